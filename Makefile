@@ -1,0 +1,73 @@
+# Every target works from .venv, made from requirements.lock when it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+READY := $(VENV)/.ready
+
+MODEL ?=
+DATASET ?=
+ARGS ?=
+RUN ?=
+OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help install train evaluate test test-all format lint types layers check lock wheel clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo '  MODEL=lgur|baseline  DATASET=synthetic|cuhk_pedes|icfg_pedes|rstpreid  ARGS="any.hydra=override"'
+
+$(INSTALLED): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("tireid needs Python 3.11 or newer, $(PYTHON) is %d.%d; set PYTHON=python3.x" % sys.version_info[:2])'
+	@echo 'Installing requirements.lock into $(VENV) (about 2 GB; a few minutes)'
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --disable-pip-version-check --no-input -r requirements.lock
+	@touch $(INSTALLED)
+
+$(READY): $(INSTALLED) pyproject.toml
+	@$(PY) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+install: $(READY) ## Make .venv
+
+train: $(READY) ## Train, evaluate, show: make train MODEL=lgur DATASET=synthetic ARGS="seed=2"
+	@$(PY) -m tireid.train $(OVERRIDES)
+
+evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
+	@$(PY) -m tireid.evaluate $(if $(RUN),run=$(RUN)) $(ARGS)
+
+test: $(READY) ## Run the tests (not those that need a GPU, real data or a network)
+	@$(PY) -m pytest $(ARGS)
+
+test-all: $(READY) ## Run all tests; what the machine lacks is skipped with its reason
+	@$(PY) -m pytest -m "" $(ARGS)
+
+format: $(READY) ## Format the code
+	@$(VENV)/bin/ruff check --fix src tests
+	@$(VENV)/bin/ruff format src tests
+
+lint: $(READY) ## Check style and spelling
+	@$(VENV)/bin/ruff check src tests
+	@$(VENV)/bin/ruff format --check src tests
+	@$(VENV)/bin/codespell src tests conf README.md CHANGELOG.md Makefile
+
+types: $(READY) ## Check types
+	@$(VENV)/bin/pyright
+
+layers: $(READY) ## Check the direction of imports
+	@$(VENV)/bin/lint-imports
+
+check: lint types layers test ## All checks
+
+lock: ## Write requirements.lock anew from the newest versions pyproject.toml allows
+	@rm -rf build/lock && $(PYTHON) -m venv build/lock
+	@build/lock/bin/python -m pip install --disable-pip-version-check torch==2.13.0 hatchling editables '.[wandb,tensorboard,dev]'
+	@build/lock/bin/python -m pip freeze --all --exclude tireid --exclude pip --exclude setuptools | sed 's/+cpu$$//' > requirements.lock
+
+wheel: $(READY) ## Build the wheel into dist/
+	@$(PY) -m build --wheel --no-isolation
+
+clean: ## Remove .venv and what the tools leave; runs stay
+	@rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache

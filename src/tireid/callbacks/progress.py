@@ -1,0 +1,69 @@
+"""Progress: a bar where somebody watches, and one line an epoch."""
+
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
+from rich.console import Console
+
+
+class QuietProgressBar(ProgressBar):
+    """No bar, for output that goes to a file; `EpochLines` says how far the run is."""
+
+
+def make_progress_bar(refresh_rate: int = 5) -> ProgressBar:
+    """Return a bar for a terminal and none for a file.
+
+    Args:
+        refresh_rate: Batches between two drawings.
+    """
+    if not Console().is_terminal:
+        return QuietProgressBar()
+    return RichProgressBar(
+        refresh_rate=refresh_rate, leave=False, theme=RichProgressBarTheme(metrics_format=".2f")
+    )
+
+
+class EpochLines(Callback):
+    """Print one line an epoch: loss, validation metrics, seconds."""
+
+    def __init__(self) -> None:
+        self._started = 0.0
+        self._loss_sum = 0.0
+        self._losses: list[Any] = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self._started = time.perf_counter()
+        self._losses = []
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Keep the loss, on its device."""
+        self._losses.append(outputs["loss"].detach())
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the line; validation has run by now."""
+        if not trainer.is_global_zero:
+            return
+        metrics = trainer.callback_metrics
+        loss = sum(float(value) for value in self._losses) / max(1, len(self._losses))
+        parts = [
+            f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}",
+            f"loss {loss:8.3f}",
+            *(
+                f"val {name} {float(metrics[f'val/{name}']):5.2f}"
+                for name in ("R1", "mAP")
+                if f"val/{name}" in metrics
+            ),
+            f"{time.perf_counter() - self._started:5.1f} s",
+        ]
+        Console(highlight=False).print("   ".join(parts))

@@ -1,0 +1,192 @@
+"""`metrics.json`: what a run measured, and all that is needed to say where it came from."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+PACKAGES = ["tireid", "torch", "lightning", "transformers", "torchmetrics", "numpy", "pillow"]
+
+
+def source_state(folder: Path) -> dict[str, Any]:
+    """Return the commit of the source tree at `folder` and whether it has local changes.
+
+    Both are None where `folder` is not in a git work tree (an installed package).
+    """
+
+    def git(*words: str) -> str | None:
+        command = ["git", "-C", str(folder), *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 -- fixed words
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    if git("ls-files", "--error-unmatch", str(Path(__file__))) is None:
+        return {"commit": None, "dirty": None}
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """Return what computes: the GPU's name, or the processor's kind and threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Return the process's peak memory so far, in MiB: the GPU's, else the resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+class RunRecord(Callback):
+    """Write `metrics.json` after every validation and after the test.
+
+    Args:
+        output_dir: The run folder; its `config.yaml` is hashed into the record.
+        seed: The run's seed.
+        selection: Which checkpoint is tested: `val`, the best on validation, or `last`.
+        monitor: Validation metric that `val` goes by; larger is better.
+    """
+
+    def __init__(self, output_dir: str, seed: int, selection: str, monitor: str) -> None:
+        self.output_dir = Path(output_dir)
+        self.seed = seed
+        self.selection = selection
+        self.monitor = monitor
+        self.validations: list[dict[str, float]] = []
+        self.test: dict[str, float] = {}
+        self._began = time.perf_counter()
+        self._train_seconds = 0.0
+        self._images = 0
+        self._evaluation_seconds = 0.0
+        self._evaluation_began = 0.0
+        self._batch_began = 0.0
+        self._source = source_state(Path(__file__).parent)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start a step's clock at the first step of an epoch; later ones run on."""
+        if self._batch_began == 0.0:
+            self._batch_began = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count the step's images and seconds, the wait for its data included."""
+        now = time.perf_counter()
+        self._train_seconds += now - self._batch_began
+        self._batch_began = now
+        self._images += len(batch.pid) * trainer.world_size
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the training clock, start the evaluation clock."""
+        self._batch_began = 0.0
+        self._evaluation_began = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Record the split's metrics."""
+        self._evaluation_seconds += time.perf_counter() - self._evaluation_began
+        found = _metrics_of(trainer, "val/")
+        self.validations.append({"epoch": trainer.current_epoch, **found})
+        self._write(trainer, pl_module)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the evaluation clock."""
+        self._evaluation_began = time.perf_counter()
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Record the test metrics."""
+        self._evaluation_seconds += time.perf_counter() - self._evaluation_began
+        self.test = _metrics_of(trainer, "test/")
+        self._write(trainer, pl_module)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the checkpoint that is tested, validation and test, in percent."""
+        if not self.validations:
+            return dict(self.test)
+        chosen = self.validations[-1]
+        if self.selection == "val":
+            chosen = max(self.validations, key=lambda found: found.get(self.monitor, -1.0))
+        return {name: value for name, value in chosen.items() if name != "epoch"} | self.test
+
+    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        checkpoint = trainer.checkpoint_callback
+        config = self.output_dir / "config.yaml"
+        parameters = list(pl_module.parameters())
+        content = {
+            "metrics": self.metrics,
+            "seed": self.seed,
+            "selection": self.selection,
+            "finished": bool(self.test),
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "best_checkpoint": Path(getattr(checkpoint, "best_model_path", "") or "").name,
+            "validations": self.validations,
+            "seconds": {
+                "total": round(time.perf_counter() - self._began, 2),
+                "training": round(self._train_seconds, 2),
+                "evaluation": round(self._evaluation_seconds, 2),
+            },
+            "images_per_second": round(self._images / max(self._train_seconds, 1e-9), 2),
+            "peak_memory_mib": round(peak_memory_mib(pl_module.device), 1),
+            "parameters": {
+                "total": sum(p.numel() for p in parameters),
+                "trained": sum(p.numel() for p in parameters if p.requires_grad),
+            },
+            "device": device_name(pl_module.device),
+            "processes": trainer.world_size,
+            "precision": str(trainer.precision),
+            "config_sha256": (
+                hashlib.sha256(config.read_bytes()).hexdigest() if config.exists() else None
+            ),
+            **self._source,
+            "versions": versions(),
+        }
+        write_json(self.output_dir / "metrics.json", content)
+
+
+def _metrics_of(trainer: L.Trainer, prefix: str) -> dict[str, float]:
+    found = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in found if name.startswith(prefix)}

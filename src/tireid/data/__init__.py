@@ -1,0 +1,1 @@
+"""Data sets of images and captions of people: files, batches and everything between."""

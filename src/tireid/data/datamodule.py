@@ -1,0 +1,359 @@
+"""The one LightningDataModule: a parser's records in, batches out."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tireid.data.cache import resolve_cache_dir
+from tireid.data.datasets import (
+    ImageDataset,
+    PairDataset,
+    TextDataset,
+    collate_images,
+    collate_pairs,
+    collate_texts,
+)
+from tireid.data.images import (
+    ImageSource,
+    check_image_size,
+    read_image,
+    resampling,
+    verify_images,
+)
+from tireid.data.records import Record, Splits
+from tireid.data.samplers import (
+    EvaluationSampler,
+    GlobalBatchSampler,
+    IdentityBalancedSampler,
+    ShuffledSampler,
+    check_batch_size,
+)
+from tireid.data.tokenizers import CaptionTokenizer
+from tireid.data.transforms import Normalise, TrainTransform
+from tireid.structures import PairBatch
+
+Counts = Mapping[str, Mapping[str, int]]
+
+_SAMPLERS = ("shuffled", "identity_balanced")
+_SPLITS_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+
+
+class TireidDataModule(LightningDataModule):
+    """Batches of one data set.
+
+    Args:
+        read: Returns the records of each split; called once, on first use.
+        tokenizer: Captions to ids; learns its vocabulary from the training captions if need be.
+        image_size: Height and width in pixels.
+        mean: Of the image encoder's input, one number a channel, in [0, 1].
+        std: Of the image encoder's input, likewise.
+        name: The data set's name.
+        root: Folder of the data set, for the record; `read` knows its own.
+        terms: What the owners ask of users, for the record.
+        interpolation: Filter of the resizing: `bicubic`, `bilinear`, ...
+        batch_size: Training pairs of a step on all processes together.
+        eval_batch_size: Texts or images of an evaluation step on one process.
+        num_workers: Loading processes of each training process; None: none if images are cached,
+            else up to 8.
+        sampler: `shuffled`, over pairs, or `identity_balanced`.
+        pairs_per_id: Pairs of an identity in a batch of `identity_balanced`.
+        pad: Black pixels around a training image before it is cropped back at random.
+        flip_probability: Of mirroring a training image, in [0, 1].
+        erase_probability: Of erasing a rectangle of a training image, in [0, 1].
+        cache_images: Whether to keep all resized images in memory; changes no result.
+        seed: Key of all draws, with the epoch.
+        counts: Declared `ids`, `images` and `captions` of each split of the files; another number
+            is warned about. Without `val`, a split held out of `train` counts as `train`.
+        other_releases: Counts of other releases, by name, to recognise them.
+        cache_dir: Where to remember which images were checked; None: the user's cache.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Splits],
+        tokenizer: CaptionTokenizer,
+        image_size: Sequence[int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        name: str = "",
+        root: str | Path | None = None,
+        terms: str = "",
+        interpolation: str = "bicubic",
+        batch_size: int = 64,
+        eval_batch_size: int = 256,
+        num_workers: int | None = None,
+        sampler: str = "shuffled",
+        pairs_per_id: int = 4,
+        pad: int = 10,
+        flip_probability: float = 0.5,
+        erase_probability: float = 0.0,
+        cache_images: bool = False,
+        seed: int = 0,
+        counts: Counts | None = None,
+        other_releases: Mapping[str, Counts] | None = None,
+        cache_dir: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        check_batch_size(batch_size)
+        if eval_batch_size < 1:
+            raise ValueError(f"eval_batch_size: expected a positive integer, got {eval_batch_size}")
+        if num_workers is not None and num_workers < 0:
+            raise ValueError(f"num_workers: expected an integer >= 0 or null, got {num_workers}")
+        if sampler not in _SAMPLERS:
+            raise ValueError(f"sampler: expected one of {', '.join(_SAMPLERS)}, got {sampler!r}")
+        self.name = name
+        self.root = root
+        self.terms = terms
+        self.tokenizer = tokenizer
+        self.image_size = check_image_size(image_size)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self._read = read
+        self._interpolation = interpolation
+        self._filter = resampling(interpolation)
+        self._normalise = Normalise(mean, std)
+        self._train_transform = TrainTransform(
+            self._normalise, pad, flip_probability, erase_probability
+        )
+        self._num_workers = num_workers
+        self._sampler = sampler
+        self._pairs_per_id = pairs_per_id
+        self._cache_images = cache_images
+        self._seed = seed
+        self._counts = counts
+        self._other_releases = other_releases or {}
+        self._cache_dir = resolve_cache_dir(cache_dir)
+        self._splits: Splits | None = None
+        self._label_of: dict[int, int] = {}
+        self._token_ids: dict[str, list[list[int]]] = {}
+        self._images: dict[str, ImageSource] = {}
+
+    @property
+    def num_train_pids(self) -> int:
+        """Number of training classes: identities read, not declared."""
+        self.records("train")
+        return len(self._label_of)
+
+    def records(self, split: str) -> list[Record]:
+        """Return the records of a split.
+
+        Raises:
+            ValueError: If `setup` was not called, or the split is empty.
+        """
+        if self._splits is None:
+            raise ValueError(f"expected setup() before the records of {split} are asked for")
+        records = self._splits.get(split)
+        if not records:
+            has = ", ".join(f"{key} ({len(value)} images)" for key, value in self._splits.items())
+            raise ValueError(
+                f"{self.name}: expected images in split {split!r}, got {has or 'none'}"
+            )
+        return records
+
+    def describe(self) -> dict[str, dict[str, int]]:
+        """Return the numbers of `ids`, `images` and `captions` of each split."""
+        return {split: _count(self.records(split)) for split in self._splits or {}}
+
+    def eval_image_transform(self, source: Path | Image.Image) -> Float[Tensor, "3 height width"]:
+        """Return an image as an evaluation batch would hold it."""
+        return self._normalise(read_image(source, self.image_size, self._filter))
+
+    def prepare_data(self) -> None:
+        """Make or check files, in one process of each machine before all others start."""
+        self._verify(self._read())
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the annotations and prepare the splits of a stage; the rest is done once.
+
+        Args:
+            stage: `fit`, `validate`, `test`, or None for all splits.
+
+        Raises:
+            FileNotFoundError: If the data set is missing.
+            ValueError: If its files are damaged, or the batch size does not fit.
+        """
+        # Few workers are meant where the images are in memory or the user says so.
+        warnings.filterwarnings(
+            "ignore", message=".*does not have many workers", category=PossibleUserWarning
+        )
+        if self._splits is None:
+            splits = self._read()
+            self._verify(splits)
+            self._check_counts(splits)
+            self._splits = splits
+            train_pids = sorted({record.pid for record in splits.get("train", [])})
+            self._label_of = {pid: label for label, pid in enumerate(train_pids)}
+        if not self.tokenizer.is_fitted:
+            self.tokenizer.fit(_captions(self.records("train")))
+        for split in _SPLITS_OF_STAGE.get(stage or "", tuple(self._splits)):
+            if split in self._splits and split not in self._images:
+                self._prepare(split)
+        if stage == "fit":
+            self._train_sampler(self._train_dataset())
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return batches of this process's share of the global batch."""
+        dataset = self._train_dataset()
+        num_workers = self._workers()
+        return _LateDataLoader(
+            dataset,
+            batch_size=self.batch_size // self._num_replicas,
+            sampler=self._train_sampler(dataset),
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            collate_fn=partial(collate_pairs, pad_id=self.tokenizer.pad_id),
+            drop_last=True,
+            **self._loader_options(),
+        )
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """Return the loaders of texts and of images."""
+        return self._eval_dataloaders("val")
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """Return the loaders of texts and of images."""
+        return self._eval_dataloaders("test")
+
+    @property
+    def _num_replicas(self) -> int:
+        return self.trainer.world_size if self.trainer is not None else 1
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer is not None else 0
+
+    def _verify(self, splits: Splits) -> None:
+        paths = [record.image_path for records in splits.values() for record in records]
+        verify_images(paths, self._cache_dir / "checked-images", progress=self._rank == 0)
+
+    def _check_counts(self, splits: Splits) -> None:
+        """Warn, once a split, where the files are not those declared."""
+        read = {split: _count(records) for split, records in splits.items()}
+        if self._counts is not None and "val" not in self._counts and "val" in read:
+            read["train"] = _add(read["train"], read.pop("val"))
+        for split, declared in (self._counts or {}).items():
+            got = read.get(split, dict.fromkeys(declared, 0))
+            wrong = [
+                f"{declared[key]:,} {key}, got {got[key]:,} ({got[key] - declared[key]:+,})"
+                for key in declared
+                if got[key] != declared[key]
+            ]
+            if not wrong:
+                continue
+            fits = [
+                f"; they are those of {release}, whose results do not compare with this one's"
+                for release, counts in self._other_releases.items()
+                if dict(counts.get(split, {})) == got
+            ]
+            rank_zero_warn(
+                f"{self.name}, {split}: expected {'; '.join(wrong)}{''.join(fits)}."
+                " What was read is used; published results are for the declared numbers."
+            )
+
+    def _prepare(self, split: str) -> None:
+        records = self.records(split)
+        images = ImageSource(
+            [record.image_path for record in records], self.image_size, self._interpolation
+        )
+        if self._cache_images:
+            images.fill(progress=self._rank == 0)
+        self._token_ids[split] = self.tokenizer(_captions(records))
+        self._images[split] = images
+
+    def _train_dataset(self) -> PairDataset:
+        records = self.records("train")
+        return PairDataset(
+            records,
+            self._token_ids["train"],
+            self._images["train"],
+            label_of=self._label_of,
+            transform=self._train_transform,
+            seed=self._seed,
+        )
+
+    def _train_sampler(self, dataset: PairDataset) -> GlobalBatchSampler:
+        ranks = {"num_replicas": self._num_replicas, "rank": self._rank, "seed": self._seed}
+        if self._sampler == "shuffled":
+            return ShuffledSampler(len(dataset), batch_size=self.batch_size, **ranks)
+        return IdentityBalancedSampler(
+            dataset.labels, pairs_per_id=self._pairs_per_id, batch_size=self.batch_size, **ranks
+        )
+
+    def _eval_dataloaders(self, split: str) -> list[DataLoader[Any]]:
+        records = self.records(split)
+        texts = TextDataset(records, self._token_ids[split])
+        images = ImageDataset(records, self._images[split], self._normalise)
+        ranks = {"num_replicas": self._num_replicas, "rank": self._rank}
+        text_loader = DataLoader(
+            texts,
+            batch_size=self.eval_batch_size,
+            sampler=EvaluationSampler(len(texts), **ranks),
+            collate_fn=partial(collate_texts, pad_id=self.tokenizer.pad_id),
+            **self._loader_options(),
+        )
+        image_loader = DataLoader(
+            images,
+            batch_size=self.eval_batch_size,
+            sampler=EvaluationSampler(len(images), **ranks),
+            num_workers=self._workers(),
+            collate_fn=collate_images,
+            **self._loader_options(),
+        )
+        return [text_loader, image_loader]
+
+    def _workers(self) -> int:
+        if self._num_workers is not None:
+            return self._num_workers
+        if self._cache_images:
+            return 0
+        processes = self.trainer.num_devices if self.trainer is not None else 1
+        return max(1, min(8, len(os.sched_getaffinity(0)) // processes))
+
+    def _loader_options(self) -> dict[str, Any]:
+        # An own generator: a loader would draw its workers' seed from the global one, and so change
+        # the dropout of the model with the number of loaders and epochs.
+        generator = torch.Generator().manual_seed(self._seed)
+        return {"pin_memory": torch.cuda.is_available(), "generator": generator}
+
+
+class _LateDataLoader(DataLoader[Any]):
+    """Starts on the first batch instead of on `iter`.
+
+    Lightning calls `iter` before `set_epoch` when a run starts or resumes; workers would by then
+    have been sent the first items of the wrong epoch.
+    """
+
+    def __iter__(self) -> Iterator[PairBatch]:  # pyright: ignore[reportIncompatibleMethodOverride]  Lightning needs no more
+        yield from super().__iter__()
+
+
+def _captions(records: Sequence[Record]) -> list[str]:
+    return [caption for record in records for caption in record.captions]
+
+
+def _count(records: Sequence[Record]) -> dict[str, int]:
+    return {
+        "ids": len({record.pid for record in records}),
+        "images": len(records),
+        "captions": sum(len(record.captions) for record in records),
+    }
+
+
+def _add(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    return {key: first[key] + second[key] for key in first}

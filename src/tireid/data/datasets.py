@@ -1,0 +1,202 @@
+"""Items and batches: training pairs, and the texts and images of an evaluation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tireid.data.images import ImageSource
+from tireid.data.records import Record
+from tireid.data.samplers import SampleKey
+from tireid.data.transforms import keyed_generator
+from tireid.structures import ImageBatch, PairBatch, TextBatch
+
+TrainImageTransform = Callable[
+    [UInt8[Tensor, "3 height width"], torch.Generator], Float[Tensor, "3 height width"]
+]
+EvalImageTransform = Callable[[UInt8[Tensor, "3 height width"]], Float[Tensor, "3 height width"]]
+
+
+@dataclass(frozen=True, slots=True)
+class PairItem:
+    """One (image, caption) pair; see `PairBatch`."""
+
+    image: Float[Tensor, "3 height width"]
+    token_ids: list[int]
+    label: int
+    pid: int
+    image_id: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextItem:
+    """One caption; see `TextBatch`."""
+
+    token_ids: list[int]
+    pid: int
+    index: int
+    image_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageItem:
+    """One image; see `ImageBatch`."""
+
+    image: Float[Tensor, "3 height width"]
+    pid: int
+    index: int
+
+
+class PairDataset(Dataset[PairItem]):
+    """Every caption with its image, in the order of the records.
+
+    Args:
+        records: Records of the split.
+        token_ids: Ids of all captions, in the order of the records.
+        images: Images in the order of the records.
+        label_of: Class of each identity.
+        transform: Augments and normalises an image.
+        seed: Key of the augmentation, with epoch and index: neither the number of workers nor that
+            of processes changes an item.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        token_ids: Sequence[list[int]],
+        images: ImageSource,
+        *,
+        label_of: Mapping[int, int],
+        transform: TrainImageTransform,
+        seed: int,
+    ) -> None:
+        self._records = records
+        self._token_ids = token_ids
+        self._images = images
+        self._transform = transform
+        self._seed = seed
+        self._image_of = _image_of_captions(records)
+        self._label_of = label_of
+
+    @property
+    def labels(self) -> list[int]:
+        """Class of each pair."""
+        return [self._label_of[self._records[image].pid] for image in self._image_of]
+
+    def __len__(self) -> int:
+        return len(self._image_of)
+
+    def __getitem__(self, key: SampleKey | int) -> PairItem:
+        """Return the pair of a training sampler's key; a bare index means epoch 0."""
+        epoch, index, repeat = key if isinstance(key, tuple) else SampleKey(0, key)
+        image_index = self._image_of[index]
+        record = self._records[image_index]
+        generator = keyed_generator(self._seed, epoch, index, repeat)
+        return PairItem(
+            image=self._transform(self._images[image_index], generator),
+            token_ids=self._token_ids[index],
+            label=self._label_of[record.pid],
+            pid=record.pid,
+            image_id=record.image_id,
+            index=index,
+        )
+
+
+class TextDataset(Dataset[TextItem]):
+    """Every caption once.
+
+    Args:
+        records: Records of the split.
+        token_ids: Ids of all captions, in the order of the records.
+    """
+
+    def __init__(self, records: Sequence[Record], token_ids: Sequence[list[int]]) -> None:
+        self._records = records
+        self._token_ids = token_ids
+        self._image_of = _image_of_captions(records)
+
+    def __len__(self) -> int:
+        return len(self._image_of)
+
+    def __getitem__(self, index: int) -> TextItem:
+        """Return one caption."""
+        image_index = self._image_of[index]
+        return TextItem(self._token_ids[index], self._records[image_index].pid, index, image_index)
+
+
+class ImageDataset(Dataset[ImageItem]):
+    """Every image once.
+
+    Args:
+        records: Records of the split.
+        images: Images in the order of the records.
+        transform: Normalises an image.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], images: ImageSource, transform: EvalImageTransform
+    ) -> None:
+        self._records = records
+        self._images = images
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> ImageItem:
+        """Return one image."""
+        return ImageItem(self._transform(self._images[index]), self._records[index].pid, index)
+
+
+def collate_pairs(items: Sequence[PairItem], *, pad_id: int) -> PairBatch:
+    """Stack pairs; captions are padded to the longest of the batch."""
+    token_ids, valid = pad_captions([item.token_ids for item in items], pad_id)
+    return PairBatch(
+        images=torch.stack([item.image for item in items]),
+        token_ids=token_ids,
+        valid=valid,
+        label=torch.tensor([item.label for item in items]),
+        pid=torch.tensor([item.pid for item in items]),
+        image_id=torch.tensor([item.image_id for item in items]),
+        index=torch.tensor([item.index for item in items]),
+    )
+
+
+def collate_texts(items: Sequence[TextItem], *, pad_id: int) -> TextBatch:
+    """Stack captions, padded to the longest of the batch."""
+    token_ids, valid = pad_captions([item.token_ids for item in items], pad_id)
+    return TextBatch(
+        token_ids=token_ids,
+        valid=valid,
+        pid=torch.tensor([item.pid for item in items]),
+        index=torch.tensor([item.index for item in items]),
+        image_index=torch.tensor([item.image_index for item in items]),
+    )
+
+
+def collate_images(items: Sequence[ImageItem]) -> ImageBatch:
+    """Stack images."""
+    return ImageBatch(
+        images=torch.stack([item.image for item in items]),
+        pid=torch.tensor([item.pid for item in items]),
+        index=torch.tensor([item.index for item in items]),
+    )
+
+
+def pad_captions(
+    token_ids: Sequence[list[int]], pad_id: int
+) -> tuple[Int[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
+    """Return ids padded to the longest caption, and where they are real (from the lengths)."""
+    lengths = torch.tensor([len(ids) for ids in token_ids])
+    longest = int(lengths.max())
+    padded = torch.tensor([ids + [pad_id] * (longest - len(ids)) for ids in token_ids])
+    return padded, torch.arange(longest) < lengths[:, None]
+
+
+def _image_of_captions(records: Sequence[Record]) -> list[int]:
+    """Return, for each caption of the split, the position of its image."""
+    return [image for image, record in enumerate(records) for _ in record.captions]

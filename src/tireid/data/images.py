@@ -1,0 +1,214 @@
+"""Image files: reading to a fixed size, checking them before training, keeping them in memory."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+LARGEST_SIDE = 4096
+_SHOWN = 5
+_SHOW_PROGRESS_FROM = 500
+
+Item = TypeVar("Item")
+
+
+def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
+    """Return `(height, width)` in pixels.
+
+    Raises:
+        ValueError: If they are not two integers from 1 to 4096.
+    """
+    size = tuple(image_size)
+    if len(size) != 2 or not all(
+        isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= LARGEST_SIDE
+        for side in size
+    ):
+        raise ValueError(
+            "image_size: expected [height, width], two integers from 1 to"
+            f" {LARGEST_SIDE}, got {list(size)}"
+        )
+    return size[0], size[1]
+
+
+def resampling(interpolation: str) -> Image.Resampling:
+    """Return Pillow's filter of this name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    names = {filter_.name.lower(): filter_ for filter_ in Image.Resampling}
+    if interpolation not in names:
+        raise ValueError(f"interpolation: expected one of {sorted(names)}, got {interpolation!r}")
+    return names[interpolation]
+
+
+def decode(path: Path) -> Image.Image:
+    """Return the picture in RGB, upright by its EXIF orientation.
+
+    Raises:
+        ValueError: If the file is missing, empty, cut off or no image; names the file.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files.
+        reason = "is empty" if path.is_file() and path.stat().st_size == 0 else repr(error)
+        reason = reason if path.exists() else "does not exist"
+        raise ValueError(f"{path}: expected a readable image; {reason}") from error
+    if upright.mode == "P" and "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+    return upright.convert("RGB")
+
+
+def read_image(
+    source: Path | Image.Image, image_size: tuple[int, int], filter_: Image.Resampling
+) -> UInt8[Tensor, "3 height width"]:
+    """Return an image resized to `image_size`, without keeping its aspect ratio.
+
+    Args:
+        source: A file, or a picture already decoded.
+        image_size: Height and width in pixels.
+        filter_: Pillow's filter for the resizing.
+
+    Raises:
+        ValueError: If the file cannot be read; names it.
+    """
+    image = decode(source) if isinstance(source, Path) else source.convert("RGB")
+    height, width = image_size
+    pixels = np.array(image.resize((width, height), filter_))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+class ImageSource:
+    """The images of a split at one size, read from their files or from memory.
+
+    Args:
+        paths: Image files.
+        image_size: Height and width in pixels.
+        interpolation: Name of Pillow's filter for the resizing.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], image_size: tuple[int, int], interpolation: str
+    ) -> None:
+        self._paths = tuple(paths)
+        self._image_size = image_size
+        self._filter = resampling(interpolation)
+        self._cache: UInt8[Tensor, "images 3 height width"] | None = None
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> UInt8[Tensor, "3 height width"]:
+        """Return one image; not to be changed in place."""
+        if self._cache is not None:
+            return self._cache[index]
+        return read_image(self._paths[index], self._image_size, self._filter)
+
+    def fill(self, *, progress: bool = True) -> None:
+        """Read all images into memory: images x 3 x height x width bytes.
+
+        Raises:
+            ValueError: If images cannot be read; says how many and names the first few.
+        """
+        if self._cache is not None:
+            return
+        cache = torch.empty((len(self), 3, *self._image_size), dtype=torch.uint8)
+
+        def read_into_cache(index: int) -> None:
+            cache[index] = read_image(self._paths[index], self._image_size, self._filter)
+
+        _for_each(read_into_cache, range(len(self)), "Reading images", progress)
+        self._cache = cache
+
+
+def verify_images(paths: Sequence[Path], memory: Path | None, *, progress: bool = True) -> None:
+    """Decode every image once, so that a damaged one is known before training starts.
+
+    Args:
+        paths: Image files.
+        memory: Folder that remembers which sets of files (by path, size and time of change) were
+            found sound, so that the next start does not decode them again; None remembers nothing.
+        progress: Whether to show a progress bar on stderr.
+
+    Raises:
+        ValueError: If some are missing, empty, cut off or no images; says how many and names the
+            first few and the folders that are missing altogether.
+    """
+    unique = list(dict.fromkeys(paths))
+    mark = memory / _fingerprint(unique) if memory is not None else None
+    if mark is not None and mark.exists():
+        return
+    missing = [path for path in unique if not path.exists()]
+    folders = sorted({str(path.parent) for path in missing if not path.parent.is_dir()})
+    if folders:
+        shown = ", ".join(folders[:_SHOWN]) + (", ..." if len(folders) > _SHOWN else "")
+        raise ValueError(
+            f"{len(missing)} of {len(unique)} images are missing, and with them {len(folders)}"
+            f" folders: {shown}; is the data set complete?"
+        )
+    _for_each(decode, unique, "Checking images", progress)
+    if mark is not None:
+        try:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        except OSError as error:
+            warnings.warn(f"the images will be checked again next time: {error}", stacklevel=2)
+
+
+def _fingerprint(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            state = path.stat()
+            facts = f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0"
+        except OSError:
+            facts = f"{path}\0missing\0"
+        digest.update(facts.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _for_each(
+    function: Callable[[Item], object], items: Sequence[Item], title: str, progress: bool
+) -> None:
+    """Call a function on every item in threads (Pillow decodes without the interpreter's lock).
+
+    Raises:
+        ValueError: If any call raised one; says how many and repeats the first few messages.
+    """
+
+    def attempt(item: Item) -> str | None:
+        try:
+            function(item)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    console = Console(stderr=True)
+    hidden = not progress or not console.is_terminal or len(items) < _SHOW_PROGRESS_FROM
+    failures: list[str] = []
+    with (
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        Progress(console=console, transient=True, disable=hidden) as bar,
+    ):
+        for message in bar.track(pool.map(attempt, items), total=len(items), description=title):
+            if message is not None:
+                failures.append(message)
+    if failures:
+        shown = "\n  ".join(failures[:_SHOWN])
+        raise ValueError(
+            f"{len(failures)} of {len(items)} images cannot be read; the first are\n  {shown}\n"
+            "Get them anew, or take their entries out of the annotation file."
+        )

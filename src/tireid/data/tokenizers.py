@@ -1,0 +1,290 @@
+"""Captions to token ids: vocabularies from a model hub, trained here, or saved with a run.
+
+All run on the `tokenizers` library and are saved as its `tokenizer.json`: data, never code.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+
+_VOCABULARY_FILE = "tokenizer.json"
+_SETTINGS_FILE = "tireid_tokenizer.json"
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_SMALLEST_VOCABULARY = 100
+_OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+class CaptionTokenizer:
+    """Base of all tokenizers: a vocabulary, a length limit, a padding id.
+
+    Args:
+        max_length: Most ids of a caption, start and end token included; at least 3.
+        keep_sep: Whether a caption that is cut keeps its end token. LGUR's release cuts to the
+            first `max_length` ids, so that a longer caption loses it: False. CLIP reads its text
+            feature there: True.
+
+    Raises:
+        ValueError: If `max_length` leaves no room for a word.
+    """
+
+    def __init__(self, max_length: int, *, keep_sep: bool = True) -> None:
+        if max_length < 3:
+            raise ValueError(f"max_length: expected at least 3 ids, got {max_length}")
+        self.max_length = max_length
+        self.keep_sep = keep_sep
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether captions can be turned into ids without calling `fit` before."""
+        return True
+
+    @property
+    def pad_id(self) -> int:
+        """Id that fills a batch; may be a real token's too, so never a mask (CLIP's is)."""
+        raise NotImplementedError
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of embeddings a text encoder needs: all ids are below it."""
+        return self._backend().get_vocab_size()
+
+    def fit(self, captions: Sequence[str]) -> None:
+        """Learn a vocabulary; does nothing if the tokenizer has one."""
+
+    def __call__(self, captions: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each caption, with start and end token, cut to `max_length`."""
+        encodings = self._backend().encode_batch_fast(list(captions))
+        return [self._cut(encoding.ids) for encoding in encodings]
+
+    def save(self, folder: Path) -> None:
+        """Write the vocabulary and the settings into a folder, for `load_tokenizer`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._backend().save(str(folder / _VOCABULARY_FILE))
+        settings = {
+            "max_length": self.max_length,
+            "keep_sep": self.keep_sep,
+            "pad_id": self.pad_id,
+            "vocab_size": self.vocab_size,
+        }
+        text = json.dumps(settings, indent=2) + "\n"
+        (folder / _SETTINGS_FILE).write_text(text, encoding="utf-8")
+
+    def _backend(self) -> Tokenizer:
+        raise NotImplementedError
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        if len(ids) <= self.max_length:
+            return ids
+        return [*ids[: self.max_length - 1], ids[-1]] if self.keep_sep else ids[: self.max_length]
+
+
+class TrainedWordPiece(CaptionTokenizer):
+    """A WordPiece vocabulary learnt from the training captions; needs no download.
+
+    Args:
+        vocab_size: Largest number of word pieces; few captions fill fewer.
+        max_length: Most ids of a caption, start and end token included.
+        lowercase: Whether to lower-case captions and strip accents.
+        keep_sep: Whether a caption that is cut keeps its end token.
+
+    Raises:
+        ValueError: If there is no room for anything but special tokens.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 2000,
+        max_length: int = 100,
+        *,
+        lowercase: bool = True,
+        keep_sep: bool = True,
+    ) -> None:
+        super().__init__(max_length, keep_sep=keep_sep)
+        if vocab_size < _SMALLEST_VOCABULARY:
+            raise ValueError(f"vocab_size: expected >= {_SMALLEST_VOCABULARY}, got {vocab_size}")
+        self._vocab_size = vocab_size
+        self._lowercase = lowercase
+        self._trained: Tokenizer | None = None
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fit` was called."""
+        return self._trained is not None
+
+    @property
+    def pad_id(self) -> int:
+        """Id of [PAD]."""
+        return _SPECIAL.index("[PAD]")
+
+    @property
+    def vocab_size(self) -> int:
+        """The number asked for, also where the captions fill fewer."""
+        return self._vocab_size
+
+    def fit(self, captions: Sequence[str]) -> None:
+        """Learn the vocabulary; the same captions give the same one."""
+        if not captions:
+            raise ValueError("expected training captions to learn a vocabulary from, got none")
+        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106  a token of text
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=self._lowercase)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=self._vocab_size,
+            special_tokens=list(_SPECIAL),
+            # A character takes up to two pieces (first and later in a word); without a limit a
+            # corpus of many scripts would exceed `vocab_size`.
+            limit_alphabet=self._vocab_size // 4,
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(captions, trainer)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            special_tokens=[(token, _SPECIAL.index(token)) for token in ("[CLS]", "[SEP]")],
+        )
+        self._trained = tokenizer
+
+    def _backend(self) -> Tokenizer:
+        if self._trained is None:
+            raise ValueError("expected a trained vocabulary; call fit(captions) first")
+        return self._trained
+
+
+class HubTokenizer(CaptionTokenizer):
+    """The tokenizer of a pre-trained text encoder, such as BERT or CLIP; loaded on first use.
+
+    Args:
+        name_or_path: Name on the model hub, or a local folder that holds its files.
+        max_length: Most ids of a caption, start and end token included. BERT as in LGUR: 100;
+            CLIP: 77.
+        keep_sep: Whether a caption that is cut keeps its end token.
+        revision: Branch, tag or commit on the hub.
+    """
+
+    def __init__(
+        self,
+        name_or_path: str,
+        max_length: int = 100,
+        *,
+        keep_sep: bool = True,
+        revision: str | None = None,
+    ) -> None:
+        super().__init__(max_length, keep_sep=keep_sep)
+        self._name_or_path = name_or_path
+        self._revision = revision
+        self._loaded: tuple[Tokenizer, int] | None = None
+
+    @property
+    def pad_id(self) -> int:
+        """The model's padding id."""
+        return self._load()[1]
+
+    def _backend(self) -> Tokenizer:
+        return self._load()[0]
+
+    def _load(self) -> tuple[Tokenizer, int]:
+        if self._loaded is None:
+            self._loaded = _from_hub(self._name_or_path, self._revision)
+        return self._loaded
+
+
+class SavedTokenizer(CaptionTokenizer):
+    """A tokenizer restored from a run's folder; see `load_tokenizer`."""
+
+    def __init__(
+        self, backend: Tokenizer, *, max_length: int, keep_sep: bool, pad_id: int, vocab_size: int
+    ) -> None:
+        super().__init__(max_length, keep_sep=keep_sep)
+        self._saved = backend
+        self._pad_id = pad_id
+        self._vocab_size = vocab_size
+
+    @property
+    def pad_id(self) -> int:
+        """The saved padding id."""
+        return self._pad_id
+
+    @property
+    def vocab_size(self) -> int:
+        """The saved number of embeddings."""
+        return self._vocab_size
+
+    def _backend(self) -> Tokenizer:
+        return self._saved
+
+
+def load_tokenizer(folder: Path) -> SavedTokenizer:
+    """Restore any tokenizer of this module from what its `save` wrote; needs no network.
+
+    Raises:
+        FileNotFoundError: If the folder lacks one of the two files.
+        ValueError: If one of them cannot be read.
+    """
+    for name in (_VOCABULARY_FILE, _SETTINGS_FILE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder}: expected a saved tokenizer, but {name} is missing")
+    try:
+        settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
+        backend = Tokenizer.from_file(str(folder / _VOCABULARY_FILE))
+        return SavedTokenizer(backend, **settings)
+    except Exception as error:  # The library raises bare exceptions for malformed files.
+        raise ValueError(f"{folder}: expected a saved tokenizer, got {error!r}") from error
+
+
+def _from_hub(name_or_path: str, revision: str | None) -> tuple[Tokenizer, int]:
+    """Return the vocabulary and the padding id of a pre-trained model."""
+    from transformers import AutoTokenizer  # takes seconds to import
+
+    def load(*, local_files_only: bool) -> tuple[Tokenizer, int]:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name_or_path,
+            revision=revision or "main",
+            trust_remote_code=False,
+            local_files_only=local_files_only,
+        )
+        return tokenizer.backend_tokenizer, tokenizer.pad_token_id or 0
+
+    is_folder = Path(name_or_path).is_dir()
+    try:
+        try:
+            # What is there is used without asking the hub, which offline would retry for long.
+            backend, pad_id = load(local_files_only=True)
+        except (OSError, ValueError):
+            if is_folder:
+                raise
+            backend, pad_id = load(local_files_only=False)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(_unavailable(name_or_path, is_folder)) from error
+    # transformers makes an empty vocabulary, every word unknown, where it finds no file of one.
+    if backend.get_vocab_size() < _SMALLEST_VOCABULARY:
+        raise FileNotFoundError(_unavailable(name_or_path, is_folder))
+    backend.no_truncation()
+    backend.no_padding()
+    return backend, pad_id
+
+
+def _unavailable(name_or_path: str, is_folder: bool) -> str:
+    if is_folder:
+        held = ", ".join(sorted(path.name for path in Path(name_or_path).iterdir())) or "nothing"
+        return (
+            f"{name_or_path}: expected a tokenizer's files (tokenizer.json, or config.json with"
+            f" vocab.txt or vocab.json and merges.txt), got {held}"
+        )
+    offline = [f"{name}={os.environ[name]}" for name in _OFFLINE_VARIABLES if name in os.environ]
+    reason = f"; {' and '.join(offline)} forbids downloads" if offline else ""
+    return (
+        f"tokenizer {name_or_path!r}: neither a local folder, nor in the hub's cache, nor to be had"
+        f" from the hub{reason}. Give a folder that holds tokenizer.json:"
+        " text_encoder.tokenizer.name_or_path=DIR"
+    )

@@ -1,0 +1,113 @@
+"""From resized bytes to normalised tensors, with all chance drawn from a given generator."""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+def keyed_generator(*key: int) -> torch.Generator:
+    """Return a generator whose draws depend on the numbers of `key` alone.
+
+    Args:
+        key: Signed 64-bit integers, such as seed, epoch and index.
+    """
+    digest = hashlib.blake2b(struct.pack(f"<{len(key)}q", *key), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
+
+
+class Normalise:
+    """Scales bytes to [0, 1], then subtracts `mean` and divides by `std`.
+
+    Args:
+        mean: One number a channel, in [0, 1].
+        std: One positive number a channel.
+
+    Raises:
+        ValueError: If they are not three numbers each, or a deviation is not positive.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        for name, values in (("mean", mean), ("std", std)):
+            if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
+                raise ValueError(f"{name}: expected three numbers (RGB), got {list(values)}")
+        if min(std) <= 0:
+            raise ValueError(f"std: expected three positive numbers, got {list(std)}")
+        self._mean = 255 * torch.tensor(mean, dtype=torch.float32)[:, None, None]
+        self._std = 255 * torch.tensor(std, dtype=torch.float32)[:, None, None]
+
+    def __call__(
+        self, image: UInt8[Tensor, "*batch 3 height width"]
+    ) -> Float[Tensor, "*batch 3 height width"]:
+        """Return the normalised image in float32."""
+        return image.float().sub_(self._mean).div_(self._std)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainTransform:
+    """Zero-pad, crop back at random, flip at random, normalise, erase a rectangle at random.
+
+    Attributes:
+        normalise: Scaling to the encoder's statistics.
+        pad: Black pixels added on each side before the crop; 0 = no crop.
+        flip_probability: Of mirroring left and right, in [0, 1].
+        erase_probability: Of setting one rectangle to the mean colour, in [0, 1].
+
+    Source:
+        LGUR's release: pad 10, flip 0.5, no erasing. Erasing is that of Zhong et al., AAAI 2020:
+        2 to 40 % of the area, aspect ratio 0.3 to 3.3; here a rectangle that does not fit is cut
+        down to the image instead of being drawn again.
+    """
+
+    normalise: Normalise
+    pad: int = 10
+    flip_probability: float = 0.5
+    erase_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pad, int) or self.pad < 0:
+            raise ValueError(f"pad: expected a number of pixels >= 0, got {self.pad}")
+        for name in ("flip_probability", "erase_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a number in [0, 1], got {getattr(self, name)}")
+
+    def __call__(
+        self, image: UInt8[Tensor, "3 height width"], generator: torch.Generator
+    ) -> Float[Tensor, "3 height width"]:
+        """Return the augmented and normalised image.
+
+        Args:
+            image: Resized bytes; left as they are.
+            generator: Source of all draws. Their number is fixed, so that one option does not
+                change the draws of another.
+        """
+        top, left, flip, erase, *rectangle = torch.rand(8, generator=generator).tolist()
+        if self.pad:
+            height, width = image.shape[1:]
+            top, left = (int(draw * (2 * self.pad + 1)) for draw in (top, left))
+            padded = F.pad(image, (self.pad, self.pad, self.pad, self.pad))
+            image = padded[:, top : top + height, left : left + width]
+        if flip < self.flip_probability:
+            image = image.flip(-1)
+        pixels = self.normalise(image)
+        if erase < self.erase_probability:
+            _erase(pixels, rectangle)
+        return pixels
+
+
+def _erase(pixels: Float[Tensor, "3 height width"], draws: Sequence[float]) -> None:
+    """Set a rectangle to zero, the mean colour, in place."""
+    height, width = pixels.shape[1:]
+    area_draw, aspect_draw, top_draw, left_draw = draws
+    area = (0.02 + 0.38 * area_draw) * height * width
+    aspect = 0.3 * (3.3 / 0.3) ** aspect_draw  # log-uniform
+    rows = min(height, max(1, round((area * aspect) ** 0.5)))
+    columns = min(width, max(1, round((area / aspect) ** 0.5)))
+    top = int(top_draw * (height - rows + 1))
+    left = int(left_draw * (width - columns + 1))
+    pixels[:, top : top + rows, left : left + columns] = 0

@@ -1,0 +1,1 @@
+"""Image and text encoders; each returns `Tokens`, so methods do not care which one it is."""

@@ -1,0 +1,97 @@
+"""BERT (Devlin et al., NAACL 2019) as a source of word features, frozen or trained."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+from tireid.encoders.pretrained import load_exactly, read_pretrained
+from tireid.structures import Tokens
+
+
+class BertEncoder(nn.Module):
+    """The last hidden states of a BERT; `pooled` is that of the first token, [CLS].
+
+    `local` holds every position, [CLS] and [SEP] included: LGUR counts them as ordinary tokens.
+    Its rows at padding hold numbers without meaning.
+
+    Args:
+        pretrained: Hub name or `save_pretrained` folder of a BERT of these sizes, or False.
+        frozen: No gradients, and evaluation mode always, `train()` notwithstanding. LGUR's official
+            code freezes BERT, but its dropout comes back after the first epoch.
+        vocab_size: Number of token ids.
+        dim: Token width; `out_dim`.
+        depth: Blocks.
+        heads: Attention heads.
+        mlp_dim: Hidden width of the MLPs, four times `dim` by default.
+        max_positions: Longest caption, in tokens.
+        dropout: After each sub-layer, and on the attention weights.
+    """
+
+    bert: BertModel
+
+    def __init__(
+        self,
+        pretrained: str | Literal[False] = False,
+        frozen: bool = False,
+        vocab_size: int = 30522,
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_dim: int | None = None,
+        max_positions: int = 512,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        config = BertConfig(
+            vocab_size=vocab_size,
+            hidden_size=dim,
+            num_hidden_layers=depth,
+            num_attention_heads=heads,
+            intermediate_size=4 * dim if mlp_dim is None else mlp_dim,
+            max_position_embeddings=max_positions,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+        )
+        self.bert = BertModel(config, add_pooling_layer=False)
+        if pretrained is not False:
+            state = read_pretrained(BertModel, pretrained).state_dict()
+            words = {key: value for key, value in state.items() if not key.startswith("pooler.")}
+            load_exactly(self.bert, words, pretrained)
+        self.out_dim = dim
+        self.max_positions = max_positions
+        self.frozen = frozen
+        if frozen:
+            self.requires_grad_(False)
+            self.train(self.training)
+
+    def train(self, mode: bool = True) -> "BertEncoder":
+        """Set the mode; a frozen BERT stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.bert.eval()
+        return self
+
+    def forward(
+        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
+    ) -> Tokens:
+        """Encode captions of at most `max_positions` tokens."""
+        check_length(token_ids, self.max_positions)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            local = self.bert(token_ids, attention_mask=valid.long()).last_hidden_state
+        return Tokens(local[:, 0], local, valid)
+
+
+def check_length(token_ids: Int[Tensor, "batch length"], max_positions: int) -> None:
+    """Refuse captions longer than the position table.
+
+    Raises:
+        ValueError: If there are more than `max_positions` tokens.
+    """
+    if token_ids.shape[1] > max_positions:
+        raise ValueError(
+            f"expected captions of at most {max_positions} tokens, got {token_ids.shape[1]}; "
+            "lower text_encoder.tokenizer.max_length, or raise max_positions"
+        )

@@ -1,0 +1,170 @@
+"""The two towers of CLIP (Radford et al., ICML 2021), any image size, with all tokens projected."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from tireid.encoders.bert import check_length
+from tireid.encoders.patches import check_image_size, patch_grid, resize_positions
+from tireid.encoders.pretrained import load_exactly, read_pretrained
+from tireid.structures import Tokens
+
+POSITIONS = "vision_model.embeddings.position_embedding.weight"
+
+
+class ClipImageEncoder(nn.Module):
+    """CLIP's vision transformer: class token and patches after the last norm and the projection.
+
+    CLIP itself applies both to the class token only; here the patches share them, so that `pooled`
+    and `local` live in the space of the texts.
+
+    Args:
+        pretrained: Hub name or `save_pretrained` folder of a CLIP of these sizes, or False.
+        image_size: Height and width, in pixels; both divisible by the patch.
+        patch_size: Side of a patch, in pixels.
+        dim: Token width inside.
+        depth: Blocks.
+        heads: Attention heads.
+        mlp_dim: Hidden width of the MLPs, four times `dim` by default.
+        out_dim: Width of the space shared with the texts.
+    """
+
+    clip: CLIPVisionModelWithProjection
+
+    def __init__(
+        self,
+        pretrained: str | Literal[False] = False,
+        image_size: Sequence[int] = (384, 128),
+        patch_size: int = 16,
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_dim: int | None = None,
+        out_dim: int = 512,
+    ) -> None:
+        super().__init__()
+        grid = patch_grid(image_size, patch_size)
+        self.image_size = (image_size[0], image_size[1])
+        self.out_dim = out_dim
+        config = CLIPVisionConfig(
+            hidden_size=dim,
+            intermediate_size=4 * dim if mlp_dim is None else mlp_dim,
+            projection_dim=out_dim,
+            num_hidden_layers=depth,
+            num_attention_heads=heads,
+            patch_size=patch_size,
+            image_size=patch_size,
+        )
+        self.clip = CLIPVisionModelWithProjection(config)
+        # The library's embeddings are for square images only.
+        self.clip.vision_model.add_module("embeddings", _PatchEmbeddings(dim, patch_size, grid))
+        if pretrained is not False:
+            model = read_pretrained(CLIPVisionModelWithProjection, pretrained)
+            state = model.state_dict()
+            side = model.config.image_size // model.config.patch_size
+            state[POSITIONS] = resize_positions(
+                state[POSITIONS][None], old_grid=(side, side), new_grid=grid
+            )[0]
+            load_exactly(self.clip, state, pretrained)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Tokens:
+        """Encode normalised RGB images of `image_size`."""
+        check_image_size(images, self.image_size)
+        vision = self.clip.vision_model
+        tokens = vision.pre_layrnorm(vision.embeddings(images))
+        tokens = vision.encoder(inputs_embeds=tokens).last_hidden_state
+        tokens = self.clip.visual_projection(vision.post_layernorm(tokens))
+        pooled, local = tokens[:, 0], tokens[:, 1:]
+        return Tokens(pooled, local, local.new_ones(local.shape[:2], dtype=torch.bool))
+
+
+class ClipTextEncoder(nn.Module):
+    """CLIP's causal text transformer: every position after the last norm and the projection.
+
+    `pooled` is the last valid position, the end-of-text token (which tokenizers must therefore
+    keep when they cut). `local` holds every position, start and end included; its rows at padding
+    hold numbers without meaning. Padding must follow the words.
+
+    Args:
+        pretrained: Hub name or `save_pretrained` folder of a CLIP of these sizes, or False.
+        vocab_size: Number of token ids.
+        dim: Token width inside.
+        depth: Blocks.
+        heads: Attention heads.
+        mlp_dim: Hidden width of the MLPs, four times `dim` by default.
+        max_positions: Longest caption, in tokens.
+        out_dim: Width of the space shared with the images.
+    """
+
+    clip: CLIPTextModelWithProjection
+
+    def __init__(
+        self,
+        pretrained: str | Literal[False] = False,
+        vocab_size: int = 49408,
+        dim: int = 512,
+        depth: int = 12,
+        heads: int = 8,
+        mlp_dim: int | None = None,
+        max_positions: int = 77,
+        out_dim: int = 512,
+    ) -> None:
+        super().__init__()
+        config = CLIPTextConfig(
+            vocab_size=vocab_size,
+            hidden_size=dim,
+            intermediate_size=4 * dim if mlp_dim is None else mlp_dim,
+            projection_dim=out_dim,
+            num_hidden_layers=depth,
+            num_attention_heads=heads,
+            max_position_embeddings=max_positions,
+            # CLIP's last two ids; the library checks their range, and nothing here depends on them.
+            bos_token_id=vocab_size - 2,
+            eos_token_id=vocab_size - 1,
+        )
+        self.clip = CLIPTextModelWithProjection(config)
+        if pretrained is not False:
+            state = read_pretrained(CLIPTextModelWithProjection, pretrained).state_dict()
+            load_exactly(self.clip, state, pretrained)
+        self.max_positions = max_positions
+        self.out_dim = out_dim
+
+    def forward(
+        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
+    ) -> Tokens:
+        """Encode captions of at most `max_positions` tokens."""
+        check_length(token_ids, self.max_positions)
+        hidden = self.clip.text_model(token_ids, attention_mask=valid.long()).last_hidden_state
+        local = self.clip.text_projection(hidden)
+        last = valid.sum(dim=1) - 1
+        pooled = local[torch.arange(len(local), device=local.device), last]
+        return Tokens(pooled, local, valid)
+
+
+class _PatchEmbeddings(nn.Module):
+    """Class token, patches and positions under CLIP's names and with its initial spreads."""
+
+    def __init__(self, dim: int, patch_size: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.class_embedding = nn.Parameter(torch.randn(dim) * dim**-0.5)
+        self.patch_embedding = nn.Conv2d(3, dim, patch_size, stride=patch_size, bias=False)
+        self.position_embedding = nn.Embedding(1 + grid[0] * grid[1], dim)
+        nn.init.normal_(self.patch_embedding.weight, std=0.02)
+        nn.init.normal_(self.position_embedding.weight, std=0.02)
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch length dim"]:
+        patches = rearrange(self.patch_embedding(images), "batch dim h w -> batch (h w) dim")
+        class_token = self.class_embedding.expand(len(patches), 1, -1)
+        return torch.cat([class_token, patches], dim=1) + self.position_embedding.weight

@@ -1,0 +1,78 @@
+"""Pretrained weights: read from a hub name or a folder, and loaded without silent gaps."""
+
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+
+WHAT_TO_DO = "pass a local folder saved with save_pretrained, or `pretrained=false`"
+SHOWN_KEYS = 5
+UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError)
+
+
+def read_pretrained(
+    model_class: type[PreTrainedModel] | type[AutoModel], source: str
+) -> PreTrainedModel:
+    """Return the model that `model_class.from_pretrained(source)` finds, whole.
+
+    Args:
+        model_class: A `transformers` model or auto-model class.
+        source: A hub name or a folder written by `save_pretrained`.
+
+    Raises:
+        ValueError: If `source` cannot be read, or lacks weights other than a pooler's.
+    """
+    try:
+        loaded: Any = model_class.from_pretrained(source, output_loading_info=True)
+    except UNREADABLE as error:
+        raise unreadable(source, model_class.__name__, error) from error
+    model, report = loaded
+    # Poolers are optional in checkpoints, and no encoder here uses them.
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise ValueError(
+            f"pretrained: '{source}' lacks {len(missing)} weights of {type(model).__name__} "
+            f"({_some(missing)}); {WHAT_TO_DO}"
+        )
+    return model
+
+
+def unreadable(source: str, expected: str, error: Exception) -> ValueError:
+    """Return the error that says `source` does not hold what was expected, and what to do."""
+    reason = f"{type(error).__name__}: {error}"
+    return ValueError(f"pretrained: cannot read '{source}' as {expected}; {WHAT_TO_DO} ({reason})")
+
+
+def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Copy `state` into `module`; every weight must be there, have its shape and be used.
+
+    Raises:
+        ValueError: If a name is missing or left over, or a shape differs.
+    """
+    expected = module.state_dict()
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}"
+        for key in expected.keys() & state.keys()
+        if state[key].shape != expected[key].shape
+    ]
+    faults = {
+        "missing": sorted(expected.keys() - state.keys()),
+        "left over": sorted(state.keys() - expected.keys()),
+        "of another shape": sorted(shapes),
+    }
+    found = [f"{len(keys)} {name} ({_some(keys)})" for name, keys in faults.items() if keys]
+    if found:
+        raise ValueError(
+            f"pretrained: the weights in '{source}' do not fit this {type(module).__name__}: "
+            f"{', '.join(found)}; make the sizes in the config those of the checkpoint, "
+            f"or {WHAT_TO_DO}"
+        )
+    module.load_state_dict(dict(state))
+
+
+def _some(keys: list[str]) -> str:
+    more = f", and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
+    return ", ".join(keys[:SHOWN_KEYS]) + more

@@ -1,0 +1,184 @@
+"""What the entry points share: find the configs, build the parts, report bad input in one line."""
+
+import functools
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+
+TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
+BAD_INPUT = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, OSError)
+
+# Said by libraries on every run, and meant for somebody else or already decided in the config.
+QUIET_WARNINGS = [
+    r".*does not have many workers.*",
+    r".*The number of training batches .* is smaller than the logging interval.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*GPU available but not used.*",
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+    r".*Experiment logs directory .* exists and is not empty.*",
+    r".*enable_nested_tensor is True.*",
+]
+
+
+def conf_dir() -> str:
+    """Return the folder of the configs: inside an installed package, or beside the sources."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parents[1] / "conf"):
+        if (folder / "train.yaml").is_file():
+            return str(folder)
+    raise FileNotFoundError(f"expected the configs in {package / 'conf'}; reinstall tireid")
+
+
+def quiet() -> None:
+    """Silence what is no news: device notes, tips, warnings about decided things."""
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in QUIET_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def build_datamodule(cfg: DictConfig, **changes: Any) -> Any:
+    """Instantiate the data module with the input recipe that the encoders carry.
+
+    Args:
+        cfg: A composed training config.
+        **changes: Constructor arguments that replace the config's.
+    """
+    arguments: dict[str, Any] = {
+        "tokenizer": cfg.text_encoder.tokenizer,
+        "mean": cfg.image_encoder.mean,
+        "std": cfg.image_encoder.std,
+        "interpolation": cfg.image_encoder.interpolation,
+        "batch_size": cfg.batch_size,
+        "seed": cfg.seed,
+        "cache_dir": cfg.paths.cache_dir,
+    }
+    return instantiate(cfg.dataset, **(arguments | changes), _convert_="all")
+
+
+def build_model(cfg: DictConfig, num_train_pids: int) -> Any:
+    """Instantiate the encoders and the method over them.
+
+    Args:
+        cfg: A composed training config.
+        num_train_pids: Number of training identities that the data module found.
+    """
+    return instantiate(
+        cfg.model,
+        image_encoder=instantiate(cfg.image_encoder.module, _convert_="all"),
+        text_encoder=instantiate(cfg.text_encoder.module, _convert_="all"),
+        num_train_pids=num_train_pids,
+        _convert_="all",
+    )
+
+
+def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
+    """Instantiate the trainer with the strategy's devices."""
+    return instantiate(
+        cfg.trainer, callbacks=callbacks, logger=loggers, **cfg.strategy, _convert_="all"
+    )
+
+
+def print_metrics(metrics: dict[str, float], split: str, title: str) -> None:
+    """Print the metrics of a split as one table, a row a direction."""
+    names = ["R1", "R5", "R10", "mAP", "mAP_trapezoid", "mINP"]
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("direction")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    rows = {"text to image": "", "image to text": "i2t_"}
+    for label, prefix in rows.items():
+        values = [metrics.get(f"{split}/{prefix}{name}") for name in names]
+        if any(value is not None for value in values):
+            table.add_row(label, *("-" if v is None else f"{v:.2f}" for v in values))
+    own_removed = [metrics.get(f"{split}/{n}_wm") for n in names]
+    if any(value is not None for value in own_removed):
+        table.add_row(
+            "text to image, own image removed",
+            *("-" if v is None else f"{v:.2f}" for v in own_removed),
+        )
+    Console(highlight=False).print(table)
+
+
+def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Turn an error about the user's input into one message and exit code 1.
+
+    The full traceback is shown with `TIREID_TRACEBACK=1`. Errors of other kinds, which may be
+    ours, keep theirs.
+    """
+
+    @functools.wraps(entry)
+    def guarded(cfg: DictConfig) -> Any:
+        try:
+            return entry(cfg)
+        except (*BAD_INPUT, HydraException, OmegaConfBaseException) as error:
+            cause = _root_cause(error)
+            if os.environ.get(TRACEBACK_VARIABLE) or not isinstance(
+                cause, (*BAD_INPUT, HydraException, OmegaConfBaseException)
+            ):
+                raise
+            _print_error(str(cause).strip() or type(cause).__name__)
+            if not isinstance(cause, (HydraException, OmegaConfBaseException)):
+                _print_hint(cause)
+            sys.exit(1)
+
+    return guarded
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _print_error(message: str) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("[bold red]error:[/bold red] ", end="")
+    console.print(message, markup=False)
+
+
+def _print_hint(cause: BaseException) -> None:
+    frames = traceback.extract_tb(cause.__traceback__)
+    where = f" (raised in {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        f"For the full trace{where} set {TRACEBACK_VARIABLE}=1.", markup=False, style="dim"
+    )
+
+
+def check_scalars(cfg: DictConfig) -> None:
+    """Check the root's scalars before anything is built.
+
+    Raises:
+        ValueError: Names the setting, its value, what was expected and what to type.
+    """
+    checks = {
+        "batch_size": (isinstance(cfg.batch_size, int) and cfg.batch_size > 0, "an integer > 0"),
+        "max_epochs": (isinstance(cfg.max_epochs, int) and cfg.max_epochs > 0, "an integer > 0"),
+        "seed": (
+            isinstance(cfg.seed, int) and 0 <= cfg.seed < 2**32,
+            "an integer from 0 to 2**32 - 1",
+        ),
+        "selection": (cfg.selection in ("val", "last"), "val or last"),
+    }
+    for name, (good, expected) in checks.items():
+        if not good:
+            raise ValueError(f"{name}: expected {expected}, got {cfg[name]!r}; set {name}=...")
+
+
+def use_fast_matmul() -> None:
+    """Allow TensorFloat-32 in matrix products on GPUs; ranking is in float32 on the CPU."""
+    torch.set_float32_matmul_precision("high")

@@ -1,0 +1,43 @@
+"""Joins the batches of all processes, so that a loss sees the global batch."""
+
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Shaped
+from torch import Tensor
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather whose backward adds up what every process asks of this process's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        pieces = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+        dist.all_gather(pieces, tensor)  # pyright: ignore[reportUnknownMemberType]  # untyped
+        return torch.cat(pieces)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        gradient = grad_outputs[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)  # pyright: ignore[reportUnknownMemberType]  # untyped
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather_with_gradient(tensor: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, "global_batch ..."]:
+    """Concatenate a tensor over the processes, in the order of their ranks.
+
+    When every process computes the loss of the gathered batch and DDP averages the gradients, the
+    result is the gradient of one process on the whole batch: no factor of the world size is
+    missing, and negatives of other processes are trained too.
+
+    Args:
+        tensor: This process's rows; every process must bring the same shape and type.
+
+    Returns:
+        All rows, or `tensor` itself when there is one process.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return tensor
+    gathered = _Gather.apply(tensor.contiguous())  # pyright: ignore[reportUnknownMemberType]
+    return cast(Tensor, gathered)

@@ -1,0 +1,178 @@
+"""LGUR's ranking loss: a hinge over randomly drawn semi-hard negatives, in both directions."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from tireid.losses.gather import gather_with_gradient
+from tireid.losses.precision import full_precision
+
+Columns = Literal["corrected", "official"]
+Reduction = Literal["sum", "mean"]
+
+
+class Triplets(NamedTuple):
+    """One negative for each anchor, and whether the anchor counts.
+
+    Attributes:
+        negative: Index into the batch of the negative of anchor i.
+        used: False where anchor i has no negative and contributes nothing.
+    """
+
+    negative: Int[Tensor, " batch"]
+    used: Bool[Tensor, " batch"]
+
+
+def mine_semi_hard(
+    similarity: Float[Tensor, "batch batch"],
+    pids: Int[Tensor, " batch"],
+    *,
+    margin: float,
+    generator: Generator | None = None,
+) -> Triplets:
+    """Draw for each row one negative that is less similar than the positive, within the margin.
+
+    Candidates of row i are the columns j of another identity with
+    `0 < similarity[i, j] - similarity[i, i] + margin < margin`; one is drawn uniformly. Where no
+    row of the batch has a candidate, the last row takes the first column of another identity.
+
+    Args:
+        similarity: The positive of row i is the diagonal.
+        pids: Identity of each row and column.
+        margin: In units of similarity.
+        generator: Source of the draws, on the device of `similarity`.
+
+    Source:
+        Official code draws by numpy on the host, unseeded; here the draw stays on the device.
+    """
+    gap = similarity.detach() - similarity.detach().diagonal()[:, None] + margin
+    other = pids[:, None] != pids[None, :]
+    candidates = other & (gap > 0) & (gap < margin)
+    draws = torch.rand(
+        similarity.shape, generator=generator, device=similarity.device, dtype=torch.float32
+    )
+    negative = draws.masked_fill(~candidates, -1.0).argmax(dim=1)
+    used = candidates.any(dim=1)
+
+    is_last = torch.arange(len(pids), device=pids.device) == len(pids) - 1
+    fallback = ~used.any() & is_last & other[-1].any()
+    negative = torch.where(fallback, other[-1].to(torch.int8).argmax(), negative)
+    return Triplets(negative, used | fallback)
+
+
+def ranking_loss(
+    row_features: Float[Tensor, "batch ..."],
+    column_features: Float[Tensor, "batch ..."],
+    pids: Int[Tensor, " batch"],
+    *,
+    margin: float = 0.3,
+    columns: Columns = "corrected",
+    reduction: Reduction = "sum",
+    generator: Generator | None = None,
+    triplets: tuple[Triplets, Triplets] | None = None,
+) -> Float[Tensor, ""]:
+    """Push one semi-hard negative of each anchor below its positive, for rows and for columns.
+
+    Args:
+        row_features: Not normalised; parts are concatenated before they are normalised.
+        column_features: Likewise; row i of both is one pair.
+        pids: Identity of each pair.
+        margin: In units of cosine similarity. The official code's value is 0.3.
+        columns: Which similarity the column half reads. Negatives are mined on the transposed
+            matrix; `official` then reads the matrix as it stands, so it compares with another
+            pair's similarity; `corrected` reads the transposed one.
+        reduction: `sum` over anchors (official), or the `mean` over the batch.
+        generator: Source of the draws: first the rows', then the columns'.
+        triplets: Given negatives of rows and columns, instead of drawing them.
+
+    Returns:
+        Rows' and columns' hinge, float32 or wider.
+
+    Source:
+        Official code (`loss/loss.py`, ranking). Departs from it by `columns="corrected"`.
+    """
+    with full_precision(row_features, column_features) as (rows, cols):
+        similarity = F.normalize(rows.flatten(1), dim=-1) @ F.normalize(cols.flatten(1), dim=-1).mT
+        if triplets is None:
+            row_triplets = mine_semi_hard(similarity, pids, margin=margin, generator=generator)
+            column_triplets = mine_semi_hard(
+                similarity.mT, pids, margin=margin, generator=generator
+            )
+        else:
+            row_triplets, column_triplets = triplets
+
+        # Paper: not available. Official code: mines on the transposed matrix but indexes the
+        # untransposed one, a line its ancestor SSAN still had. Here: `corrected` transposes.
+        column_matrix = similarity if columns == "official" else similarity.mT
+        loss = _hinge(similarity, row_triplets, margin) + _hinge(
+            column_matrix, column_triplets, margin
+        )
+        return loss / len(pids) if reduction == "mean" else loss
+
+
+def _hinge(similarity: Tensor, triplets: Triplets, margin: float) -> Tensor:
+    negative = similarity.gather(1, triplets.negative[:, None]).squeeze(1)
+    return (F.relu(margin - similarity.diagonal() + negative) * triplets.used).sum()
+
+
+class RankingLoss(nn.Module):
+    """`ranking_loss` over the global batch, with its constants and a seeded draw.
+
+    Args:
+        margin: In units of cosine similarity.
+        columns: `corrected` or `official`, see `ranking_loss`.
+        reduction: `sum` or `mean`, see `ranking_loss`.
+        seed: Seed of the draws. The draw of a call depends on it and on `draw` alone, so that
+            a resumed run continues as if it had never stopped.
+    """
+
+    def __init__(
+        self,
+        *,
+        margin: float = 0.3,
+        columns: str = "corrected",
+        reduction: str = "sum",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if columns not in ("corrected", "official"):
+            raise ValueError(f"columns: expected 'corrected' or 'official', got {columns!r}")
+        if reduction not in ("sum", "mean"):
+            raise ValueError(f"reduction: expected 'sum' or 'mean', got {reduction!r}")
+        if not 0 < margin <= 2:
+            raise ValueError(f"margin: expected a cosine distance in (0, 2], got {margin}")
+        self.margin = margin
+        self.columns: Columns = columns
+        self.reduction: Reduction = reduction
+        self.seed = seed
+
+    def forward(
+        self,
+        row_features: Float[Tensor, "batch ..."],
+        column_features: Float[Tensor, "batch ..."],
+        pids: Int[Tensor, " batch"],
+        *,
+        draw: int,
+    ) -> Float[Tensor, ""]:
+        """Gather the global batch, then compute `ranking_loss` on it.
+
+        Args:
+            row_features: This process's share, not normalised.
+            column_features: This process's share, not normalised.
+            pids: This process's share.
+            draw: Number of the draw; equal on all processes, different for every call of a run.
+        """
+        generator = torch.Generator(device=row_features.device)
+        generator.manual_seed(self.seed * 1_000_003 + draw)
+        return ranking_loss(
+            gather_with_gradient(row_features),
+            gather_with_gradient(column_features),
+            gather_with_gradient(pids),
+            margin=self.margin,
+            columns=self.columns,
+            reduction=self.reduction,
+            generator=generator,
+        )

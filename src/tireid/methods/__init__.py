@@ -1,0 +1,1 @@
+"""The methods: one file a LightningModule, its blocks beside it."""

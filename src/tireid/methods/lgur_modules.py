@@ -1,0 +1,336 @@
+"""The blocks of LGUR after the encoders, as plain modules: cross-decoder and `LgurHead`.
+
+Shao et al., Learning Granularity-Unified Representations for Text-to-Image Person
+Re-identification, ACM MM 2022 (arXiv 2207.07802).
+
+| paper                                        | here                          |
+| -------------------------------------------- | ----------------------------- |
+| shared dictionary, "DGA" / "MSD"             | `LgurHead.rebuild`            |
+| foreground weights                           | `LgurHead.foreground_weights` |
+| cross-modality guidance                      | `LgurHead.guide`              |
+| prototypes, "PGU"                            | `LgurHead.prototype_features` |
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Order = Literal["absorbed", "plain"]
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of queries to another sequence, normalised by one shared LayerNorm.
+
+    Both orders of multiplication give the same result. `plain` projects every key and value
+    token to `heads * head_dim`. `absorbed` multiplies the key projection into the query side and
+    the value projection into the output side, so that tokens are attended to as they are: cheaper
+    where there are few queries and `heads * head_dim` is large.
+
+    Args:
+        dim: Width of queries and of keys.
+        heads: Number of heads.
+        head_dim: Width of one head.
+        order: Order of multiplication.
+
+    Source:
+        Official code: one LayerNorm serves queries and keys; no bias in the projections but for
+        the output's.
+    """
+
+    norm: nn.LayerNorm
+    to_query: nn.Linear
+    to_key: nn.Linear
+    to_value: nn.Linear
+    to_out: nn.Linear
+
+    def __init__(self, dim: int, heads: int, head_dim: int, *, order: Order) -> None:
+        super().__init__()
+        self.heads = heads
+        self.head_dim = head_dim
+        self.order = order
+        self.norm = nn.LayerNorm(dim)
+        self.to_query = nn.Linear(dim, heads * head_dim, bias=False)
+        self.to_key = nn.Linear(dim, heads * head_dim, bias=False)
+        self.to_value = nn.Linear(dim, heads * head_dim, bias=False)
+        self.to_out = nn.Linear(heads * head_dim, dim)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch query dim"],
+        keys: Float[Tensor, "key_batch key dim"],
+        valid: Bool[Tensor, "key_batch key"] | None = None,
+    ) -> Float[Tensor, "out_batch query dim"]:
+        """Attend to `keys`; without the residual.
+
+        Args:
+            queries: Not normalised. A batch of 1 is shared by all keys.
+            keys: Not normalised. A batch of 1 is shared by all queries and projected once.
+            valid: True = may be attended to; None = all may. A row needs at least one.
+        """
+        queries = self.norm(queries)
+        keys = self.norm(keys)
+        if self.order == "absorbed":
+            return self._absorbed(queries, keys, valid)
+        return self._plain(queries, keys, valid)
+
+    def _plain(self, queries: Tensor, keys: Tensor, valid: Tensor | None) -> Tensor:
+        batch = queries.shape[0]
+        shared = keys.shape[0] == 1 and valid is None
+        if shared:  # one long row of queries: the keys are neither copied nor re-read per sample
+            queries = queries.flatten(0, 1).unsqueeze(0)
+        else:
+            queries = queries.expand(keys.shape[0], -1, -1)
+        query = rearrange(self.to_query(queries), "b n (h d) -> b h n d", h=self.heads)
+        key = rearrange(self.to_key(keys), "b n (h d) -> b h n d", h=self.heads)
+        value = rearrange(self.to_value(keys), "b n (h d) -> b h n d", h=self.heads)
+        mask = None if valid is None else valid[:, None, None, :]
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        out = self.to_out(rearrange(attended, "b h n d -> b n (h d)"))
+        return out.view(batch, -1, out.shape[-1]) if shared else out
+
+    def _absorbed(self, queries: Tensor, keys: Tensor, valid: Tensor | None) -> Tensor:
+        to_query = rearrange(self.to_query.weight, "(h e) d -> h e d", h=self.heads)
+        to_key = rearrange(self.to_key.weight, "(h e) d -> h e d", h=self.heads)
+        to_value = rearrange(self.to_value.weight, "(h e) d -> h e d", h=self.heads)
+        to_out = rearrange(self.to_out.weight, "d (h e) -> h d e", h=self.heads)
+        score_maps = to_query.mT @ to_key  # (heads, dim, dim)
+        value_maps = to_out @ to_value  # (heads, dim, dim)
+
+        count = queries.shape[1]
+        query = torch.einsum("bnd,hde->bnhe", queries, score_maps).flatten(1, 2)
+        if keys.shape[0] > 1:
+            query = query.expand(keys.shape[0], -1, -1)  # (batch, query * heads, dim)
+        keys = keys.expand(query.shape[0], -1, -1)
+        mask = None if valid is None else valid[:, None, :]
+        attended = F.scaled_dot_product_attention(
+            query, keys, keys, attn_mask=mask, scale=1 / math.sqrt(self.head_dim)
+        )
+        attended = rearrange(attended, "b (n h) d -> b n (h d)", n=count)
+        weight = rearrange(value_maps, "h d e -> d (h e)")
+        return F.linear(attended, weight, self.to_out.bias)
+
+
+class CrossDecoderLayer(nn.Module):
+    """Cross-attention and a ReLU feed-forward network, each with its residual around the query."""
+
+    attention: CrossAttention
+    feed_forward: nn.Sequential
+
+    def __init__(
+        self, dim: int, heads: int, head_dim: int, hidden_dim: int, *, order: Order
+    ) -> None:
+        super().__init__()
+        self.attention = CrossAttention(dim, heads, head_dim, order=order)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, dim)
+        )
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch query dim"],
+        keys: Float[Tensor, "key_batch key dim"],
+        valid: Bool[Tensor, "key_batch key"] | None = None,
+    ) -> Float[Tensor, "out_batch query dim"]:
+        """Rebuild the queries from the keys; a query batch of 1 is broadcast over the keys'."""
+        queries = queries + self.attention(queries, keys, valid)
+        return queries + self.feed_forward(queries)
+
+
+class CrossDecoder(nn.Module):
+    """A stack of cross-decoder layers over the same keys; no self-attention, no final norm.
+
+    Args:
+        dim: Width of queries and of keys.
+        depth: Number of layers.
+        heads: Number of heads.
+        head_dim: Width of one head.
+        hidden_dim: Width of the feed-forward network.
+        order: Order of multiplication in the attention; see `CrossAttention`.
+
+    Source:
+        Official code (`TXTDecoder`, `TXTDecoder_2`): pre-norm, all dropouts 0, ReLU.
+    """
+
+    layers: nn.ModuleList
+
+    def __init__(
+        self, dim: int, *, depth: int, heads: int, head_dim: int, hidden_dim: int, order: Order
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            CrossDecoderLayer(dim, heads, head_dim, hidden_dim, order=order) for _ in range(depth)
+        )
+
+    def forward(
+        self,
+        queries: Float[Tensor, "batch query dim"],
+        keys: Float[Tensor, "key_batch key dim"],
+        valid: Bool[Tensor, "key_batch key"] | None = None,
+    ) -> Float[Tensor, "out_batch query dim"]:
+        """Pass the queries through all layers; one of the two batches may be 1."""
+        for layer in self.layers:
+            queries = layer(queries, keys, valid)
+        return queries
+
+
+class LgurFeatures(NamedTuple):
+    """Prototype features of a training batch, not normalised.
+
+    Attributes:
+        image_guided: Image rebuilt from its own caption's tokens; training only.
+        image_dictionary: Image rebuilt from the dictionary; what is ranked.
+        text_raw: Text as the encoder gave it, the guided branch's partner.
+        text_dictionary: Text rebuilt from the dictionary; what is ranked.
+    """
+
+    image_guided: Float[Tensor, "batch parts dim"]
+    image_dictionary: Float[Tensor, "batch parts dim"]
+    text_raw: Float[Tensor, "batch parts dim"]
+    text_dictionary: Float[Tensor, "batch parts dim"]
+
+
+class LgurHead(nn.Module):
+    """LGUR after the encoders: dictionary, foreground weights, guidance, prototypes.
+
+    Args:
+        dim: Width of the image and text tokens.
+        dictionary_size: Number of dictionary atoms shared by both modalities.
+        dictionary_heads: Heads of the dictionary decoder.
+        dictionary_head_dim: Width of one of its heads.
+        dictionary_hidden_dim: Width of its feed-forward network.
+        num_prototypes: Number of shared query prototypes.
+        prototype_depth: Layers of the prototype decoder.
+        prototype_heads: Heads of the prototype decoder.
+        prototype_head_dim: Width of one of its heads. 512 is per head in the official code.
+        prototype_hidden_dim: Width of its feed-forward network.
+        feature_dim: Width of one prototype's output feature.
+        prototype_order: `absorbed` (fast) or `plain`; the same result, see `CrossAttention`.
+
+    Source:
+        Defaults are the official code's. The paper's body was not available: where the two could
+        differ in a number, it is the code's.
+    """
+
+    dictionary: nn.Parameter
+    prototypes: nn.Parameter
+    dictionary_decoder: CrossDecoder
+    prototype_decoder: CrossDecoder
+    foreground: nn.Linear
+    part_projection: nn.Parameter
+
+    def __init__(
+        self,
+        dim: int = 384,
+        *,
+        dictionary_size: int = 400,
+        dictionary_heads: int = 6,
+        dictionary_head_dim: int = 64,
+        dictionary_hidden_dim: int = 768,
+        num_prototypes: int = 6,
+        prototype_depth: int = 2,
+        prototype_heads: int = 6,
+        prototype_head_dim: int = 512,
+        prototype_hidden_dim: int = 512,
+        feature_dim: int = 512,
+        prototype_order: Order = "absorbed",
+    ) -> None:
+        super().__init__()
+        self.num_prototypes = num_prototypes
+        self.feature_dim = feature_dim
+        self.dictionary = nn.Parameter(torch.randn(1, dictionary_size, dim))
+        self.prototypes = nn.Parameter(torch.randn(1, num_prototypes, dim))
+        self.dictionary_decoder = CrossDecoder(
+            dim,
+            depth=1,
+            heads=dictionary_heads,
+            head_dim=dictionary_head_dim,
+            hidden_dim=dictionary_hidden_dim,
+            order="plain",
+        )
+        self.prototype_decoder = CrossDecoder(
+            dim,
+            depth=prototype_depth,
+            heads=prototype_heads,
+            head_dim=prototype_head_dim,
+            hidden_dim=prototype_hidden_dim,
+            order=prototype_order,
+        )
+        self.foreground = nn.Linear(dim, 1)
+        # Official code: one bias-free 1x1 convolution a prototype, Kaiming-normal by fan-out.
+        # Here: the same maps as one tensor, applied together.
+        self.part_projection = nn.Parameter(
+            torch.randn(num_prototypes, feature_dim, dim) * math.sqrt(2 / feature_dim)
+        )
+
+    def foreground_weights(
+        self, image_tokens: Float[Tensor, "batch length dim"]
+    ) -> Float[Tensor, "batch length 1"]:
+        """Return the weight of each image token, in (0, 1); it has no supervision of its own."""
+        return self.foreground(image_tokens).sigmoid()
+
+    def rebuild(
+        self, tokens: Float[Tensor, "batch length dim"]
+    ) -> Float[Tensor, "batch length dim"]:
+        """Rebuild tokens of either modality from the shared dictionary.
+
+        Official code keeps the residual around the query: the result is the token plus attended
+        atoms, not a mix of atoms alone.
+        """
+        return self.dictionary_decoder(tokens, self.dictionary)
+
+    def guide(
+        self,
+        image_tokens: Float[Tensor, "batch length dim"],
+        text_tokens: Float[Tensor, "batch text_length dim"],
+        text_valid: Bool[Tensor, "batch text_length"],
+    ) -> Float[Tensor, "batch length dim"]:
+        """Rebuild image tokens from their caption's tokens, by the dictionary decoder's weights."""
+        return self.dictionary_decoder(image_tokens, text_tokens, text_valid)
+
+    def prototype_features(
+        self,
+        tokens: Float[Tensor, "batch length dim"],
+        valid: Bool[Tensor, "batch length"] | None = None,
+    ) -> Float[Tensor, "batch parts feature"]:
+        """Collect tokens by the shared prototypes, then map each prototype's output by itself."""
+        parts = self.prototype_decoder(self.prototypes, tokens, valid)
+        return torch.einsum("bkd,kfd->bkf", parts, self.part_projection)
+
+    def encode_image(
+        self, image_tokens: Float[Tensor, "batch length dim"]
+    ) -> Float[Tensor, "batch parts feature"]:
+        """Return the dictionary branch's image features, the ones ranked."""
+        weights = self.foreground_weights(image_tokens)
+        return self.prototype_features(weights * self.rebuild(image_tokens))
+
+    def encode_text(
+        self,
+        text_tokens: Float[Tensor, "batch length dim"],
+        text_valid: Bool[Tensor, "batch length"],
+    ) -> Float[Tensor, "batch parts feature"]:
+        """Return the dictionary branch's text features, the ones ranked."""
+        return self.prototype_features(self.rebuild(text_tokens), text_valid)
+
+    def forward(
+        self,
+        image_tokens: Float[Tensor, "batch length dim"],
+        text_tokens: Float[Tensor, "batch text_length dim"],
+        text_valid: Bool[Tensor, "batch text_length"],
+    ) -> LgurFeatures:
+        """Compute both branches of a training batch; row i of both modalities is one pair.
+
+        Nothing is detached: gradients reach both encoders through both branches.
+        """
+        weights = self.foreground_weights(image_tokens)
+        image_guided = weights * self.guide(image_tokens, text_tokens, text_valid)
+        image_rebuilt = weights * self.rebuild(image_tokens)
+        images = self.prototype_features(torch.cat([image_guided, image_rebuilt]))
+        texts = self.prototype_features(
+            torch.cat([text_tokens, self.rebuild(text_tokens)]), text_valid.repeat(2, 1)
+        )
+        return LgurFeatures(*images.chunk(2), *texts.chunk(2))

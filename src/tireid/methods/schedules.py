@@ -1,0 +1,65 @@
+"""Learning-rate schedules, as functions from an optimiser to Lightning's scheduler entry."""
+
+import math
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def warmup_cosine(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    warmup_fraction: float = 0.1,
+    final_fraction: float = 0.0,
+) -> dict[str, Any]:
+    """Rise linearly from 0, then fall as half a cosine; stepped after every batch.
+
+    Args:
+        optimizer: Whose groups' rates are scaled.
+        total_steps: Optimiser steps of the whole run.
+        warmup_fraction: Share of the steps that rise, in [0, 1).
+        final_fraction: Share of the rate left at the end, in [0, 1].
+    """
+    if not 0 <= warmup_fraction < 1:
+        raise ValueError(f"warmup_fraction: expected a share in [0, 1), got {warmup_fraction}")
+    warmup_steps = round(total_steps * warmup_fraction)
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+        return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "lr"}
+
+
+def multistep(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    milestones: list[int],
+    gamma: float = 0.1,
+    stepping: str = "corrected",
+) -> dict[str, Any]:
+    """Multiply the rates by `gamma` at each milestone; stepped after every epoch.
+
+    Args:
+        optimizer: Whose groups' rates are scaled.
+        total_steps: Not used; part of the schedules' common signature.
+        milestones: Numbers of whole epochs at the rate before.
+        gamma: Factor at each milestone.
+        stepping: `corrected` trains exactly `milestones[0]` epochs at the full rate. The official
+            LGUR code steps its scheduler before each epoch, so that every drop comes one epoch
+            early: `official` does that.
+    """
+    if stepping not in ("corrected", "official"):
+        raise ValueError(f"stepping: expected 'corrected' or 'official', got {stepping!r}")
+    # Official code: epochs 1-19 at the full rate for a milestone of 20. Here: 1-20.
+    early = 1 if stepping == "official" else 0
+
+    def factor(epoch: int) -> float:
+        return gamma ** sum(epoch >= milestone - early for milestone in milestones)
+
+    return {"scheduler": LambdaLR(optimizer, factor), "interval": "epoch", "name": "lr"}

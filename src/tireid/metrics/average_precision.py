@@ -1,0 +1,57 @@
+"""Average precision, by the two rules in use."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def average_precision(ranks: Int[Tensor, "query positives"]) -> Float[Tensor, " query"]:
+    """Mean over a query's positives of the precision at their rank: (1/n) sum_i i / r_i.
+
+    Args:
+        ranks: One row per query, as `tireid.metrics.ranks` describes them.
+
+    Returns:
+        In (0, 1] per query, float64; NaN for a query without a positive.
+
+    Example:
+        >>> average_precision(torch.tensor([[1, 3]]))
+        tensor([0.8333], dtype=torch.float64)
+    """
+    return _mean_over_positives(_place(ranks) / ranks, ranks)
+
+
+def average_precision_trapezoid(ranks: Int[Tensor, "query positives"]) -> Float[Tensor, " query"]:
+    """Mean over a query's positives of the mean precision at and just before their rank.
+
+    (1/n) sum_i (i / r_i + p_i) / 2 with p_i = (i - 1) / (r_i - 1), and p_i = 1 where r_i = 1. The
+    code of SSAN, MANet and LGUR has this rule; it is never higher than `average_precision`.
+
+    Args:
+        ranks: One row per query, as `tireid.metrics.ranks` describes them.
+
+    Returns:
+        In (0, 1] per query, float64; NaN for a query without a positive.
+
+    Example:
+        >>> average_precision_trapezoid(torch.tensor([[1, 3]]))
+        tensor([0.7917], dtype=torch.float64)
+    """
+    place = _place(ranks)
+    before = torch.where(ranks == 1, 1.0, (place - 1) / (ranks - 1))
+    return _mean_over_positives((place / ranks + before) / 2, ranks)
+
+
+def _place(ranks: Int[Tensor, "query positives"]) -> Float[Tensor, " positives"]:
+    return torch.arange(1, ranks.shape[1] + 1, device=ranks.device, dtype=torch.float64)
+
+
+def _mean_over_positives(
+    values: Float[Tensor, "query positives"], ranks: Int[Tensor, "query positives"]
+) -> Float[Tensor, " query"]:
+    positive = ranks > 0
+    values = values.masked_fill(~positive, 0.0)
+    # One after the other: a plain sum groups its terms by the number of columns, so that the last
+    # digit of a query would depend on the queries it shares a block with.
+    total = values.cumsum(dim=1)[:, -1] if ranks.shape[1] else values.sum(dim=1)
+    return total / positive.sum(dim=1)

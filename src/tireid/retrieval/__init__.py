@@ -1,0 +1,6 @@
+"""Embeddings → blockwise similarity → metrics and results, in bounded memory."""
+
+from tireid.retrieval.evaluation import embedding_values, evaluate_embeddings
+from tireid.retrieval.top_k import top_k
+
+__all__ = ["embedding_values", "evaluate_embeddings", "top_k"]

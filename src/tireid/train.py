@@ -1,0 +1,91 @@
+"""Train a method, test the chosen checkpoint, leave a run folder."""
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from tireid import launch
+
+
+def train(cfg: DictConfig) -> dict[str, float]:
+    """Run one training as the config says.
+
+    Args:
+        cfg: Composed from `conf/train.yaml`.
+
+    Returns:
+        Validation metrics of the tested checkpoint and test metrics, in percent.
+
+    Raises:
+        ValueError: If a setting is out of its range or the data are not as expected.
+        FileNotFoundError: If the data are missing.
+    """
+    launch.quiet()
+    launch.check_scalars(cfg)
+    launch.use_fast_matmul()
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    output_dir = Path(cfg.paths.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    console = Console(highlight=False)
+
+    datamodule = launch.build_datamodule(cfg)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    model = launch.build_model(cfg, datamodule.num_train_pids)
+    callbacks = list(instantiate(cfg.callbacks, _convert_="all").values())
+    loggers = list(instantiate(cfg.logger, _convert_="all").values())
+    trainer = launch.build_trainer(cfg, callbacks, loggers)
+
+    if trainer.is_global_zero:
+        resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+        resolved["num_train_pids"] = datamodule.num_train_pids
+        OmegaConf.save(resolved, output_dir / "config.yaml")
+        datamodule.tokenizer.save(output_dir / "tokenizer")
+        millions = sum(p.numel() for p in model.parameters()) / 1e6
+        console.print(
+            f"[bold]{type(model).__name__}[/bold] on [bold]{cfg.dataset.name}[/bold]: "
+            f"{_describe(datamodule.describe())}; {millions:.1f} M parameters; seed {cfg.seed}\n"
+            f"run folder: {output_dir}"
+        )
+
+    trainer.fit(model, datamodule)
+    checkpoint = "best" if cfg.selection == "val" else "last"
+    trainer.test(model, datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
+
+    record = next(c for c in callbacks if hasattr(c, "metrics"))
+    if trainer.is_global_zero:
+        chosen = "best on val" if cfg.selection == "val" else "the last epoch"
+        launch.print_metrics(
+            record.metrics, "test", f"test split, percent (checkpoint: {chosen}, seed {cfg.seed})"
+        )
+        written = [p.name for p in sorted(output_dir.iterdir()) if p.suffix in (".json", ".png")]
+        console.print(f"{output_dir}: {', '.join(written)}, checkpoints/")
+    return record.metrics
+
+
+def _describe(splits: dict[str, dict[str, int]]) -> str:
+    parts = [
+        f"{split} {n['ids']:,} people, {n['images']:,} images, {n['captions']:,} captions"
+        for split, n in splits.items()
+    ]
+    return "; ".join(parts)
+
+
+@hydra.main(version_base="1.3", config_path=launch.conf_dir(), config_name="train")
+@launch.clear_errors
+def _hydra_main(cfg: DictConfig) -> float | None:
+    return train(cfg).get(cfg.monitor)
+
+
+def main() -> None:
+    """Run `tireid-train`."""
+    _hydra_main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Small encoders and batches that need no files."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from tireid.methods.schedules import warmup_cosine
+from tireid.structures import PairBatch, Tokens
+
+
+class TinyImageEncoder(nn.Module):
+    def __init__(self, out_dim: int = 12) -> None:
+        super().__init__()
+        self.out_dim = out_dim
+        self.patch = nn.Conv2d(3, out_dim, 4, stride=4)
+
+    def forward(self, images):
+        local = self.patch(images).flatten(2).mT
+        return Tokens(local.mean(1), local, torch.ones(local.shape[:2], dtype=torch.bool))
+
+
+class TinyTextEncoder(nn.Module):
+    def __init__(self, out_dim: int = 8) -> None:
+        super().__init__()
+        self.out_dim = out_dim
+        self.words = nn.Embedding(50, out_dim)
+
+    def forward(self, token_ids, valid):
+        local = self.words(token_ids) * valid[..., None]
+        return Tokens(local.sum(1) / valid.sum(1, keepdim=True), local, valid)
+
+
+@pytest.fixture
+def base_arguments():
+    torch.manual_seed(0)
+    return {
+        "image_encoder": TinyImageEncoder(),
+        "text_encoder": TinyTextEncoder(),
+        "optimizer": partial(torch.optim.Adam, betas=(0.9, 0.999)),
+        "schedule": partial(warmup_cosine, warmup_fraction=0.1),
+        "learning_rates": {
+            "image_encoder": 1e-3,
+            "text_encoder": 2e-3,
+            "head": 3e-3,
+            "classifier": 4e-3,
+        },
+        "num_train_pids": 5,
+    }
+
+
+@pytest.fixture
+def pair_batch():
+    generator = torch.Generator().manual_seed(1)
+    valid = torch.arange(7)[None] < torch.tensor([7, 3, 5, 4, 7, 2])[:, None]
+    labels = torch.tensor([0, 1, 1, 2, 3, 4])
+    return PairBatch(
+        images=torch.randn(6, 3, 16, 8, generator=generator),
+        token_ids=torch.randint(1, 50, (6, 7), generator=generator) * valid,
+        valid=valid,
+        label=labels,
+        pid=labels * 10,
+        image_id=torch.arange(6),
+        index=torch.arange(6),
+    )

@@ -1,0 +1,104 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tireid.losses.ranking import RankingLoss
+from tireid.methods.lgur import Lgur
+
+HEAD = {
+    "dictionary_size": 9,
+    "dictionary_heads": 2,
+    "dictionary_head_dim": 4,
+    "dictionary_hidden_dim": 12,
+    "num_prototypes": 3,
+    "prototype_heads": 2,
+    "prototype_head_dim": 8,
+    "prototype_hidden_dim": 10,
+    "feature_dim": 6,
+}
+
+
+@pytest.fixture
+def lgur(base_arguments, monkeypatch):
+    model = Lgur(**base_arguments, head=HEAD, ranking=RankingLoss(seed=1))
+    model.logged = {}
+    monkeypatch.setattr(model, "log_dict", lambda values, **_: model.logged.update(values))
+    return model
+
+
+def test_embeddings_have_unit_norm_and_ignore_padding(lgur, pair_batch):
+    lgur.eval()
+    images = lgur.encode_image(pair_batch.images)
+    texts = lgur.encode_text(pair_batch.token_ids, pair_batch.valid)
+    assert images.shape == texts.shape == (6, 3 * 6)
+    torch.testing.assert_close(images.norm(dim=1), torch.ones(6))
+    torch.testing.assert_close(texts.norm(dim=1), torch.ones(6))
+    padded_ids = F.pad(pair_batch.token_ids, (0, 3))
+    padded = lgur.encode_text(padded_ids, F.pad(pair_batch.valid, (0, 3)))
+    torch.testing.assert_close(texts, padded)
+
+
+def test_every_trained_parameter_gets_a_finite_gradient(lgur, pair_batch):
+    lgur.training_step(pair_batch, 0).backward()
+    for name, parameter in lgur.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_terms_are_the_papers(lgur, pair_batch):
+    total = lgur.training_step(pair_batch, 0)
+    tokens = lgur.image_projection(lgur.image_encoder(pair_batch.images).local)
+    text = lgur.text_encoder(pair_batch.token_ids, pair_batch.valid)
+    features = lgur.head(tokens, text.local, text.valid)
+
+    def identity(image, text):
+        terms = [
+            F.cross_entropy(x[:, k] @ weight.T + bias[0], pair_batch.label)
+            for x in (image, text)
+            for k, (weight, bias) in enumerate(
+                zip(lgur.classifier_weight, lgur.classifier_bias, strict=True)
+            )
+        ]
+        return sum(terms) / 3
+
+    pairs = {
+        "guided": (features.image_guided, features.text_raw),
+        "dictionary": (features.image_dictionary, features.text_dictionary),
+    }
+    for branch, (image, text_features) in pairs.items():
+        torch.testing.assert_close(
+            lgur.logged[f"train/loss_id_{branch}"], identity(image, text_features).detach()
+        )
+    ranked = [
+        (*pairs["guided"], 0),
+        (*pairs["dictionary"], 1),
+        (features.text_raw, features.text_dictionary, 2),
+        (features.image_guided, features.image_dictionary, 3),
+    ]
+    names = ["guided", "dictionary", "text", "image"]
+    for name, (rows, columns, draw) in zip(names, ranked, strict=True):
+        expected = lgur.ranking(rows, columns, pair_batch.pid, draw=draw)
+        torch.testing.assert_close(lgur.logged[f"train/loss_ranking_{name}"], expected.detach())
+    parts = [v for k, v in lgur.logged.items() if k.startswith("train/loss_")]
+    assert len(parts) == 6
+    assert float(total.detach()) == pytest.approx(float(sum(parts)), rel=1e-6)
+
+
+def test_untrained_identity_loss_is_that_of_chance(lgur, pair_batch):
+    lgur.training_step(pair_batch, 0)
+    # two modalities, five identities, weights near zero
+    assert float(lgur.logged["train/loss_id_guided"]) == pytest.approx(2 * math.log(5), rel=1e-2)
+
+
+def test_parameter_groups_hold_every_parameter_once(lgur):
+    grouped = [p for group in lgur.parameter_groups().values() for p in group]
+    assert len(grouped) == len({id(p) for p in grouped}) == len(list(lgur.parameters()))
+
+
+def test_a_missing_rate_is_named(lgur):
+    del lgur.learning_rates["classifier"]
+    with pytest.raises(ValueError, match="expected a rate for 'classifier'"):
+        lgur.configure_optimizers()
