@@ -38,11 +38,11 @@ train: $(READY) ## Train, evaluate, show: make train MODEL=lgur DATASET=syntheti
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
 	@$(PY) -m tireid.evaluate $(if $(RUN),run=$(RUN)) $(ARGS)
 
-test: $(READY) ## Run the tests (not those that need a GPU, real data or a network)
-	@$(PY) -m pytest $(ARGS)
+test: $(READY) ## Run the tests, without the slow ones
+	@$(PY) -m pytest -m "not slow and not ddp" $(ARGS)
 
 test-all: $(READY) ## Run all tests; what the machine lacks is skipped with its reason
-	@$(PY) -m pytest -m "" $(ARGS)
+	@$(PY) -m pytest $(ARGS)
 
 format: $(READY) ## Format the code
 	@$(VENV)/bin/ruff check --fix src tests

@@ -9,6 +9,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torch import nn
 
 from tireid import launch
 from tireid.callbacks.result_gallery import ResultGallery
@@ -47,7 +48,7 @@ def find_run(run: str | None) -> tuple[Path, Path]:
     return folder, checkpoint
 
 
-def load_weights(model: L.LightningModule, checkpoint: Path) -> None:
+def load_weights(model: nn.Module, checkpoint: Path) -> None:
     """Load a checkpoint's weights; nothing in the file is executed.
 
     Raises:
@@ -92,8 +93,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         run_cfg.dataset.root = run_cfg.dataset.read.root = cfg.dataset_root
     L.seed_everything(run_cfg.seed, workers=True, verbose=False)
     datamodule = launch.build_datamodule(run_cfg, **changes)
-    run_cfg.image_encoder.pretrained = False  # the checkpoint holds all weights
-    model = launch.build_model(run_cfg, run_cfg.num_train_pids)
+    run_cfg.image_encoder.pretrained = run_cfg.text_encoder.pretrained = False
+    model = launch.build_model(run_cfg, launch.build_encoders(run_cfg), run_cfg.num_train_pids)
     load_weights(model, checkpoint)
 
     retrieval = RetrievalEvaluation()
@@ -104,6 +105,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         accelerator=cfg.accelerator,
         devices=1,
         precision=run_cfg.trainer.precision,
+        deterministic=run_cfg.trainer.deterministic,
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,

@@ -4,7 +4,6 @@ import functools
 import logging
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,15 @@ import lightning as L
 import torch
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
 TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
-BAD_INPUT = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, OSError)
+BAD_INPUT = (ValueError, OSError, MisconfigurationException)
+SETTINGS_ERRORS = (HydraException, OmegaConfBaseException)
 
 # Said by libraries on every run, and meant for somebody else or already decided in the config.
 QUIET_WARNINGS = [
@@ -32,6 +33,12 @@ QUIET_WARNINGS = [
     r".*Experiment logs directory .* exists and is not empty.*",
     r".*enable_nested_tensor is True.*",
 ]
+
+
+def _print_warning(message: Warning | str, *_: Any) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("[yellow]warning:[/yellow] ", end="")
+    console.print(str(message), markup=False)
 
 
 def conf_dir() -> str:
@@ -70,20 +77,23 @@ def build_datamodule(cfg: DictConfig, **changes: Any) -> Any:
     return instantiate(cfg.dataset, **(arguments | changes), _convert_="all")
 
 
-def build_model(cfg: DictConfig, num_train_pids: int) -> Any:
-    """Instantiate the encoders and the method over them.
+def build_encoders(cfg: DictConfig) -> dict[str, Any]:
+    """Instantiate the image and the text encoder, by name."""
+    return {
+        name: instantiate(cfg[name].module, _convert_="all")
+        for name in ("image_encoder", "text_encoder")
+    }
+
+
+def build_model(cfg: DictConfig, encoders: dict[str, Any], num_train_pids: int) -> Any:
+    """Instantiate the method over its encoders.
 
     Args:
         cfg: A composed training config.
+        encoders: As `build_encoders` gives them.
         num_train_pids: Number of training identities that the data module found.
     """
-    return instantiate(
-        cfg.model,
-        image_encoder=instantiate(cfg.image_encoder.module, _convert_="all"),
-        text_encoder=instantiate(cfg.text_encoder.module, _convert_="all"),
-        num_train_pids=num_train_pids,
-        _convert_="all",
-    )
+    return instantiate(cfg.model, **encoders, num_train_pids=num_train_pids, _convert_="all")
 
 
 def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
@@ -117,23 +127,24 @@ def print_metrics(metrics: dict[str, float], split: str, title: str) -> None:
 def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Turn an error about the user's input into one message and exit code 1.
 
-    The full traceback is shown with `TIREID_TRACEBACK=1`. Errors of other kinds, which may be
+    Warnings are printed as one line, without the place in the code that they came from. The full traceback is shown with `TIREID_TRACEBACK=1`. Errors of other kinds, which may be
     ours, keep theirs.
     """
 
     @functools.wraps(entry)
     def guarded(cfg: DictConfig) -> Any:
+        warnings.showwarning = _print_warning
         try:
             return entry(cfg)
-        except (*BAD_INPUT, HydraException, OmegaConfBaseException) as error:
+        except (*BAD_INPUT, *SETTINGS_ERRORS) as error:
             cause = _root_cause(error)
-            if os.environ.get(TRACEBACK_VARIABLE) or not isinstance(
-                cause, (*BAD_INPUT, HydraException, OmegaConfBaseException)
-            ):
+            theirs = isinstance(cause, (*BAD_INPUT, *SETTINGS_ERRORS))
+            if os.environ.get(TRACEBACK_VARIABLE) or not theirs:
                 raise
-            _print_error(str(cause).strip() or type(cause).__name__)
-            if not isinstance(cause, (HydraException, OmegaConfBaseException)):
-                _print_hint(cause)
+            console = Console(stderr=True, highlight=False, soft_wrap=True)
+            console.print("[bold red]error:[/bold red] ", end="")
+            console.print(str(cause).strip() or type(cause).__name__, markup=False)
+            console.print(f"{TRACEBACK_VARIABLE}=1 shows where it was raised.", style="dim")
             sys.exit(1)
 
     return guarded
@@ -143,20 +154,6 @@ def _root_cause(error: BaseException) -> BaseException:
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def _print_error(message: str) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print("[bold red]error:[/bold red] ", end="")
-    console.print(message, markup=False)
-
-
-def _print_hint(cause: BaseException) -> None:
-    frames = traceback.extract_tb(cause.__traceback__)
-    where = f" (raised in {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(
-        f"For the full trace{where} set {TRACEBACK_VARIABLE}=1.", markup=False, style="dim"
-    )
 
 
 def check_scalars(cfg: DictConfig) -> None:

@@ -31,15 +31,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     output_dir = Path(cfg.paths.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
 
-    datamodule = launch.build_datamodule(cfg)
-    datamodule.prepare_data()
-    datamodule.setup("fit")
-    model = launch.build_model(cfg, datamodule.num_train_pids)
     callbacks = list(instantiate(cfg.callbacks, _convert_="all").values())
     loggers = list(instantiate(cfg.logger, _convert_="all").values())
     trainer = launch.build_trainer(cfg, callbacks, loggers)
+    datamodule = launch.build_datamodule(cfg)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    model = launch.build_model(cfg, launch.build_encoders(cfg), datamodule.num_train_pids)
 
     if trainer.is_global_zero:
         resolved: Any = OmegaConf.to_container(cfg, resolve=True)

@@ -3,26 +3,26 @@
 from typing import Any, Literal, NamedTuple
 
 import lightning as L
-import torch
 from jaxtyping import Float, Int
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from tireid.metrics.collection import RetrievalMetrics
 from tireid.retrieval import evaluate_embeddings
-from tireid.structures import ImageBatch, TextBatch
 
 Split = Literal["val", "test"]
 
 
 class SplitEmbeddings(NamedTuple):
-    """All embeddings of a split, in the order of the split, each item once, on the CPU.
+    """All embeddings of a split, in the order of the split, each item once.
 
     Attributes:
         texts: Unit-norm embeddings of the captions.
         images: Unit-norm embeddings of the gallery.
         text_pids: Identity of each caption.
         image_pids: Identity of each image.
-        image_index: Position in the gallery of the image each caption describes.
+        image_index: Position in the gallery of the image each caption describes; -1 where it
+            was not embedded.
     """
 
     texts: Float[Tensor, "query dim"]
@@ -42,39 +42,44 @@ class RetrievalEvaluation(Callback):
         block_size: Queries ranked at once; bounds the memory.
     """
 
-    def __init__(self, block_size: int = 1024) -> None:
+    embeddings: SplitEmbeddings | None
+
+    def __init__(self, block_size: int = 256) -> None:
         self.block_size = block_size
-        self.embeddings: SplitEmbeddings | None = None
-        self._texts: list[tuple[Tensor, ...]] = []
-        self._images: list[tuple[Tensor, ...]] = []
+        self.embeddings = None
+        self.metric = RetrievalMetrics(self._evaluate)
 
-    def _collect(self, embeddings: Tensor, batch: TextBatch | ImageBatch) -> None:
-        if isinstance(batch, TextBatch):
-            self._texts.append(
-                tuple(x.cpu() for x in (batch.index, embeddings, batch.pid, batch.image_index))
-            )
-        else:
-            self._images.append(tuple(x.cpu() for x in (batch.index, embeddings, batch.pid)))
-
-    def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, split: Split) -> None:
-        texts, text_pids, image_index = _in_order(trainer, self._texts)
-        images, image_pids = _in_order(trainer, self._images)
-        self._texts, self._images = [], []
-        self.embeddings = SplitEmbeddings(texts, images, text_pids, image_pids, image_index)
+    def _evaluate(
+        self,
+        texts: Tensor,
+        images: Tensor,
+        text_pids: Tensor,
+        image_pids: Tensor,
+        *,
+        paired: Tensor,
+    ) -> dict[str, float]:
+        self.embeddings = SplitEmbeddings(texts, images, text_pids, image_pids, paired)
+        size = self.block_size
         forward = evaluate_embeddings(
-            texts,
-            images,
-            text_pids,
-            image_pids,
-            paired=image_index,
-            block_size=self.block_size,
+            texts, images, text_pids, image_pids, paired=paired, block_size=size
         )
-        backward = evaluate_embeddings(
-            images, texts, image_pids, text_pids, block_size=self.block_size
+        backward = evaluate_embeddings(images, texts, image_pids, text_pids, block_size=size)
+        return forward | {f"i2t_{name}": value for name, value in backward.items()}
+
+    def _finish(self, pl_module: L.LightningModule, split: Split) -> None:
+        values = self.metric.compute()
+        self.metric.reset()
+        pl_module.log_dict(
+            {f"{split}/{name}": value for name, value in values.items()}, sync_dist=True
         )
-        values = {f"{split}/{name}": value for name, value in forward.items()}
-        values |= {f"{split}/i2t_{name}": value for name, value in backward.items()}
-        pl_module.log_dict(values, sync_dist=True, add_dataloader_idx=False)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget what an interrupted evaluation left."""
+        self.metric.to(pl_module.device).reset()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget what an interrupted evaluation left."""
+        self.metric.to(pl_module.device).reset()
 
     def on_validation_batch_end(
         self,
@@ -86,7 +91,7 @@ class RetrievalEvaluation(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the embeddings of a batch."""
-        self._collect(outputs, batch)
+        self.metric.update(outputs, batch)
 
     def on_test_batch_end(
         self,
@@ -98,27 +103,12 @@ class RetrievalEvaluation(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the embeddings of a batch."""
-        self._collect(outputs, batch)
+        self.metric.update(outputs, batch)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the validation split."""
-        self._finish(trainer, pl_module, "val")
+        self._finish(pl_module, "val")
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the test split."""
-        self._finish(trainer, pl_module, "test")
-
-
-def _in_order(trainer: L.Trainer, collected: list[tuple[Tensor, ...]]) -> list[Tensor]:
-    """Concatenate over batches and processes, sort by index, keep each index once."""
-    index, *columns = (torch.cat(parts) for parts in zip(*collected, strict=True))
-    if trainer.world_size > 1:
-        gathered: list[Any] = [None] * trainer.world_size
-        torch.distributed.all_gather_object(gathered, (index, *columns))
-        index, *columns = (torch.cat(parts) for parts in zip(*gathered, strict=True))
-    order = torch.argsort(index, stable=True)
-    ordered = index[order]
-    first = torch.ones_like(ordered, dtype=torch.bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    keep = order[first]
-    return [column[keep] for column in columns]
+        self._finish(pl_module, "test")

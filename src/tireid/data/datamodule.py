@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tireid.data.cache import resolve_cache_dir
+from tireid.data.counts import Counts, count, differences
 from tireid.data.datasets import (
     ImageDataset,
     PairDataset,
@@ -43,8 +44,6 @@ from tireid.data.samplers import (
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise, TrainTransform
 from tireid.structures import PairBatch
-
-Counts = Mapping[str, Mapping[str, int]]
 
 _SAMPLERS = ("shuffled", "identity_balanced")
 _SPLITS_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
@@ -168,7 +167,7 @@ class TireidDataModule(LightningDataModule):
 
     def describe(self) -> dict[str, dict[str, int]]:
         """Return the numbers of `ids`, `images` and `captions` of each split."""
-        return {split: _count(self.records(split)) for split in self._splits or {}}
+        return {split: count(self.records(split)) for split in self._splits or {}}
 
     def eval_image_transform(self, source: Path | Image.Image) -> Float[Tensor, "3 height width"]:
         """Return an image as an evaluation batch would hold it."""
@@ -195,7 +194,8 @@ class TireidDataModule(LightningDataModule):
         if self._splits is None:
             splits = self._read()
             self._verify(splits)
-            self._check_counts(splits)
+            for message in differences(splits, self._counts, self._other_releases):
+                rank_zero_warn(f"{self.name}, {message}")
             self._splits = splits
             train_pids = sorted({record.pid for record in splits.get("train", [])})
             self._label_of = {pid: label for label, pid in enumerate(train_pids)}
@@ -205,7 +205,19 @@ class TireidDataModule(LightningDataModule):
             if split in self._splits and split not in self._images:
                 self._prepare(split)
         if stage == "fit":
+            self._fit_batch_size()
             self._train_sampler(self._train_dataset())
+
+    def _fit_batch_size(self) -> None:
+        """Take one batch of everything where the data set is smaller than a batch."""
+        pairs = sum(len(record.captions) for record in self.records("train"))
+        if pairs < self.batch_size:
+            fitting = max(self._num_replicas, pairs - pairs % self._num_replicas)
+            rank_zero_warn(
+                f"batch_size={self.batch_size} is more than the {pairs} training pairs of "
+                f"{self.name}; {fitting} is used"
+            )
+            self.batch_size = fitting
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of this process's share of the global batch."""
@@ -241,30 +253,6 @@ class TireidDataModule(LightningDataModule):
     def _verify(self, splits: Splits) -> None:
         paths = [record.image_path for records in splits.values() for record in records]
         verify_images(paths, self._cache_dir / "checked-images", progress=self._rank == 0)
-
-    def _check_counts(self, splits: Splits) -> None:
-        """Warn, once a split, where the files are not those declared."""
-        read = {split: _count(records) for split, records in splits.items()}
-        if self._counts is not None and "val" not in self._counts and "val" in read:
-            read["train"] = _add(read["train"], read.pop("val"))
-        for split, declared in (self._counts or {}).items():
-            got = read.get(split, dict.fromkeys(declared, 0))
-            wrong = [
-                f"{declared[key]:,} {key}, got {got[key]:,} ({got[key] - declared[key]:+,})"
-                for key in declared
-                if got[key] != declared[key]
-            ]
-            if not wrong:
-                continue
-            fits = [
-                f"; they are those of {release}, whose results do not compare with this one's"
-                for release, counts in self._other_releases.items()
-                if dict(counts.get(split, {})) == got
-            ]
-            rank_zero_warn(
-                f"{self.name}, {split}: expected {'; '.join(wrong)}{''.join(fits)}."
-                " What was read is used; published results are for the declared numbers."
-            )
 
     def _prepare(self, split: str) -> None:
         records = self.records(split)
@@ -323,7 +311,9 @@ class TireidDataModule(LightningDataModule):
         if self._cache_images:
             return 0
         processes = self.trainer.num_devices if self.trainer is not None else 1
-        return max(1, min(8, len(os.sched_getaffinity(0)) // processes))
+        # A batch system may allow fewer cores than there are; only Linux knows.
+        allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+        return max(1, min(8, len(allowed) // processes))
 
     def _loader_options(self) -> dict[str, Any]:
         # An own generator: a loader would draw its workers' seed from the global one, and so change
@@ -345,15 +335,3 @@ class _LateDataLoader(DataLoader[Any]):
 
 def _captions(records: Sequence[Record]) -> list[str]:
     return [caption for record in records for caption in record.captions]
-
-
-def _count(records: Sequence[Record]) -> dict[str, int]:
-    return {
-        "ids": len({record.pid for record in records}),
-        "images": len(records),
-        "captions": sum(len(record.captions) for record in records),
-    }
-
-
-def _add(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
-    return {key: first[key] + second[key] for key in first}

@@ -62,14 +62,11 @@ def decode(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            return _upright_rgb(image)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files.
         reason = "is empty" if path.is_file() and path.stat().st_size == 0 else repr(error)
         reason = reason if path.exists() else "does not exist"
         raise ValueError(f"{path}: expected a readable image; {reason}") from error
-    if upright.mode == "P" and "transparency" in upright.info:
-        upright = upright.convert("RGBA")
-    return upright.convert("RGB")
 
 
 def read_image(
@@ -85,7 +82,7 @@ def read_image(
     Raises:
         ValueError: If the file cannot be read; names it.
     """
-    image = decode(source) if isinstance(source, Path) else source.convert("RGB")
+    image = decode(source) if isinstance(source, Path) else _upright_rgb(source)
     height, width = image_size
     pixels = np.array(image.resize((width, height), filter_))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
@@ -168,6 +165,13 @@ def verify_images(paths: Sequence[Path], memory: Path | None, *, progress: bool 
             warnings.warn(f"the images will be checked again next time: {error}", stacklevel=2)
 
 
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode == "P" and "transparency" in upright.info:
+        upright = upright.convert("RGBA")  # Pillow warns where this step is left out
+    return upright.convert("RGB")
+
+
 def _fingerprint(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
@@ -203,9 +207,13 @@ def _for_each(
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
         Progress(console=console, transient=True, disable=hidden) as bar,
     ):
-        for message in bar.track(pool.map(attempt, items), total=len(items), description=title):
-            if message is not None:
-                failures.append(message)
+        try:
+            for message in bar.track(pool.map(attempt, items), total=len(items), description=title):
+                if message is not None:
+                    failures.append(message)
+        except BaseException:  # an interrupt must not wait for all that is queued
+            pool.shutdown(cancel_futures=True)
+            raise
     if failures:
         shown = "\n  ".join(failures[:_SHOWN])
         raise ValueError(

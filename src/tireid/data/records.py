@@ -1,15 +1,12 @@
-"""One image and its captions, and the reading and the checks that all parsers share."""
+"""One image and its captions, and the rules that the records of a data set keep."""
 
 import hashlib
-import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 SPLITS = ("train", "val", "test")
-_LARGEST_ID = 2**63 - 1  # batches hold identities as int64
 _SHOWN = 10
 
 
@@ -31,65 +28,6 @@ class Record:
 
 
 Splits = dict[str, list[Record]]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where a data set keeps its files.
-
-    Attributes:
-        name: The data set's name and that of its folder.
-        annotation_files: Accepted names of the annotation file, a JSON list.
-        path_field: Field of an entry that holds the image's path below `imgs/`.
-        foreign_files: Names of files that are often there instead, each with what to say of it.
-    """
-
-    name: str
-    annotation_files: tuple[str, ...]
-    path_field: str
-    foreign_files: Mapping[str, str]
-
-
-def read_layout(
-    layout: Layout,
-    root: str | Path | None,
-    *,
-    exclude_ids: Sequence[int] = (),
-    val_fraction: float = 0.05,
-    split_seed: int = 0,
-) -> Splits:
-    """Read one annotation file into records for each split.
-
-    Args:
-        layout: File and field names.
-        root: The folder that holds the annotation file and `imgs/`, or its parent.
-        exclude_ids: Identities to leave out, from whichever split holds them.
-        val_fraction: Share of the training identities, in [0, 1), that becomes the validation split
-            when the file has none; at least one identity unless 0.
-        split_seed: Selects those identities.
-
-    Returns:
-        Records in the order of the file, for `train`, `val` and `test` as far as there are any.
-
-    Raises:
-        FileNotFoundError: If the annotation file or `imgs/` is missing.
-        ValueError: If the annotations break the layout's rules; the message names the entry.
-    """
-    if not 0 <= val_fraction < 1:
-        raise ValueError(f"val_fraction: expected a number in [0, 1), got {val_fraction}")
-    folder, annotation_file = _locate(layout, root)
-    entries = _load_list(annotation_file)
-    parse = _EntryParser(layout, annotation_file, folder / "imgs")
-    splits: Splits = {split: [] for split in SPLITS}
-    for number, entry in enumerate(entries):
-        split, record = parse(number, entry)
-        splits[split].append(record)
-    _refuse_shared_ids(splits, annotation_file)
-    _warn_of_repeats(splits, annotation_file)
-    _exclude(splits, exclude_ids, annotation_file)
-    if not splits["val"] and splits["train"] and val_fraction > 0:
-        splits["train"], splits["val"] = hold_out(splits["train"], val_fraction, split_seed)
-    return {split: _number(records) for split, records in splits.items() if records}
 
 
 def hold_out(
@@ -116,7 +54,8 @@ def hold_out(
     if count >= len(pids):
         raise ValueError(
             f"expected enough training identities to hold out {count} for validation,"
-            f" got {len(pids)}; give the annotation file a val split"
+            f" got {len(pids)}; give the annotation file a val split,"
+            " or set val_fraction=0"
         )
     held = set(
         sorted(pids, key=lambda pid: hashlib.sha256(f"{seed}:{pid}".encode()).digest())[:count]
@@ -124,126 +63,12 @@ def hold_out(
     return [r for r in records if r.pid not in held], [r for r in records if r.pid in held]
 
 
-class _EntryParser:
-    """Turns an entry of the annotation file into a split's name and a record."""
+def refuse_shared_ids(splits: Splits, file: Path) -> None:
+    """Check that no identity is in two splits.
 
-    def __init__(self, layout: Layout, annotation_file: Path, image_root: Path) -> None:
-        self._path_field = layout.path_field
-        self._file = annotation_file
-        self._image_root = image_root.resolve()
-        self._inside: dict[Path, bool] = {}
-
-    def __call__(self, number: int, entry: Any) -> tuple[str, Record]:
-        if not isinstance(entry, dict):
-            raise ValueError(
-                f"{self._file}: entry {number}: expected an object, got {_describe(entry)}"
-            )
-        split = entry.get("split")
-        if not isinstance(split, str) or split.strip().lower() not in SPLITS:
-            raise self._error(number, entry, "split", f"one of {', '.join(SPLITS)}")
-        pid = entry.get("id")
-        if not isinstance(pid, int) or isinstance(pid, bool) or not 0 <= pid <= _LARGEST_ID:
-            raise self._error(number, entry, "id", "a non-negative integer")
-        captions = entry.get("captions")
-        if isinstance(captions, str):
-            captions = [captions]
-        if (
-            not isinstance(captions, list)
-            or not captions
-            or not all(isinstance(caption, str) and caption.strip() for caption in captions)
-        ):
-            expected = "one caption or a list of at least one, none blank"
-            raise self._error(number, entry, "captions", expected)
-        path = self._image_path(number, entry)
-        return split.strip().lower(), Record(path, pid, tuple(captions), image_id=number)
-
-    def _image_path(self, number: int, entry: dict[str, Any]) -> Path:
-        expected = f"the image's path below {self._image_root}"
-        name = entry.get(self._path_field)
-        if not isinstance(name, str) or not name.strip() or "\0" in name:
-            raise self._error(number, entry, self._path_field, expected)
-        path = self._image_root / name
-        if Path(name).is_absolute() or ".." in Path(name).parts or not self._is_inside(path):
-            expected = f"{expected}, which it must not leave (absolute, '..' or a link)"
-            raise self._error(number, entry, self._path_field, expected)
-        return path
-
-    def _is_inside(self, path: Path) -> bool:
-        # Folders are few and files many: a folder is resolved once, a file only if it is a link.
-        folder = path.parent
-        if folder not in self._inside:
-            self._inside[folder] = folder.resolve().is_relative_to(self._image_root)
-        if path.is_symlink():
-            return path.resolve().is_relative_to(self._image_root)
-        return self._inside[folder]
-
-    def _error(self, number: int, entry: dict[str, Any], field: str, expected: str) -> ValueError:
-        got = _describe(entry[field]) if field in entry else f"no such field; has {sorted(entry)}"
-        return ValueError(
-            f"{self._file}: entry {number}: field '{field}': expected {expected}, got {got}"
-        )
-
-
-def _locate(layout: Layout, root: str | Path | None) -> tuple[Path, Path]:
-    if root is None or not str(root).strip():
-        raise ValueError(
-            f"{layout.name}: expected the folder of the data set, got none;"
-            f" set dataset.root=DIR, where DIR or DIR/{layout.name} holds"
-            f" {' or '.join(layout.annotation_files)}"
-        )
-    root = Path(root).expanduser().absolute()
-    for folder in (root, root / layout.name):
-        for name in layout.annotation_files:
-            if (folder / name).is_file():
-                if not (folder / "imgs").is_dir():
-                    raise FileNotFoundError(_missing(layout, root, f"{folder / 'imgs'} is missing"))
-                return folder, folder / name
-    reason = "no annotation file" if root.is_dir() else f"{root} is not a folder"
-    raise FileNotFoundError(_missing(layout, root, reason))
-
-
-def _missing(layout: Layout, root: Path, reason: str) -> str:
-    lines = [
-        f"{layout.name}: {reason}; expected",
-        f"  {root}/            (dataset.root, or one level further down in {layout.name}/)",
-        f"    {' or '.join(layout.annotation_files)}",
-        "    imgs/",
-        "found",
-    ]
-    for folder in (root, root / layout.name):
-        if folder.is_dir():
-            names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            lines.append(f"  {folder}/: {', '.join(names[:_SHOWN]) or 'nothing'}{more}")
-            lines += [
-                f"  note: {layout.foreign_files[n]}" for n in names if n in layout.foreign_files
-            ]
-    for pattern in (
-        f"{depth}{name}" for depth in ("*/", "*/*/") for name in layout.annotation_files
-    ):
-        for path in sorted(root.glob(pattern))[:1]:
-            lines.append(f"  note: {path} exists; set dataset.root={path.parent}")
-    if not root.is_dir():
-        lines.append("  nothing")
-    return "\n".join(lines)
-
-
-def _load_list(file: Path) -> list[Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(
-            f"{file}: expected valid JSON in UTF-8, got {error}"
-            f" ({file.stat().st_size} bytes); is the file complete?"
-        ) from error
-    if not isinstance(content, list) or not content:
-        raise ValueError(
-            f"{file}: expected a JSON list with one object an image, got {_describe(content)}"
-        )
-    return content
-
-
-def _refuse_shared_ids(splits: Splits, file: Path) -> None:
+    Raises:
+        ValueError: If one is; names the first few.
+    """
     pids = {split: {record.pid for record in records} for split, records in splits.items()}
     for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
         shared = sorted(pids[first] & pids[second])
@@ -254,7 +79,8 @@ def _refuse_shared_ids(splits: Splits, file: Path) -> None:
             )
 
 
-def _warn_of_repeats(splits: Splits, file: Path) -> None:
+def warn_of_repeats(splits: Splits, file: Path) -> None:
+    """Warn of images that a split names more than once; they are left as they are."""
     for split, records in splits.items():
         repeats = len(records) - len({record.image_path for record in records})
         if repeats:
@@ -265,26 +91,29 @@ def _warn_of_repeats(splits: Splits, file: Path) -> None:
             )
 
 
-def _exclude(splits: Splits, exclude_ids: Sequence[int], file: Path) -> None:
+def exclude(splits: Splits, exclude_ids: Sequence[int], file: Path) -> Splits:
+    """Return the splits without some identities.
+
+    Raises:
+        ValueError: If one of them is in no split.
+    """
     unknown = set(exclude_ids) - {record.pid for records in splits.values() for record in records}
     if unknown:
         raise ValueError(
             f"exclude_ids: expected identities of {file}, got {_shorten(sorted(unknown))},"
             " which it does not hold"
         )
-    for split, records in splits.items():
-        splits[split] = [record for record in records if record.pid not in exclude_ids]
+    return {
+        split: [record for record in records if record.pid not in exclude_ids]
+        for split, records in splits.items()
+    }
 
 
-def _number(records: Sequence[Record]) -> list[Record]:
+def renumber(records: Sequence[Record]) -> list[Record]:
+    """Return the records with their positions as `image_id`."""
     return [replace(record, image_id=position) for position, record in enumerate(records)]
 
 
 def _shorten(values: Sequence[int]) -> str:
     more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
     return ", ".join(map(str, values[:_SHOWN])) + more
-
-
-def _describe(value: Any) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

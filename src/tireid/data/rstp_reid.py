@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tireid.data.records import Layout, Splits, read_layout
+from tireid.data.annotations import Layout, read_layout
+from tireid.data.records import Splits
 
 RSTP_REID = Layout(
     name="RSTPReid",

@@ -5,8 +5,10 @@ All run on the `tokenizers` library and are saved as its `tokenizer.json`: data,
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import (
     Tokenizer,
@@ -136,24 +138,32 @@ class TrainedWordPiece(CaptionTokenizer):
         """Learn the vocabulary; the same captions give the same one."""
         if not captions:
             raise ValueError("expected training captions to learn a vocabulary from, got none")
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106  a token of text
+        tokenizer = _word_piece({})
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=self._lowercase)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
+        # A character takes two pieces, at the start of a word and later in it: with a quarter of
+        # the room for characters, a corpus of many scripts does not exceed `vocab_size`.
+        characters = _frequent_characters(captions, tokenizer, self._vocab_size // 4)
         trainer = trainers.WordPieceTrainer(
             vocab_size=self._vocab_size,
-            special_tokens=list(_SPECIAL),
-            # A character takes up to two pieces (first and later in a word); without a limit a
-            # corpus of many scripts would exceed `vocab_size`.
-            limit_alphabet=self._vocab_size // 4,
+            # The trainer numbers later pieces as its hash table yields them, otherwise in every
+            # process, and breaks ties by number: given beforehand they have fixed numbers.
+            special_tokens=[*_SPECIAL, *(f"##{character}" for character in characters)],
+            initial_alphabet=characters,
+            limit_alphabet=len(characters),
             show_progress=False,
         )
         tokenizer.train_from_iterator(captions, trainer)
-        tokenizer.post_processor = processors.TemplateProcessing(
+        # A new tokenizer of this vocabulary, in which those pieces are no special tokens.
+        self._trained = _word_piece(tokenizer.get_vocab())
+        self._trained.normalizer = tokenizer.normalizer
+        self._trained.pre_tokenizer = tokenizer.pre_tokenizer
+        self._trained.decoder = decoders.WordPiece()
+        self._trained.add_special_tokens(list(_SPECIAL))
+        self._trained.post_processor = processors.TemplateProcessing(
             single="[CLS] $A [SEP]",
             special_tokens=[(token, _SPECIAL.index(token)) for token in ("[CLS]", "[SEP]")],
         )
-        self._trained = tokenizer
 
     def _backend(self) -> Tokenizer:
         if self._trained is None:
@@ -246,32 +256,45 @@ def _from_hub(name_or_path: str, revision: str | None) -> tuple[Tokenizer, int]:
     """Return the vocabulary and the padding id of a pre-trained model."""
     from transformers import AutoTokenizer  # takes seconds to import
 
-    def load(*, local_files_only: bool) -> tuple[Tokenizer, int]:
-        tokenizer = AutoTokenizer.from_pretrained(
+    def load(*, local_files_only: bool) -> Any:
+        return AutoTokenizer.from_pretrained(
             name_or_path,
             revision=revision or "main",
             trust_remote_code=False,
             local_files_only=local_files_only,
         )
-        return tokenizer.backend_tokenizer, tokenizer.pad_token_id or 0
 
     is_folder = Path(name_or_path).is_dir()
     try:
         try:
             # What is there is used without asking the hub, which offline would retry for long.
-            backend, pad_id = load(local_files_only=True)
+            tokenizer = load(local_files_only=True)
         except (OSError, ValueError):
             if is_folder:
                 raise
-            backend, pad_id = load(local_files_only=False)
+            tokenizer = load(local_files_only=False)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(_unavailable(name_or_path, is_folder)) from error
     # transformers makes an empty vocabulary, every word unknown, where it finds no file of one.
-    if backend.get_vocab_size() < _SMALLEST_VOCABULARY:
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise FileNotFoundError(_unavailable(name_or_path, is_folder))
+    backend: Tokenizer = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    return backend, pad_id
+    return backend, tokenizer.pad_token_id or 0
+
+
+def _word_piece(vocabulary: dict[str, int]) -> Tokenizer:
+    return Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106  a word piece
+
+
+def _frequent_characters(captions: Sequence[str], tokenizer: Tokenizer, count: int) -> list[str]:
+    """Return the most frequent characters, ties in the order of their code points."""
+    counts: Counter[str] = Counter()
+    for caption in captions:
+        counts.update(tokenizer.normalizer.normalize_str(caption))
+    words = [character for character in counts if not character.isspace()]
+    return sorted(words, key=lambda character: (-counts[character], character))[:count]
 
 
 def _unavailable(name_or_path: str, is_folder: bool) -> str:

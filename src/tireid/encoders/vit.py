@@ -116,6 +116,8 @@ class ViTEncoder(nn.Module):
 
     def _load(self, source: str) -> None:
         state = _read_original(source) if Path(source).is_file() else _read_library(source)
+        if POSITIONS not in state:
+            raise ValueError(f"pretrained: expected a ViT or DeiT in '{source}', got none")
         positions = state[POSITIONS]
         side = isqrt(positions.shape[1] - 1)
         if any("dist" in key for key in state):

@@ -1,5 +1,6 @@
 """Joins the batches of all processes, so that a loss sees the global batch."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -39,5 +40,5 @@ def gather_with_gradient(tensor: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, 
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return tensor
-    gathered = _Gather.apply(tensor.contiguous())  # pyright: ignore[reportUnknownMemberType]
-    return cast(Tensor, gathered)
+    apply = cast(Callable[[Tensor], Tensor], _Gather.apply)  # pyright: ignore[reportUnknownMemberType]
+    return apply(tensor.contiguous())

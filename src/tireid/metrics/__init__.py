@@ -1,13 +1,11 @@
 """Similarities → ranks of the positives → R@k, mAP, mINP."""
 
 from tireid.metrics.average_precision import average_precision, average_precision_trapezoid
-from tireid.metrics.collection import RetrievalMetrics
 from tireid.metrics.inverse_negative_penalty import inverse_negative_penalty
 from tireid.metrics.recall import recall_at_k
 from tireid.metrics.retrieval import retrieval_metrics
 
 __all__ = [
-    "RetrievalMetrics",
     "average_precision",
     "average_precision_trapezoid",
     "inverse_negative_penalty",

@@ -11,6 +11,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from tireid.structures import ImageBatch, TextBatch
 
+_SIDES = ("text", "image")
 _States = list[Tensor] | Tensor  # torchmetrics turns lists into tensors when it synchronises
 
 
@@ -44,14 +45,11 @@ class RetrievalMetrics(Metric):
     def __init__(self, evaluate: Callable[..., dict[str, float]], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.evaluate = evaluate
-        for name in ("embeddings", "pids", "index", "image_index"):
-            self.add_state(f"text_{name}", [], dist_reduce_fx="cat")
-        for name in ("embeddings", "pids", "index"):
-            self.add_state(f"image_{name}", [], dist_reduce_fx="cat")
+        states = [f"{side}_{name}" for side in _SIDES for name in ("embeddings", "pids", "index")]
+        for name in (*states, "text_image_index"):
+            self.add_state(name, [], "cat")  # pyright: ignore[reportUnknownMemberType]  # untyped
 
-    def update(
-        self, embeddings: Float[Tensor, "batch dim"], batch: TextBatch | ImageBatch
-    ) -> None:
+    def update(self, embeddings: Float[Tensor, "batch dim"], batch: TextBatch | ImageBatch) -> None:
         """Collect one batch.
 
         Args:

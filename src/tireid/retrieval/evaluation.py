@@ -3,7 +3,8 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tireid.metrics.retrieval import check_identities, join_values, mean_percent, query_values
+from tireid.metrics.identities import check_identities
+from tireid.metrics.values import join_values, mean_percent, query_values
 from tireid.retrieval.similarity import check_embeddings, similarity_blocks
 
 

@@ -1,0 +1,54 @@
+"""How many people, images and captions there are, against how many there should be."""
+
+from collections.abc import Mapping, Sequence
+
+from tireid.data.records import Record, Splits
+
+Counts = Mapping[str, Mapping[str, int]]
+
+
+def count(records: Sequence[Record]) -> dict[str, int]:
+    """Return the numbers of `ids`, `images` and `captions`."""
+    return {
+        "ids": len({record.pid for record in records}),
+        "images": len(records),
+        "captions": sum(len(record.captions) for record in records),
+    }
+
+
+def differences(
+    splits: Splits, declared: Counts | None, other_releases: Mapping[str, Counts]
+) -> list[str]:
+    """Return one message for each split whose numbers are not the declared ones.
+
+    Args:
+        splits: What was read.
+        declared: Numbers of each split of the files; None declares nothing. Where it has no `val`,
+            a split held out of `train` counts as `train`.
+        other_releases: Numbers of other releases of the data set, by name.
+    """
+    if declared is None:
+        return []
+    read = {split: count(records) for split, records in splits.items()}
+    if "val" not in declared and "val" in read:
+        held = read.pop("val")
+        read["train"] = {key: read["train"][key] + held[key] for key in held}
+    messages: list[str] = []
+    for split, expected in declared.items():
+        got = read.get(split, count([]))
+        wrong = [
+            f"{expected[key]:,} {key}, got {got[key]:,} ({got[key] - expected[key]:+,})"
+            for key in expected
+            if got[key] != expected[key]
+        ]
+        fits = [
+            f"; they are those of {release}, whose results do not compare with this one's"
+            for release, counts in other_releases.items()
+            if dict(counts.get(split, {})) == got
+        ]
+        if wrong:
+            messages.append(
+                f"{split}: expected {'; '.join(wrong)}{''.join(fits)}."
+                " What was read is used; published results are for the declared numbers."
+            )
+    return messages

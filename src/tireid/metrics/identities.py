@@ -1,0 +1,63 @@
+"""Checks of the identities that an evaluation is given."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+
+def check_identities(
+    query_pids: Int[Tensor, " labels"],
+    gallery_pids: Int[Tensor, " gallery_labels"],
+    paired: Int[Tensor, " pairs"] | None,
+    *,
+    queries: int,
+    gallery: int,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Check labels against the sizes of both sides, and hand them over as int64 tensors.
+
+    Args:
+        query_pids: Identity of each query.
+        gallery_pids: Identity of each gallery item.
+        paired: Gallery index of each query's own image, -1 where the gallery has not got it.
+        queries: Number of queries expected.
+        gallery: Number of gallery items expected.
+
+    Returns:
+        The three, `paired` as None if it was None.
+
+    Raises:
+        ValueError: If a side is empty, lengths differ, a type is not an integer, `paired` points
+            outside the gallery, or at an image of another identity.
+    """
+    if not queries or not gallery:
+        raise ValueError(
+            f"expected at least one query and one gallery item, got {queries} and {gallery}"
+        )
+    query = _integers(query_pids, "query_pids", queries)
+    items = _integers(gallery_pids, "gallery_pids", gallery)
+    if paired is None:
+        return query, items, None
+    own = _integers(paired, "paired", queries)
+    outside = int(((own < -1) | (own >= gallery)).sum())
+    if outside:
+        raise ValueError(
+            f"expected paired to hold gallery indices 0 .. {gallery - 1}, or -1 for an image that "
+            f"is not in the gallery, got {outside} others, the first being "
+            f"{int(own[(own < -1) | (own >= gallery)][0])}"
+        )
+    foreign = int(((own >= 0) & (items[own] != query.to(items.device))).sum())
+    if foreign:
+        raise ValueError(
+            f"expected each query and its paired image to show one identity, got {foreign} of "
+            f"{queries} pairs with two; check that paired indexes this gallery"
+        )
+    return query, items, own
+
+
+def _integers(values: Tensor, name: str, length: int) -> Tensor:
+    tensor = torch.as_tensor(values)
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise ValueError(f"expected {name} to hold integers, got {tensor.dtype}")
+    if tensor.shape != (length,):
+        raise ValueError(f"expected {name} of shape ({length},), got {tuple(tensor.shape)}")
+    return tensor.to(torch.int64)

@@ -1,0 +1,65 @@
+"""Colours of the made world: how they look and the words people use for them."""
+
+from typing import NamedTuple
+
+
+class Color(NamedTuple):
+    """One colour.
+
+    Attributes:
+        rgb: Red, green, blue, 0 to 255, under neutral light.
+        words: Names for it; the first is the plainest.
+        vague: Wider words that are also true of it, such as "dark".
+    """
+
+    rgb: tuple[int, int, int]
+    words: tuple[str, ...]
+    vague: tuple[str, ...]
+
+
+_LIGHT = ("light", "light-colored", "pale")
+_DARK = ("dark", "dark-colored")
+_BRIGHT = ("bright", "brightly colored", "colorful")
+
+COLORS: dict[str, Color] = {
+    "black": Color((34, 34, 38), ("black",), _DARK),
+    "white": Color((238, 238, 234), ("white", "white", "off-white"), ("light", "light-colored")),
+    "grey": Color((134, 136, 140), ("grey", "gray"), ("greyish", "neutral-colored")),
+    "red": Color((200, 32, 40), ("red", "bright red"), ("reddish", *_BRIGHT)),
+    "maroon": Color((112, 24, 42), ("dark red", "maroon", "burgundy"), ("red", "reddish", *_DARK)),
+    "navy": Color((30, 40, 92), ("dark blue", "navy", "navy blue"), ("blue", "bluish", *_DARK)),
+    "blue": Color((36, 88, 190), ("blue",), ("bluish",)),
+    "light blue": Color((140, 188, 230), ("light blue", "sky blue"), ("blue", "bluish", *_LIGHT)),
+    "green": Color((38, 136, 68), ("green",), ("greenish",)),
+    "olive": Color((84, 88, 48), ("dark green", "olive", "olive green"), ("green", "greenish")),
+    "yellow": Color((240, 204, 44), ("yellow",), _BRIGHT),
+    "orange": Color((236, 122, 32), ("orange",), _BRIGHT),
+    "pink": Color((240, 148, 178), ("pink", "light pink"), ("pinkish", *_LIGHT)),
+    "purple": Color((112, 56, 146), ("purple", "violet"), ("purplish",)),
+    "brown": Color((108, 68, 40), ("brown", "dark brown"), ("brownish", *_DARK)),
+    "beige": Color((208, 186, 150), ("beige", "tan", "khaki", "cream-colored"), _LIGHT),
+}
+
+HAIR_COLORS: dict[str, Color] = {
+    "black": Color((26, 22, 24), ("black", "jet black"), ("dark",)),
+    "brown": Color((84, 54, 34), ("brown", "brunette", "chestnut"), ("brownish",)),
+    "blonde": Color((206, 166, 92), ("blonde", "blond", "fair"), ("light", "light-colored")),
+    "grey": Color((158, 156, 156), ("grey", "gray", "silver"), ("greying",)),
+    "red": Color((150, 66, 30), ("red", "ginger", "auburn"), ("reddish",)),
+}
+
+SKIN_TONES: dict[str, tuple[int, int, int]] = {
+    "light": (238, 200, 174),
+    "medium": (214, 164, 128),
+    "tan": (176, 122, 84),
+    "dark": (104, 70, 50),
+}
+
+LIGHT_COLORS = frozenset({"white", "light blue", "yellow", "pink", "beige", "grey"})
+
+
+def contrasting(color: str) -> tuple[str, ...]:
+    """Return the colours that stay distinct beside `color` in a pattern, also in poor light."""
+    if color in LIGHT_COLORS:
+        return ("black", "navy", "red", "blue", "green", "purple", "maroon")
+    return ("white", "yellow", "light blue", "pink", "beige")

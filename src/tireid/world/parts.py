@@ -1,0 +1,18 @@
+"""Numbers of the parts of a picture, in the record of what covers what."""
+
+BACKGROUND = 0
+SKIN = 1
+HAIR = 2
+TOP = 3
+PRINT = 4
+OUTER = 5
+LOWER = 6
+SHOES = 7
+BAG = 8
+STRAP = 9
+HAT = 10
+GLASSES = 11
+HELD = 12
+SLEEVE = 13
+OUTER_SLEEVE = 14
+OCCLUDER = 255

@@ -1,0 +1,142 @@
+"""Spreads the painting over processes.
+
+The workers are programs of their own, started from this one's interpreter, not forks or
+`multiprocessing` children: that works under threads, in notebooks and in scripts without a
+`__main__` guard, and they end by themselves when their parent is gone.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tireid.world.identities import Identity
+from tireid.world.pictures import write_pictures
+from tireid.world.settings import WorldSettings
+
+# Below this, starting an interpreter takes longer than painting.
+_MIN_IMAGES_PER_WORKER = 24
+Rows = list[dict[str, Any]]
+
+
+def make_rows(
+    folder: Path,
+    settings: WorldSettings,
+    population: list[Identity],
+    num_workers: int,
+    on_progress: Callable[[int], Any],
+) -> Rows:
+    """Write all pictures and return the ground truth, one row a picture, in fixed order.
+
+    Args:
+        folder: Root of the world.
+        settings: Settings of the world.
+        population: Its identities.
+        num_workers: Processes to use at most; few pictures are made in this one.
+        on_progress: Called with the number of pictures done since its last call.
+
+    Raises:
+        OSError: If a file cannot be written.
+        RuntimeError: If a worker ends without a reason given; holds what it said.
+    """
+    num_images = len(population) * settings.images_per_id
+    num_workers = min(num_workers, num_images // _MIN_IMAGES_PER_WORKER)
+    if num_workers < 1 or not sys.executable:
+        rows: Rows = []
+        for done in write_pictures(folder, settings, population):
+            rows += done
+            on_progress(len(done))
+        return rows
+    by_ordinal = _from_workers(folder, settings, num_workers, on_progress)
+    return [row for identity in population for row in by_ordinal[identity.ordinal]]
+
+
+def _from_workers(
+    folder: Path, settings: WorldSettings, num_workers: int, on_progress: Callable[[int], Any]
+) -> dict[int, Rows]:
+    lines: queue.Queue[str | None] = queue.Queue()
+    workers = [_start(folder, settings, number, num_workers) for number in range(num_workers)]
+    readers = [threading.Thread(target=_read, args=(w.stdout, lines), daemon=True) for w in workers]
+    by_ordinal: dict[int, Rows] = {}
+    try:
+        for reader in readers:
+            reader.start()
+        running = num_workers
+        while running:
+            line = lines.get()
+            if line is None:
+                running -= 1
+                continue
+            message = json.loads(line)
+            if "error" in message:
+                raise OSError(message["errno"], message["error"])
+            by_ordinal[message["ordinal"]] = message["rows"]
+            on_progress(len(message["rows"]))
+        for worker in workers:
+            _check_end(worker)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+        for reader in readers:
+            reader.join()
+        for worker in workers:
+            _close(worker)
+    return by_ordinal
+
+
+def _start(
+    folder: Path, settings: WorldSettings, number: int, num_workers: int
+) -> "subprocess.Popen[str]":
+    job = {
+        "settings": settings.to_dict(),
+        "folder": str(folder),
+        "worker": number,
+        "num_workers": num_workers,
+    }
+    # The same modules as here, wherever they were found; one thread, there is a process a core.
+    paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "tireid.world.pictures"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=environment,
+    )
+    if worker.stdin is not None:
+        worker.stdin.write(json.dumps(job) + "\n")
+        worker.stdin.close()
+    return worker
+
+
+def _read(stream: Iterable[str] | None, lines: "queue.Queue[str | None]") -> None:
+    try:
+        for line in stream or ():
+            # A worker that was killed may leave half a line; its exit status tells.
+            if line.endswith("\n"):
+                lines.put(line)
+    finally:
+        lines.put(None)
+
+
+def _check_end(worker: "subprocess.Popen[str]") -> None:
+    said = worker.stderr.read() if worker.stderr is not None else ""
+    if worker.wait() != 0:
+        raise RuntimeError(
+            f"a process that paints pictures ended with status {worker.returncode}; expected 0. "
+            f"It said: {said.strip() or 'nothing'}. With num_workers=1 all is done in one process"
+        )
+
+
+def _close(worker: "subprocess.Popen[str]") -> None:
+    for stream in (worker.stdout, worker.stderr):
+        if stream is not None:
+            stream.close()

@@ -1,0 +1,359 @@
+import pickle
+import warnings
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+
+from tireid.data.cuhk_pedes import read_cuhk_pedes
+from tireid.data.datamodule import TireidDataModule
+from tireid.data.tokenizers import TrainedWordPiece, load_tokenizer
+
+MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+@pytest.fixture
+def make(write_data_set, tmp_path):
+    """Makes a data module over the small data set; options replace defaults."""
+
+    def make_datamodule(content=None, *, read_options=None, **options) -> TireidDataModule:
+        root = write_data_set(content)
+        defaults = {
+            "read": partial(read_cuhk_pedes, root=root, **(read_options or {})),
+            "tokenizer": TrainedWordPiece(vocab_size=150, max_length=20),
+            "image_size": [12, 6],
+            "mean": MEAN,
+            "std": STD,
+            "name": "small",
+            "batch_size": 4,
+            "num_workers": 0,
+            "pad": 2,
+            "cache_dir": tmp_path / "cache",
+        }
+        return TireidDataModule(**(defaults | options))
+
+    return make_datamodule
+
+
+def one_epoch(datamodule: TireidDataModule, epoch: int = 0) -> list:
+    loader = datamodule.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def equal(first: list, second: list) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(a, b)
+        for one, other in zip(first, second, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_train_pairs_hold_the_image_of_their_caption(make):
+    datamodule = make(pad=0, flip_probability=0.0)
+    datamodule.setup("fit")
+    records = datamodule.records("train")
+    captions = [(record, caption) for record in records for caption in record.captions]
+    number_of = {"70_0": 0, "3_0": 1, "70_1": 3, "12_0": 4, "3_1": 6}  # entries of the file
+    batches = one_epoch(datamodule)
+    assert len(batches) == 2  # ten pairs, four a batch, the rest dropped
+    for batch in batches:
+        assert batch.images.shape == (4, 3, 12, 6)
+        assert batch.images.dtype == torch.float32
+        for row in range(4):
+            record, caption = captions[batch.index[row]]
+            assert batch.pid[row] == record.pid
+            assert batch.label[row] == [3, 12, 70].index(record.pid)
+            assert batch.image_id[row] == record.image_id
+            ids = datamodule.tokenizer([caption])[0]
+            assert batch.token_ids[row][batch.valid[row]].tolist() == ids
+            red = 10 * number_of[record.image_path.stem]
+            expected = torch.tensor([red, 20, 30]) / 255 * 2 - 1
+            torch.testing.assert_close(batch.images[row, :, 5, 3], expected)
+        assert batch.valid.any(dim=0).all()  # no longer than the longest caption
+
+
+def test_labels_are_contiguous_in_the_order_of_the_identities(make):
+    datamodule = make()
+    datamodule.setup("fit")
+    assert datamodule.num_train_pids == 3
+    pairs = {
+        (int(pid), int(label))
+        for epoch in range(4)
+        for batch in one_epoch(datamodule, epoch)
+        for pid, label in zip(batch.pid, batch.label, strict=True)
+    }
+    assert pairs == {(3, 0), (12, 1), (70, 2)}
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_every_caption_is_a_query_and_every_image_is_there_once(make, split):
+    datamodule = make(eval_batch_size=2)
+    datamodule.setup("fit" if split == "val" else "test")
+    records = datamodule.records(split)
+    text_loader, image_loader = (
+        datamodule.val_dataloader() if split == "val" else datamodule.test_dataloader()
+    )
+    images = list(image_loader)
+    assert torch.cat([b.index for b in images]).tolist() == list(range(len(records)))
+    assert torch.cat([b.pid for b in images]).tolist() == [r.pid for r in records]
+    captions = [(record, caption) for record in records for caption in record.captions]
+    for batch in text_loader:
+        for row, index in enumerate(batch.index.tolist()):
+            record, caption = captions.pop(0)
+            assert batch.pid[row] == record.pid
+            assert records[batch.image_index[row]] == record
+            assert (
+                batch.token_ids[row][batch.valid[row]].tolist()
+                == (datamodule.tokenizer([caption])[0])
+            )
+            assert index == int(batch.index[row])
+    assert not captions
+
+
+def test_eval_image_transform_gives_what_the_batches_hold(make):
+    datamodule = make()
+    datamodule.setup("test")
+    batch = next(iter(datamodule.test_dataloader()[1]))
+    path = datamodule.records("test")[1].image_path
+    assert torch.equal(datamodule.eval_image_transform(path), batch.images[1])
+    with Image.open(path) as picture:
+        assert torch.equal(datamodule.eval_image_transform(picture), batch.images[1])
+
+
+def test_epochs_differ_and_repeat_exactly(make):
+    datamodule, again = make(), make()
+    datamodule.setup("fit")
+    again.setup("fit")
+    assert equal(one_epoch(datamodule, 1), one_epoch(again, 1))
+    assert not equal(one_epoch(datamodule, 0), one_epoch(datamodule, 1))
+    other = make(seed=1)
+    other.setup("fit")
+    assert not equal(one_epoch(datamodule, 0), one_epoch(other, 0))
+
+
+@pytest.mark.parametrize("options", [{"num_workers": 2}, {"cache_images": True}])
+def test_workers_and_cache_change_nothing(make, options):
+    plain, other = make(erase_probability=0.5), make(erase_probability=0.5, **options)
+    plain.setup("fit")
+    other.setup("fit")
+    loader = other.train_dataloader()  # the same workers in both epochs
+    for epoch in (0, 1):
+        loader.sampler.set_epoch(epoch)
+        assert equal(one_epoch(plain, epoch), list(loader))
+    assert equal(list(plain.val_dataloader()[1]), list(other.val_dataloader()[1]))
+
+
+def test_loading_leaves_the_global_generator_alone(make):
+    datamodule = make()
+    datamodule.setup("fit")
+    state = torch.get_rng_state()
+    one_epoch(datamodule)
+    list(datamodule.val_dataloader()[1])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_ranks_share_the_global_batch(make):
+    whole = make()
+    whole.setup("fit")
+    shares = []
+    for rank in range(2):
+        datamodule = make()
+        datamodule.trainer = SimpleNamespace(world_size=2, global_rank=rank, num_devices=2)
+        datamodule.setup("fit")
+        shares.append(one_epoch(datamodule))
+        texts, _ = datamodule.val_dataloader()
+        assert len(texts.sampler) == 2
+    for batch, parts in zip(one_epoch(whole), zip(*shares, strict=True), strict=True):
+        assert [part.images.shape[0] for part in parts] == [2, 2]
+        assert torch.equal(batch.index, torch.cat([part.index for part in parts]))
+        assert torch.equal(batch.images, torch.cat([part.images for part in parts]))
+
+
+def test_identity_balanced_batches(make):
+    datamodule = make(sampler="identity_balanced", pairs_per_id=2)
+    datamodule.setup("fit")
+    for batch in one_epoch(datamodule):
+        assert torch.bincount(batch.label, minlength=3).sort().values.tolist() == [0, 2, 2]
+
+
+def test_tokenizer_learns_from_train_and_a_restored_one_is_left_alone(make, tmp_path):
+    datamodule = make()
+    datamodule.setup("test")
+    datamodule.tokenizer.save(tmp_path / "run")
+    vocabulary = (tmp_path / "run/tokenizer.json").read_text()
+    assert '"woman"' in vocabulary
+    assert "dotted" not in vocabulary  # a word of a test caption
+    restored = make(tokenizer=load_tokenizer(tmp_path / "run"))
+    restored.setup("test")
+    assert equal(list(datamodule.test_dataloader()[0]), list(restored.test_dataloader()[0]))
+
+
+def test_files_are_read_once(make, write_data_set):
+    calls = []
+    root = write_data_set()
+
+    def read():
+        calls.append(1)
+        return read_cuhk_pedes(root)
+
+    datamodule = make(read=read)
+    for stage in ("fit", "test", "fit", None):
+        datamodule.setup(stage)
+    assert len(calls) == 1
+
+
+def test_describe(make):
+    datamodule = make()
+    datamodule.setup()
+    assert datamodule.describe() == {
+        "train": {"ids": 3, "images": 5, "captions": 10},
+        "val": {"ids": 2, "images": 2, "captions": 4},
+        "test": {"ids": 2, "images": 3, "captions": 5},
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: expected a positive integer, got 0"),
+        ({"eval_batch_size": 0}, "eval_batch_size: expected a positive integer, got 0"),
+        ({"num_workers": -1}, "num_workers: expected an integer >= 0 or null, got -1"),
+        ({"sampler": "random"}, "sampler: expected one of shuffled, identity_balanced"),
+        ({"image_size": [0, 4]}, "image_size: expected"),
+        ({"interpolation": "best"}, "interpolation: expected one of"),
+        ({"pad": -1}, "pad: expected"),
+        ({"std": (1.0, 1.0, 0.0)}, "std: expected"),
+    ],
+)
+def test_options_are_checked(make, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(**options)
+
+
+def test_batch_size_must_fit(make):
+    datamodule = make(batch_size=16)
+    with pytest.raises(ValueError, match="at least batch_size=16 training pairs, got 10"):
+        datamodule.setup("fit")
+    datamodule = make(batch_size=5)
+    datamodule.trainer = SimpleNamespace(world_size=2, global_rank=0, num_devices=2)
+    with pytest.raises(ValueError, match="a multiple of the 2 processes, got 5"):
+        datamodule.setup("fit")
+
+
+def test_empty_split_is_an_error_when_it_is_needed(make, entries):
+    datamodule = make(
+        [e for e in entries if e["split"] == "train"], read_options={"val_fraction": 0.0}
+    )
+    datamodule.setup("fit")
+    with pytest.raises(ValueError, match=r"small: expected images in split 'val', got train \(5"):
+        datamodule.val_dataloader()
+    with pytest.raises(ValueError, match="expected images in split 'test'"):
+        datamodule.test_dataloader()
+
+
+def test_nothing_is_known_before_setup(make):
+    with pytest.raises(ValueError, match=r"expected setup\(\) before"):
+        _ = make().num_train_pids
+
+
+@pytest.mark.parametrize("start", ["setup", "prepare_data"])
+def test_broken_image_is_found_before_training(make, write_data_set, start):
+    datamodule = make()
+    broken = write_data_set() / "imgs/cam_b/11_1.png"  # of test, though it is a fit that starts
+    broken.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"1 of 10 images cannot be read.*\n.*11_1\.png.*is empty"):
+        datamodule.setup("fit") if start == "setup" else datamodule.prepare_data()
+
+
+COUNTS = {
+    "train": {"ids": 3, "images": 5, "captions": 10},
+    "val": {"ids": 2, "images": 2, "captions": 4},
+    "test": {"ids": 2, "images": 3, "captions": 5},
+}
+
+
+def test_declared_counts_that_fit_are_silent(make):
+    make(counts=COUNTS).setup("fit")
+
+
+def test_another_count_is_one_warning_a_split(make):
+    counts = COUNTS | {"train": {"ids": 4, "images": 5, "captions": 1010}}
+    with pytest.warns(UserWarning, match="small, train") as caught:
+        make(counts=counts).setup("fit")
+    assert len(caught) == 1
+    assert str(caught[0].message).startswith(
+        "small, train: expected 4 ids, got 3 (-1); 1,010 captions, got 10 (-1,000)."
+    )
+
+
+def test_other_release_is_recognised(make):
+    counts = COUNTS | {"test": {"ids": 200, "images": 1000, "captions": 2000}}
+    with pytest.warns(UserWarning, match="they are those of the old release, whose results do not"):
+        make(counts=counts, other_releases={"the old release": COUNTS}).setup("fit")
+
+
+def test_val_held_out_counts_as_train(make, entries):
+    entries = [e for e in entries if e["split"] != "val"]
+    counts = {split: COUNTS[split] for split in ("train", "test")}
+    make(entries, counts=counts).setup("fit")
+
+
+def test_datasets_travel_to_spawned_workers(make):
+    datamodule = make(cache_images=True)
+    datamodule.setup("fit")
+    loader = datamodule.train_dataloader()
+    dataset = pickle.loads(pickle.dumps(loader.dataset))  # noqa: S301  our own bytes
+    key = next(iter(loader.sampler))
+    assert torch.equal(dataset[key].image, loader.dataset[key].image)
+
+
+class Recorder(LightningModule):
+    """Notes which pairs each epoch trains on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[tuple[int, int]] = []
+
+    def training_step(self, batch, batch_index):
+        self.seen += [(self.current_epoch, index) for index in batch.index.tolist()]
+        return self.weight * batch.images.mean()
+
+    def validation_step(self, batch, batch_index, dataloader_idx=0):
+        return None
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_resumed_run_sees_the_epochs_of_an_unbroken_one(make, tmp_path, num_workers):
+    def run(epochs: int, checkpoint=None) -> Recorder:
+        trainer = Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+        )
+        model = Recorder()
+        trainer.fit(model, datamodule=make(num_workers=num_workers), ckpt_path=checkpoint)
+        if checkpoint is None:
+            trainer.save_checkpoint(tmp_path / "last.ckpt")
+        return model
+
+    with warnings.catch_warnings():
+        # Lightning's own, on attributes of torch that are renamed.
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        unbroken = run(3).seen
+        first = run(2).seen
+        resumed = run(3, tmp_path / "last.ckpt").seen
+    assert first + resumed == unbroken
+    assert {epoch for epoch, _ in resumed} == {2}

@@ -1,0 +1,166 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tireid.data.images import (
+    ImageSource,
+    check_image_size,
+    decode,
+    read_image,
+    resampling,
+    verify_images,
+)
+
+BICUBIC = Image.Resampling.BICUBIC
+
+
+def test_reads_height_before_width_and_channels_first(tmp_path, noise):
+    pixels = noise(8, 5, 3)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png", (8, 5), BICUBIC)
+    assert image.dtype == torch.uint8
+    assert np.array_equal(image.numpy(), pixels.transpose(2, 0, 1))
+
+
+def test_resizes_as_pillow_does(tmp_path, noise):
+    picture = Image.fromarray(noise(40, 20, 3))
+    picture.save(tmp_path / "a.png")
+    expected = np.asarray(picture.resize((9, 24), BICUBIC)).transpose(2, 0, 1)
+    assert np.array_equal(read_image(tmp_path / "a.png", (24, 9), BICUBIC).numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("L", 90, (90, 90, 90)),
+        ("1", 1, (255, 255, 255)),
+        ("LA", (90, 128), (90, 90, 90)),
+        ("RGBA", (10, 20, 30, 128), (10, 20, 30)),
+        ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
+    ],
+)
+def test_every_mode_becomes_rgb(tmp_path, mode, colour, expected):
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Image.new(mode, (4, 6), colour).save(path)
+    image = decode(path)
+    assert image.mode == "RGB"
+    assert image.getpixel((1, 1)) == expected
+
+
+@pytest.mark.parametrize("transparency", [None, 0, b"\x00\x80\xff"])
+def test_palette_becomes_rgb(tmp_path, transparency):
+    picture = Image.new("P", (4, 6), 1)
+    picture.putpalette([0, 0, 0, 200, 100, 50, 9, 9, 9])
+    extra = {} if transparency is None else {"transparency": transparency}
+    picture.save(tmp_path / "a.png", **extra)
+    assert decode(tmp_path / "a.png").getpixel((1, 1)) == (200, 100, 50)
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    picture = Image.new("RGB", (32, 16))
+    picture.paste((255, 0, 0), (0, 0, 16, 16))  # the left half is red
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise: left becomes top
+    picture.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    upright = decode(tmp_path / "a.jpg")
+    assert upright.size == (16, 32)
+    top, bottom = upright.getpixel((8, 4)), upright.getpixel((8, 28))
+    assert top[0] > 200
+    assert bottom[0] < 50
+
+
+@pytest.mark.parametrize("size", [[384], [384, 128, 3], [0, 128], [384, -1], [9999, 9]])
+def test_image_size_is_checked(size):
+    with pytest.raises(ValueError, match=r"image_size: expected \[height, width\]"):
+        check_image_size(size)
+
+
+def test_interpolation_is_checked():
+    assert resampling("bicubic") is BICUBIC
+    with pytest.raises(ValueError, match=r"interpolation: expected one of .*'bicubic'"):
+        resampling("cubic")
+
+
+@pytest.fixture
+def pictures(tmp_path, noise) -> list[Path]:
+    paths = [tmp_path / f"{number}.jpg" for number in range(4)]
+    for path in paths:
+        Image.fromarray(noise(60, 30, 3)).save(path)
+    return paths
+
+
+def test_cached_images_equal_those_read(pictures):
+    plain = ImageSource(pictures, (24, 9), "bicubic")
+    cached = ImageSource(pictures, (24, 9), "bicubic")
+    cached.fill()
+    pictures[0].unlink()  # proof that the cache is used
+    assert torch.equal(cached[1], plain[1])
+    assert cached[0].shape == (3, 24, 9)
+
+
+def test_filling_names_the_broken_image(pictures):
+    pictures[2].write_text("no image")
+    with pytest.raises(ValueError, match=r"1 of 4 images cannot be read.*\n.*2\.jpg"):
+        ImageSource(pictures, (24, 9), "bicubic").fill()
+
+
+def test_broken_image_found_late_is_named(pictures):
+    source = ImageSource(pictures, (24, 9), "bicubic")
+    pictures[3].write_bytes(pictures[3].read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"3\.jpg: expected a readable image"):
+        source[3]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.unlink(), "does not exist"),
+        (lambda path: path.write_text("<html>404</html>"), "cannot identify image file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-300]), "truncated"),
+        (lambda path: (path.unlink(), path.mkdir()), "IsADirectoryError"),
+    ],
+    ids=["empty", "missing", "text", "truncated", "folder"],
+)
+def test_verification_counts_and_names_damage(pictures, tmp_path, damage, reason):
+    damage(pictures[1])
+    damage(pictures[3])
+    with pytest.raises(ValueError, match="2 of 4 images cannot be read") as error:
+        verify_images(pictures, tmp_path / "memory")
+    assert "1.jpg" in str(error.value)
+    assert reason in str(error.value)
+    assert not (tmp_path / "memory").exists()
+
+
+def test_verification_names_the_first_few_only(tmp_path):
+    paths = [tmp_path / f"{number:02d}.jpg" for number in range(20)]
+    with pytest.raises(ValueError, match="20 of 20") as error:
+        verify_images(paths, None)
+    assert "04.jpg" in str(error.value)
+    assert "05.jpg" not in str(error.value)
+
+
+def test_verification_names_missing_folders(pictures, tmp_path):
+    paths = [*pictures, tmp_path / "Market/a.jpg", tmp_path / "Market/b.jpg"]
+    with pytest.raises(ValueError, match=r"2 of 6 images are missing.* 1 folders: .*Market;"):
+        verify_images(paths, None)
+
+
+def test_verification_is_remembered_until_a_file_changes(pictures, tmp_path, monkeypatch):
+    memory = tmp_path / "memory"
+    verify_images(pictures, memory)
+    with monkeypatch.context() as patch:
+        patch.setattr("tireid.data.images.decode", lambda path: pytest.fail("decoded again"))
+        verify_images(pictures, memory)
+    pictures[0].write_text("no image")
+    with pytest.raises(ValueError, match="1 of 4 images cannot be read"):
+        verify_images(pictures, memory)
+
+
+def test_memory_that_cannot_be_written_is_not_fatal(pictures, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.warns(UserWarning, match="will be checked again next time"):
+        verify_images(pictures, tmp_path / "file" / "memory")

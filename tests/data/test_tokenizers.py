@@ -1,0 +1,188 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tireid.data.tokenizers import HubTokenizer, TrainedWordPiece, load_tokenizer
+
+CAPTIONS = [
+    f"A {who} wearing a {colour} {garment}, carrying a {bag}."
+    for who in ("man", "woman", "boy")
+    for colour in ("red", "blue", "greenish")
+    for garment in ("shirt", "coat")
+    for bag in ("backpack", "handbag")
+]
+
+
+@pytest.fixture
+def trained() -> TrainedWordPiece:
+    tokenizer = TrainedWordPiece(vocab_size=200, max_length=12)
+    tokenizer.fit(CAPTIONS)
+    return tokenizer
+
+
+@pytest.fixture
+def bert_folder(tmp_path):
+    """A local BERT tokenizer as the hub stores it, with a vocabulary of its own."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    words = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "man", "red", "shirt", ","]
+    words += list(letters) + [f"##{letter}" for letter in letters]
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    return folder
+
+
+@pytest.fixture
+def clip_folder(tmp_path):
+    """A local CLIP tokenizer; its padding id is that of its end token, as in OpenAI's."""
+    letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "re", "red</w>"]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    vocabulary = {word: number for number, word in enumerate(words)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\nr e\nre d</w>\n")
+    settings = {"tokenizer_class": "CLIPTokenizer", "pad_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    return folder
+
+
+def test_ids_start_with_cls_and_end_with_sep(trained):
+    ids = trained(["a red shirt", "A RED SHIRT", "a"])
+    assert ids[0] == ids[1]  # lower-cased
+    assert all(row[0] == 2 and row[-1] == 3 for row in ids)
+    assert len(ids[2]) == 3
+    assert trained.pad_id == 0
+    assert all(0 < token < trained.vocab_size for row in trained(CAPTIONS) for token in row)
+
+
+def test_frequent_words_are_one_piece_and_rare_ones_are_cut(trained):
+    assert len(trained(["backpack"])[0]) == 3
+    assert len(trained(["pack"])[0]) > 3
+    assert trained(["\u65e5"]) == [[2, 1, 3]]  # unknown
+
+
+def test_long_captions_are_cut(trained):
+    long = "red shirt " * 20
+    kept = trained([long])[0]
+    assert len(kept) == 12
+    assert kept[-1] == 3
+    trained.keep_sep = False
+    cut = trained([long])[0]
+    assert cut[:-1] == kept[:-1]
+    assert cut[-1] == cut[1]  # position 11 holds `red` again, and [SEP] is lost
+    # Exactly as long as allowed: nothing is cut, both ways.
+    exact = "red shirt " * 5
+    assert len(trained([exact])[0]) == 12
+    assert trained([exact])[0][-1] == 3
+
+
+def test_case_is_kept_when_asked():
+    tokenizer = TrainedWordPiece(vocab_size=200, lowercase=False)
+    tokenizer.fit(CAPTIONS)
+    assert tokenizer(["A red"]) != tokenizer(["a red"])
+
+
+def test_vocabulary_is_the_same_in_every_process(trained, tmp_path):
+    trained.save(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from tireid.data.tokenizers import TrainedWordPiece;"
+        "t = TrainedWordPiece(vocab_size=200, max_length=12);"
+        "t.fit(sys.stdin.read().split('\\n')); t.save(Path(sys.argv[1]))"
+    )
+    for name in ("first", "second"):  # hash tables are seeded anew in each
+        folder = tmp_path / name
+        command = [sys.executable, "-c", code, str(folder)]
+        subprocess.run(command, input="\n".join(CAPTIONS).encode(), check=True)  # noqa: S603
+        for file in ("tokenizer.json", "tireid_tokenizer.json"):
+            assert (folder / file).read_text() == (tmp_path / file).read_text()
+
+
+def test_saved_tokenizer_gives_the_same_ids(trained, tmp_path):
+    trained.save(tmp_path / "run")
+    restored = load_tokenizer(tmp_path / "run")
+    assert restored.is_fitted
+    captions = [*CAPTIONS, "unheard-of words, \u00e9toile", "red shirt " * 20]
+    assert restored(captions) == trained(captions)
+    assert (restored.pad_id, restored.vocab_size, restored.max_length) == (0, 200, 12)
+    restored.save(tmp_path / "copy")
+    assert load_tokenizer(tmp_path / "copy")(captions) == trained(captions)
+
+
+def test_vocabulary_never_exceeds_its_size():
+    tokenizer = TrainedWordPiece(vocab_size=100)
+    tokenizer.fit([chr(code) * 2 + chr(code + 1) for code in range(0x4E00, 0x4F00)] + CAPTIONS)
+    assert max(max(row) for row in tokenizer(CAPTIONS)) < 100
+
+
+def test_untrained_tokenizer_says_so():
+    tokenizer = TrainedWordPiece()
+    assert not tokenizer.is_fitted
+    with pytest.raises(ValueError, match=r"call fit\(captions\) first"):
+        tokenizer(["a"])
+    with pytest.raises(ValueError, match="got none"):
+        tokenizer.fit([])
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match="max_length: expected at least 3 ids, got 2"):
+        TrainedWordPiece(max_length=2)
+    with pytest.raises(ValueError, match="vocab_size: expected >= 100, got 4"):
+        TrainedWordPiece(vocab_size=4)
+
+
+def test_bert_folder(bert_folder, tmp_path):
+    tokenizer = HubTokenizer(str(bert_folder), max_length=6, keep_sep=False)
+    assert tokenizer.is_fitted
+    assert tokenizer(["Red shirt"]) == [[3, 7, 8, 4]]
+    assert tokenizer(["man, red shirt zo"]) == [[3, 6, 9, 7, 8, 35]]  # "zo" = z ##o, [SEP] cut
+    assert tokenizer.pad_id == 0
+    assert tokenizer.vocab_size == 82
+    tokenizer.save(tmp_path / "run")
+    assert load_tokenizer(tmp_path / "run")(["man, red shirt zo"]) == [[3, 6, 9, 7, 8, 35]]
+
+
+def test_clip_folder_keeps_the_end_token(clip_folder, tmp_path):
+    tokenizer = HubTokenizer(str(clip_folder), max_length=5)
+    start, end = 190, 191
+    ids = tokenizer(["Red  red!", "red red red red red"])
+    assert ids[0] == [start, 189, 189, 94, end]
+    assert ids[1] == [start, 189, 189, 189, end]
+    assert tokenizer.pad_id == end
+    tokenizer.save(tmp_path / "run")
+    restored = load_tokenizer(tmp_path / "run")
+    assert restored(["Red  red!", "red red red red red"]) == ids
+    assert restored.pad_id == end
+
+
+def test_hub_tokenizer_is_not_loaded_before_use():
+    HubTokenizer("no/such-tokenizer")
+
+
+def test_offline_error_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=r"HF_HUB_OFFLINE=1 .*name_or_path=DIR"):
+        HubTokenizer("tireid-tests/no-such-tokenizer")(["a"])
+
+
+def test_folder_without_a_vocabulary_is_refused(bert_folder):
+    (bert_folder / "vocab.txt").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"expected a tokenizer's files .* got config\.json"
+    ):
+        HubTokenizer(str(bert_folder))(["a"])
+
+
+def test_saved_folder_is_checked(trained, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json is missing"):
+        load_tokenizer(tmp_path)
+    trained.save(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match="expected a saved tokenizer, got"):
+        load_tokenizer(tmp_path)

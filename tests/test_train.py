@@ -1,0 +1,125 @@
+"""The entry points on a few made people: what a run leaves, and what bad input says."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from tireid.train import train
+
+METRICS = ["R1", "R5", "R10", "mAP", "mAP_trapezoid", "mINP"]
+
+
+def test_run_folder_holds_everything(lgur_run):
+    folder, metrics = lgur_run
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "config.yaml",
+        "metrics.json",
+        "metrics.csv",
+        "curves.png",
+        "gallery_test.png",
+        "tokenizer",
+        "checkpoints",
+    } <= names
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["metrics"] == metrics
+    assert record["finished"] is True
+    assert record["seed"] == 1
+    assert record["selection"] == "val"
+    assert record["epochs"] == 2
+    assert record["images_per_second"] > 0
+    assert record["versions"]["torch"] == torch.__version__
+    for split in ("val", "test"):
+        for name in METRICS:
+            assert 0 <= metrics[f"{split}/{name}"] <= 100
+            assert 0 <= metrics[f"{split}/i2t_{name}"] <= 100
+        assert f"{split}/R1_wm" in metrics
+
+
+def test_the_tested_checkpoint_is_the_best_on_validation(lgur_run):
+    folder, metrics = lgur_run
+    record = json.loads((folder / "metrics.json").read_text())
+    best = max(found["val/R1"] for found in record["validations"])
+    assert metrics["val/R1"] == best
+    assert f"R1_{best:.2f}" in record["best_checkpoint"]
+
+
+def test_pictures_are_pictures(lgur_run):
+    folder, _ = lgur_run
+    for name in ("curves.png", "gallery_test.png"):
+        with Image.open(folder / name) as picture:
+            picture.load()
+            assert min(picture.size) > 200
+            assert len(picture.convert("RGB").getcolors(2**24)) > 50
+
+
+def test_checkpoint_loads_with_weights_only(lgur_run):
+    folder, _ = lgur_run
+    checkpoints = list((folder / "checkpoints").glob("*.ckpt"))
+    assert len(checkpoints) == 2  # the best and the last
+    for path in checkpoints:
+        state = torch.load(path, weights_only=True)
+        assert "head.dictionary" in state["state_dict"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lgur", "baseline"])
+def test_same_seed_same_figures_to_the_last_bit(small_config, tmp_path, method):
+    results, weights = [], []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        results.append(train(small_config(folder, f"model={method}", "seed=5")))
+        checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        weights.append(checkpoint["state_dict"])
+    assert results[0] == results[1]
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lgur", "baseline"])
+def test_learns_eight_people_by_heart(small_config, tmp_path, method):
+    """Trained and tested on the same people, a method must find them all."""
+    from tireid import launch
+    from tireid.retrieval import evaluate_embeddings
+
+    cfg = small_config(
+        tmp_path,
+        f"model={method}",
+        "max_epochs=40",
+        "batch_size=16",
+        "dataset.image_size=[96,32]",
+        "dataset.flip_probability=0.0",
+        "dataset.pad=0",
+        "dataset.read.caption_detail=1.0",
+        "selection=last",
+    )
+    train(cfg)
+    model = launch.build_model(cfg, launch.build_encoders(cfg), 8)
+    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    model.load_state_dict(state)
+    model.eval()
+    datamodule = launch.build_datamodule(cfg)
+    datamodule.setup("fit")
+    batches = list(datamodule.train_dataloader())
+    with torch.no_grad():
+        images = torch.cat([model.encode_image(batch.images) for batch in batches])
+        texts = torch.cat([model.encode_text(b.token_ids, b.valid) for b in batches])
+    pids = torch.cat([batch.pid for batch in batches])
+    assert evaluate_embeddings(texts, images, pids, pids)["R1"] == 100
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("batch_size=-1", "batch_size: expected an integer > 0, got -1"),
+        ("max_epochs=0", "max_epochs: expected an integer > 0, got 0"),
+        ("selection=train", "selection: expected val or last, got 'train'"),
+        ("seed=-3", "seed: expected an integer from 0"),
+    ],
+)
+def test_bad_scalars_are_named(small_config, tmp_path, override, message):
+    with pytest.raises(ValueError, match=message):
+        train(small_config(tmp_path, override))
