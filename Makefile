@@ -2,8 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-INSTALLED := $(VENV)/.installed
-READY := $(VENV)/.ready
+PIP := $(PY) -m pip install --disable-pip-version-check
+# A virtual environment does not survive being moved: its stamp names the place.
+READY := $(VENV)/.ready-$(shell pwd | cksum | cut -d' ' -f1)
+# Two installations at once, or one that outlived a killed make, wait for each other.
+LOCK := $(if $(shell command -v flock),flock .venv.lock)
 
 MODEL ?=
 DATASET ?=
@@ -18,17 +21,19 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo '  MODEL=lgur|baseline  DATASET=synthetic|cuhk_pedes|icfg_pedes|rstpreid  ARGS="any.hydra=override"'
 
-$(INSTALLED): requirements.lock
+$(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("tireid needs Python 3.11 or newer, $(PYTHON) is %d.%d; set PYTHON=python3.x" % sys.version_info[:2])'
-	@echo 'Installing requirements.lock into $(VENV) (about 2 GB; a few minutes)'
-	@rm -rf $(VENV)
-	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --disable-pip-version-check --no-input -r requirements.lock
-	@touch $(INSTALLED)
+	@$(LOCK) $(MAKE) --no-print-directory environment
 
-$(READY): $(INSTALLED) pyproject.toml
-	@$(PY) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
-	@touch $(READY)
+.PHONY: environment
+environment: # under the lock; another make may have finished it in the meantime
+	@{ test $(READY) -nt requirements.lock && test $(READY) -nt pyproject.toml; } || { \
+	  echo 'Installing requirements.lock into $(VENV) (about 2 GB; a few minutes)' && \
+	  rm -rf $(VENV) && \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(PIP) --no-input -r requirements.lock && \
+	  $(PIP) --quiet --no-deps --no-build-isolation -e . && \
+	  touch $(READY); }
 
 install: $(READY) ## Make .venv
 
@@ -36,7 +41,7 @@ train: $(READY) ## Train, evaluate, show: make train MODEL=lgur DATASET=syntheti
 	@$(PY) -m tireid.train $(OVERRIDES)
 
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
-	@$(PY) -m tireid.evaluate $(if $(RUN),run=$(RUN)) $(ARGS)
+	@$(PY) -m tireid.evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)
 
 test: $(READY) ## Run the tests, without the slow ones
 	@$(PY) -m pytest -m "not slow and not ddp" $(ARGS)
@@ -64,7 +69,7 @@ check: lint types layers test ## All checks
 lock: ## Write requirements.lock anew from the newest versions pyproject.toml allows
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install --disable-pip-version-check torch==2.13.0 hatchling editables '.[wandb,tensorboard,dev]'
-	@build/lock/bin/python -m pip freeze --all --exclude tireid --exclude pip --exclude setuptools | sed 's/+cpu$$//' > requirements.lock
+	@build/lock/bin/python -m pip freeze --all --exclude tireid --exclude pip | sed 's/+cpu$$//' > requirements.lock
 
 wheel: $(READY) ## Build the wheel into dist/
 	@$(PY) -m build --wheel --no-isolation

@@ -57,8 +57,11 @@ def test_small_encoders_train_on_own_files(compose_config, cache_dir, tmp_path, 
         f"paths.cache_dir={cache_dir}",
         f"paths.output_dir={tmp_path / 'run'}",
     )
-    with pytest.warns(UserWarning, match=r"expected .* ids"):
+    with pytest.warns(UserWarning) as warned:
         metrics = train(cfg)
+    said = [str(warning.message) for warning in warned]
+    assert any("train: expected" in message for message in said)
+    assert any("batch_size=64 is more than" in message for message in said)
     assert 0 <= metrics["test/R1"] <= 100
     assert (tmp_path / "run" / "metrics.json").exists()
 

@@ -43,7 +43,71 @@ def test_the_tested_checkpoint_is_the_best_on_validation(lgur_run):
     record = json.loads((folder / "metrics.json").read_text())
     best = max(found["val/R1"] for found in record["validations"])
     assert metrics["val/R1"] == best
-    assert f"R1_{best:.2f}" in record["best_checkpoint"]
+    assert f"R1_{best:.2f}" in record["tested_checkpoint"]
+
+
+def test_the_last_checkpoint_is_the_last_epochs_also_when_an_earlier_one_is_best(
+    small_config, compose_config, tmp_path
+):
+    """Learning is switched off after the first epoch, so that the best is an earlier one."""
+    from tireid.evaluate import evaluate
+
+    metrics = train(
+        small_config(
+            tmp_path,
+            "model=baseline",
+            "selection=last",
+            "max_epochs=3",
+            "recipe.schedule._target_=tireid.methods.schedules.multistep",
+            "~recipe.schedule.warmup_fraction",
+            "+recipe.schedule.milestones=[1]",
+            "+recipe.schedule.gamma=0.0",
+        )
+    )
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert record["tested_checkpoint"] == "last.ckpt"
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 2
+    (best,) = (tmp_path / "checkpoints").glob("epoch*.ckpt")
+    assert metrics["val/R1"] == record["validations"][-1]["val/R1"]
+    again = evaluate(compose_config(f"run={tmp_path}", "accelerator=cpu", name="evaluate"))
+    assert again["test/R1"] == metrics["test/R1"]
+    assert torch.load(best, weights_only=True)["epoch"] <= 2
+
+
+def test_callbacks_can_be_dropped(small_config, tmp_path):
+    metrics = train(small_config(tmp_path, "model=baseline", "max_epochs=1", "~callbacks.record"))
+    assert 0 <= metrics["test/R1"] <= 100
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_without_a_validation_split_the_last_epoch_is_tested(small_config, tmp_path):
+    overrides = ["model=baseline", "max_epochs=1", "dataset.read.num_val_ids=0"]
+    with pytest.raises(ValueError, match="set selection=last"):
+        train(small_config(tmp_path / "a", *overrides))
+    metrics = train(small_config(tmp_path / "b", *overrides, "selection=last"))
+    assert 0 <= metrics["test/R1"] <= 100
+    assert not any(name.startswith("val/") for name in metrics)
+
+
+def test_a_missing_test_split_is_found_before_training(small_config, tmp_path):
+    with pytest.raises(ValueError, match="'test'"):
+        train(small_config(tmp_path, "dataset.read.num_test_ids=0"))
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "caption", ["a tee with a $^$ print", "a shirt reading $\\alpha{$", "\u4e00\u4e2a\u4eba"]
+)
+def test_any_caption_can_be_drawn(tmp_path, caption):
+    from tireid.callbacks.result_gallery import GalleryRow, draw_gallery
+
+    Image.new("RGB", (20, 50), "red").save(tmp_path / "a.png")
+    row = GalleryRow(
+        caption, tmp_path / "a.png", [tmp_path / "a.png"] * 2, [0.9, 0.1], [True, False]
+    )
+    draw_gallery([row], tmp_path / "gallery.png", "title")
+    assert (tmp_path / "gallery.png").exists()
 
 
 def test_pictures_are_pictures(lgur_run):
@@ -58,7 +122,7 @@ def test_pictures_are_pictures(lgur_run):
 def test_checkpoint_loads_with_weights_only(lgur_run):
     folder, _ = lgur_run
     checkpoints = list((folder / "checkpoints").glob("*.ckpt"))
-    assert len(checkpoints) == 2  # the best and the last
+    assert sorted(path.name[:5] for path in checkpoints) == ["epoch", "last."]
     for path in checkpoints:
         state = torch.load(path, weights_only=True)
         assert "head.dictionary" in state["state_dict"]
@@ -118,6 +182,7 @@ def test_learns_eight_people_by_heart(small_config, tmp_path, method):
         ("max_epochs=0", "max_epochs: expected an integer > 0, got 0"),
         ("selection=train", "selection: expected val or last, got 'train'"),
         ("seed=-3", "seed: expected an integer from 0"),
+        ("monitor=val/loss", "monitor: expected a validation metric, one of val/R1"),
     ],
 )
 def test_bad_scalars_are_named(small_config, tmp_path, override, message):

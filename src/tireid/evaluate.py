@@ -1,17 +1,19 @@
 """Evaluate a run folder or one of its checkpoints, by the run's own config and tokenizer."""
 
+import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import hydra
 import lightning as L
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import nn
 
 from tireid import launch
+from tireid.callbacks.progress import make_progress_bar
 from tireid.callbacks.result_gallery import ResultGallery
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
 from tireid.callbacks.run_record import write_json
@@ -21,7 +23,8 @@ from tireid.data.tokenizers import load_tokenizer
 def find_run(run: str | None) -> tuple[Path, Path]:
     """Return the run folder and the checkpoint that `run` names.
 
-    A run folder stands for the checkpoint that was best on validation.
+    A run folder stands for the checkpoint that the run tested or, where it was stopped before
+    that, for the best on validation so far.
 
     Raises:
         ValueError: If `run` is not given.
@@ -29,18 +32,20 @@ def find_run(run: str | None) -> tuple[Path, Path]:
     """
     if not run:
         raise ValueError("run: expected a run folder or a checkpoint; set run=runs/...")
-    path = Path(run)
+    path = Path(str(run))
     if path.is_file():
         folder, checkpoint = path.resolve().parent.parent, path
     else:
         folder = path
-        checkpoints = sorted(path.glob("checkpoints/epoch*.ckpt"))
+        checkpoints = sorted(path.glob("checkpoints/*.ckpt"))
         if not checkpoints:
             raise FileNotFoundError(
-                f"{path}: expected a run folder with checkpoints/epoch*.ckpt in it, or a file; "
+                f"{path}: expected a run folder with checkpoints/*.ckpt in it, or a file; "
                 "`make train` makes one under runs/"
             )
-        checkpoint = checkpoints[-1]
+        record = folder / "metrics.json"
+        tested = json.loads(record.read_text()).get("tested_checkpoint") if record.exists() else ""
+        checkpoint = folder / "checkpoints" / tested if tested else checkpoints[-1]
     if not (folder / "config.yaml").is_file():
         raise FileNotFoundError(
             f"{folder}: expected config.yaml beside checkpoints/, where training left it"
@@ -67,6 +72,26 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
         raise ValueError(f"{checkpoint}: does not fit the run's config.yaml: {error}") from error
 
 
+def _forget_pretrained(node: Any) -> None:
+    """Set every `pretrained` below a config node to False: the checkpoint holds all weights."""
+    for name in node:
+        if name == "pretrained":
+            node[name] = False
+        elif isinstance(node[name], DictConfig):
+            _forget_pretrained(node[name])
+
+
+def _warn_of_other_data(folder: Path, datamodule: Any, split: str) -> None:
+    record = folder / "metrics.json"
+    known = json.loads(record.read_text()).get("data_sha256", {}) if record.exists() else {}
+    if known.get(split) not in (None, datamodule.fingerprints()[split]):
+        warnings.warn(
+            f"the {split} split is not the one this run was trained beside: its figures do not "
+            "compare with the run's",
+            stacklevel=2,
+        )
+
+
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Evaluate one checkpoint on one split.
 
@@ -90,17 +115,23 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if cfg.batch_size is not None:
         changes["eval_batch_size"] = cfg.batch_size
     if cfg.dataset_root is not None:
+        if "root" not in run_cfg.dataset.read:
+            raise ValueError(
+                f"dataset_root: expected null for a run on {run_cfg.dataset.name}, whose files are "
+                f"made where they are missing; got {cfg.dataset_root}"
+            )
         run_cfg.dataset.root = run_cfg.dataset.read.root = cfg.dataset_root
     L.seed_everything(run_cfg.seed, workers=True, verbose=False)
     datamodule = launch.build_datamodule(run_cfg, **changes)
-    run_cfg.image_encoder.pretrained = run_cfg.text_encoder.pretrained = False
+    _forget_pretrained(run_cfg.image_encoder)
+    _forget_pretrained(run_cfg.text_encoder)
     model = launch.build_model(run_cfg, launch.build_encoders(run_cfg), run_cfg.num_train_pids)
     load_weights(model, checkpoint)
 
     retrieval = RetrievalEvaluation()
-    callbacks: list[Any] = [retrieval, instantiate(run_cfg.callbacks.progress)]
+    callbacks: list[Any] = [retrieval, make_progress_bar()]
     if cfg.split == "test":
-        callbacks.append(ResultGallery(str(folder)))
+        callbacks.append(ResultGallery(str(folder), f"gallery_test_{checkpoint.stem}.png"))
     trainer = L.Trainer(
         accelerator=cfg.accelerator,
         devices=1,
@@ -112,13 +143,16 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    datamodule.prepare_data()
+    datamodule.setup("test" if cfg.split == "test" else "validate")
+    _warn_of_other_data(folder, datamodule, cfg.split)
     run = trainer.test if cfg.split == "test" else trainer.validate
     run(model, datamodule=datamodule, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     launch.print_metrics(metrics, cfg.split, f"{cfg.split} split, percent ({checkpoint.name})")
     result = folder / f"evaluation_{cfg.split}_{checkpoint.stem}.json"
     write_json(result, {"checkpoint": checkpoint.name, "split": cfg.split, "metrics": metrics})
-    Console(highlight=False).print(f"written: {result}")
+    Console(highlight=False, soft_wrap=True).print(f"written: {result}", markup=False)
     return metrics
 
 

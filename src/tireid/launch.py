@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -21,17 +22,23 @@ from rich.table import Table
 
 TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
 BAD_INPUT = (ValueError, OSError, MisconfigurationException)
+MONITORS = [
+    f"val/{direction}{name}"
+    for direction in ("", "i2t_")
+    for name in ("R1", "R5", "R10", "mAP", "mAP_trapezoid", "mINP")
+]
 SETTINGS_ERRORS = (HydraException, OmegaConfBaseException)
 
 # Said by libraries on every run, and meant for somebody else or already decided in the config.
 QUIET_WARNINGS = [
-    r".*does not have many workers.*",
     r".*The number of training batches .* is smaller than the logging interval.*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*GPU available but not used.*",
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
     r".*Experiment logs directory .* exists and is not empty.*",
     r".*enable_nested_tensor is True.*",
+    r"Total length of `list` across ranks is zero.*",
+    r"`ModelCheckpoint\(monitor=.*\)` could not find the monitored key.*",
 ]
 
 
@@ -127,8 +134,8 @@ def print_metrics(metrics: dict[str, float], split: str, title: str) -> None:
 def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Turn an error about the user's input into one message and exit code 1.
 
-    Warnings are printed as one line, without the place in the code that they came from. The full traceback is shown with `TIREID_TRACEBACK=1`. Errors of other kinds, which may be
-    ours, keep theirs.
+    The full traceback is shown with `TIREID_TRACEBACK=1`. Errors of other kinds, which may be
+    ours, keep theirs. Warnings are printed as one line, without their place in the code.
     """
 
     @functools.wraps(entry)
@@ -138,6 +145,8 @@ def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], A
             return entry(cfg)
         except (*BAD_INPUT, *SETTINGS_ERRORS) as error:
             cause = _root_cause(error)
+            if isinstance(error, InstantiationException) and isinstance(cause, TypeError):
+                cause = error  # a value of a wrong type; Hydra's message names the setting
             theirs = isinstance(cause, (*BAD_INPUT, *SETTINGS_ERRORS))
             if os.environ.get(TRACEBACK_VARIABLE) or not theirs:
                 raise
@@ -156,6 +165,37 @@ def _root_cause(error: BaseException) -> BaseException:
     return error
 
 
+def check_splits(cfg: DictConfig, datamodule: Any) -> None:
+    """Check, before training, that the splits are there that the run ends with.
+
+    Raises:
+        ValueError: Names the split that is missing.
+    """
+    datamodule.records("test")
+    if cfg.selection == "val":
+        try:
+            datamodule.records("val")
+        except ValueError as error:
+            raise ValueError(f"{error}; without it, set selection=last") from error
+
+
+def chosen_checkpoint(cfg: DictConfig, callbacks: list[Any]) -> str:
+    """Return the path of the checkpoint that `selection` names.
+
+    Raises:
+        ValueError: If no callback wrote it.
+    """
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint):
+            monitored = callback.monitor is not None
+            if monitored == (cfg.selection == "val") and callback.best_model_path:
+                return callback.best_model_path
+    raise ValueError(
+        f"selection={cfg.selection}: no checkpoint was written for it; "
+        "keep callbacks.checkpoint (val) or callbacks.last (last)"
+    )
+
+
 def check_scalars(cfg: DictConfig) -> None:
     """Check the root's scalars before anything is built.
 
@@ -170,6 +210,10 @@ def check_scalars(cfg: DictConfig) -> None:
             "an integer from 0 to 2**32 - 1",
         ),
         "selection": (cfg.selection in ("val", "last"), "val or last"),
+        "monitor": (
+            cfg.monitor in MONITORS,
+            f"a validation metric, one of {', '.join(MONITORS)}",
+        ),
     }
     for name, (good, expected) in checks.items():
         if not good:
@@ -177,5 +221,5 @@ def check_scalars(cfg: DictConfig) -> None:
 
 
 def use_fast_matmul() -> None:
-    """Allow TensorFloat-32 in matrix products on GPUs; ranking is in float32 on the CPU."""
+    """Allow TensorFloat-32 in matrix products on GPUs; ranking is in float64 and not touched."""
     torch.set_float32_matmul_precision("high")

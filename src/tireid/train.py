@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tireid import launch
+from tireid.callbacks.run_record import RunRecord
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -35,10 +36,12 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
     callbacks = list(instantiate(cfg.callbacks, _convert_="all").values())
     loggers = list(instantiate(cfg.logger, _convert_="all").values())
-    trainer = launch.build_trainer(cfg, callbacks, loggers)
     datamodule = launch.build_datamodule(cfg)
+    trainer = launch.build_trainer(cfg, callbacks, loggers)
+    datamodule.trainer = trainer
     datamodule.prepare_data()
     datamodule.setup("fit")
+    launch.check_splits(cfg, datamodule)
     model = launch.build_model(cfg, launch.build_encoders(cfg), datamodule.num_train_pids)
 
     if trainer.is_global_zero:
@@ -46,26 +49,31 @@ def train(cfg: DictConfig) -> dict[str, float]:
         resolved["num_train_pids"] = datamodule.num_train_pids
         OmegaConf.save(resolved, output_dir / "config.yaml")
         datamodule.tokenizer.save(output_dir / "tokenizer")
+        if datamodule.terms:
+            console.print(f"terms of the data: {datamodule.terms}", style="dim")
         millions = sum(p.numel() for p in model.parameters()) / 1e6
         console.print(
             f"[bold]{type(model).__name__}[/bold] on [bold]{cfg.dataset.name}[/bold]: "
-            f"{_describe(datamodule.describe())}; {millions:.1f} M parameters; seed {cfg.seed}\n"
-            f"run folder: {output_dir}"
+            f"{_describe(datamodule.describe())}; {millions:.1f} M parameters; seed {cfg.seed}"
         )
+        console.print(f"run folder: {output_dir}", markup=False)
 
     trainer.fit(model, datamodule)
-    checkpoint = "best" if cfg.selection == "val" else "last"
+    checkpoint = launch.chosen_checkpoint(cfg, callbacks)
     trainer.test(model, datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
 
-    record = next(c for c in callbacks if hasattr(c, "metrics"))
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    for record in callbacks:
+        if isinstance(record, RunRecord):
+            metrics = record.metrics
     if trainer.is_global_zero:
         chosen = "best on val" if cfg.selection == "val" else "the last epoch"
         launch.print_metrics(
-            record.metrics, "test", f"test split, percent (checkpoint: {chosen}, seed {cfg.seed})"
+            metrics, "test", f"test split, percent (checkpoint: {chosen}, seed {cfg.seed})"
         )
         written = [p.name for p in sorted(output_dir.iterdir()) if p.suffix in (".json", ".png")]
-        console.print(f"{output_dir}: {', '.join(written)}, checkpoints/")
-    return record.metrics
+        console.print(f"{output_dir}: {', '.join(written)}, checkpoints/", markup=False)
+    return metrics
 
 
 def _describe(splits: dict[str, dict[str, int]]) -> str:

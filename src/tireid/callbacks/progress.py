@@ -12,6 +12,12 @@ from rich.console import Console
 class QuietProgressBar(ProgressBar):
     """No bar, for output that goes to a file; `EpochLines` says how far the run is."""
 
+    def enable(self) -> None:
+        """Do nothing."""
+
+    def disable(self) -> None:
+        """Do nothing."""
+
 
 def make_progress_bar(refresh_rate: int = 5) -> ProgressBar:
     """Return a bar for a terminal and none for a file.
@@ -31,7 +37,6 @@ class EpochLines(Callback):
 
     def __init__(self) -> None:
         self._started = 0.0
-        self._loss_sum = 0.0
         self._losses: list[Any] = []
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,12 +1,14 @@
 """A picture of queries and what they found: right and wrong images framed apart."""
 
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image, ImageOps
 
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
@@ -61,7 +63,7 @@ def draw_gallery(rows: list[GalleryRow], path: Path, title: str) -> None:
         text = figure.add_subplot(grid[number, 0])
         text.axis("off")
         caption = "\n".join(textwrap.wrap(row.caption, 46)[:9])
-        text.text(0, 0.5, caption, fontsize=9, va="center", wrap=False)
+        text.text(0, 0.5, caption, fontsize=9, va="center", parse_math=False)
         own = figure.add_subplot(grid[number, 1])
         _show(own, row.own_image, OWN, "described", dashed=True)
         for column, image in enumerate(row.found):
@@ -72,7 +74,9 @@ def draw_gallery(rows: list[GalleryRow], path: Path, title: str) -> None:
                 RIGHT if row.right[column] else WRONG,
                 f"{mark} {row.scores[column]:.2f}",
             )
-    figure.savefig(path, dpi=90)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, dpi=90)
 
 
 def _show(axes: Any, image: Path, colour: str, label: str, *, dashed: bool = False) -> None:
@@ -87,23 +91,36 @@ def _show(axes: Any, image: Path, colour: str, label: str, *, dashed: bool = Fal
 
 
 class ResultGallery(Callback):
-    """Write `gallery_test.png`: queries drawn at random, with their best images.
+    """Write a picture of test queries drawn at random, with their best images.
 
     Args:
         output_dir: The run folder.
+        filename: Name of the picture in it.
         num_queries: Rows of the picture; drawn evenly over the split, not picked by their score.
         top_k: Images a query.
     """
 
-    def __init__(self, output_dir: str, num_queries: int = 8, top_k: int = 10) -> None:
-        self.output_dir = Path(output_dir)
+    def __init__(
+        self,
+        output_dir: str,
+        filename: str = "gallery_test.png",
+        num_queries: int = 8,
+        top_k: int = 10,
+    ) -> None:
+        self.path = Path(output_dir) / filename
         self.num_queries = num_queries
         self.top_k = top_k
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the test split's gallery."""
+        """Draw the test split's gallery; a picture that fails does not fail the run."""
         if not trainer.is_global_zero:
             return
+        try:
+            self._draw(trainer)
+        except Exception as error:
+            rank_zero_warn(f"{self.path} was not drawn: {type(error).__name__}: {error}")
+
+    def _draw(self, trainer: L.Trainer) -> None:
         evaluation = next(
             (c for c in trainer.callbacks if isinstance(c, RetrievalEvaluation)),  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer's connector
             None,
@@ -113,9 +130,9 @@ class ResultGallery(Callback):
         split = evaluation.embeddings
         records = trainer.datamodule.records("test")  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.test
         captions = [caption for record in records for caption in record.captions]
+        if len(captions) != len(split.texts) or len(records) != len(split.images):
+            return  # only a part of the split was embedded, by a limit on the batches
         count = min(self.num_queries, len(captions))
-        if count == 0:
-            return
         chosen = np.random.default_rng(0).choice(len(captions), count, replace=False)
         k = min(self.top_k, len(records))
         scores, found = top_k(split.texts[chosen], split.images, k)
@@ -135,4 +152,4 @@ class ResultGallery(Callback):
             f"{count} test captions drawn at random: the image each describes, and the {k} best "
             f"of {len(records)}  (\N{CHECK MARK} same person, \N{MULTIPLICATION X} another)"
         )
-        draw_gallery(rows, self.output_dir / "gallery_test.png", title)
+        draw_gallery(rows, self.path, title)

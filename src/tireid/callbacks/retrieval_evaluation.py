@@ -40,6 +40,9 @@ class RetrievalEvaluation(Callback):
 
     Args:
         block_size: Queries ranked at once; bounds the memory.
+
+    Attributes:
+        embeddings: Those of the last test; None before.
     """
 
     embeddings: SplitEmbeddings | None
@@ -58,7 +61,11 @@ class RetrievalEvaluation(Callback):
         *,
         paired: Tensor,
     ) -> dict[str, float]:
-        self.embeddings = SplitEmbeddings(texts, images, text_pids, image_pids, paired)
+        split = SplitEmbeddings(texts, images, text_pids, image_pids, paired)
+        if texts.device.type == "mps":  # exact similarities need float64, which MPS has not
+            split = SplitEmbeddings(*(tensor.cpu() for tensor in split))
+        self.embeddings = split
+        texts, images, text_pids, image_pids, paired = split
         size = self.block_size
         forward = evaluate_embeddings(
             texts, images, text_pids, image_pids, paired=paired, block_size=size
@@ -108,6 +115,7 @@ class RetrievalEvaluation(Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the validation split."""
         self._finish(pl_module, "val")
+        self.embeddings = None
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the test split."""

@@ -3,9 +3,9 @@
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -57,18 +57,37 @@ def device_name(device: torch.device) -> str:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Return the process's peak memory so far, in MiB: the GPU's, else the resident set."""
+    """Return the process's peak memory so far, in MiB: the GPU's, else the resident set.
+
+    NaN where the system does not tell.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    if sys.platform == "win32":
+        return float("nan")
+    import resource
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    """Write JSON so that a reader sees the old file or the new one, never half of it.
+
+    JSON has no NaN: figures that are not defined become null.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 class RunRecord(Callback):
@@ -94,6 +113,7 @@ class RunRecord(Callback):
         self._evaluation_seconds = 0.0
         self._evaluation_began = 0.0
         self._batch_began = 0.0
+        self._tested = ""
         self._source = source_state(Path(__file__).parent)
 
     def on_train_batch_start(
@@ -131,6 +151,7 @@ class RunRecord(Callback):
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the evaluation clock."""
+        self._tested = Path(trainer.ckpt_path or "").name
         self._evaluation_began = time.perf_counter()
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -152,7 +173,6 @@ class RunRecord(Callback):
     def _write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        checkpoint = trainer.checkpoint_callback
         config = self.output_dir / "config.yaml"
         parameters = list(pl_module.parameters())
         content = {
@@ -162,7 +182,8 @@ class RunRecord(Callback):
             "finished": bool(self.test),
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
-            "best_checkpoint": Path(getattr(checkpoint, "best_model_path", "") or "").name,
+            "tested_checkpoint": self._tested,
+            "data_sha256": trainer.datamodule.fingerprints(),  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.fit
             "validations": self.validations,
             "seconds": {
                 "total": round(time.perf_counter() - self._began, 2),

@@ -1,5 +1,7 @@
 """The one LightningDataModule: a parser's records in, batches out."""
 
+import hashlib
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,9 +112,11 @@ class TireidDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         check_batch_size(batch_size)
-        if eval_batch_size < 1:
-            raise ValueError(f"eval_batch_size: expected a positive integer, got {eval_batch_size}")
-        if num_workers is not None and num_workers < 0:
+        if not isinstance(eval_batch_size, int) or eval_batch_size < 1:
+            raise ValueError(
+                f"eval_batch_size: expected a positive integer, got {eval_batch_size!r}"
+            )
+        if num_workers is not None and (not isinstance(num_workers, int) or num_workers < 0):
             raise ValueError(f"num_workers: expected an integer >= 0 or null, got {num_workers}")
         if sampler not in _SAMPLERS:
             raise ValueError(f"sampler: expected one of {', '.join(_SAMPLERS)}, got {sampler!r}")
@@ -169,6 +173,17 @@ class TireidDataModule(LightningDataModule):
         """Return the numbers of `ids`, `images` and `captions` of each split."""
         return {split: count(self.records(split)) for split in self._splits or {}}
 
+    def fingerprints(self) -> dict[str, str]:
+        """Return a SHA-256 of each split's pids, file names and captions, in their order."""
+        found = {}
+        for split, records in (self._splits or {}).items():
+            digest = hashlib.sha256()
+            for record in records:
+                line = [record.pid, record.image_path.name, *record.captions]
+                digest.update(json.dumps(line).encode())
+            found[split] = digest.hexdigest()
+        return found
+
     def eval_image_transform(self, source: Path | Image.Image) -> Float[Tensor, "3 height width"]:
         """Return an image as an evaluation batch would hold it."""
         return self._normalise(read_image(source, self.image_size, self._filter))
@@ -212,7 +227,10 @@ class TireidDataModule(LightningDataModule):
         """Take one batch of everything where the data set is smaller than a batch."""
         pairs = sum(len(record.captions) for record in self.records("train"))
         if pairs < self.batch_size:
-            fitting = max(self._num_replicas, pairs - pairs % self._num_replicas)
+            unit = self._num_replicas
+            if self._sampler == "identity_balanced":
+                unit *= self._pairs_per_id
+            fitting = max(unit, pairs - pairs % unit)
             rank_zero_warn(
                 f"batch_size={self.batch_size} is more than the {pairs} training pairs of "
                 f"{self.name}; {fitting} is used"
@@ -235,8 +253,8 @@ class TireidDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """Return the loaders of texts and of images."""
-        return self._eval_dataloaders("val")
+        """Return the loaders of texts and of images; none where there is no such split."""
+        return self._eval_dataloaders("val") if (self._splits or {}).get("val") else []
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """Return the loaders of texts and of images."""

@@ -23,20 +23,20 @@ _SHOW_PROGRESS_FROM = 500
 Item = TypeVar("Item")
 
 
-def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
+def check_image_size(image_size: object) -> tuple[int, int]:
     """Return `(height, width)` in pixels.
 
     Raises:
         ValueError: If they are not two integers from 1 to 4096.
     """
-    size = tuple(image_size)
+    size = tuple(image_size) if isinstance(image_size, Sequence) else ()
     if len(size) != 2 or not all(
         isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= LARGEST_SIDE
         for side in size
     ):
         raise ValueError(
             "image_size: expected [height, width], two integers from 1 to"
-            f" {LARGEST_SIDE}, got {list(size)}"
+            f" {LARGEST_SIDE}, got {image_size}"
         )
     return size[0], size[1]
 

@@ -73,8 +73,9 @@ class TrainTransform:
         if not isinstance(self.pad, int) or self.pad < 0:
             raise ValueError(f"pad: expected a number of pixels >= 0, got {self.pad}")
         for name in ("flip_probability", "erase_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected a number in [0, 1], got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise ValueError(f"{name}: expected a number in [0, 1], got {value!r}")
 
     def __call__(
         self, image: UInt8[Tensor, "3 height width"], generator: torch.Generator

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tireid.losses.identity import identity_loss
 from tireid.losses.ranking import RankingLoss
 from tireid.methods.base import RetrievalModule
-from tireid.methods.lgur_modules import LgurHead
+from tireid.methods.lgur_modules import LgurFeatures, LgurHead
 from tireid.structures import PairBatch
 
 
@@ -80,14 +80,16 @@ class Lgur(RetrievalModule):
         tokens = self.text_encoder(token_ids, valid)
         return F.normalize(self.head.encode_text(tokens.local, tokens.valid).flatten(1), dim=-1)
 
-    def identity_terms(
-        self, features: Float[Tensor, "batch parts dim"], labels: Int[Tensor, " batch"]
-    ) -> Float[Tensor, ""]:
-        """Return the identity loss of one modality of one branch, mean over the prototypes."""
-        logits = torch.baddbmm(
-            self.classifier_bias, features.transpose(0, 1), self.classifier_weight.mT
-        )
-        return identity_loss(logits.flatten(0, 1), labels.repeat(len(logits)))
+    def identity_losses(
+        self, features: LgurFeatures, labels: Int[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Return the identity loss of each feature set by its name, mean over the prototypes."""
+        stacked = torch.cat(features).transpose(0, 1)  # (parts, sets * batch, feature)
+        logits = torch.baddbmm(self.classifier_bias, stacked, self.classifier_weight.mT)
+        return {
+            name: identity_loss(part.flatten(0, 1), labels.repeat(len(part)))
+            for name, part in zip(features._fields, logits.chunk(len(features), dim=1), strict=True)
+        }
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """Identity and ranking terms of the guided and the dictionary branch, and their ties."""
@@ -102,15 +104,15 @@ class Lgur(RetrievalModule):
                 rows, columns, batch.pid, draw=first_draw + draw
             )
 
-        def identify(image: Tensor, text: Tensor) -> Tensor:
-            return self.identity_weight * (
-                self.identity_terms(image, batch.label) + self.identity_terms(text, batch.label)
-            )
+        identity = self.identity_losses(features, batch.label)
+
+        def identify(image: str, text: str) -> Tensor:
+            return self.identity_weight * (identity[image] + identity[text])
 
         terms = {
-            "id_guided": identify(features.image_guided, features.text_raw),
+            "id_guided": identify("image_guided", "text_raw"),
             "ranking_guided": rank(features.image_guided, features.text_raw, 0),
-            "id_dictionary": identify(features.image_dictionary, features.text_dictionary),
+            "id_dictionary": identify("image_dictionary", "text_dictionary"),
             "ranking_dictionary": rank(features.image_dictionary, features.text_dictionary, 1),
             "ranking_text": rank(features.text_raw, features.text_dictionary, 2),
             "ranking_image": rank(features.image_guided, features.image_dictionary, 3),

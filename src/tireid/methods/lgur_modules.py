@@ -12,15 +12,13 @@ Re-identification, ACM MM 2022 (arXiv 2207.07802).
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-Order = Literal["absorbed", "plain"]
 
 
 class CrossAttention(nn.Module):
@@ -35,7 +33,7 @@ class CrossAttention(nn.Module):
         dim: Width of queries and of keys.
         heads: Number of heads.
         head_dim: Width of one head.
-        order: Order of multiplication.
+        order: str of multiplication.
 
     Source:
         Official code: one LayerNorm serves queries and keys; no bias in the projections but for
@@ -48,8 +46,10 @@ class CrossAttention(nn.Module):
     to_value: nn.Linear
     to_out: nn.Linear
 
-    def __init__(self, dim: int, heads: int, head_dim: int, *, order: Order) -> None:
+    def __init__(self, dim: int, heads: int, head_dim: int, *, order: str) -> None:
         super().__init__()
+        if order not in ("absorbed", "plain"):
+            raise ValueError(f"order: expected 'absorbed' or 'plain', got {order!r}")
         self.heads = heads
         self.head_dim = head_dim
         self.order = order
@@ -121,9 +121,7 @@ class CrossDecoderLayer(nn.Module):
     attention: CrossAttention
     feed_forward: nn.Sequential
 
-    def __init__(
-        self, dim: int, heads: int, head_dim: int, hidden_dim: int, *, order: Order
-    ) -> None:
+    def __init__(self, dim: int, heads: int, head_dim: int, hidden_dim: int, *, order: str) -> None:
         super().__init__()
         self.attention = CrossAttention(dim, heads, head_dim, order=order)
         self.feed_forward = nn.Sequential(
@@ -150,7 +148,7 @@ class CrossDecoder(nn.Module):
         heads: Number of heads.
         head_dim: Width of one head.
         hidden_dim: Width of the feed-forward network.
-        order: Order of multiplication in the attention; see `CrossAttention`.
+        order: str of multiplication in the attention; see `CrossAttention`.
 
     Source:
         Official code (`TXTDecoder`, `TXTDecoder_2`): pre-norm, all dropouts 0, ReLU.
@@ -159,7 +157,7 @@ class CrossDecoder(nn.Module):
     layers: nn.ModuleList
 
     def __init__(
-        self, dim: int, *, depth: int, heads: int, head_dim: int, hidden_dim: int, order: Order
+        self, dim: int, *, depth: int, heads: int, head_dim: int, hidden_dim: int, order: str
     ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
@@ -200,12 +198,12 @@ class LgurHead(nn.Module):
     Args:
         dim: Width of the image and text tokens.
         dictionary_size: Number of dictionary atoms shared by both modalities.
-        dictionary_heads: Heads of the dictionary decoder.
+        dictionary_heads: Heads of the dictionary decoder; None: `dim / 64`, 6 at 384.
         dictionary_head_dim: Width of one of its heads.
-        dictionary_hidden_dim: Width of its feed-forward network.
+        dictionary_hidden_dim: Width of its feed-forward network; None: `2 dim`, 768 at 384.
         num_prototypes: Number of shared query prototypes.
         prototype_depth: Layers of the prototype decoder.
-        prototype_heads: Heads of the prototype decoder.
+        prototype_heads: Heads of the prototype decoder; None: `dim / 64`, 6 at 384.
         prototype_head_dim: Width of one of its heads. 512 is per head in the official code.
         prototype_hidden_dim: Width of its feed-forward network.
         feature_dim: Width of one prototype's output feature.
@@ -213,7 +211,7 @@ class LgurHead(nn.Module):
 
     Source:
         Defaults are the official code's. The paper's body was not available: where the two could
-        differ in a number, it is the code's.
+        differ in a number, it is the code's. Heads that follow the width are ours.
     """
 
     dictionary: nn.Parameter
@@ -228,18 +226,19 @@ class LgurHead(nn.Module):
         dim: int = 384,
         *,
         dictionary_size: int = 400,
-        dictionary_heads: int = 6,
+        dictionary_heads: int | None = 6,
         dictionary_head_dim: int = 64,
-        dictionary_hidden_dim: int = 768,
+        dictionary_hidden_dim: int | None = 768,
         num_prototypes: int = 6,
         prototype_depth: int = 2,
-        prototype_heads: int = 6,
+        prototype_heads: int | None = 6,
         prototype_head_dim: int = 512,
         prototype_hidden_dim: int = 512,
         feature_dim: int = 512,
-        prototype_order: Order = "absorbed",
+        prototype_order: str = "absorbed",
     ) -> None:
         super().__init__()
+        heads = max(1, dim // 64)
         self.num_prototypes = num_prototypes
         self.feature_dim = feature_dim
         self.dictionary = nn.Parameter(torch.randn(1, dictionary_size, dim))
@@ -247,15 +246,15 @@ class LgurHead(nn.Module):
         self.dictionary_decoder = CrossDecoder(
             dim,
             depth=1,
-            heads=dictionary_heads,
+            heads=heads if dictionary_heads is None else dictionary_heads,
             head_dim=dictionary_head_dim,
-            hidden_dim=dictionary_hidden_dim,
+            hidden_dim=2 * dim if dictionary_hidden_dim is None else dictionary_hidden_dim,
             order="plain",
         )
         self.prototype_decoder = CrossDecoder(
             dim,
             depth=prototype_depth,
-            heads=prototype_heads,
+            heads=heads if prototype_heads is None else prototype_heads,
             head_dim=prototype_head_dim,
             hidden_dim=prototype_hidden_dim,
             order=prototype_order,

@@ -14,7 +14,7 @@ def warmup_cosine(
     warmup_fraction: float = 0.1,
     final_fraction: float = 0.0,
 ) -> dict[str, Any]:
-    """Rise linearly from 0, then fall as half a cosine; stepped after every batch.
+    """Rise linearly, then fall as half a cosine; stepped after every batch.
 
     Args:
         optimizer: Whose groups' rates are scaled.

@@ -14,8 +14,8 @@ from tireid.world.visibility import Sight
 _SALIENCE: dict[str, float] = {
     "sex": 60, "top_color": 14, "top_type": 9, "lower_color": 10, "lower_type": 9,
     "outer_type": 7, "outer_color": 7, "bag_type": 6, "hair_color": 4, "hair_length": 4,
-    "shoes_color": 5, "shoes_type": 3, "bag_color": 4, "top_pattern": 4, "top_color2": 4,
-    "hat_type": 5, "hat_color": 3, "glasses": 4, "held_type": 6, "held_color": 4,
+    "shoes_color": 6, "shoes_type": 3, "bag_color": 6, "top_pattern": 6, "top_color2": 5,
+    "hat_type": 5, "hat_color": 5, "glasses": 4, "held_type": 6, "held_color": 5,
     "hair_style": 3, "top_sleeves": 2.5, "lower_length": 2, "build": 1.5, "height": 1,
 }  # fmt: skip
 # An attribute that cannot be said without another one.
@@ -68,7 +68,7 @@ def write_caption(
 def choose_mentioned(visible: Set[str], detail: float, rng: np.random.Generator) -> frozenset[str]:
     """Draw which of the visible attributes a caption mentions, striking ones more often."""
     names = sorted(visible)
-    spread = min(0.16, detail / 2, (1 - detail) / 2)
+    spread = min(0.2, detail / 2, (1 - detail) / 2)
     share = float(np.clip(rng.normal(detail, spread), 0, 1))
     count = int(share * len(names) + rng.random())
     keys = np.log([_SALIENCE[name] for name in names]) + rng.gumbel(size=len(names))

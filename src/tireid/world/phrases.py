@@ -155,7 +155,7 @@ class Wording:
         phrase = joined(length, self.color("lower_color"), kind)
         if kind == "skirt":
             return article(phrase)
-        return joined("a pair of", phrase) if self.chance(0.15) else phrase
+        return joined("a pair of", phrase) if self.chance(0.08) else phrase
 
     def shoes(self) -> str:
         """Return the shoes, e.g. "white sneakers"."""
@@ -174,7 +174,7 @@ class Wording:
         """Return the glasses."""
         if "glasses" not in self.mentioned:
             return ""
-        pair = "a pair of" if self.chance(0.2) else ""
+        pair = "a pair of" if self.chance(0.1) else ""
         return joined(pair, self.kind("glasses", ""))
 
     def hair(self) -> str:
@@ -195,8 +195,8 @@ class Wording:
             return base
         style = self.person.hair_style
         if style == "loose":
-            return joined(base, self.one_of(("worn loose", "worn down", "hanging down")))
-        tied = self.one_of(("in", "tied in", "pulled back into", "tied up in"))
+            return joined(base, self.one_of(("worn loose", "down", "loose")))
+        tied = self.one_of(("in", "in", "tied in", "pulled into"))
         return joined(base, tied, "a", style)
 
     def bag(self, *, straps_only: bool) -> str:

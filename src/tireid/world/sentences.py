@@ -104,7 +104,7 @@ def _carried(words: Wording, sight: Sight, grammar: _Grammar) -> list[str]:
     held = words.held()
     if held:
         verb = words.one_of(("holding", "carrying", "holding"))
-        hand = f"in {grammar.his} hand" if words.chance(0.4) else ""
+        hand = f"in {grammar.his} hand" if words.chance(0.15) else ""
         phrases.append(joined(verb, held, hand))
     return phrases
 
@@ -129,10 +129,10 @@ def sentences(words: Wording, sight: Sight) -> str:
         hair=hair,
         worn=worn,
         carried=" and ".join(carried),
-        action=_action(words, sight, place=short or words.chance(0.25)),
+        action=_action(words, sight, place=short or words.chance(0.12)),
     )
     template = words.one_of(_TEMPLATES) if worn else "plain"
-    parts = _arranged(template, words, grammar, told, with_action=short or words.chance(0.25))
+    parts = _arranged(template, words, grammar, told, with_action=short or words.chance(0.12))
     text = ". ".join(part[0].upper() + part[1:] for part in parts if part)
     return f"{text}."
 

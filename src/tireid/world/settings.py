@@ -37,17 +37,17 @@ class WorldSettings:
     """
 
     layout: str = "cuhk_pedes"
-    num_train_ids: int = 800
+    num_train_ids: int = 1500
     num_val_ids: int = 100
     num_test_ids: int = 200
     images_per_id: int = 4
     captions_per_image: int = 2
     image_size: Sequence[int] = (192, 72)
     num_cameras: int = 7
-    twin_fraction: float = 0.3
-    caption_detail: float = 0.4
+    twin_fraction: float = 0.25
+    caption_detail: float = 0.6
     caption_noise: float = 0.0
-    occlusion: float = 0.25
+    occlusion: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:
