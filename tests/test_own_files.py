@@ -57,7 +57,7 @@ def test_small_encoders_train_on_own_files(compose_config, cache_dir, tmp_path, 
         f"paths.cache_dir={cache_dir}",
         f"paths.output_dir={tmp_path / 'run'}",
     )
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="expected|batch_size") as warned:
         metrics = train(cfg)
     said = [str(warning.message) for warning in warned]
     assert any("train: expected" in message for message in said)

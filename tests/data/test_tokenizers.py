@@ -98,7 +98,7 @@ def test_vocabulary_is_the_same_in_every_process(trained, tmp_path):
     for name in ("first", "second"):  # hash tables are seeded anew in each
         folder = tmp_path / name
         command = [sys.executable, "-c", code, str(folder)]
-        subprocess.run(command, input="\n".join(CAPTIONS).encode(), check=True)  # noqa: S603
+        subprocess.run(command, input="\n".join(CAPTIONS).encode(), check=True)
         for file in ("tokenizer.json", "tireid_tokenizer.json"):
             assert (folder / file).read_text() == (tmp_path / file).read_text()
 

@@ -136,7 +136,7 @@ print((peak() - before) // 1024)
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
 def test_peak_memory_is_far_below_the_matrix():
     # The float32 matrix of 10,000 x 10,000 takes 381 MiB, its argsort twice that.
-    run = subprocess.run(  # noqa: S603
+    run = subprocess.run(
         [sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True
     )
     assert int(run.stdout) < 300
