@@ -13,8 +13,8 @@ import lightning as L
 import torch
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -125,9 +125,11 @@ def print_metrics(metrics: dict[str, float], split: str, title: str) -> None:
     own_removed = [metrics.get(f"{split}/{n}_wm") for n in names]
     if any(value is not None for value in own_removed):
         table.add_row(
-            "text to image, own image removed",
+            "text to image *",
             *("-" if v is None else f"{v:.2f}" for v in own_removed),
         )
+        table.caption = "* without the image that the caption was written for"
+        table.caption_justify = "left"
     Console(highlight=False).print(table)
 
 

@@ -34,7 +34,7 @@ class TextBatch(NamedTuple):
     token_ids: Int[Tensor, "batch length"]
     valid: Bool[Tensor, "batch length"]
     pid: Int[Tensor, " batch"]
-    index: Int[Tensor, " batch"]
+    index: Int[Tensor, " batch"]  # pyright: ignore[reportIncompatibleMethodOverride] -- a field
     image_index: Int[Tensor, " batch"]
 
 
@@ -49,7 +49,7 @@ class ImageBatch(NamedTuple):
 
     images: Float[Tensor, "batch 3 height width"]
     pid: Int[Tensor, " batch"]
-    index: Int[Tensor, " batch"]
+    index: Int[Tensor, " batch"]  # pyright: ignore[reportIncompatibleMethodOverride] -- a field
 
 
 class PairBatch(NamedTuple):
@@ -71,4 +71,4 @@ class PairBatch(NamedTuple):
     label: Int[Tensor, " batch"]
     pid: Int[Tensor, " batch"]
     image_id: Int[Tensor, " batch"]
-    index: Int[Tensor, " batch"]
+    index: Int[Tensor, " batch"]  # pyright: ignore[reportIncompatibleMethodOverride] -- a field

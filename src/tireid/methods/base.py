@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 import torch
 from jaxtyping import Bool, Float, Int
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -84,7 +85,7 @@ class RetrievalModule(L.LightningModule):
         self.log_dict(logged, on_step=True, on_epoch=False, batch_size=batch_size)
         return total
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Give each named group its learning rate; frozen parameters are left out."""
         groups = []
         for name, parameters in self.parameter_groups().items():
@@ -98,7 +99,5 @@ class RetrievalModule(L.LightningModule):
                 groups.append({"params": trainable, "lr": self.learning_rates[name], "name": name})
         optimizer = self.build_optimizer(groups)
         total_steps = int(self.trainer.estimated_stepping_batches)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": self.build_schedule(optimizer, total_steps=total_steps),
-        }
+        schedule: Any = self.build_schedule(optimizer, total_steps=total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
