@@ -17,7 +17,7 @@ OFFLINE = ["image_encoder.pretrained=false", "text_encoder.pretrained=false"]
 
 def test_the_walk_reaches_every_file():
     primary = {path.name for path in CONF.glob("*.yaml")}
-    assert primary == {"train.yaml", "evaluate.yaml"}
+    assert primary == {"train.yaml", "evaluate.yaml", "convert.yaml"}
     assert len(CHOICES) + len(primary) == len(list(CONF.rglob("*.yaml")))
     assert {"model", "image_encoder", "text_encoder", "dataset", "recipe"} <= set(GROUPS)
 
@@ -78,6 +78,29 @@ def test_trainer_instantiates(compose_config, tmp_path, choice):
     cfg = compose_config(f"trainer={choice}", f"paths.output_dir={tmp_path}")
     trainer = launch.build_trainer(cfg, [], [])
     assert trainer.max_epochs == cfg.max_epochs
+
+
+@pytest.mark.parametrize("choice", [c for g, c in CHOICES if g == "experiment"])
+def test_experiment_says_what_is_published_and_what_is_expected(compose_config, tmp_path, choice):
+    cfg = compose_config(f"experiment={choice}", f"paths.output_dir={tmp_path}", *OFFLINE)
+    assert choice.endswith(cfg.dataset.name)
+    assert all(0 < value < 100 for value in cfg.paper.values())
+    text = (CONF / "experiment" / f"{choice}.yaml").read_text()
+    assert f"experiment={choice}" in text
+    if cfg.expected is None:
+        assert "expected: null # " in text  # with the reason
+    with torch.device("meta"):
+        launch.build_model(cfg, launch.build_encoders(cfg), 7)
+
+
+def test_the_official_presets_differ_in_what_they_name(compose_config):
+    changed = compose_config("model=lgur_official", "recipe=lgur_official")
+    plain = compose_config("model=lgur", "recipe=lgur")
+    assert changed.model.ranking.columns == changed.recipe.schedule.stepping == "official"
+    assert plain.model.ranking.columns == plain.recipe.schedule.stepping == "corrected"
+    plain.model.ranking.columns = plain.recipe.schedule.stepping = "official"
+    assert changed.model == plain.model
+    assert changed.recipe == plain.recipe
 
 
 def test_the_embedded_set_brings_small_encoders_and_the_command_line_wins(compose_config):

@@ -1,0 +1,93 @@
+"""Make a run folder, for `tireid.evaluate`, from a checkpoint of LGUR's official code."""
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from tireid import launch
+from tireid.callbacks.run_record import write_json
+from tireid.methods.lgur_official import BERT, convert_official, read_official
+
+CHECKPOINT = "official.ckpt"
+OWN_SETTINGS = ("official", "output", "tokenizer", "bert")
+
+
+def convert(cfg: DictConfig) -> Path:
+    """Convert one checkpoint.
+
+    Args:
+        cfg: Composed from `conf/convert.yaml`.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ValueError: If a setting is wrong, or the checkpoint does not have the config's sizes.
+        FileNotFoundError: If the checkpoint or the tokenizer is missing.
+    """
+    launch.quiet()
+    for name, what in (("official", "a checkpoint, best.pth.tar"), ("output", "a new folder")):
+        if not cfg[name]:
+            raise ValueError(f"{name}: expected {what}; set {name}=...")
+    official, output = Path(cfg.official), Path(cfg.output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"output: expected a new or empty folder, got {output}")
+
+    state = convert_official(
+        **read_official(official),
+        num_train_pids=cfg.num_train_pids,
+        trunk_depth=cfg.image_encoder.module.trunk_depth,
+    )
+    if any(name.startswith(BERT) for name in state):
+        cfg.text_encoder.pretrained = False
+    elif not cfg.bert:
+        raise ValueError(f"{official}: holds no weights of BERT; set bert=bert-base-uncased")
+    tokenizer = instantiate(cfg.text_encoder.tokenizer, _convert_="all")
+    words = cfg.text_encoder.module.embedding.vocab_size
+    if tokenizer.vocab_size != words:
+        raise ValueError(
+            f"tokenizer: expected the {words} word pieces that BERT has, got {tokenizer.vocab_size}"
+            f" in {cfg.tokenizer}; set tokenizer=..."
+        )
+    num_train_pids = state["classifier_weight"].shape[1]
+    model = launch.build_model(cfg, launch.build_encoders(cfg), num_train_pids)
+    bert = {name: value for name, value in model.state_dict().items() if name.startswith(BERT)}
+    try:
+        model.load_state_dict(state if cfg.text_encoder.pretrained is False else bert | state)
+    except RuntimeError as error:
+        raise ValueError(f"{official}: does not have the config's sizes: {error}") from error
+
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    for name in OWN_SETTINGS:
+        del settings[name]
+    settings["num_train_pids"] = num_train_pids
+    (output / "checkpoints").mkdir(parents=True)
+    OmegaConf.save(settings, output / "config.yaml")
+    tokenizer.save(output / "tokenizer")
+    torch.save({"state_dict": model.state_dict()}, output / "checkpoints" / CHECKPOINT)
+    write_json(
+        output / "metrics.json", {"tested_checkpoint": CHECKPOINT, "converted_from": official.name}
+    )
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"run folder: {output}; {num_train_pids:,} identities", markup=False)
+    return output
+
+
+@hydra.main(version_base="1.3", config_path=launch.conf_dir(), config_name="convert")
+@launch.clear_errors
+def _hydra_main(cfg: DictConfig) -> None:
+    convert(cfg)
+
+
+def main() -> None:
+    """Run `tireid-convert`."""
+    _hydra_main()
+
+
+if __name__ == "__main__":
+    main()
