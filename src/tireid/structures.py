@@ -29,6 +29,7 @@ class TextBatch(NamedTuple):
         pid: The data set's own identity numbers.
         index: Position of the caption in its split; the key that removes sampler duplicates.
         image_index: Position, in the gallery of the split, of the image the caption describes.
+        words: Output of the text encoder's frozen word encoder, where it was computed beforehand.
     """
 
     token_ids: Int[Tensor, "batch length"]
@@ -36,6 +37,7 @@ class TextBatch(NamedTuple):
     pid: Int[Tensor, " batch"]
     index: Int[Tensor, " batch"]  # pyright: ignore[reportIncompatibleMethodOverride] -- a field
     image_index: Int[Tensor, " batch"]
+    words: Float[Tensor, "batch length width"] | None = None
 
 
 class ImageBatch(NamedTuple):
@@ -52,6 +54,26 @@ class ImageBatch(NamedTuple):
     index: Int[Tensor, " batch"]  # pyright: ignore[reportIncompatibleMethodOverride] -- a field
 
 
+class SupportBatch(NamedTuple):
+    """Support sets of a training batch: other images and captions of each pair's identity.
+
+    Attributes:
+        images: The distinct support images, normalised RGB.
+        image_slots: For each pair of the batch, rows of `images`; -1 = empty slot.
+        token_ids: The distinct support captions, padded to the longest.
+        valid: True = real token.
+        text_slots: For each pair of the batch, rows of `token_ids`; -1 = empty slot.
+        words: As in `PairBatch`, of the support captions.
+    """
+
+    images: Float[Tensor, "support_images 3 height width"]
+    image_slots: Int[Tensor, "batch image_slots"]
+    token_ids: Int[Tensor, "support_texts length"]
+    valid: Bool[Tensor, "support_texts length"]
+    text_slots: Int[Tensor, "batch text_slots"]
+    words: Float[Tensor, "support_texts length width"] | None = None
+
+
 class PairBatch(NamedTuple):
     """Training pairs: row i is an image and one of its captions.
 
@@ -63,6 +85,8 @@ class PairBatch(NamedTuple):
         pid: The data set's own identity numbers.
         image_id: Key of the image within its split; equal for two captions of one image.
         index: Position of the (image, caption) pair in the split.
+        words: Output of the text encoder's frozen word encoder, where it was computed beforehand.
+        support: Support sets, where the method asks for them.
     """
 
     images: Float[Tensor, "batch 3 height width"]
@@ -72,3 +96,5 @@ class PairBatch(NamedTuple):
     pid: Int[Tensor, " batch"]
     image_id: Int[Tensor, " batch"]
     index: Int[Tensor, " batch"]  # pyright: ignore[reportIncompatibleMethodOverride] -- a field
+    words: Float[Tensor, "batch length width"] | None = None
+    support: SupportBatch | None = None

@@ -46,7 +46,7 @@ def one_epoch(datamodule: TireidDataModule, epoch: int = 0) -> list:
 
 def equal(first: list, second: list) -> bool:
     return len(first) == len(second) and all(
-        torch.equal(a, b)
+        (a is None and b is None) or torch.equal(a, b)
         for one, other in zip(first, second, strict=True)
         for a, b in zip(one, other, strict=True)
     )
