@@ -11,7 +11,11 @@ from tireid import launch
 
 CONF = Path(launch.conf_dir())
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
-CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
+CHOICES = [
+    (str(path.parent.relative_to(CONF)), path.stem)
+    for path in sorted(CONF.rglob("*.yaml"))
+    if path.parent != CONF
+]
 OFFLINE = ["image_encoder.pretrained=false", "text_encoder.pretrained=false"]
 
 
@@ -94,13 +98,35 @@ def test_experiment_says_what_is_published_and_what_is_expected(compose_config, 
 
 
 def test_the_official_presets_differ_in_what_they_name(compose_config):
-    changed = compose_config("model=lgur_official", "recipe=lgur_official")
-    plain = compose_config("model=lgur", "recipe=lgur")
-    assert changed.model.ranking.columns == changed.recipe.schedule.stepping == "official"
-    assert plain.model.ranking.columns == plain.recipe.schedule.stepping == "corrected"
-    plain.model.ranking.columns = plain.recipe.schedule.stepping = "official"
-    assert changed.model == plain.model
-    assert changed.recipe == plain.recipe
+    changed = compose_config("experiment=lgur_official_cuhk_pedes")
+    plain = compose_config("experiment=lgur_cuhk_pedes")
+    assert changed.model.alignment.columns == changed.recipe.schedule.stepping == "official"
+    assert plain.model.alignment.columns == plain.recipe.schedule.stepping == "corrected"
+    assert changed.text_encoder.module.embedding.frozen_dropout == "official"
+    assert plain.text_encoder.module.embedding.frozen_dropout == "never"
+    plain.model.alignment.columns = plain.recipe.schedule.stepping = "official"
+    plain.text_encoder.module.embedding.frozen_dropout = "official"
+    assert changed.dataset.read.exclude_ids == [1369, 4116, 6116]
+    plain.dataset.read.exclude_ids = [1369, 4116, 6116]
+    assert changed.selection == "test"
+    plain.selection = "test"
+    assert changed == plain
+
+
+def test_model_and_recipe_of_the_official_preset_serve_any_data(compose_config):
+    cfg = compose_config("model=lgur_official", "recipe=lgur_official", "dataset=synthetic")
+    assert cfg.model.alignment.columns == cfg.recipe.schedule.stepping == "official"
+
+
+@pytest.mark.parametrize("loss", [c for g, c in CHOICES if g == "model/alignment"])
+@pytest.mark.parametrize("method", ["baseline", "lgur"])
+def test_every_alignment_loss_fits_every_method(compose_config, tmp_path, method, loss):
+    cfg = compose_config(
+        f"model={method}", f"model/alignment={loss}", f"paths.output_dir={tmp_path}", *OFFLINE
+    )
+    with torch.device("meta"):
+        model = launch.build_model(cfg, launch.build_encoders(cfg), 7)
+    assert type(model.alignment).__name__.lower().startswith(loss.replace("_", ""))
 
 
 def test_the_embedded_set_brings_small_encoders_and_the_command_line_wins(compose_config):

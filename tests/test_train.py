@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from PIL import Image
 
 from tireid.train import train
@@ -180,11 +181,74 @@ def test_learns_eight_people_by_heart(small_config, tmp_path, method):
     [
         ("batch_size=-1", "batch_size: expected an integer > 0, got -1"),
         ("max_epochs=0", "max_epochs: expected an integer > 0, got 0"),
-        ("selection=train", "selection: expected val or last, got 'train'"),
+        ("selection=train", "selection: expected one of val, last, test, got 'train'"),
         ("seed=-3", "seed: expected an integer from 0"),
-        ("monitor=val/loss", "monitor: expected a validation metric, one of val/R1"),
+        ("monitor=val/loss", "monitor: expected a metric of what is validated, one of val/R1"),
     ],
 )
 def test_bad_scalars_are_named(small_config, tmp_path, override, message):
     with pytest.raises(ValueError, match=message):
         train(small_config(tmp_path, override))
+
+
+def test_selection_on_test_is_marked_wherever_it_is_shown(
+    small_config, compose_config, tmp_path, capsys
+):
+    from tireid.evaluate import evaluate
+
+    metrics = train(small_config(tmp_path, "model=baseline", "selection=test"))
+    shown = capsys.readouterr().out
+    assert "TEST split" in shown
+    assert "test R1" in shown
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert record["selection"] == "test"
+    best = max(found["test/R1"] for found in record["validations"])
+    assert metrics["test/R1"] == best
+    assert f"R1_{best:.2f}" in record["tested_checkpoint"]
+    assert not any(name.startswith("val/") for name in metrics)
+    again = evaluate(compose_config(f"run={tmp_path}", "accelerator=cpu", name="evaluate"))
+    assert again["test/R1"] == best
+    assert "TEST split" in capsys.readouterr().out
+    reds = [
+        r for _, (r, g, b) in _colours(tmp_path / "curves.png") if r > 200 and g < 60 and b < 60
+    ]
+    assert len(reds) > 0
+
+
+def _colours(path):
+    with Image.open(path) as picture:
+        return picture.convert("RGB").getcolors(2**24)
+
+
+@pytest.mark.parametrize("mode", ["never", "official", "always"])
+def test_dropout_of_a_frozen_bert_survives_the_trainers_modes(small_config, tmp_path, mode):
+    """The trainer restores every module's mode after a validation."""
+    from lightning.pytorch.callbacks import Callback
+
+    from tireid import launch
+
+    seen = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            seen.append((trainer.current_epoch, pl_module.text_encoder.embedding.bert.training))
+
+    cfg = small_config(
+        tmp_path,
+        "model=baseline",
+        "text_encoder=bert_bilstm_tiny",
+        "text_encoder.module.embedding.frozen=true",
+        f"text_encoder.module.embedding.frozen_dropout={mode}",
+    )
+    launch.quiet()
+    launch.check_scalars(cfg)
+    datamodule = launch.build_datamodule(cfg)
+    retrieval = instantiate(cfg.callbacks.retrieval)
+    trainer = launch.build_trainer(cfg, [Watch(), retrieval], [])
+    datamodule.trainer = trainer
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    model = launch.build_model(cfg, launch.build_encoders(cfg), datamodule.num_train_pids)
+    trainer.fit(model, datamodule)
+    active = {"never": (False, False), "official": (False, True), "always": (True, True)}[mode]
+    assert {(epoch, training) for epoch, training in seen} == set(enumerate(active))

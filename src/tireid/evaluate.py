@@ -111,7 +111,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         raise ValueError(f"split: expected val or test, got {cfg.split!r}")
     folder, checkpoint = find_run(cfg.run)
     run_cfg: Any = OmegaConf.load(folder / "config.yaml")
-    changes: dict[str, Any] = {"tokenizer": load_tokenizer(folder / "tokenizer")}
+    changes: dict[str, Any] = {
+        "tokenizer": load_tokenizer(folder / "tokenizer"),
+        "validation_split": "val",
+    }
     if cfg.batch_size is not None:
         changes["eval_batch_size"] = cfg.batch_size
     if cfg.dataset_root is not None:
@@ -131,7 +134,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     retrieval = RetrievalEvaluation()
     callbacks: list[Any] = [retrieval, make_progress_bar()]
     if cfg.split == "test":
-        callbacks.append(ResultGallery(str(folder), f"gallery_test_{checkpoint.stem}.png"))
+        gallery = f"gallery_test_{checkpoint.stem}.png"
+        callbacks.append(ResultGallery(str(folder), gallery, selection=run_cfg.selection))
     trainer = L.Trainer(
         accelerator=cfg.accelerator,
         devices=1,
@@ -149,7 +153,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     run = trainer.test if cfg.split == "test" else trainer.validate
     run(model, datamodule=datamodule, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    launch.print_metrics(metrics, cfg.split, f"{cfg.split} split, percent ({checkpoint.name})")
+    chosen = launch.CHOSEN[run_cfg.selection]
+    title = f"{cfg.split} split, percent ({checkpoint.name}; the run's choice: {chosen})"
+    launch.print_metrics(metrics, cfg.split, title)
     result = folder / f"evaluation_{cfg.split}_{checkpoint.stem}.json"
     write_json(result, {"checkpoint": checkpoint.name, "split": cfg.split, "metrics": metrics})
     Console(highlight=False, soft_wrap=True).print(f"written: {result}", markup=False)

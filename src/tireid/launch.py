@@ -23,10 +23,15 @@ from rich.table import Table
 TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
 BAD_INPUT = (ValueError, OSError, MisconfigurationException)
 MONITORS = [
-    f"val/{direction}{name}"
+    f"{direction}{name}"
     for direction in ("", "i2t_")
     for name in ("R1", "R5", "R10", "mAP", "mAP_trapezoid", "mINP")
 ]
+CHOSEN = {
+    "val": "best on val",
+    "last": "the last epoch",
+    "test": "[bold red]best on the TEST split: not to be compared with others[/bold red]",
+}
 SETTINGS_ERRORS = (HydraException, OmegaConfBaseException)
 
 # Said by libraries on every run, and meant for somebody else or already decided in the config.
@@ -34,6 +39,7 @@ QUIET_WARNINGS = [
     r".*The number of training batches .* is smaller than the logging interval.*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*GPU available but not used.*",
+    r"Found .* module\(s\) in eval mode at the start of training.*",
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
     r".*Experiment logs directory .* exists and is not empty.*",
     r".*enable_nested_tensor is True.*",
@@ -80,6 +86,7 @@ def build_datamodule(cfg: DictConfig, **changes: Any) -> Any:
         "batch_size": cfg.batch_size,
         "seed": cfg.seed,
         "cache_dir": cfg.paths.cache_dir,
+        "validation_split": cfg.validation_split,
     }
     return instantiate(cfg.dataset, **(arguments | changes), _convert_="all")
 
@@ -190,20 +197,23 @@ def chosen_checkpoint(cfg: DictConfig, callbacks: list[Any]) -> str:
     for callback in callbacks:
         if isinstance(callback, ModelCheckpoint):
             monitored = callback.monitor is not None
-            if monitored == (cfg.selection == "val") and callback.best_model_path:
+            if monitored == (cfg.selection != "last") and callback.best_model_path:
                 return callback.best_model_path
     raise ValueError(
         f"selection={cfg.selection}: no checkpoint was written for it; "
-        "keep callbacks.checkpoint (val) or callbacks.last (last)"
+        "keep callbacks.checkpoint (val, test) or callbacks.last (last)"
     )
 
 
 def check_scalars(cfg: DictConfig) -> None:
-    """Check the root's scalars before anything is built.
+    """Check the root's scalars before anything is built; let `selection=test` validate on test.
 
     Raises:
         ValueError: Names the setting, its value, what was expected and what to type.
     """
+    if cfg.selection == "test":
+        cfg.validation_split = "test"
+    monitors = [f"{cfg.validation_split}/{name}" for name in MONITORS]
     checks = {
         "batch_size": (isinstance(cfg.batch_size, int) and cfg.batch_size > 0, "an integer > 0"),
         "max_epochs": (isinstance(cfg.max_epochs, int) and cfg.max_epochs > 0, "an integer > 0"),
@@ -211,10 +221,10 @@ def check_scalars(cfg: DictConfig) -> None:
             isinstance(cfg.seed, int) and 0 <= cfg.seed < 2**32,
             "an integer from 0 to 2**32 - 1",
         ),
-        "selection": (cfg.selection in ("val", "last"), "val or last"),
+        "selection": (cfg.selection in CHOSEN, f"one of {', '.join(CHOSEN)}"),
         "monitor": (
-            cfg.monitor in MONITORS,
-            f"a validation metric, one of {', '.join(MONITORS)}",
+            cfg.monitor in monitors,
+            f"a metric of what is validated, one of {', '.join(monitors)}",
         ),
     }
     for name, (good, expected) in checks.items():

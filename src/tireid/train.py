@@ -67,7 +67,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         if isinstance(record, RunRecord):
             metrics = record.metrics
     if trainer.is_global_zero:
-        chosen = "best on val" if cfg.selection == "val" else "the last epoch"
+        chosen = launch.CHOSEN[cfg.selection]
         launch.print_metrics(
             metrics, "test", f"test split, percent (checkpoint: {chosen}, seed {cfg.seed})"
         )

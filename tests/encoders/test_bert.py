@@ -60,3 +60,24 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(config, tmp_path):
         ValueError, match=r"word_embeddings.weight is \(40, 24\), expected \(50, 24\)"
     ):
         BertEncoder(str(tmp_path), **{**SIZES, "vocab_size": 50})
+
+
+@pytest.mark.parametrize(
+    ("mode", "random_epochs"), [("never", set()), ("official", {1, 2}), ("always", {0, 1, 2})]
+)
+def test_dropout_of_a_frozen_bert_follows_its_rule(mode, random_epochs):
+    encoder = BertEncoder(frozen=True, frozen_dropout=mode, **SIZES)
+    assert encoder.constant is (mode == "never")
+    for epoch in range(3):
+        encoder.train()
+        encoder.set_epoch(epoch)
+        first, second = encoder(TOKEN_IDS, VALID).local, encoder(TOKEN_IDS, VALID).local
+        assert torch.equal(first, second) is (epoch not in random_epochs)
+        encoder.eval()
+        assert torch.equal(encoder(TOKEN_IDS, VALID).local, encoder(TOKEN_IDS, VALID).local)
+        assert not first.requires_grad
+
+
+def test_another_rule_is_refused():
+    with pytest.raises(ValueError, match="never, official or always, got 'sometimes'"):
+        BertEncoder(frozen=True, frozen_dropout="sometimes", **SIZES)

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tireid.losses.contrastive import InfoNceLoss
+from tireid.losses.projection import CmpmLoss, SdmLoss
 from tireid.losses.ranking import RankingLoss
 from tireid.methods.lgur import Lgur
 
@@ -22,7 +24,7 @@ HEAD = {
 
 @pytest.fixture
 def lgur(base_arguments, monkeypatch):
-    model = Lgur(**base_arguments, head=HEAD, ranking=RankingLoss(seed=1))
+    model = Lgur(**base_arguments, head=HEAD, alignment=RankingLoss(seed=1))
     model.logged = {}
     monkeypatch.setattr(model, "log_dict", lambda values, **_: model.logged.update(values))
     return model
@@ -80,8 +82,8 @@ def test_terms_are_the_papers(lgur, pair_batch):
     ]
     names = ["guided", "dictionary", "text", "image"]
     for name, (rows, columns, draw) in zip(names, ranked, strict=True):
-        expected = lgur.ranking(rows, columns, pair_batch.pid, draw=draw)
-        torch.testing.assert_close(lgur.logged[f"train/loss_ranking_{name}"], expected.detach())
+        expected = lgur.alignment(rows, columns, pair_batch.pid, draw=draw)
+        torch.testing.assert_close(lgur.logged[f"train/loss_alignment_{name}"], expected.detach())
     parts = [v for k, v in lgur.logged.items() if k.startswith("train/loss_")]
     assert len(parts) == 6
     assert float(total.detach()) == pytest.approx(float(sum(parts)), rel=1e-6)
@@ -102,3 +104,42 @@ def test_a_missing_rate_is_named(lgur):
     del lgur.learning_rates["classifier"]
     with pytest.raises(ValueError, match="expected a rate for 'classifier'"):
         lgur.configure_optimizers()
+
+
+BOTH = {"id_dictionary", "alignment_dictionary"}
+GUIDED = {"id_guided", "alignment_guided", "alignment_image"}
+
+
+@pytest.mark.parametrize(
+    ("switches", "terms"),
+    [
+        ({"use_dictionary": False}, BOTH | GUIDED),
+        ({"use_guidance": False}, BOTH),
+        ({"use_foreground": False}, BOTH | GUIDED | {"alignment_text"}),
+        ({"pooling": "mean"}, BOTH | GUIDED | {"alignment_text"}),
+        ({"pooling": "max"}, BOTH | GUIDED | {"alignment_text"}),
+        ({"shared_prototypes": False}, BOTH | GUIDED | {"alignment_text"}),
+        ({"use_dictionary": False, "use_guidance": False, "pooling": "max"}, BOTH),
+    ],
+)
+def test_a_part_switched_off_takes_its_terms_and_weights_with_it(
+    base_arguments, pair_batch, switches, terms
+):
+    model = Lgur(**base_arguments, head=HEAD | switches, alignment=RankingLoss(seed=1))
+    result = model.training_terms(pair_batch, 0)
+    assert set(result.terms) == terms
+    sum(result.terms.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+    features = model.image_features(pair_batch.images)
+    torch.testing.assert_close(result.images, features)
+    texts = model.text_features(pair_batch.token_ids, pair_batch.valid)
+    torch.testing.assert_close(result.texts, texts)
+
+
+@pytest.mark.parametrize("alignment", [InfoNceLoss(), SdmLoss(), CmpmLoss()])
+def test_another_alignment_loss_sees_the_concatenated_parts(base_arguments, pair_batch, alignment):
+    model = Lgur(**base_arguments, head=HEAD, alignment=alignment, alignment_weight=2.0)
+    result = model.training_terms(pair_batch, 0)
+    expected = 2.0 * alignment(result.images, result.texts, pair_batch.pid)
+    torch.testing.assert_close(result.terms["alignment_dictionary"], expected)

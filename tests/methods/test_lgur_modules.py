@@ -77,7 +77,7 @@ def test_layer_has_both_residuals():
     assert torch.equal(layer(queries, torch.randn(2, 5, 8)), queries)
 
 
-def small_head(order="absorbed"):
+def small_head(order="absorbed", **switches):
     torch.manual_seed(3)
     return LgurHead(
         10,
@@ -91,6 +91,7 @@ def small_head(order="absorbed"):
         prototype_hidden_dim=14,
         feature_dim=7,
         prototype_order=order,
+        **switches,
     ).double()
 
 
@@ -133,7 +134,7 @@ def test_forward_is_the_papers_composition(tokens):
         for layer in head.prototype_decoder.layers:
             parts = layer(parts, tokens, valid)
         return torch.stack(
-            [parts[:, k] @ head.part_projection[k].T for k in range(head.num_prototypes)], dim=1
+            [parts[:, k] @ head.part_projection[k].T for k in range(head.num_parts)], dim=1
         )
 
     features = head(*tokens)
@@ -163,3 +164,66 @@ def test_published_size_has_the_official_number_of_parameters():
     assert count == (
         prototypes_decoder + dictionary_decoder + maps + dictionary + prototypes + mask
     )
+
+
+def test_without_a_dictionary_the_tokens_stay(tokens):
+    image, text, valid = tokens
+    head = small_head(use_dictionary=False)
+    features = head(*tokens)
+    weights = head.foreground_weights(image)
+    torch.testing.assert_close(features.text_dictionary, head.text_parts(text, valid))
+    torch.testing.assert_close(features.image_dictionary, head.image_parts(weights * image))
+    assert features.text_raw is features.text_dictionary
+    guided = weights * head.dictionary_decoder(image, text, valid)
+    torch.testing.assert_close(features.image_guided, head.image_parts(guided))
+
+
+def test_without_foreground_weights_all_tokens_count_alike(tokens):
+    image, _, _ = tokens
+    head = small_head(use_foreground=False)
+    rebuilt = head.dictionary_decoder(image, head.dictionary)
+    torch.testing.assert_close(head(*tokens).image_dictionary, head.image_parts(rebuilt))
+
+
+def test_without_guidance_there_is_no_guided_branch(tokens):
+    head, full = small_head(use_guidance=False), small_head()
+    features, expected = head(*tokens), full(*tokens)
+    assert features.image_guided is None
+    assert features.text_raw is None
+    torch.testing.assert_close(features.image_dictionary, expected.image_dictionary)
+    torch.testing.assert_close(features.text_dictionary, expected.text_dictionary)
+    with pytest.raises(ValueError, match="use_guidance=True"):
+        head.guide(*tokens)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_pooled_tokens_stand_for_the_prototypes(tokens, pooling):
+    image, text, valid = tokens
+    head = small_head(pooling=pooling, use_dictionary=False, use_foreground=False)
+    pool = {"mean": lambda x: x.mean(0), "max": lambda x: x.amax(0)}[pooling]
+    pooled = torch.stack(
+        [pool(row[: int(keep.sum())]) for row, keep in zip(text, valid, strict=True)]
+    )
+    expected = pooled @ head.part_projection[0].T
+    torch.testing.assert_close(head.encode_text(text, valid), expected[:, None])
+    pooled = torch.stack([pool(row) for row in image])
+    expected = pooled @ head.part_projection[0].T
+    torch.testing.assert_close(head.encode_image(image), expected[:, None])
+
+
+def test_separate_prototypes_serve_texts_only(tokens):
+    image, text, valid = tokens
+    head = small_head(shared_prototypes=False)
+    before = head.encode_image(image), head.encode_text(text, valid)
+    with torch.no_grad():
+        head.text_prototypes.copy_(head.prototypes)
+    shared = small_head()
+    shared.load_state_dict({n: v for n, v in head.state_dict().items() if n != "text_prototypes"})
+    assert torch.equal(head.encode_image(image), before[0])
+    assert not torch.allclose(head.encode_text(text, valid), before[1])
+    torch.testing.assert_close(head.encode_text(text, valid), shared.encode_text(text, valid))
+
+
+def test_an_unknown_pooling_is_refused():
+    with pytest.raises(ValueError, match="prototypes, mean or max, got 'sum'"):
+        small_head(pooling="sum")

@@ -173,7 +173,7 @@ def model():
     return Lgur(
         num_train_pids=PIDS,
         head=head,
-        ranking=RankingLoss(),
+        alignment=RankingLoss(),
         image_encoder=vit,
         text_encoder=BiLstmEncoder(bert, hidden=DIM),
         optimizer=torch.optim.Adam,

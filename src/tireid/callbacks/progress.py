@@ -33,9 +33,14 @@ def make_progress_bar(refresh_rate: int = 5) -> ProgressBar:
 
 
 class EpochLines(Callback):
-    """Print one line an epoch: loss, validation metrics, seconds."""
+    """Print one line an epoch: loss, validation metrics, seconds.
 
-    def __init__(self) -> None:
+    Args:
+        validation_split: Prefix of the validation metrics; `test` is printed in red.
+    """
+
+    def __init__(self, validation_split: str = "val") -> None:
+        self.split = validation_split
         self._started = 0.0
         self._losses: list[Any] = []
 
@@ -65,10 +70,14 @@ class EpochLines(Callback):
             f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}",
             f"loss {loss:8.3f}",
             *(
-                f"val {name} {float(metrics[f'val/{name}']):5.2f}"
+                f"{self._label} {name} {float(metrics[f'{self.split}/{name}']):5.2f}"
                 for name in ("R1", "mAP")
-                if f"val/{name}" in metrics
+                if f"{self.split}/{name}" in metrics
             ),
             f"{time.perf_counter() - self._started:5.1f} s",
         ]
         Console(highlight=False).print("   ".join(parts))
+
+    @property
+    def _label(self) -> str:
+        return "[bold red]test[/bold red]" if self.split == "test" else self.split

@@ -35,13 +35,16 @@ class GalleryRow(NamedTuple):
     right: list[bool]
 
 
-def draw_gallery(rows: list[GalleryRow], path: Path, title: str) -> None:
+def draw_gallery(
+    rows: list[GalleryRow], path: Path, title: str, *, title_colour: str = "black"
+) -> None:
     """Draw one line of images a query.
 
     Args:
         rows: Queries with equally many images.
         path: The picture to write.
         title: Stands above.
+        title_colour: A matplotlib colour.
     """
     from matplotlib.figure import Figure
 
@@ -58,7 +61,7 @@ def draw_gallery(rows: list[GalleryRow], path: Path, title: str) -> None:
         wspace=0.08,
         hspace=0.22,
     )
-    figure.suptitle(title, fontsize=12, x=0.01, ha="left")
+    figure.suptitle(title, fontsize=12, x=0.01, ha="left", color=title_colour)
     for number, row in enumerate(rows):
         text = figure.add_subplot(grid[number, 0])
         text.axis("off")
@@ -98,6 +101,7 @@ class ResultGallery(Callback):
         filename: Name of the picture in it.
         num_queries: Rows of the picture; drawn evenly over the split, not picked by their score.
         top_k: Images a query.
+        selection: What chose the checkpoint; `test` is said in red.
     """
 
     def __init__(
@@ -106,10 +110,12 @@ class ResultGallery(Callback):
         filename: str = "gallery_test.png",
         num_queries: int = 8,
         top_k: int = 10,
+        selection: str = "val",
     ) -> None:
         self.path = Path(output_dir) / filename
         self.num_queries = num_queries
         self.top_k = top_k
+        self.selection = selection
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the test split's gallery; a picture that fails does not fail the run."""
@@ -152,4 +158,7 @@ class ResultGallery(Callback):
             f"{count} test captions drawn at random: the image each describes, and the {k} best "
             f"of {len(records)}  (\N{CHECK MARK} same person, \N{MULTIPLICATION X} another)"
         )
-        draw_gallery(rows, self.path, title)
+        on_test = self.selection == "test"
+        if on_test:
+            title = f"Checkpoint CHOSEN ON THE TEST SPLIT. {title}"
+        draw_gallery(rows, self.path, title, title_colour="red" if on_test else "black")

@@ -1,6 +1,6 @@
 """Collect embeddings, rank, and log the retrieval metrics of a split."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import lightning as L
 from jaxtyping import Float, Int
@@ -9,8 +9,6 @@ from torch import Tensor
 
 from tireid.metrics.collection import RetrievalMetrics
 from tireid.retrieval import evaluate_embeddings
-
-Split = Literal["val", "test"]
 
 
 class SplitEmbeddings(NamedTuple):
@@ -40,6 +38,7 @@ class RetrievalEvaluation(Callback):
 
     Args:
         block_size: Queries ranked at once; bounds the memory.
+        validation_split: Split that validation embeds: `val`, or `test` if that selects.
 
     Attributes:
         embeddings: Those of the last test; None before.
@@ -47,8 +46,9 @@ class RetrievalEvaluation(Callback):
 
     embeddings: SplitEmbeddings | None
 
-    def __init__(self, block_size: int = 256) -> None:
+    def __init__(self, block_size: int = 256, validation_split: str = "val") -> None:
         self.block_size = block_size
+        self.validation_split = validation_split
         self.embeddings = None
         self.metric = RetrievalMetrics(self._evaluate)
 
@@ -73,7 +73,7 @@ class RetrievalEvaluation(Callback):
         backward = evaluate_embeddings(images, texts, image_pids, text_pids, block_size=size)
         return forward | {f"i2t_{name}": value for name, value in backward.items()}
 
-    def _finish(self, pl_module: L.LightningModule, split: Split) -> None:
+    def _finish(self, pl_module: L.LightningModule, split: str) -> None:
         values = self.metric.compute()
         self.metric.reset()
         pl_module.log_dict(
@@ -114,7 +114,7 @@ class RetrievalEvaluation(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the validation split."""
-        self._finish(pl_module, "val")
+        self._finish(pl_module, self.validation_split)
         self.embeddings = None
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -96,15 +96,24 @@ class RunRecord(Callback):
     Args:
         output_dir: The run folder; its `config.yaml` is hashed into the record.
         seed: The run's seed.
-        selection: Which checkpoint is tested: `val`, the best on validation, or `last`.
-        monitor: Validation metric that `val` goes by; larger is better.
+        selection: Which checkpoint is tested: the best on `val` or on `test`, or `last`.
+        monitor: Metric that the choice goes by; larger is better.
+        validation_split: Split that validation embeds.
     """
 
-    def __init__(self, output_dir: str, seed: int, selection: str, monitor: str) -> None:
+    def __init__(
+        self,
+        output_dir: str,
+        seed: int,
+        selection: str,
+        monitor: str,
+        validation_split: str = "val",
+    ) -> None:
         self.output_dir = Path(output_dir)
         self.seed = seed
         self.selection = selection
         self.monitor = monitor
+        self.split = validation_split
         self.validations: list[dict[str, float]] = []
         self.test: dict[str, float] = {}
         self._began = time.perf_counter()
@@ -145,7 +154,7 @@ class RunRecord(Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record the split's metrics."""
         self._evaluation_seconds += time.perf_counter() - self._evaluation_began
-        found = _metrics_of(trainer, "val/")
+        found = _metrics_of(trainer, f"{self.split}/")
         self.validations.append({"epoch": trainer.current_epoch, **found})
         self._write(trainer, pl_module)
 
@@ -166,7 +175,7 @@ class RunRecord(Callback):
         if not self.validations:
             return dict(self.test)
         chosen = self.validations[-1]
-        if self.selection == "val":
+        if self.selection != "last":
             chosen = max(self.validations, key=lambda found: found.get(self.monitor, -1.0))
         return {name: value for name, value in chosen.items() if name != "epoch"} | self.test
 

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Callback
 
 # Okabe & Ito's palette, told apart by colour-blind readers too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933"]
+_TITLES = {"val": "Validation", "test": "TEST split, which selects the checkpoint"}
 
 
 def read_columns(path: Path) -> dict[str, list[tuple[int, float]]]:
@@ -21,12 +22,15 @@ def read_columns(path: Path) -> dict[str, list[tuple[int, float]]]:
     return columns
 
 
-def draw_curves(columns: dict[str, list[tuple[int, float]]], path: Path) -> None:
+def draw_curves(
+    columns: dict[str, list[tuple[int, float]]], path: Path, split: str = "val"
+) -> None:
     """Draw the loss terms and the validation metrics side by side.
 
     Args:
         columns: As `read_columns` gives them.
         path: The picture to write.
+        split: Split that validation embeds; `test` is said in red.
     """
     from matplotlib.figure import Figure
 
@@ -34,12 +38,13 @@ def draw_curves(columns: dict[str, list[tuple[int, float]]], path: Path) -> None
     losses, metrics = figure.subplots(1, 2)
     panels = [
         (losses, "train/loss", "loss (log scale)", "Training loss and its terms"),
-        (metrics, "val/R", "percent", "Validation, text to image"),
+        (metrics, f"{split}/R", "percent", f"{_TITLES[split]}, text to image"),
     ]
     for axes, prefix, label, title in panels:
         names = sorted(name for name in columns if name.startswith(prefix))
-        if prefix == "val/R":
-            names = [n for n in ("val/R1", "val/R5", "val/R10", "val/mAP") if n in columns]
+        if axes is metrics:
+            shown = (f"{split}/{name}" for name in ("R1", "R5", "R10", "mAP"))
+            names = [name for name in shown if name in columns]
         for number, name in enumerate(names):
             steps, values = zip(*columns[name], strict=True)
             axes.plot(
@@ -47,7 +52,7 @@ def draw_curves(columns: dict[str, list[tuple[int, float]]], path: Path) -> None
                 values,
                 label=name.split("/", 1)[1],
                 color=COLOURS[number % len(COLOURS)],
-                marker="o" if prefix == "val/R" else None,
+                marker="o" if axes is metrics else None,
                 markersize=4,
                 linewidth=1.4,
             )
@@ -55,6 +60,8 @@ def draw_curves(columns: dict[str, list[tuple[int, float]]], path: Path) -> None
         axes.grid(alpha=0.3)
         if names:
             axes.legend(fontsize=8)
+    if split == "test":
+        metrics.title.set_color("red")
     if "train/loss" in columns:
         losses.set_yscale("symlog", linthresh=1e-2)
     figure.savefig(path, dpi=110)
@@ -65,10 +72,12 @@ class TrainingCurves(Callback):
 
     Args:
         output_dir: The run folder.
+        validation_split: Split that validation embeds.
     """
 
-    def __init__(self, output_dir: str) -> None:
+    def __init__(self, output_dir: str, validation_split: str = "val") -> None:
         self.output_dir = Path(output_dir)
+        self.split = validation_split
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw, if there is a CSV log."""
@@ -76,4 +85,4 @@ class TrainingCurves(Callback):
             logger.save()
         log = self.output_dir / "metrics.csv"
         if trainer.is_global_zero and log.exists():
-            draw_curves(read_columns(log), self.output_dir / "curves.png")
+            draw_curves(read_columns(log), self.output_dir / "curves.png", self.split)

@@ -48,7 +48,6 @@ from tireid.data.transforms import Normalise, TrainTransform
 from tireid.structures import PairBatch
 
 _SAMPLERS = ("shuffled", "identity_balanced")
-_SPLITS_OF_STAGE = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
 
 class TireidDataModule(LightningDataModule):
@@ -79,6 +78,7 @@ class TireidDataModule(LightningDataModule):
             is warned about. Without `val`, a split held out of `train` counts as `train`.
         other_releases: Counts of other releases, by name, to recognise them.
         cache_dir: Where to remember which images were checked; None: the user's cache.
+        validation_split: Split of `val_dataloader`: `val`, or `test` where that selects.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -109,9 +109,12 @@ class TireidDataModule(LightningDataModule):
         counts: Counts | None = None,
         other_releases: Mapping[str, Counts] | None = None,
         cache_dir: str | Path | None = None,
+        validation_split: str = "val",
     ) -> None:
         super().__init__()
         check_batch_size(batch_size)
+        if validation_split not in ("val", "test"):
+            raise ValueError(f"validation_split: expected val or test, got {validation_split!r}")
         if not isinstance(eval_batch_size, int) or eval_batch_size < 1:
             raise ValueError(
                 f"eval_batch_size: expected a positive integer, got {eval_batch_size!r}"
@@ -142,6 +145,7 @@ class TireidDataModule(LightningDataModule):
         self._counts = counts
         self._other_releases = other_releases or {}
         self._cache_dir = resolve_cache_dir(cache_dir)
+        self._validation_split = validation_split
         self._splits: Splits | None = None
         self._label_of: dict[int, int] = {}
         self._token_ids: dict[str, list[list[int]]] = {}
@@ -216,7 +220,9 @@ class TireidDataModule(LightningDataModule):
             self._label_of = {pid: label for label, pid in enumerate(train_pids)}
         if not self.tokenizer.is_fitted:
             self.tokenizer.fit(_captions(self.records("train")))
-        for split in _SPLITS_OF_STAGE.get(stage or "", tuple(self._splits)):
+        validated = self._validation_split
+        of_stage = {"fit": ("train", validated), "validate": (validated,), "test": ("test",)}
+        for split in of_stage.get(stage or "", tuple(self._splits)):
             if split in self._splits and split not in self._images:
                 self._prepare(split)
         if stage == "fit":
@@ -254,7 +260,8 @@ class TireidDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Return the loaders of texts and of images; none where there is no such split."""
-        return self._eval_dataloaders("val") if (self._splits or {}).get("val") else []
+        split = self._validation_split
+        return self._eval_dataloaders(split) if (self._splits or {}).get(split) else []
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """Return the loaders of texts and of images."""

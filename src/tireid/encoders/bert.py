@@ -19,8 +19,9 @@ class BertEncoder(nn.Module):
 
     Args:
         pretrained: Hub name or `save_pretrained` folder of a BERT of these sizes, or False.
-        frozen: No gradients, and evaluation mode always, `train()` notwithstanding. LGUR's official
-            code freezes BERT, but its dropout comes back after the first epoch.
+        frozen: No gradients.
+        frozen_dropout: When the dropout of a frozen BERT is active in training: `never`; `always`;
+            or `official`, from the second epoch on (see `set_epoch`).
         vocab_size: Number of token ids.
         dim: Token width; `out_dim`.
         depth: Blocks.
@@ -28,6 +29,13 @@ class BertEncoder(nn.Module):
         mlp_dim: Hidden width of the MLPs, four times `dim` by default.
         max_positions: Longest caption, in tokens.
         dropout: After each sub-layer, and on the attention weights.
+
+    Raises:
+        ValueError: If `frozen_dropout` is another word.
+
+    Source:
+        Dropout of a frozen BERT: LGUR's official code calls `.eval()` on it once, and the first
+        `train()` of the whole model after the first epoch's test switches it back on.
     """
 
     bert: BertModel
@@ -36,6 +44,7 @@ class BertEncoder(nn.Module):
         self,
         pretrained: str | Literal[False] = False,
         frozen: bool = False,
+        frozen_dropout: str = "never",
         vocab_size: int = 30522,
         dim: int = 768,
         depth: int = 12,
@@ -45,6 +54,10 @@ class BertEncoder(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        if frozen_dropout not in ("never", "official", "always"):
+            raise ValueError(
+                f"frozen_dropout: expected never, official or always, got {frozen_dropout!r}"
+            )
         config = BertConfig(
             vocab_size=vocab_size,
             hidden_size=dim,
@@ -63,15 +76,28 @@ class BertEncoder(nn.Module):
         self.out_dim = dim
         self.max_positions = max_positions
         self.frozen = frozen
+        self.frozen_dropout = frozen_dropout
+        self._epoch = 0
         if frozen:
             self.requires_grad_(False)
             self.train(self.training)
 
+    @property
+    def constant(self) -> bool:
+        """Whether a caption's features never change: frozen, and no dropout."""
+        return self.frozen and self.frozen_dropout == "never"
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch of the training begins, from 0; `frozen_dropout=official` follows it."""
+        self._epoch = epoch
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> "BertEncoder":
-        """Set the mode; a frozen BERT stays in evaluation mode."""
+        """Set the mode; a frozen BERT's dropout has its own rule."""
         super().train(mode)
         if self.frozen:
-            self.bert.eval()
+            active = {"never": False, "official": self._epoch > 0, "always": True}
+            self.bert.train(mode and active[self.frozen_dropout])
         return self
 
     def forward(

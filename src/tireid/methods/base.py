@@ -1,16 +1,32 @@
 """What all methods share: the ranking interface, evaluation steps, optimiser groups."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
 from jaxtyping import Bool, Float, Int
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from tireid.structures import ImageBatch, TextBatch
+from tireid.losses.ranking import RankingLoss
+from tireid.structures import ImageBatch, PairBatch, TextBatch, Tokens
+
+
+class TrainingTerms(NamedTuple):
+    """What a method makes of a training batch.
+
+    Attributes:
+        terms: Weighted terms of the loss, by name.
+        images: Image features that are ranked, not normalised.
+        texts: Text features that are ranked, not normalised.
+    """
+
+    terms: dict[str, Float[Tensor, ""]]
+    images: Float[Tensor, "batch dim"]
+    texts: Float[Tensor, "batch dim"]
 
 
 class RetrievalModule(L.LightningModule):
@@ -43,26 +59,76 @@ class RetrievalModule(L.LightningModule):
         self.build_schedule = schedule
         self.learning_rates = dict(learning_rates)
 
-    def encode_image(
+    def image_features(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch dim"]:
-        """Return unit-norm image embeddings."""
+        """Return the image features that are ranked, not normalised."""
         raise NotImplementedError
 
-    def encode_text(
-        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
+    def text_features(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
-        """Return unit-norm text embeddings; their dot product with an image's is its score."""
+        """Return the text features that are ranked, not normalised."""
+        raise NotImplementedError
+
+    def training_terms(self, batch: PairBatch, step: int) -> TrainingTerms:
+        """Return the terms of the loss and the features they come from.
+
+        Nothing is logged and no trainer is asked, so that a method can serve inside another.
+
+        Args:
+            batch: Training pairs.
+            step: Number of the optimiser's step; keys what is drawn at random in it.
+        """
         raise NotImplementedError
 
     def parameter_groups(self) -> dict[str, Iterable[nn.Parameter]]:
         """Return the parameters by the name of their learning rate."""
         raise NotImplementedError
 
+    def encode_image(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch dim"]:
+        """Return unit-norm image embeddings."""
+        return F.normalize(self.image_features(images), dim=-1)
+
+    def encode_text(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
+    ) -> Float[Tensor, "batch dim"]:
+        """Return unit-norm text embeddings; their dot product with an image's is its score."""
+        return F.normalize(self.text_features(token_ids, valid, words), dim=-1)
+
+    def text_tokens(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
+    ) -> Tokens:
+        """Run the text encoder, from its frozen word encoder's output where that is given."""
+        if words is None:
+            return self.text_encoder(token_ids, valid)
+        return self.text_encoder(token_ids, valid, words)
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        """Sum the terms of the loss."""
+        return self.total_loss(self.training_terms(batch, self.global_step).terms, len(batch.pid))
+
+    def on_train_epoch_start(self) -> None:
+        """Tell the epoch to the modules whose behaviour follows it."""
+        for module in self.modules():
+            if module is not self and hasattr(module, "set_epoch"):
+                module.set_epoch(self.current_epoch)  # pyright: ignore[reportCallIssue] -- nn.Module attribute
+
     def embed(self, batch: TextBatch | ImageBatch) -> Float[Tensor, "batch dim"]:
         """Embed an evaluation batch of either modality, in float32."""
         if isinstance(batch, TextBatch):
-            return self.encode_text(batch.token_ids, batch.valid).float()
+            return self.encode_text(batch.token_ids, batch.valid, batch.words).float()
         return self.encode_image(batch.images).float()
 
     def validation_step(
@@ -101,3 +167,26 @@ class RetrievalModule(L.LightningModule):
         total_steps = int(self.trainer.estimated_stepping_batches)
         schedule: Any = self.build_schedule(optimizer, total_steps=total_steps)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def align(
+    alignment: nn.Module,
+    rows: Float[Tensor, "batch ..."],
+    columns: Float[Tensor, "batch ..."],
+    pids: Int[Tensor, " batch"],
+    *,
+    draw: int,
+) -> Float[Tensor, ""]:
+    """Apply an alignment loss to features whose parts, if any, are concatenated.
+
+    Args:
+        alignment: A loss over `(rows, columns, pids)`.
+        rows: Not normalised.
+        columns: Not normalised; row i of both is one pair.
+        pids: Identity of each pair.
+        draw: Number of the draw, for a loss that draws its negatives.
+    """
+    rows, columns = rows.flatten(1), columns.flatten(1)
+    if isinstance(alignment, RankingLoss):
+        return alignment(rows, columns, pids, draw=draw)
+    return alignment(rows, columns, pids)

@@ -5,20 +5,21 @@ from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tireid.losses.identity import identity_loss
-from tireid.methods.base import RetrievalModule
+from tireid.methods.base import RetrievalModule, TrainingTerms, align
 from tireid.structures import PairBatch
 
 
 class Baseline(RetrievalModule):
-    """A dual encoder: each encoder's pooled feature, mapped linearly to one space.
+    """A dual encoder: one feature a modality, mapped linearly to one space.
 
     Args:
         num_train_pids: Number of training identities.
-        alignment: Loss over `(image_features, text_features, pids)`: CMPM, SDM or InfoNCE.
+        alignment: Loss over `(image_features, text_features, pids)`: InfoNCE, SDM, CMPM, ranking.
         embedding_dim: Width of the shared space.
+        projection: `pooled`, the encoder's pooled image feature is mapped; `per_position`, every
+            local image feature is, then their maximum is taken.
         alignment_weight: Weight of the alignment loss.
         identity_weight: Weight of the identity loss; one classifier serves both modalities.
         **base: Encoders, optimiser, schedule and rates, see `RetrievalModule`. Rates:
@@ -36,11 +37,15 @@ class Baseline(RetrievalModule):
         num_train_pids: int,
         alignment: nn.Module,
         embedding_dim: int = 512,
+        projection: str = "pooled",
         alignment_weight: float = 1.0,
         identity_weight: float = 1.0,
         **base: Any,
     ) -> None:
         super().__init__(**base)
+        if projection not in ("pooled", "per_position"):
+            raise ValueError(f"projection: expected pooled or per_position, got {projection!r}")
+        self.projection = projection
         image_dim = int(self.image_encoder.out_dim)  # pyright: ignore[reportArgumentType] -- nn.Module attribute
         text_dim = int(self.text_encoder.out_dim)  # pyright: ignore[reportArgumentType]
         self.image_projection = nn.Linear(image_dim, embedding_dim)
@@ -54,37 +59,32 @@ class Baseline(RetrievalModule):
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch dim"]:
         """Return the image side of the shared space, not normalised."""
-        return self.image_projection(self.image_encoder(images).pooled)
+        tokens = self.image_encoder(images)
+        if self.projection == "pooled":
+            return self.image_projection(tokens.pooled)
+        return self.image_projection(tokens.local).amax(dim=1)
 
     def text_features(
-        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """Return the text side of the shared space, not normalised."""
-        return self.text_projection(self.text_encoder(token_ids, valid).pooled)
+        return self.text_projection(self.text_tokens(token_ids, valid, words).pooled)
 
-    def encode_image(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch dim"]:
-        """Return the image features with unit norm."""
-        return F.normalize(self.image_features(images), dim=-1)
-
-    def encode_text(
-        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
-    ) -> Float[Tensor, "batch dim"]:
-        """Return the text features with unit norm."""
-        return F.normalize(self.text_features(token_ids, valid), dim=-1)
-
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+    def training_terms(self, batch: PairBatch, step: int) -> TrainingTerms:
         """Align the two modalities and identify both."""
         images = self.image_features(batch.images)
-        texts = self.text_features(batch.token_ids, batch.valid)
-        terms = {"alignment": self.alignment_weight * self.alignment(images, texts, batch.pid)}
+        texts = self.text_features(batch.token_ids, batch.valid, batch.words)
+        aligned = align(self.alignment, images, texts, batch.pid, draw=step)
+        terms = {"alignment": self.alignment_weight * aligned}
         if self.identity_weight:
             terms["id"] = self.identity_weight * (
                 identity_loss(self.classifier(images), batch.label)
                 + identity_loss(self.classifier(texts), batch.label)
             )
-        return self.total_loss(terms, len(batch.pid))
+        return TrainingTerms(terms, images, texts)
 
     def parameter_groups(self) -> dict[str, Iterable[nn.Parameter]]:
         """Return the encoders, the projections and the classifier."""

@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tireid.losses.identity import identity_loss
-from tireid.losses.ranking import RankingLoss
-from tireid.methods.base import RetrievalModule
-from tireid.methods.lgur_modules import LgurFeatures, LgurHead
+from tireid.methods.base import RetrievalModule, TrainingTerms, align
+from tireid.methods.lgur_modules import LgurHead
 from tireid.structures import PairBatch
 
 
@@ -28,9 +26,9 @@ class Lgur(RetrievalModule):
     Args:
         num_train_pids: Number of training identities.
         head: Settings of `LgurHead` other than its width.
-        ranking: The loss of the four ranking terms.
+        alignment: The loss of the four alignment terms. Official: the ranking loss.
         identity_weight: Weight of the identity terms. Official: 1.
-        ranking_weight: Weight of the ranking terms. Official: 1.
+        alignment_weight: Weight of the alignment terms. Official: 1.
         **base: Encoders, optimiser, schedule and rates, see `RetrievalModule`. Rates:
             `image_encoder`, `text_encoder`, `head`, `classifier` (identity heads, part maps).
     """
@@ -39,16 +37,16 @@ class Lgur(RetrievalModule):
     head: LgurHead
     classifier_weight: nn.Parameter
     classifier_bias: nn.Parameter
-    ranking: RankingLoss
+    alignment: nn.Module
 
     def __init__(
         self,
         *,
         num_train_pids: int,
         head: dict[str, Any],
-        ranking: RankingLoss,
+        alignment: nn.Module,
         identity_weight: float = 1.0,
-        ranking_weight: float = 1.0,
+        alignment_weight: float = 1.0,
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -58,66 +56,76 @@ class Lgur(RetrievalModule):
             nn.Identity() if image_dim == dim else nn.Linear(image_dim, dim, bias=False)
         )
         self.head = LgurHead(dim, **head)
-        parts, width = self.head.num_prototypes, self.head.feature_dim
+        parts, width = self.head.num_parts, self.head.feature_dim
         # Six identity heads, one a prototype, shared by both modalities and both branches.
         self.classifier_weight = nn.Parameter(torch.randn(parts, num_train_pids, width) * 0.001)
         self.classifier_bias = nn.Parameter(torch.zeros(parts, 1, num_train_pids))
-        self.ranking = ranking
+        self.alignment = alignment
         self.identity_weight = identity_weight
-        self.ranking_weight = ranking_weight
+        self.alignment_weight = alignment_weight
 
-    def encode_image(
+    def image_features(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch dim"]:
-        """Return the dictionary branch's prototype features, concatenated, with unit norm."""
+        """Return the dictionary branch's prototype features, concatenated."""
         tokens = self.image_projection(self.image_encoder(images).local)
-        return F.normalize(self.head.encode_image(tokens).flatten(1), dim=-1)
+        return self.head.encode_image(tokens).flatten(1)
 
-    def encode_text(
-        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
+    def text_features(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
-        """Return the dictionary branch's prototype features, concatenated, with unit norm."""
-        tokens = self.text_encoder(token_ids, valid)
-        return F.normalize(self.head.encode_text(tokens.local, tokens.valid).flatten(1), dim=-1)
+        """Return the dictionary branch's prototype features, concatenated."""
+        tokens = self.text_tokens(token_ids, valid, words)
+        return self.head.encode_text(tokens.local, tokens.valid).flatten(1)
 
     def identity_losses(
-        self, features: LgurFeatures, labels: Int[Tensor, " batch"]
+        self, features: dict[str, Float[Tensor, "batch parts dim"]], labels: Int[Tensor, " batch"]
     ) -> dict[str, Float[Tensor, ""]]:
         """Return the identity loss of each feature set by its name, mean over the prototypes."""
-        stacked = torch.cat(features).transpose(0, 1)  # (parts, sets * batch, feature)
+        stacked = torch.cat(list(features.values())).transpose(0, 1)  # (parts, sets * batch, dim)
         logits = torch.baddbmm(self.classifier_bias, stacked, self.classifier_weight.mT)
         return {
             name: identity_loss(part.flatten(0, 1), labels.repeat(len(part)))
-            for name, part in zip(features._fields, logits.chunk(len(features), dim=1), strict=True)
+            for name, part in zip(features, logits.chunk(len(features), dim=1), strict=True)
         }
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        """Identity and ranking terms of the guided and the dictionary branch, and their ties."""
+    def training_terms(self, batch: PairBatch, step: int) -> TrainingTerms:
+        """Identity and alignment terms of the guided and the dictionary branch, and their ties.
+
+        Without guidance there is no guided branch: its terms and both ties are left out. Without
+        the dictionary both branches have one text, and the tie between the texts is left out.
+        """
         image_tokens = self.image_projection(self.image_encoder(batch.images).local)
-        text = self.text_encoder(batch.token_ids, batch.valid)
+        text = self.text_tokens(batch.token_ids, batch.valid, batch.words)
         features = self.head(image_tokens, text.local, text.valid)
+        present = {name: f for name, f in features._asdict().items() if f is not None}
+        identity = self.identity_losses(present, batch.label)
+        terms: dict[str, Tensor] = {}
 
-        first_draw = self.global_step * 4
+        def identify(branch: str, image: str, text: str) -> None:
+            terms[f"id_{branch}"] = self.identity_weight * (identity[image] + identity[text])
 
-        def rank(rows: Tensor, columns: Tensor, draw: int) -> Tensor:
-            return self.ranking_weight * self.ranking(
-                rows, columns, batch.pid, draw=first_draw + draw
+        def tie(name: str, rows: str, columns: str, draw: int) -> None:
+            aligned = align(
+                self.alignment, present[rows], present[columns], batch.pid, draw=4 * step + draw
             )
+            terms[f"alignment_{name}"] = self.alignment_weight * aligned
 
-        identity = self.identity_losses(features, batch.label)
-
-        def identify(image: str, text: str) -> Tensor:
-            return self.identity_weight * (identity[image] + identity[text])
-
-        terms = {
-            "id_guided": identify("image_guided", "text_raw"),
-            "ranking_guided": rank(features.image_guided, features.text_raw, 0),
-            "id_dictionary": identify("image_dictionary", "text_dictionary"),
-            "ranking_dictionary": rank(features.image_dictionary, features.text_dictionary, 1),
-            "ranking_text": rank(features.text_raw, features.text_dictionary, 2),
-            "ranking_image": rank(features.image_guided, features.image_dictionary, 3),
-        }
-        return self.total_loss(terms, len(batch.pid))
+        if features.image_guided is not None:
+            identify("guided", "image_guided", "text_raw")
+            tie("guided", "image_guided", "text_raw", 0)
+        identify("dictionary", "image_dictionary", "text_dictionary")
+        tie("dictionary", "image_dictionary", "text_dictionary", 1)
+        if features.image_guided is not None:
+            if features.text_raw is not features.text_dictionary:
+                tie("text", "text_raw", "text_dictionary", 2)
+            tie("image", "image_guided", "image_dictionary", 3)
+        return TrainingTerms(
+            terms, features.image_dictionary.flatten(1), features.text_dictionary.flatten(1)
+        )
 
     def parameter_groups(self) -> dict[str, Iterable[nn.Parameter]]:
         """Return the official code's groups: part maps and identity heads have their own rate."""

@@ -3,12 +3,12 @@
 Shao et al., Learning Granularity-Unified Representations for Text-to-Image Person
 Re-identification, ACM MM 2022 (arXiv 2207.07802).
 
-| paper                                        | here                          |
-| -------------------------------------------- | ----------------------------- |
-| shared dictionary, "DGA" / "MSD"             | `LgurHead.rebuild`            |
-| foreground weights                           | `LgurHead.foreground_weights` |
-| cross-modality guidance                      | `LgurHead.guide`              |
-| prototypes, "PGU"                            | `LgurHead.prototype_features` |
+| paper                            | here                                 |
+| -------------------------------- | ------------------------------------ |
+| shared dictionary, "DGA" / "MSD" | `LgurHead.rebuild`                   |
+| foreground weights               | `LgurHead.foreground_weights`        |
+| cross-modality guidance          | `LgurHead.guide`                     |
+| prototypes, "PGU"                | `LgurHead.image_parts`, `text_parts` |
 """
 
 import math
@@ -33,7 +33,7 @@ class CrossAttention(nn.Module):
         dim: Width of queries and of keys.
         heads: Number of heads.
         head_dim: Width of one head.
-        order: str of multiplication.
+        order: Order of multiplication, `absorbed` or `plain`.
 
     Source:
         Official code: one LayerNorm serves queries and keys; no bias in the projections but for
@@ -148,7 +148,7 @@ class CrossDecoder(nn.Module):
         heads: Number of heads.
         head_dim: Width of one head.
         hidden_dim: Width of the feed-forward network.
-        order: str of multiplication in the attention; see `CrossAttention`.
+        order: Order of multiplication in the attention; see `CrossAttention`.
 
     Source:
         Official code (`TXTDecoder`, `TXTDecoder_2`): pre-norm, all dropouts 0, ReLU.
@@ -180,15 +180,16 @@ class LgurFeatures(NamedTuple):
     """Prototype features of a training batch, not normalised.
 
     Attributes:
-        image_guided: Image rebuilt from its own caption's tokens; training only.
+        image_guided: Image rebuilt from its own caption's tokens; None without guidance.
         image_dictionary: Image rebuilt from the dictionary; what is ranked.
-        text_raw: Text as the encoder gave it, the guided branch's partner.
+        text_raw: Text as the encoder gave it, the guided branch's partner; None without guidance,
+            and the very tensor of `text_dictionary` without a dictionary.
         text_dictionary: Text rebuilt from the dictionary; what is ranked.
     """
 
-    image_guided: Float[Tensor, "batch parts dim"]
+    image_guided: Float[Tensor, "batch parts dim"] | None
     image_dictionary: Float[Tensor, "batch parts dim"]
-    text_raw: Float[Tensor, "batch parts dim"]
+    text_raw: Float[Tensor, "batch parts dim"] | None
     text_dictionary: Float[Tensor, "batch parts dim"]
 
 
@@ -201,24 +202,33 @@ class LgurHead(nn.Module):
         dictionary_heads: Heads of the dictionary decoder; None: `dim / 64`, 6 at 384.
         dictionary_head_dim: Width of one of its heads.
         dictionary_hidden_dim: Width of its feed-forward network; None: `2 dim`, 768 at 384.
-        num_prototypes: Number of shared query prototypes.
+        num_prototypes: Number of query prototypes.
         prototype_depth: Layers of the prototype decoder.
         prototype_heads: Heads of the prototype decoder; None: `dim / 64`, 6 at 384.
         prototype_head_dim: Width of one of its heads. 512 is per head in the official code.
         prototype_hidden_dim: Width of its feed-forward network.
         feature_dim: Width of one prototype's output feature.
         prototype_order: `absorbed` (fast) or `plain`; the same result, see `CrossAttention`.
+        use_dictionary: Whether tokens are rebuilt from the dictionary; if not, they stay as they
+            are.
+        use_guidance: Whether training has the branch of images rebuilt from their captions.
+        use_foreground: Whether image tokens are weighted; if not, all weights are 1.
+        pooling: `prototypes`, or their replacement in an ablation, one part: the `mean` or the
+            `max` of the valid tokens.
+        shared_prototypes: Whether images and texts have the same prototypes. Official: yes.
 
     Source:
         Defaults are the official code's. The paper's body was not available: where the two could
-        differ in a number, it is the code's. Heads that follow the width are ours.
+        differ in a number, it is the code's. Heads that follow the width, and what stands in the
+        place of a part that is switched off, are ours.
     """
 
-    dictionary: nn.Parameter
-    prototypes: nn.Parameter
-    dictionary_decoder: CrossDecoder
-    prototype_decoder: CrossDecoder
-    foreground: nn.Linear
+    dictionary: nn.Parameter | None
+    prototypes: nn.Parameter | None
+    text_prototypes: nn.Parameter | None
+    dictionary_decoder: CrossDecoder | None
+    prototype_decoder: CrossDecoder | None
+    foreground: nn.Linear | None
     part_projection: nn.Parameter
 
     def __init__(
@@ -236,50 +246,80 @@ class LgurHead(nn.Module):
         prototype_hidden_dim: int = 512,
         feature_dim: int = 512,
         prototype_order: str = "absorbed",
+        use_dictionary: bool = True,
+        use_guidance: bool = True,
+        use_foreground: bool = True,
+        pooling: str = "prototypes",
+        shared_prototypes: bool = True,
     ) -> None:
         super().__init__()
+        if pooling not in ("prototypes", "mean", "max"):
+            raise ValueError(f"pooling: expected prototypes, mean or max, got {pooling!r}")
         heads = max(1, dim // 64)
-        self.num_prototypes = num_prototypes
+        with_prototypes = pooling == "prototypes"
+        self.pooling = pooling
+        self.use_guidance = use_guidance
+        self.num_parts = num_prototypes if with_prototypes else 1
         self.feature_dim = feature_dim
-        self.dictionary = nn.Parameter(torch.randn(1, dictionary_size, dim))
-        self.prototypes = nn.Parameter(torch.randn(1, num_prototypes, dim))
-        self.dictionary_decoder = CrossDecoder(
-            dim,
-            depth=1,
-            heads=heads if dictionary_heads is None else dictionary_heads,
-            head_dim=dictionary_head_dim,
-            hidden_dim=2 * dim if dictionary_hidden_dim is None else dictionary_hidden_dim,
-            order="plain",
+        self.dictionary = (
+            nn.Parameter(torch.randn(1, dictionary_size, dim)) if use_dictionary else None
         )
-        self.prototype_decoder = CrossDecoder(
-            dim,
-            depth=prototype_depth,
-            heads=heads if prototype_heads is None else prototype_heads,
-            head_dim=prototype_head_dim,
-            hidden_dim=prototype_hidden_dim,
-            order=prototype_order,
+        self.prototypes = (
+            nn.Parameter(torch.randn(1, num_prototypes, dim)) if with_prototypes else None
         )
-        self.foreground = nn.Linear(dim, 1)
+        self.dictionary_decoder = None
+        if use_dictionary or use_guidance:
+            self.dictionary_decoder = CrossDecoder(
+                dim,
+                depth=1,
+                heads=heads if dictionary_heads is None else dictionary_heads,
+                head_dim=dictionary_head_dim,
+                hidden_dim=2 * dim if dictionary_hidden_dim is None else dictionary_hidden_dim,
+                order="plain",
+            )
+        self.prototype_decoder = None
+        if with_prototypes:
+            self.prototype_decoder = CrossDecoder(
+                dim,
+                depth=prototype_depth,
+                heads=heads if prototype_heads is None else prototype_heads,
+                head_dim=prototype_head_dim,
+                hidden_dim=prototype_hidden_dim,
+                order=prototype_order,
+            )
+        self.foreground = nn.Linear(dim, 1) if use_foreground else None
         # Official code: one bias-free 1x1 convolution a prototype, Kaiming-normal by fan-out.
         # Here: the same maps as one tensor, applied together.
         self.part_projection = nn.Parameter(
-            torch.randn(num_prototypes, feature_dim, dim) * math.sqrt(2 / feature_dim)
+            torch.randn(self.num_parts, feature_dim, dim) * math.sqrt(2 / feature_dim)
+        )
+        self.text_prototypes = (
+            nn.Parameter(torch.randn(1, num_prototypes, dim))
+            if with_prototypes and not shared_prototypes
+            else None
         )
 
     def foreground_weights(
         self, image_tokens: Float[Tensor, "batch length dim"]
     ) -> Float[Tensor, "batch length 1"]:
-        """Return the weight of each image token, in (0, 1); it has no supervision of its own."""
+        """Return the foreground weight of each image token, in (0, 1); 1 where switched off.
+
+        It has no supervision of its own.
+        """
+        if self.foreground is None:
+            return image_tokens.new_ones(*image_tokens.shape[:2], 1)
         return self.foreground(image_tokens).sigmoid()
 
     def rebuild(
         self, tokens: Float[Tensor, "batch length dim"]
     ) -> Float[Tensor, "batch length dim"]:
-        """Rebuild tokens of either modality from the shared dictionary.
+        """Rebuild tokens of either modality from the shared dictionary, if there is one.
 
         Official code keeps the residual around the query: the result is the token plus attended
         atoms, not a mix of atoms alone.
         """
+        if self.dictionary_decoder is None or self.dictionary is None:
+            return tokens
         return self.dictionary_decoder(tokens, self.dictionary)
 
     def guide(
@@ -288,24 +328,40 @@ class LgurHead(nn.Module):
         text_tokens: Float[Tensor, "batch text_length dim"],
         text_valid: Bool[Tensor, "batch text_length"],
     ) -> Float[Tensor, "batch length dim"]:
-        """Rebuild image tokens from their caption's tokens, by the dictionary decoder's weights."""
+        """Rebuild image tokens from their caption's tokens, by the dictionary decoder's weights.
+
+        Raises:
+            ValueError: If the head was built without guidance.
+        """
+        if self.dictionary_decoder is None or not self.use_guidance:
+            raise ValueError("guide: expected a head with use_guidance=True")
         return self.dictionary_decoder(image_tokens, text_tokens, text_valid)
 
-    def prototype_features(
-        self,
-        tokens: Float[Tensor, "batch length dim"],
-        valid: Bool[Tensor, "batch length"] | None = None,
+    def image_parts(
+        self, tokens: Float[Tensor, "batch length dim"]
     ) -> Float[Tensor, "batch parts feature"]:
-        """Collect tokens by the shared prototypes, then map each prototype's output by itself."""
-        parts = self.prototype_decoder(self.prototypes, tokens, valid)
+        """Collect image tokens into one feature a part."""
+        return self._parts(tokens, None, self.prototypes)
+
+    def text_parts(
+        self, tokens: Float[Tensor, "batch length dim"], valid: Bool[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch parts feature"]:
+        """Collect text tokens into one feature a part."""
+        own = self.prototypes if self.text_prototypes is None else self.text_prototypes
+        return self._parts(tokens, valid, own)
+
+    def _parts(self, tokens: Tensor, valid: Tensor | None, prototypes: Tensor | None) -> Tensor:
+        if self.prototype_decoder is None or prototypes is None:
+            parts = _pool(tokens, valid, self.pooling).unsqueeze(1)
+        else:
+            parts = self.prototype_decoder(prototypes, tokens, valid)
         return torch.einsum("bkd,kfd->bkf", parts, self.part_projection)
 
     def encode_image(
         self, image_tokens: Float[Tensor, "batch length dim"]
     ) -> Float[Tensor, "batch parts feature"]:
         """Return the dictionary branch's image features, the ones ranked."""
-        weights = self.foreground_weights(image_tokens)
-        return self.prototype_features(weights * self.rebuild(image_tokens))
+        return self.image_parts(self.foreground_weights(image_tokens) * self.rebuild(image_tokens))
 
     def encode_text(
         self,
@@ -313,7 +369,7 @@ class LgurHead(nn.Module):
         text_valid: Bool[Tensor, "batch length"],
     ) -> Float[Tensor, "batch parts feature"]:
         """Return the dictionary branch's text features, the ones ranked."""
-        return self.prototype_features(self.rebuild(text_tokens), text_valid)
+        return self.text_parts(self.rebuild(text_tokens), text_valid)
 
     def forward(
         self,
@@ -325,11 +381,25 @@ class LgurHead(nn.Module):
 
         Nothing is detached: gradients reach both encoders through both branches.
         """
+        if not self.use_guidance:
+            image, text = self.encode_image(image_tokens), self.encode_text(text_tokens, text_valid)
+            return LgurFeatures(None, image, None, text)
         weights = self.foreground_weights(image_tokens)
-        image_guided = weights * self.guide(image_tokens, text_tokens, text_valid)
-        image_rebuilt = weights * self.rebuild(image_tokens)
-        images = self.prototype_features(torch.cat([image_guided, image_rebuilt]))
-        texts = self.prototype_features(
-            torch.cat([text_tokens, self.rebuild(text_tokens)]), text_valid.repeat(2, 1)
-        )
-        return LgurFeatures(*images.chunk(2), *texts.chunk(2))
+        guided = weights * self.guide(image_tokens, text_tokens, text_valid)
+        rebuilt = weights * self.rebuild(image_tokens)
+        image_guided, image_dictionary = self.image_parts(torch.cat([guided, rebuilt])).chunk(2)
+        if self.dictionary is None:
+            text = self.text_parts(text_tokens, text_valid)
+            return LgurFeatures(image_guided, image_dictionary, text, text)
+        texts = torch.cat([text_tokens, self.rebuild(text_tokens)])
+        text_raw, text_dictionary = self.text_parts(texts, text_valid.repeat(2, 1)).chunk(2)
+        return LgurFeatures(image_guided, image_dictionary, text_raw, text_dictionary)
+
+
+def _pool(tokens: Tensor, valid: Tensor | None, kind: str) -> Tensor:
+    """Return the mean or the maximum over the valid tokens."""
+    if valid is None:
+        return tokens.mean(dim=1) if kind == "mean" else tokens.amax(dim=1)
+    if kind == "max":
+        return tokens.masked_fill(~valid[..., None], float("-inf")).amax(dim=1)
+    return (tokens * valid[..., None]).sum(dim=1) / valid.sum(dim=1, keepdim=True)
