@@ -15,7 +15,7 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
@@ -79,6 +79,7 @@ def build_datamodule(cfg: DictConfig, **changes: Any) -> Any:
         "interpolation": cfg.image_encoder.interpolation,
         "batch_size": cfg.batch_size,
         "seed": cfg.seed,
+        "supports": OmegaConf.select(cfg, "supports"),  # runs made before it was there have none
         "cache_dir": cfg.paths.cache_dir,
     }
     return instantiate(cfg.dataset, **(arguments | changes), _convert_="all")

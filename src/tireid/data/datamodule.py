@@ -23,6 +23,7 @@ from tireid.data.counts import Counts, count, differences
 from tireid.data.datasets import (
     ImageDataset,
     PairDataset,
+    SupportLoader,
     TextDataset,
     collate_images,
     collate_pairs,
@@ -35,13 +36,19 @@ from tireid.data.images import (
     resampling,
     verify_images,
 )
-from tireid.data.records import Record, Splits
+from tireid.data.records import Record, Splits, renumber
 from tireid.data.samplers import (
     EvaluationSampler,
     GlobalBatchSampler,
     IdentityBalancedSampler,
     ShuffledSampler,
     check_batch_size,
+)
+from tireid.data.supports import (
+    SplitSupports,
+    SupportDrawing,
+    SupportSettings,
+    with_several_images,
 )
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise, TrainTransform
@@ -75,6 +82,7 @@ class TireidDataModule(LightningDataModule):
         erase_probability: Of erasing a rectangle of a training image, in [0, 1].
         cache_images: Whether to keep all resized images in memory; changes no result.
         seed: Key of all draws, with the epoch.
+        supports: Size and content of the support sets of training batches; None: there are none.
         counts: Declared `ids`, `images` and `captions` of each split of the files; another number
             is warned about. Without `val`, a split held out of `train` counts as `train`.
         other_releases: Counts of other releases, by name, to recognise them.
@@ -106,6 +114,7 @@ class TireidDataModule(LightningDataModule):
         erase_probability: float = 0.0,
         cache_images: bool = False,
         seed: int = 0,
+        supports: SupportSettings | None = None,
         counts: Counts | None = None,
         other_releases: Mapping[str, Counts] | None = None,
         cache_dir: str | Path | None = None,
@@ -139,6 +148,7 @@ class TireidDataModule(LightningDataModule):
         self._pairs_per_id = pairs_per_id
         self._cache_images = cache_images
         self._seed = seed
+        self.supports = supports
         self._counts = counts
         self._other_releases = other_releases or {}
         self._cache_dir = resolve_cache_dir(cache_dir)
@@ -188,6 +198,27 @@ class TireidDataModule(LightningDataModule):
         """Return an image as an evaluation batch would hold it."""
         return self._normalise(read_image(source, self.image_size, self._filter))
 
+    def supports_for(self, split: str, settings: SupportSettings | None = None) -> SplitSupports:
+        """Return a support set for every image and every caption of an evaluated split.
+
+        It is made of the split's identities, so that what it helps is an oracle. The draw is the
+        same at each call; `drop` leaves nobody out.
+
+        Args:
+            split: `val` or `test`; also `train`, to encode all of it once.
+            settings: Size and content; None: those of the training batches.
+
+        Raises:
+            ValueError: If there are no settings, `setup` was not called, or the split is empty.
+        """
+        settings = settings if settings is not None else self.supports
+        if settings is None:
+            raise ValueError(
+                f"expected settings for the support sets of {split}, got none;"
+                " give them here or to the data module"
+            )
+        return SupportDrawing(self.records(split), settings, self._seed).for_split()
+
     def prepare_data(self) -> None:
         """Make or check files, in one process of each machine before all others start."""
         self._verify(self._read())
@@ -211,6 +242,8 @@ class TireidDataModule(LightningDataModule):
             self._verify(splits)
             for message in differences(splits, self._counts, self._other_releases):
                 rank_zero_warn(f"{self.name}, {message}")
+            if self.supports is not None and self.supports.short == "drop" and "train" in splits:
+                splits = splits | {"train": self._with_several_images(splits["train"])}
             self._splits = splits
             train_pids = sorted({record.pid for record in splits.get("train", [])})
             self._label_of = {pid: label for label, pid in enumerate(train_pids)}
@@ -222,6 +255,17 @@ class TireidDataModule(LightningDataModule):
         if stage == "fit":
             self._fit_batch_size()
             self._train_sampler(self._train_dataset())
+
+    def _with_several_images(self, records: list[Record]) -> list[Record]:
+        """Leave identities with one image out, and say how many."""
+        kept = with_several_images(records)
+        dropped = count(records)["ids"] - count(kept)["ids"]
+        if dropped:
+            rank_zero_warn(
+                f"{self.name}: {dropped} of {count(records)['ids']} training identities have one"
+                " image and are left out, as supports.short=drop asks"
+            )
+        return renumber(kept)
 
     def _fit_batch_size(self) -> None:
         """Take one batch of everything where the data set is smaller than a batch."""
@@ -247,7 +291,11 @@ class TireidDataModule(LightningDataModule):
             sampler=self._train_sampler(dataset),
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            collate_fn=partial(collate_pairs, pad_id=self.tokenizer.pad_id),
+            collate_fn=partial(
+                collate_pairs,
+                pad_id=self.tokenizer.pad_id,
+                load_support=self._support_loader(),
+            ),
             drop_last=True,
             **self._loader_options(),
         )
@@ -291,6 +339,20 @@ class TireidDataModule(LightningDataModule):
             label_of=self._label_of,
             transform=self._train_transform,
             seed=self._seed,
+            supports=SupportDrawing(records, self.supports, self._seed)
+            if self.supports is not None
+            else None,
+        )
+
+    def _support_loader(self) -> SupportLoader | None:
+        if self.supports is None:
+            return None
+        return SupportLoader(
+            self._images["train"],
+            self._token_ids["train"],
+            transform=self._train_transform,
+            seed=self._seed,
+            pad_id=self.tokenizer.pad_id,
         )
 
     def _train_sampler(self, dataset: PairDataset) -> GlobalBatchSampler:
