@@ -17,6 +17,7 @@ from tireid.structures import ImageBatch, PairBatch, TextBatch
 TrainImageTransform = Callable[
     [UInt8[Tensor, "3 height width"], torch.Generator], Float[Tensor, "3 height width"]
 ]
+WordsOf = Callable[[Sequence[int]], Float[Tensor, "batch length width"]]
 EvalImageTransform = Callable[[UInt8[Tensor, "3 height width"]], Float[Tensor, "3 height width"]]
 
 
@@ -152,8 +153,16 @@ class ImageDataset(Dataset[ImageItem]):
         return ImageItem(self._transform(self._images[index]), self._records[index].pid, index)
 
 
-def collate_pairs(items: Sequence[PairItem], *, pad_id: int) -> PairBatch:
-    """Stack pairs; captions are padded to the longest of the batch."""
+def collate_pairs(
+    items: Sequence[PairItem], *, pad_id: int, words_of: WordsOf | None = None
+) -> PairBatch:
+    """Stack pairs; captions are padded to the longest of the batch.
+
+    Args:
+        items: Pairs.
+        pad_id: Fills the token ids.
+        words_of: Positions of captions in the split to their words, padded to the longest.
+    """
     token_ids, valid = pad_captions([item.token_ids for item in items], pad_id)
     return PairBatch(
         images=torch.stack([item.image for item in items]),
@@ -163,11 +172,14 @@ def collate_pairs(items: Sequence[PairItem], *, pad_id: int) -> PairBatch:
         pid=torch.tensor([item.pid for item in items]),
         image_id=torch.tensor([item.image_id for item in items]),
         index=torch.tensor([item.index for item in items]),
+        words=None if words_of is None else words_of([item.index for item in items]),
     )
 
 
-def collate_texts(items: Sequence[TextItem], *, pad_id: int) -> TextBatch:
-    """Stack captions, padded to the longest of the batch."""
+def collate_texts(
+    items: Sequence[TextItem], *, pad_id: int, words_of: WordsOf | None = None
+) -> TextBatch:
+    """Stack captions, padded to the longest of the batch; see `collate_pairs`."""
     token_ids, valid = pad_captions([item.token_ids for item in items], pad_id)
     return TextBatch(
         token_ids=token_ids,
@@ -175,6 +187,7 @@ def collate_texts(items: Sequence[TextItem], *, pad_id: int) -> TextBatch:
         pid=torch.tensor([item.pid for item in items]),
         index=torch.tensor([item.index for item in items]),
         image_index=torch.tensor([item.image_index for item in items]),
+        words=None if words_of is None else words_of([item.index for item in items]),
     )
 
 
