@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import lightning as L
 import torch
@@ -19,6 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor, nn
+
+from tireid.data.word_features import WordEncoder, WordType
 
 TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
 BAD_INPUT = (ValueError, OSError, MisconfigurationException)
@@ -39,6 +42,7 @@ QUIET_WARNINGS = [
     r".*enable_nested_tensor is True.*",
     r"Total length of `list` across ranks is zero.*",
     r"`ModelCheckpoint\(monitor=.*\)` could not find the monitored key.*",
+    r"Found .* in eval mode at the start of training.*",
 ]
 
 
@@ -91,6 +95,67 @@ def build_encoders(cfg: DictConfig) -> dict[str, Any]:
         name: instantiate(cfg[name].module, _convert_="all")
         for name in ("image_encoder", "text_encoder")
     }
+
+
+def cache_words(cfg: DictConfig, datamodule: Any, text_encoder: nn.Module, trainer: Any) -> None:
+    """Have batches carry the words of a frozen word encoder, as `cache_words` says.
+
+    Args:
+        cfg: A composed training config.
+        datamodule: After `setup`.
+        text_encoder: Its `embedding`, where it has one, is the word encoder.
+        trainer: Tells on which device words are computed.
+
+    Raises:
+        ValueError: If `cache_words` is true where words change between steps.
+        OSError: If it is true and the words cannot be kept on disk.
+    """
+    encoder: Any = getattr(text_encoder, "embedding", None)
+    if cfg.cache_words is False:
+        return
+    if not getattr(encoder, "constant", False):
+        if cfg.cache_words is True:
+            raise ValueError(_words_change(text_encoder, encoder))
+        return
+
+    def encode(token_ids: Tensor, valid: Tensor) -> Tensor:
+        device = trainer.strategy.root_device
+        encoder.eval().to(device)
+        return encoder(token_ids.to(device), valid.to(device)).local
+
+    words = WordEncoder(encode, encoder.out_dim, encoder.fingerprint())
+    training = encoder.training
+    try:
+        datamodule.cache_words(words, cfg.cache_words_dtype)
+    except OSError as error:
+        if cfg.cache_words is True:
+            raise
+        warnings.warn(f"words are computed in every step: {error}", stacklevel=2)
+        return
+    finally:
+        encoder.train(training).to("cpu")
+    if trainer.is_global_zero:
+        tables = datamodule.words
+        gib = sum(table.num_bytes for table in tables.values()) / 2**30
+        found = [f"{split} {'found' if t.found else 'computed'}" for split, t in tables.items()]
+        Console(highlight=False, soft_wrap=True).print(
+            f"words of the frozen {type(encoder).__name__}: {gib:.2f} GiB in "
+            f"{next(iter(tables.values())).folder.parent} ({', '.join(found)})",
+            markup=False,
+        )
+
+
+def _words_change(text_encoder: nn.Module, encoder: Any) -> str:
+    if encoder is None:
+        got = f"{type(text_encoder).__name__}, which has no word encoder inside"
+    elif not getattr(encoder, "frozen", False):
+        got = f"{type(text_encoder).__name__} over {type(encoder).__name__}, which is trained"
+    else:
+        got = f"{type(text_encoder).__name__} over a frozen {type(encoder).__name__} with dropout"
+    return (
+        "cache_words=true: expected a text encoder over a frozen word encoder without dropout "
+        f"(text_encoder=bert_bilstm), got {got}; set cache_words=auto"
+    )
 
 
 def build_model(cfg: DictConfig, encoders: dict[str, Any], num_train_pids: int) -> Any:
@@ -213,6 +278,14 @@ def check_scalars(cfg: DictConfig) -> None:
             "an integer from 0 to 2**32 - 1",
         ),
         "selection": (cfg.selection in ("val", "last"), "val or last"),
+        "cache_words": (
+            isinstance(cfg.cache_words, bool) or cfg.cache_words == "auto",
+            "auto, true or false",
+        ),
+        "cache_words_dtype": (
+            cfg.cache_words_dtype in get_args(WordType),
+            " or ".join(get_args(WordType)),
+        ),
         "monitor": (
             cfg.monitor in MONITORS,
             f"a validation metric, one of {', '.join(MONITORS)}",

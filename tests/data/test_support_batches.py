@@ -13,6 +13,7 @@ from tireid.data.cuhk_pedes import read_cuhk_pedes
 from tireid.data.datamodule import TireidDataModule
 from tireid.data.supports import SupportSettings
 from tireid.data.tokenizers import TrainedWordPiece
+from tireid.data.word_features import WordEncoder
 
 # Training identities of the small data set: two with two images, one with a single image.
 RED = {"70_0": 0, "3_0": 10, "70_1": 30, "12_0": 40, "3_1": 60}
@@ -189,6 +190,19 @@ def test_an_image_is_augmented_once_an_epoch_and_not_as_the_anchor_is(make):
     assert all(not seen[image] & anchors[image] for image in seen)
 
 
+def test_support_captions_bring_their_words(make):
+    datamodule = make(supports={"num_images": 0, "num_texts": 3}, batch_size=2, num_workers=2)
+    datamodule.setup("fit")
+    datamodule.cache_words(WordEncoder(lambda ids, valid: ids[..., None] / 7, 1, "sevenths"))
+    filled = 0
+    for batch in one_epoch(datamodule):
+        support = batch.support
+        real = torch.where(support.valid, support.token_ids / 7, 0.0)
+        assert torch.equal(support.words, real[..., None])
+        filled += len(real)
+    assert filled > 0
+
+
 @pytest.mark.parametrize("reason", ["no slots", "nobody else"])
 def test_a_batch_without_supports_is_well_formed(make, entries, reason):
     number = 0 if reason == "no slots" else 3
@@ -200,7 +214,7 @@ def test_a_batch_without_supports_is_well_formed(make, entries, reason):
         support = batch.support
         assert support.images.shape == (0, 3, 12, 6)
         assert support.images.dtype == torch.float32
-        assert support.token_ids.shape == support.valid.shape == (0, 1)
+        assert support.token_ids.shape == support.valid.shape == (0, 0)
         assert (support.token_ids.dtype, support.valid.dtype) == (torch.int64, torch.bool)
         for slots in (support.image_slots, support.text_slots):
             assert slots.shape == (4, number)

@@ -60,3 +60,27 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(config, tmp_path):
         ValueError, match=r"word_embeddings.weight is \(40, 24\), expected \(50, 24\)"
     ):
         BertEncoder(str(tmp_path), **{**SIZES, "vocab_size": 50})
+
+
+def test_constant_where_frozen_only():
+    assert BertEncoder(frozen=True, **SIZES).constant
+    assert not BertEncoder(**SIZES).constant
+
+
+def test_the_fingerprint_is_of_weights_and_heads():
+    """Three and four heads have weights of the same shapes."""
+
+    def build(**changes):
+        torch.manual_seed(0)
+        return BertEncoder(**(SIZES | changes))
+
+    encoder = build()
+    expected = encoder.fingerprint()
+    assert build(dropout=0.5, frozen=True).eval().fingerprint() == expected
+    assert build(heads=4).fingerprint() != expected
+    assert build(depth=1).fingerprint() != expected
+    assert encoder.half().fingerprint() != expected
+    encoder.float()
+    weight = encoder.bert.encoder.layer[0].output.dense.weight
+    weight.data[0, 0] = torch.nextafter(weight.data[0, 0], torch.tensor(1.0))
+    assert encoder.fingerprint() != expected

@@ -52,6 +52,7 @@ from tireid.data.supports import (
 )
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise, TrainTransform
+from tireid.data.word_features import WordEncoder, WordTable, WordType, word_table
 from tireid.structures import PairBatch
 
 _SAMPLERS = ("shuffled", "identity_balanced")
@@ -88,9 +89,14 @@ class TireidDataModule(LightningDataModule):
         other_releases: Counts of other releases, by name, to recognise them.
         cache_dir: Where to remember which images were checked; None: the user's cache.
 
+    Attributes:
+        words: Tables that batches take their words from, by split; see `cache_words`.
+
     Raises:
         ValueError: If a value is out of its range.
     """
+
+    words: dict[str, WordTable]
 
     def __init__(
         self,
@@ -156,6 +162,7 @@ class TireidDataModule(LightningDataModule):
         self._label_of: dict[int, int] = {}
         self._token_ids: dict[str, list[list[int]]] = {}
         self._images: dict[str, ImageSource] = {}
+        self.words = {}
 
     @property
     def num_train_pids(self) -> int:
@@ -281,6 +288,30 @@ class TireidDataModule(LightningDataModule):
             )
             self.batch_size = fitting
 
+    def cache_words(self, encoder: WordEncoder, dtype: WordType = "float32") -> None:
+        """Put the words of a frozen encoder into all batches, from tables in the cache folder.
+
+        Args:
+            encoder: Encodes the captions whose table is not there yet.
+            dtype: Type of the numbers in the tables.
+
+        Raises:
+            ValueError: If `setup` was not called, or a feature cannot be stored.
+            OSError: If a table cannot be kept.
+        """
+        if self._splits is None:
+            raise ValueError("expected setup() before words are cached")
+        self.words = {
+            split: word_table(
+                encoder,
+                self._tokens(split),
+                self._cache_dir,
+                dtype=dtype,
+                progress=self._rank == 0,
+            )
+            for split in self._splits
+        }
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of this process's share of the global batch."""
         dataset = self._train_dataset()
@@ -294,6 +325,7 @@ class TireidDataModule(LightningDataModule):
             collate_fn=partial(
                 collate_pairs,
                 pad_id=self.tokenizer.pad_id,
+                words_of=self.words.get("train"),
                 load_support=self._support_loader(),
             ),
             drop_last=True,
@@ -327,8 +359,14 @@ class TireidDataModule(LightningDataModule):
         )
         if self._cache_images:
             images.fill(progress=self._rank == 0)
-        self._token_ids[split] = self.tokenizer(_captions(records))
+        self._tokens(split)
         self._images[split] = images
+
+    def _tokens(self, split: str) -> list[list[int]]:
+        """Return the ids of all captions of a split, in their order."""
+        if split not in self._token_ids:
+            self._token_ids[split] = self.tokenizer(_captions(self.records(split)))
+        return self._token_ids[split]
 
     def _train_dataset(self) -> PairDataset:
         records = self.records("train")
@@ -353,6 +391,7 @@ class TireidDataModule(LightningDataModule):
             transform=self._train_transform,
             seed=self._seed,
             pad_id=self.tokenizer.pad_id,
+            words_of=self.words.get("train"),
         )
 
     def _train_sampler(self, dataset: PairDataset) -> GlobalBatchSampler:
@@ -372,7 +411,9 @@ class TireidDataModule(LightningDataModule):
             texts,
             batch_size=self.eval_batch_size,
             sampler=EvaluationSampler(len(texts), **ranks),
-            collate_fn=partial(collate_texts, pad_id=self.tokenizer.pad_id),
+            collate_fn=partial(
+                collate_texts, pad_id=self.tokenizer.pad_id, words_of=self.words.get(split)
+            ),
             **self._loader_options(),
         )
         image_loader = DataLoader(

@@ -18,6 +18,7 @@ from tireid.structures import ImageBatch, PairBatch, SupportBatch, TextBatch
 TrainImageTransform = Callable[
     [UInt8[Tensor, "3 height width"], torch.Generator], Float[Tensor, "3 height width"]
 ]
+WordsOf = Callable[[Sequence[int]], Float[Tensor, "batch length width"]]
 EvalImageTransform = Callable[[UInt8[Tensor, "3 height width"]], Float[Tensor, "3 height width"]]
 # Keeps the draws of a support image's augmentation apart from those of the anchors.
 _SUPPORT_IMAGE = int.from_bytes(b"augment", "big")
@@ -174,6 +175,7 @@ class SupportLoader:
         transform: Augments and normalises an image.
         seed: Key of the augmentation, with epoch and image.
         pad_id: Fills captions.
+        words_of: As in `collate_pairs`.
     """
 
     def __init__(
@@ -184,12 +186,14 @@ class SupportLoader:
         transform: TrainImageTransform,
         seed: int,
         pad_id: int,
+        words_of: WordsOf | None = None,
     ) -> None:
         self._images = images
         self._token_ids = token_ids
         self._transform = transform
         self._seed = seed
         self._pad_id = pad_id
+        self._words_of = words_of
 
     def __call__(self, items: Sequence[PairItem]) -> SupportBatch:
         """Return the support sets of the items; of no images at all if all slots are empty."""
@@ -201,13 +205,31 @@ class SupportLoader:
             generator = keyed_generator(self._seed, sets[0].epoch, image, _SUPPORT_IMAGE)
             pixels[row] = self._transform(self._images[image], generator)
         token_ids, valid = pad_captions([self._token_ids[c] for c in captions], self._pad_id)
-        return SupportBatch(pixels, image_slots, token_ids, valid, text_slots)
+        return SupportBatch(
+            images=pixels,
+            image_slots=image_slots,
+            token_ids=token_ids,
+            valid=valid,
+            text_slots=text_slots,
+            words=None if self._words_of is None else self._words_of(captions),
+        )
 
 
 def collate_pairs(
-    items: Sequence[PairItem], *, pad_id: int, load_support: SupportLoader | None = None
+    items: Sequence[PairItem],
+    *,
+    pad_id: int,
+    words_of: WordsOf | None = None,
+    load_support: SupportLoader | None = None,
 ) -> PairBatch:
-    """Stack pairs; captions are padded to the longest of the batch."""
+    """Stack pairs; captions are padded to the longest of the batch.
+
+    Args:
+        items: Pairs.
+        pad_id: Fills the token ids.
+        words_of: Positions of captions in the split to their words, padded to the longest.
+        load_support: Loads what the pairs have drawn.
+    """
     token_ids, valid = pad_captions([item.token_ids for item in items], pad_id)
     return PairBatch(
         images=torch.stack([item.image for item in items]),
@@ -217,12 +239,15 @@ def collate_pairs(
         pid=torch.tensor([item.pid for item in items]),
         image_id=torch.tensor([item.image_id for item in items]),
         index=torch.tensor([item.index for item in items]),
-        support=load_support(items) if load_support is not None else None,
+        words=None if words_of is None else words_of([item.index for item in items]),
+        support=None if load_support is None else load_support(items),
     )
 
 
-def collate_texts(items: Sequence[TextItem], *, pad_id: int) -> TextBatch:
-    """Stack captions, padded to the longest of the batch."""
+def collate_texts(
+    items: Sequence[TextItem], *, pad_id: int, words_of: WordsOf | None = None
+) -> TextBatch:
+    """Stack captions, padded to the longest of the batch; see `collate_pairs`."""
     token_ids, valid = pad_captions([item.token_ids for item in items], pad_id)
     return TextBatch(
         token_ids=token_ids,
@@ -230,6 +255,7 @@ def collate_texts(items: Sequence[TextItem], *, pad_id: int) -> TextBatch:
         pid=torch.tensor([item.pid for item in items]),
         index=torch.tensor([item.index for item in items]),
         image_index=torch.tensor([item.image_index for item in items]),
+        words=None if words_of is None else words_of([item.index for item in items]),
     )
 
 
@@ -245,12 +271,9 @@ def collate_images(items: Sequence[ImageItem]) -> ImageBatch:
 def pad_captions(
     token_ids: Sequence[list[int]], pad_id: int
 ) -> tuple[Int[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
-    """Return ids padded to the longest caption, and where they are real (from the lengths).
-
-    No captions at all have length 1, which encoders take more easily than 0.
-    """
+    """Return ids padded to the longest caption, and where they are real (from the lengths)."""
     lengths = torch.tensor([len(ids) for ids in token_ids], dtype=torch.int64)
-    longest = max((len(ids) for ids in token_ids), default=1)
+    longest = max((len(ids) for ids in token_ids), default=0)
     padded = [ids + [pad_id] * (longest - len(ids)) for ids in token_ids]
     return (
         torch.tensor(padded, dtype=torch.int64).reshape(len(token_ids), longest),

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tireid.structures import ImageBatch, TextBatch
+from tireid.structures import ImageBatch, TextBatch, Tokens
 
 
 class RetrievalModule(L.LightningModule):
@@ -50,19 +50,46 @@ class RetrievalModule(L.LightningModule):
         raise NotImplementedError
 
     def encode_text(
-        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
-        """Return unit-norm text embeddings; their dot product with an image's is its score."""
+        """Return unit-norm text embeddings; their dot product with an image's is its score.
+
+        Args:
+            token_ids: Padded captions.
+            valid: True = real token.
+            words: See `text_tokens`.
+        """
         raise NotImplementedError
 
     def parameter_groups(self) -> dict[str, Iterable[nn.Parameter]]:
         """Return the parameters by the name of their learning rate."""
         raise NotImplementedError
 
+    def text_tokens(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
+    ) -> Tokens:
+        """Run the text encoder.
+
+        Args:
+            token_ids: Padded captions.
+            valid: True = real token.
+            words: What the text encoder's frozen word encoder gives for them, where that was
+                computed beforehand; only a text encoder that has one takes it.
+        """
+        if words is None:
+            return self.text_encoder(token_ids, valid)
+        return self.text_encoder(token_ids, valid, words)
+
     def embed(self, batch: TextBatch | ImageBatch) -> Float[Tensor, "batch dim"]:
         """Embed an evaluation batch of either modality, in float32."""
         if isinstance(batch, TextBatch):
-            return self.encode_text(batch.token_ids, batch.valid).float()
+            return self.encode_text(batch.token_ids, batch.valid, batch.words).float()
         return self.encode_image(batch.images).float()
 
     def validation_step(

@@ -57,10 +57,13 @@ class Baseline(RetrievalModule):
         return self.image_projection(self.image_encoder(images).pooled)
 
     def text_features(
-        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """Return the text side of the shared space, not normalised."""
-        return self.text_projection(self.text_encoder(token_ids, valid).pooled)
+        return self.text_projection(self.text_tokens(token_ids, valid, words).pooled)
 
     def encode_image(
         self, images: Float[Tensor, "batch 3 height width"]
@@ -69,15 +72,18 @@ class Baseline(RetrievalModule):
         return F.normalize(self.image_features(images), dim=-1)
 
     def encode_text(
-        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """Return the text features with unit norm."""
-        return F.normalize(self.text_features(token_ids, valid), dim=-1)
+        return F.normalize(self.text_features(token_ids, valid, words), dim=-1)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """Align the two modalities and identify both."""
         images = self.image_features(batch.images)
-        texts = self.text_features(batch.token_ids, batch.valid)
+        texts = self.text_features(batch.token_ids, batch.valid, batch.words)
         terms = {"alignment": self.alignment_weight * self.alignment(images, texts, batch.pid)}
         if self.identity_weight:
             terms["id"] = self.identity_weight * (

@@ -74,10 +74,13 @@ class Lgur(RetrievalModule):
         return F.normalize(self.head.encode_image(tokens).flatten(1), dim=-1)
 
     def encode_text(
-        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """Return the dictionary branch's prototype features, concatenated, with unit norm."""
-        tokens = self.text_encoder(token_ids, valid)
+        tokens = self.text_tokens(token_ids, valid, words)
         return F.normalize(self.head.encode_text(tokens.local, tokens.valid).flatten(1), dim=-1)
 
     def identity_losses(
@@ -94,7 +97,7 @@ class Lgur(RetrievalModule):
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """Identity and ranking terms of the guided and the dictionary branch, and their ties."""
         image_tokens = self.image_projection(self.image_encoder(batch.images).local)
-        text = self.text_encoder(batch.token_ids, batch.valid)
+        text = self.text_tokens(batch.token_ids, batch.valid, batch.words)
         features = self.head(image_tokens, text.local, text.valid)
 
         first_draw = self.global_step * 4
