@@ -61,7 +61,9 @@ def _train(cfg: DictConfig) -> dict[str, float]:
     datamodule.prepare_data()
     datamodule.setup("fit")
     launch.check_splits(cfg, datamodule)
-    model = launch.build_model(cfg, launch.build_encoders(cfg), datamodule.num_train_pids)
+    encoders = launch.build_encoders(cfg)
+    launch.cache_words(cfg, datamodule, encoders["text_encoder"], trainer)
+    model = launch.build_model(cfg, encoders, datamodule.num_train_pids)
 
     if trainer.is_global_zero:
         resolved: Any = OmegaConf.to_container(cfg, resolve=True)
