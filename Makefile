@@ -12,10 +12,12 @@ MODEL ?=
 DATASET ?=
 ARGS ?=
 RUN ?=
+RUNS ?= runs
+SWEEP ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate test test-all format lint types layers check lock wheel clean
+.PHONY: help install train sweep compare evaluate test test-all format lint types layers check lock wheel clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +41,12 @@ install: $(READY) ## Make .venv
 
 train: $(READY) ## Train, evaluate, show: make train MODEL=lgur DATASET=synthetic ARGS="seed=2"
 	@$(PY) -m tireid.train $(OVERRIDES)
+
+sweep: $(READY) ## Run a grid, e.g. make sweep SWEEP=lgur_ablation; again: only what is missing
+	@$(PY) -m tireid.train $(if $(SWEEP),sweep=$(SWEEP),--multirun) $(OVERRIDES)
+
+compare: $(READY) ## One table of runs: make compare RUNS=runs/sweeps/lgur_ablation
+	@$(PY) -m tireid.compare $(RUNS) $(ARGS)
 
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
 	@$(PY) -m tireid.evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)

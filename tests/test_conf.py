@@ -1,6 +1,7 @@
 """Every config composes and instantiates; a file that no test reaches is a failure."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -137,3 +138,38 @@ def test_the_embedded_set_brings_small_encoders_and_the_command_line_wins(compos
     assert isinstance(changed.image_encoder.pretrained, str)
     assert changed.recipe.max_epochs == 60
     assert changed.batch_size == 3
+
+
+def test_every_group_of_the_official_preset_has_its_rate_in_every_epoch(compose_config, tmp_path):
+    """Official code: 60 epochs, Adam, drops by 10 one epoch early, LSTM and heads faster."""
+    cfg = compose_config(
+        "experiment=lgur_official_cuhk_pedes", f"paths.output_dir={tmp_path}", *OFFLINE
+    )
+    cfg.text_encoder.module.embedding.depth = cfg.image_encoder.module.depth = 1
+    cfg.image_encoder.module.trunk_depth = 1
+    model = launch.build_model(cfg, launch.build_encoders(cfg), 3)
+    model.trainer = SimpleNamespace(estimated_stepping_batches=60 * 1064)
+    configured = model.configure_optimizers()
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]
+    assert type(optimizer) is torch.optim.Adam
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for group in optimizer.param_groups:
+        assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.999), 1e-8, 0)
+    base = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            base[names[id(parameter)]] = group["initial_lr"]
+    fast = ("text_encoder.lstm.", "head.part_projection", "classifier_")
+    assert base == {
+        name: 1e-3 if name.startswith(fast) else 1e-4
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    assert schedule["interval"] == "epoch"
+    factors = [1.0] * 19 + [0.1] * 20 + [0.01] * 10 + [0.001] * 11
+    for factor in factors:
+        for group in optimizer.param_groups:
+            assert group["lr"] == pytest.approx(group["initial_lr"] * factor)
+        optimizer.step()
+        schedule["scheduler"].step()
+    assert cfg.max_epochs == len(factors)

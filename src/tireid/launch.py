@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import lightning as L
 import torch
@@ -15,10 +15,13 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor, nn
+
+from tireid.data.word_features import WordEncoder, WordType
 
 TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
 BAD_INPUT = (ValueError, OSError, MisconfigurationException)
@@ -39,12 +42,12 @@ QUIET_WARNINGS = [
     r".*The number of training batches .* is smaller than the logging interval.*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*GPU available but not used.*",
-    r"Found .* module\(s\) in eval mode at the start of training.*",
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
     r".*Experiment logs directory .* exists and is not empty.*",
     r".*enable_nested_tensor is True.*",
     r"Total length of `list` across ranks is zero.*",
     r"`ModelCheckpoint\(monitor=.*\)` could not find the monitored key.*",
+    r"Found .* in eval mode at the start of training.*",
 ]
 
 
@@ -85,6 +88,7 @@ def build_datamodule(cfg: DictConfig, **changes: Any) -> Any:
         "interpolation": cfg.image_encoder.interpolation,
         "batch_size": cfg.batch_size,
         "seed": cfg.seed,
+        "supports": OmegaConf.select(cfg, "supports"),  # runs made before it was there have none
         "cache_dir": cfg.paths.cache_dir,
         "validation_split": cfg.validation_split,
     }
@@ -97,6 +101,67 @@ def build_encoders(cfg: DictConfig) -> dict[str, Any]:
         name: instantiate(cfg[name].module, _convert_="all")
         for name in ("image_encoder", "text_encoder")
     }
+
+
+def cache_words(cfg: DictConfig, datamodule: Any, text_encoder: nn.Module, trainer: Any) -> None:
+    """Have batches carry the words of a frozen word encoder, as `cache_words` says.
+
+    Args:
+        cfg: A composed training config.
+        datamodule: After `setup`.
+        text_encoder: Its `embedding`, where it has one, is the word encoder.
+        trainer: Tells on which device words are computed.
+
+    Raises:
+        ValueError: If `cache_words` is true where words change between steps.
+        OSError: If it is true and the words cannot be kept on disk.
+    """
+    encoder: Any = getattr(text_encoder, "embedding", None)
+    if cfg.cache_words is False:
+        return
+    if not getattr(encoder, "constant", False):
+        if cfg.cache_words is True:
+            raise ValueError(_words_change(text_encoder, encoder))
+        return
+
+    def encode(token_ids: Tensor, valid: Tensor) -> Tensor:
+        device = trainer.strategy.root_device
+        encoder.eval().to(device)
+        return encoder(token_ids.to(device), valid.to(device)).local
+
+    words = WordEncoder(encode, encoder.out_dim, encoder.fingerprint())
+    training = encoder.training
+    try:
+        datamodule.cache_words(words, cfg.cache_words_dtype)
+    except OSError as error:
+        if cfg.cache_words is True:
+            raise
+        warnings.warn(f"words are computed in every step: {error}", stacklevel=2)
+        return
+    finally:
+        encoder.train(training).to("cpu")
+    if trainer.is_global_zero:
+        tables = datamodule.words
+        gib = sum(table.num_bytes for table in tables.values()) / 2**30
+        found = [f"{split} {'found' if t.found else 'computed'}" for split, t in tables.items()]
+        Console(highlight=False, soft_wrap=True).print(
+            f"words of the frozen {type(encoder).__name__}: {gib:.2f} GiB in "
+            f"{next(iter(tables.values())).folder.parent} ({', '.join(found)})",
+            markup=False,
+        )
+
+
+def _words_change(text_encoder: nn.Module, encoder: Any) -> str:
+    if encoder is None:
+        got = f"{type(text_encoder).__name__}, which has no word encoder inside"
+    elif not getattr(encoder, "frozen", False):
+        got = f"{type(text_encoder).__name__} over {type(encoder).__name__}, which is trained"
+    else:
+        got = f"{type(text_encoder).__name__} over a frozen {type(encoder).__name__} with dropout"
+    return (
+        "cache_words=true: expected a text encoder over a frozen word encoder without dropout "
+        f"(text_encoder=bert_bilstm), got {got}; set cache_words=auto"
+    )
 
 
 def build_model(cfg: DictConfig, encoders: dict[str, Any], num_train_pids: int) -> Any:
@@ -222,6 +287,14 @@ def check_scalars(cfg: DictConfig) -> None:
             "an integer from 0 to 2**32 - 1",
         ),
         "selection": (cfg.selection in CHOSEN, f"one of {', '.join(CHOSEN)}"),
+        "cache_words": (
+            isinstance(cfg.cache_words, bool) or cfg.cache_words == "auto",
+            "auto, true or false",
+        ),
+        "cache_words_dtype": (
+            cfg.cache_words_dtype in get_args(WordType),
+            " or ".join(get_args(WordType)),
+        ),
         "monitor": (
             cfg.monitor in monitors,
             f"a metric of what is validated, one of {', '.join(monitors)}",

@@ -6,11 +6,13 @@ from typing import Any
 import hydra
 import lightning as L
 from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tireid import launch
 from tireid.callbacks.run_record import RunRecord
+from tireid.run_folder import claimed, finished_metrics
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -28,6 +30,23 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """
     launch.quiet()
     launch.check_scalars(cfg)
+    if not (cfg.skip_finished and rank_zero_only.rank == 0):
+        return _train(cfg)
+    folder = Path(cfg.paths.output_dir)
+    console = Console(highlight=False, soft_wrap=True)
+    with claimed(folder) as free:
+        if not free:
+            console.print(f"{folder}: another process is at it", markup=False)
+            return {}
+        settings: Any = OmegaConf.to_container(cfg, resolve=True)
+        known = finished_metrics(folder, settings)
+        if known is not None:
+            console.print(f"{folder}: complete already", markup=False)
+            return known
+        return _train(cfg)
+
+
+def _train(cfg: DictConfig) -> dict[str, float]:
     launch.use_fast_matmul()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     output_dir = Path(cfg.paths.output_dir)
@@ -42,7 +61,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
     datamodule.prepare_data()
     datamodule.setup("fit")
     launch.check_splits(cfg, datamodule)
-    model = launch.build_model(cfg, launch.build_encoders(cfg), datamodule.num_train_pids)
+    encoders = launch.build_encoders(cfg)
+    launch.cache_words(cfg, datamodule, encoders["text_encoder"], trainer)
+    model = launch.build_model(cfg, encoders, datamodule.num_train_pids)
 
     if trainer.is_global_zero:
         resolved: Any = OmegaConf.to_container(cfg, resolve=True)

@@ -81,3 +81,27 @@ def test_dropout_of_a_frozen_bert_follows_its_rule(mode, random_epochs):
 def test_another_rule_is_refused():
     with pytest.raises(ValueError, match="never, official or always, got 'sometimes'"):
         BertEncoder(frozen=True, frozen_dropout="sometimes", **SIZES)
+
+
+def test_constant_where_frozen_only():
+    assert BertEncoder(frozen=True, **SIZES).constant
+    assert not BertEncoder(**SIZES).constant
+
+
+def test_the_fingerprint_is_of_weights_and_heads():
+    """Three and four heads have weights of the same shapes."""
+
+    def build(**changes):
+        torch.manual_seed(0)
+        return BertEncoder(**(SIZES | changes))
+
+    encoder = build()
+    expected = encoder.fingerprint()
+    assert build(dropout=0.5, frozen=True).eval().fingerprint() == expected
+    assert build(heads=4).fingerprint() != expected
+    assert build(depth=1).fingerprint() != expected
+    assert encoder.half().fingerprint() != expected
+    encoder.float()
+    weight = encoder.bert.encoder.layer[0].output.dense.weight
+    weight.data[0, 0] = torch.nextafter(weight.data[0, 0], torch.tensor(1.0))
+    assert encoder.fingerprint() != expected

@@ -114,3 +114,15 @@ def test_word_embedding_pools_the_mean_of_the_words(captions):
         assert torch.equal(local[row, :length], expected)
         torch.testing.assert_close(pooled[row], expected.mean(0))
     assert not local[~valid].any()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_words_given_stand_for_the_embedding(bias, captions):
+    token_ids, valid = captions
+    encoder = BiLstmEncoder(NoisyPadding(30, 8), hidden=6, bias=bias)
+    expected = encoder(token_ids, valid)
+    words = encoder.embedding(token_ids, valid).local * valid[..., None]
+    encoder.embedding.forward = None
+    given = encoder(token_ids, valid, words)
+    assert torch.equal(given.local, expected.local)
+    assert torch.equal(given.pooled, expected.pooled)

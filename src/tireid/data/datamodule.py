@@ -23,6 +23,7 @@ from tireid.data.counts import Counts, count, differences
 from tireid.data.datasets import (
     ImageDataset,
     PairDataset,
+    SupportLoader,
     TextDataset,
     collate_images,
     collate_pairs,
@@ -35,7 +36,7 @@ from tireid.data.images import (
     resampling,
     verify_images,
 )
-from tireid.data.records import Record, Splits
+from tireid.data.records import Record, Splits, renumber
 from tireid.data.samplers import (
     EvaluationSampler,
     GlobalBatchSampler,
@@ -43,8 +44,15 @@ from tireid.data.samplers import (
     ShuffledSampler,
     check_batch_size,
 )
+from tireid.data.supports import (
+    SplitSupports,
+    SupportDrawing,
+    SupportSettings,
+    with_several_images,
+)
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise, TrainTransform
+from tireid.data.word_features import WordEncoder, WordTable, WordType, word_table
 from tireid.structures import PairBatch
 
 _SAMPLERS = ("shuffled", "identity_balanced")
@@ -74,15 +82,21 @@ class TireidDataModule(LightningDataModule):
         erase_probability: Of erasing a rectangle of a training image, in [0, 1].
         cache_images: Whether to keep all resized images in memory; changes no result.
         seed: Key of all draws, with the epoch.
+        supports: Size and content of the support sets of training batches; None: there are none.
         counts: Declared `ids`, `images` and `captions` of each split of the files; another number
             is warned about. Without `val`, a split held out of `train` counts as `train`.
         other_releases: Counts of other releases, by name, to recognise them.
         cache_dir: Where to remember which images were checked; None: the user's cache.
         validation_split: Split of `val_dataloader`: `val`, or `test` where that selects.
 
+    Attributes:
+        words: Tables that batches take their words from, by split; see `cache_words`.
+
     Raises:
         ValueError: If a value is out of its range.
     """
+
+    words: dict[str, WordTable]
 
     def __init__(
         self,
@@ -106,6 +120,7 @@ class TireidDataModule(LightningDataModule):
         erase_probability: float = 0.0,
         cache_images: bool = False,
         seed: int = 0,
+        supports: SupportSettings | None = None,
         counts: Counts | None = None,
         other_releases: Mapping[str, Counts] | None = None,
         cache_dir: str | Path | None = None,
@@ -142,6 +157,7 @@ class TireidDataModule(LightningDataModule):
         self._pairs_per_id = pairs_per_id
         self._cache_images = cache_images
         self._seed = seed
+        self.supports = supports
         self._counts = counts
         self._other_releases = other_releases or {}
         self._cache_dir = resolve_cache_dir(cache_dir)
@@ -150,6 +166,7 @@ class TireidDataModule(LightningDataModule):
         self._label_of: dict[int, int] = {}
         self._token_ids: dict[str, list[list[int]]] = {}
         self._images: dict[str, ImageSource] = {}
+        self.words = {}
 
     @property
     def num_train_pids(self) -> int:
@@ -192,6 +209,27 @@ class TireidDataModule(LightningDataModule):
         """Return an image as an evaluation batch would hold it."""
         return self._normalise(read_image(source, self.image_size, self._filter))
 
+    def supports_for(self, split: str, settings: SupportSettings | None = None) -> SplitSupports:
+        """Return a support set for every image and every caption of an evaluated split.
+
+        It is made of the split's identities, so that what it helps is an oracle. The draw is the
+        same at each call; `drop` leaves nobody out.
+
+        Args:
+            split: `val` or `test`; also `train`, to encode all of it once.
+            settings: Size and content; None: those of the training batches.
+
+        Raises:
+            ValueError: If there are no settings, `setup` was not called, or the split is empty.
+        """
+        settings = settings if settings is not None else self.supports
+        if settings is None:
+            raise ValueError(
+                f"expected settings for the support sets of {split}, got none;"
+                " give them here or to the data module"
+            )
+        return SupportDrawing(self.records(split), settings, self._seed).for_split()
+
     def prepare_data(self) -> None:
         """Make or check files, in one process of each machine before all others start."""
         self._verify(self._read())
@@ -215,6 +253,8 @@ class TireidDataModule(LightningDataModule):
             self._verify(splits)
             for message in differences(splits, self._counts, self._other_releases):
                 rank_zero_warn(f"{self.name}, {message}")
+            if self.supports is not None and self.supports.short == "drop" and "train" in splits:
+                splits = splits | {"train": self._with_several_images(splits["train"])}
             self._splits = splits
             train_pids = sorted({record.pid for record in splits.get("train", [])})
             self._label_of = {pid: label for label, pid in enumerate(train_pids)}
@@ -228,6 +268,17 @@ class TireidDataModule(LightningDataModule):
         if stage == "fit":
             self._fit_batch_size()
             self._train_sampler(self._train_dataset())
+
+    def _with_several_images(self, records: list[Record]) -> list[Record]:
+        """Leave identities with one image out, and say how many."""
+        kept = with_several_images(records)
+        dropped = count(records)["ids"] - count(kept)["ids"]
+        if dropped:
+            rank_zero_warn(
+                f"{self.name}: {dropped} of {count(records)['ids']} training identities have one"
+                " image and are left out, as supports.short=drop asks"
+            )
+        return renumber(kept)
 
     def _fit_batch_size(self) -> None:
         """Take one batch of everything where the data set is smaller than a batch."""
@@ -243,6 +294,30 @@ class TireidDataModule(LightningDataModule):
             )
             self.batch_size = fitting
 
+    def cache_words(self, encoder: WordEncoder, dtype: WordType = "float32") -> None:
+        """Put the words of a frozen encoder into all batches, from tables in the cache folder.
+
+        Args:
+            encoder: Encodes the captions whose table is not there yet.
+            dtype: Type of the numbers in the tables.
+
+        Raises:
+            ValueError: If `setup` was not called, or a feature cannot be stored.
+            OSError: If a table cannot be kept.
+        """
+        if self._splits is None:
+            raise ValueError("expected setup() before words are cached")
+        self.words = {
+            split: word_table(
+                encoder,
+                self._tokens(split),
+                self._cache_dir,
+                dtype=dtype,
+                progress=self._rank == 0,
+            )
+            for split in self._splits
+        }
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of this process's share of the global batch."""
         dataset = self._train_dataset()
@@ -253,7 +328,12 @@ class TireidDataModule(LightningDataModule):
             sampler=self._train_sampler(dataset),
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            collate_fn=partial(collate_pairs, pad_id=self.tokenizer.pad_id),
+            collate_fn=partial(
+                collate_pairs,
+                pad_id=self.tokenizer.pad_id,
+                words_of=self.words.get("train"),
+                load_support=self._support_loader(),
+            ),
             drop_last=True,
             **self._loader_options(),
         )
@@ -286,8 +366,14 @@ class TireidDataModule(LightningDataModule):
         )
         if self._cache_images:
             images.fill(progress=self._rank == 0)
-        self._token_ids[split] = self.tokenizer(_captions(records))
+        self._tokens(split)
         self._images[split] = images
+
+    def _tokens(self, split: str) -> list[list[int]]:
+        """Return the ids of all captions of a split, in their order."""
+        if split not in self._token_ids:
+            self._token_ids[split] = self.tokenizer(_captions(self.records(split)))
+        return self._token_ids[split]
 
     def _train_dataset(self) -> PairDataset:
         records = self.records("train")
@@ -298,6 +384,21 @@ class TireidDataModule(LightningDataModule):
             label_of=self._label_of,
             transform=self._train_transform,
             seed=self._seed,
+            supports=SupportDrawing(records, self.supports, self._seed)
+            if self.supports is not None
+            else None,
+        )
+
+    def _support_loader(self) -> SupportLoader | None:
+        if self.supports is None:
+            return None
+        return SupportLoader(
+            self._images["train"],
+            self._token_ids["train"],
+            transform=self._train_transform,
+            seed=self._seed,
+            pad_id=self.tokenizer.pad_id,
+            words_of=self.words.get("train"),
         )
 
     def _train_sampler(self, dataset: PairDataset) -> GlobalBatchSampler:
@@ -317,7 +418,9 @@ class TireidDataModule(LightningDataModule):
             texts,
             batch_size=self.eval_batch_size,
             sampler=EvaluationSampler(len(texts), **ranks),
-            collate_fn=partial(collate_texts, pad_id=self.tokenizer.pad_id),
+            collate_fn=partial(
+                collate_texts, pad_id=self.tokenizer.pad_id, words_of=self.words.get(split)
+            ),
             **self._loader_options(),
         )
         image_loader = DataLoader(

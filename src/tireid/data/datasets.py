@@ -11,13 +11,17 @@ from torch.utils.data import Dataset
 from tireid.data.images import ImageSource
 from tireid.data.records import Record
 from tireid.data.samplers import SampleKey
+from tireid.data.supports import EMPTY, SupportDrawing, SupportSet
 from tireid.data.transforms import keyed_generator
-from tireid.structures import ImageBatch, PairBatch, TextBatch
+from tireid.structures import ImageBatch, PairBatch, SupportBatch, TextBatch
 
 TrainImageTransform = Callable[
     [UInt8[Tensor, "3 height width"], torch.Generator], Float[Tensor, "3 height width"]
 ]
+WordsOf = Callable[[Sequence[int]], Float[Tensor, "batch length width"]]
 EvalImageTransform = Callable[[UInt8[Tensor, "3 height width"]], Float[Tensor, "3 height width"]]
+# Keeps the draws of a support image's augmentation apart from those of the anchors.
+_SUPPORT_IMAGE = int.from_bytes(b"augment", "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class PairItem:
     pid: int
     image_id: int
     index: int
+    support: SupportSet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class PairDataset(Dataset[PairItem]):
         transform: Augments and normalises an image.
         seed: Key of the augmentation, with epoch and index: neither the number of workers nor that
             of processes changes an item.
+        supports: Draws each pair's support set, where the method asks for them; changes nothing
+            else.
     """
 
     def __init__(
@@ -73,12 +80,14 @@ class PairDataset(Dataset[PairItem]):
         label_of: Mapping[int, int],
         transform: TrainImageTransform,
         seed: int,
+        supports: SupportDrawing | None = None,
     ) -> None:
         self._records = records
         self._token_ids = token_ids
         self._images = images
         self._transform = transform
         self._seed = seed
+        self._supports = supports
         self._image_of = _image_of_captions(records)
         self._label_of = label_of
 
@@ -92,7 +101,8 @@ class PairDataset(Dataset[PairItem]):
 
     def __getitem__(self, key: SampleKey | int) -> PairItem:
         """Return the pair of a training sampler's key; a bare index means epoch 0."""
-        epoch, index, repeat = key if isinstance(key, tuple) else SampleKey(0, key)
+        key = key if isinstance(key, tuple) else SampleKey(0, key)
+        epoch, index, repeat = key
         image_index = self._image_of[index]
         record = self._records[image_index]
         generator = keyed_generator(self._seed, epoch, index, repeat)
@@ -103,6 +113,7 @@ class PairDataset(Dataset[PairItem]):
             pid=record.pid,
             image_id=record.image_id,
             index=index,
+            support=self._supports.for_pair(key) if self._supports is not None else None,
         )
 
 
@@ -152,8 +163,73 @@ class ImageDataset(Dataset[ImageItem]):
         return ImageItem(self._transform(self._images[index]), self._records[index].pid, index)
 
 
-def collate_pairs(items: Sequence[PairItem], *, pad_id: int) -> PairBatch:
-    """Stack pairs; captions are padded to the longest of the batch."""
+class SupportLoader:
+    """Loads the support sets that the items of a batch have drawn.
+
+    An image or caption that several pairs have drawn is in the batch once. An image is augmented
+    once an epoch, whatever batch it comes in.
+
+    Args:
+        images: Images of the split.
+        token_ids: Ids of all captions of the split.
+        transform: Augments and normalises an image.
+        seed: Key of the augmentation, with epoch and image.
+        pad_id: Fills captions.
+        words_of: As in `collate_pairs`.
+    """
+
+    def __init__(
+        self,
+        images: ImageSource,
+        token_ids: Sequence[list[int]],
+        *,
+        transform: TrainImageTransform,
+        seed: int,
+        pad_id: int,
+        words_of: WordsOf | None = None,
+    ) -> None:
+        self._images = images
+        self._token_ids = token_ids
+        self._transform = transform
+        self._seed = seed
+        self._pad_id = pad_id
+        self._words_of = words_of
+
+    def __call__(self, items: Sequence[PairItem]) -> SupportBatch:
+        """Return the support sets of the items; of no images at all if all slots are empty."""
+        sets = [item.support for item in items if item.support is not None]
+        images, image_slots = _distinct([one.images for one in sets])
+        captions, text_slots = _distinct([one.captions for one in sets])
+        pixels = items[0].image.new_empty((len(images), *items[0].image.shape))
+        for row, image in enumerate(images):
+            generator = keyed_generator(self._seed, sets[0].epoch, image, _SUPPORT_IMAGE)
+            pixels[row] = self._transform(self._images[image], generator)
+        token_ids, valid = pad_captions([self._token_ids[c] for c in captions], self._pad_id)
+        return SupportBatch(
+            images=pixels,
+            image_slots=image_slots,
+            token_ids=token_ids,
+            valid=valid,
+            text_slots=text_slots,
+            words=None if self._words_of is None else self._words_of(captions),
+        )
+
+
+def collate_pairs(
+    items: Sequence[PairItem],
+    *,
+    pad_id: int,
+    words_of: WordsOf | None = None,
+    load_support: SupportLoader | None = None,
+) -> PairBatch:
+    """Stack pairs; captions are padded to the longest of the batch.
+
+    Args:
+        items: Pairs.
+        pad_id: Fills the token ids.
+        words_of: Positions of captions in the split to their words, padded to the longest.
+        load_support: Loads what the pairs have drawn.
+    """
     token_ids, valid = pad_captions([item.token_ids for item in items], pad_id)
     return PairBatch(
         images=torch.stack([item.image for item in items]),
@@ -163,11 +239,15 @@ def collate_pairs(items: Sequence[PairItem], *, pad_id: int) -> PairBatch:
         pid=torch.tensor([item.pid for item in items]),
         image_id=torch.tensor([item.image_id for item in items]),
         index=torch.tensor([item.index for item in items]),
+        words=None if words_of is None else words_of([item.index for item in items]),
+        support=None if load_support is None else load_support(items),
     )
 
 
-def collate_texts(items: Sequence[TextItem], *, pad_id: int) -> TextBatch:
-    """Stack captions, padded to the longest of the batch."""
+def collate_texts(
+    items: Sequence[TextItem], *, pad_id: int, words_of: WordsOf | None = None
+) -> TextBatch:
+    """Stack captions, padded to the longest of the batch; see `collate_pairs`."""
     token_ids, valid = pad_captions([item.token_ids for item in items], pad_id)
     return TextBatch(
         token_ids=token_ids,
@@ -175,6 +255,7 @@ def collate_texts(items: Sequence[TextItem], *, pad_id: int) -> TextBatch:
         pid=torch.tensor([item.pid for item in items]),
         index=torch.tensor([item.index for item in items]),
         image_index=torch.tensor([item.image_index for item in items]),
+        words=None if words_of is None else words_of([item.index for item in items]),
     )
 
 
@@ -191,10 +272,25 @@ def pad_captions(
     token_ids: Sequence[list[int]], pad_id: int
 ) -> tuple[Int[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
     """Return ids padded to the longest caption, and where they are real (from the lengths)."""
-    lengths = torch.tensor([len(ids) for ids in token_ids])
-    longest = int(lengths.max())
-    padded = torch.tensor([ids + [pad_id] * (longest - len(ids)) for ids in token_ids])
-    return padded, torch.arange(longest) < lengths[:, None]
+    lengths = torch.tensor([len(ids) for ids in token_ids], dtype=torch.int64)
+    longest = max((len(ids) for ids in token_ids), default=0)
+    padded = [ids + [pad_id] * (longest - len(ids)) for ids in token_ids]
+    return (
+        torch.tensor(padded, dtype=torch.int64).reshape(len(token_ids), longest),
+        torch.arange(longest) < lengths[:, None],
+    )
+
+
+def _distinct(
+    drawn: Sequence[tuple[int, ...]],
+) -> tuple[list[int], Int[Tensor, "batch slots"]]:
+    """Return what was drawn, each once, and for each slot its place there; empty stays empty."""
+    place: dict[int, int] = {}
+    slots = [
+        [EMPTY if one == EMPTY else place.setdefault(one, len(place)) for one in members]
+        for members in drawn
+    ]
+    return list(place), torch.tensor(slots, dtype=torch.int64)
 
 
 def _image_of_captions(records: Sequence[Record]) -> list[int]:

@@ -1,8 +1,12 @@
 """BERT (Devlin et al., NAACL 2019) as a source of word features, frozen or trained."""
 
+import hashlib
+import json
+from pathlib import Path
 from typing import Literal
 
 import torch
+import transformers
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
@@ -99,6 +103,18 @@ class BertEncoder(nn.Module):
             active = {"never": False, "official": self._epoch > 0, "always": True}
             self.bert.train(mode and active[self.frozen_dropout])
         return self
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of all that a caption's features depend on: weights, config and code."""
+        config = self.bert.config
+        # What shapes do not show. Rates of dropout do not matter where `constant` is true.
+        settings = [config.num_attention_heads, config.hidden_act, config.layer_norm_eps]
+        digest = hashlib.sha256(json.dumps([*settings, transformers.__version__]).encode())
+        digest.update(Path(__file__).read_bytes())
+        for name, weight in self.bert.state_dict().items():
+            digest.update(json.dumps([name, str(weight.dtype), *weight.shape]).encode())
+            digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def forward(
         self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]

@@ -110,7 +110,14 @@ class RetrievalModule(L.LightningModule):
         valid: Bool[Tensor, "batch length"],
         words: Float[Tensor, "batch length width"] | None = None,
     ) -> Tokens:
-        """Run the text encoder, from its frozen word encoder's output where that is given."""
+        """Run the text encoder.
+
+        Args:
+            token_ids: Padded captions.
+            valid: True = real token.
+            words: What the text encoder's frozen word encoder gives for them, where that was
+                computed beforehand; only a text encoder that has one takes it.
+        """
         if words is None:
             return self.text_encoder(token_ids, valid)
         return self.text_encoder(token_ids, valid, words)

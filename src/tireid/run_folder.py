@@ -1,0 +1,77 @@
+"""What a run folder tells before anything runs in it: complete, being worked on, or free."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tireid.world.locking import folder_lock
+
+# Where things lie and how they are shown: a run is the same run without them.
+_NOT_SETTINGS = ("paths", "callbacks", "logger", "skip_finished", "num_train_pids", "label")
+
+
+class _Taken(Exception):  # noqa: N818 -- not an error: another process is at work
+    pass
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Hold a run folder while the block runs; False where another process holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def give_up() -> None:
+        raise _Taken
+
+    try:
+        with folder_lock(folder / ".lock", on_wait=give_up):
+            yield True
+    except _Taken:
+        yield False
+
+
+def finished_metrics(folder: Path, settings: dict[str, Any]) -> dict[str, float] | None:
+    """Return the metrics of the complete run in a folder, None where there is none.
+
+    Args:
+        folder: A run folder, or what may become one.
+        settings: The resolved config of the run that is asked for.
+
+    Raises:
+        ValueError: If the folder holds a complete run with other settings.
+    """
+    record, config = folder / "metrics.json", folder / "config.yaml"
+    if not (record.is_file() and config.is_file()):
+        return None
+    content = json.loads(record.read_text(encoding="utf-8"))
+    if not content.get("finished"):
+        return None
+    known = _flat(yaml.safe_load(config.read_text(encoding="utf-8")))
+    asked = _flat(settings)
+    differing = sorted(
+        key for key in known.keys() | asked.keys() if known.get(key) != asked.get(key)
+    )
+    if differing:
+        key = differing[0]
+        raise ValueError(
+            f"{folder}: expected a run with these settings, got a complete one with "
+            f"{key}={known.get(key)!r} instead of {asked.get(key)!r}"
+            f"{f' and {len(differing) - 1} other differences' if differing[1:] else ''}; "
+            "choose another folder or delete this one"
+        )
+    return {name: value for name, value in content["metrics"].items() if value is not None}
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if not prefix and name in _NOT_SETTINGS:
+            continue
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif not name.endswith(("_dir", "dirpath")):
+            flat[prefix + name] = value
+    return flat

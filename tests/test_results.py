@@ -1,0 +1,119 @@
+"""Tables of results, by hand-worked means, and the runs they are read from."""
+
+import json
+import re
+
+import pytest
+
+from tireid.compare import compare
+from tireid.results import Result, fill, markdown, read_csv, read_runs, table, write_csv
+from tireid.run_folder import claimed, finished_metrics
+from tireid.train import train
+
+
+def result(label="a", seed=1, r1=50.0, **other):
+    fields = {
+        "dataset": "synthetic",
+        "selection": "val",
+        "steps": 200,
+        "seconds": 10.0,
+        "images_per_second": 100.0 + seed,
+        "parameters": 2_340_000,
+        "test_data": "f00",
+        "commit": "",
+    }
+    return Result(label=label, seed=seed, metrics={"test/R1": r1}, **fields | other)
+
+
+def test_rows_are_means_with_the_sample_deviation():
+    head, rows = table([result(seed=s, r1=r) for s, r in enumerate((40.0, 44.0, 48.0))])
+    assert head == ["run", "seeds", "R@1", "million weights", "steps", "images / s"]
+    assert rows == [["a", "3", "44.0 ± 4.0", "2.3", "200", "101"]]
+
+
+def test_one_run_has_no_deviation_and_other_work_is_another_row():
+    _, rows = table([result(), result(label="b"), result(steps=100), result(test_data="bar")])
+    assert [row[2] for row in rows] == ["50.0"] * 4
+
+
+def test_several_data_sets_and_a_choice_on_test_are_said():
+    head, rows = table([result(), result(dataset="cuhk_pedes", selection="test")])
+    assert "data set" in head
+    assert rows[1][:2] == ["a (CHOSEN ON TEST)", "cuhk_pedes"]
+
+
+def test_csv_round_trip(tmp_path):
+    results = [result(seed=s, r1=s / 3) for s in range(3)]
+    write_csv(results, tmp_path / "a.csv")
+    again = read_csv(tmp_path / "a.csv")
+    assert table(again) == table(results)
+    assert [r.seed for r in again] == [0, 1, 2]
+    (tmp_path / "a.csv").write_text("label,seed\nx,one\n")
+    with pytest.raises(ValueError, match=r"a\.csv: expected a table"):
+        read_csv(tmp_path / "a.csv")
+
+
+def test_fill_replaces_between_markers_only():
+    text = "before\n<!-- t -->\nold\n<!-- /t -->\nafter"
+    assert fill(text, "t", "new") == "before\n<!-- t -->\nnew\n<!-- /t -->\nafter"
+    with pytest.raises(ValueError, match="expected one <!-- u -->"):
+        fill(text, "u", "new")
+
+
+def test_markdown_is_a_table():
+    assert markdown(["x", "y"], [["1", "2"]]) == "| x | y |\n| --- | ---: |\n| 1 | 2 |"
+
+
+def test_runs_are_read_from_their_folders(lgur_run, tmp_path, capsys):
+    folder, metrics = lgur_run
+    complete, incomplete = read_runs(folder)
+    assert not incomplete
+    assert complete[0].label == "Lgur"
+    assert complete[0].metrics["test/R1"] == metrics["test/R1"]
+    target = tmp_path / "page.md"
+    target.write_text("<!-- kept -->\n<!-- /kept -->\n")
+    compare([folder], csv=tmp_path / "kept.csv", into=target)
+    shown = target.read_text()
+    assert f"{metrics['test/R1']:.1f}" in shown
+    compare([tmp_path / "kept.csv"], into=target)
+    assert target.read_text() == shown
+    with pytest.raises(FileNotFoundError, match="expected run folders"):
+        read_runs(tmp_path)
+
+
+def test_an_incomplete_run_is_named_and_left_out(lgur_run, tmp_path):
+    folder, _ = lgur_run
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
+    record = json.loads((folder / "metrics.json").read_text()) | {"finished": False}
+    (run / "metrics.json").write_text(json.dumps(record))
+    assert read_runs(tmp_path) == ([], [run])
+    with pytest.raises(ValueError, match="expected a complete run, got none"):
+        compare([tmp_path])
+    (run / "metrics.json").write_text("{")
+    with pytest.raises(ValueError, match=re.escape(str(run))):
+        read_runs(tmp_path)
+
+
+def test_a_complete_run_is_kept_and_another_is_not_overwritten(small_config, tmp_path, capsys):
+    overrides = ["model=baseline", "max_epochs=1", "skip_finished=true"]
+    first = train(small_config(tmp_path, *overrides))
+    written = (tmp_path / "metrics.json").stat().st_mtime_ns
+    assert train(small_config(tmp_path, *overrides)) == first
+    assert (tmp_path / "metrics.json").stat().st_mtime_ns == written
+    assert "complete already" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="seed=1 instead of 2"):
+        train(small_config(tmp_path, *overrides, "seed=2"))
+    with claimed(tmp_path) as free:
+        assert free
+        assert train(small_config(tmp_path, *overrides)) == {}
+    assert "another process is at it" in capsys.readouterr().out
+
+
+def test_a_run_that_was_stopped_is_not_complete(lgur_run, tmp_path):
+    folder, _ = lgur_run
+    assert finished_metrics(tmp_path, {}) is None
+    (tmp_path / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
+    (tmp_path / "metrics.json").write_text('{"finished": false}')
+    assert finished_metrics(tmp_path, {}) is None
