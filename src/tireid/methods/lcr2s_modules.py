@@ -1,4 +1,4 @@
-"""The block of LCR2S's teacher: an embedding is fused with those of its support set.
+"""What LCR2S is made of besides dual encoders: the fusion of an embedding with its support set.
 
 Yan et al., Learning Comprehensive Representations with Richer Self for Text-to-Image Person
 Re-identification, ACM MM 2023 (arXiv 2310.11210): multi-head attentional fusion, "MHAF".
@@ -10,6 +10,9 @@ import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from tireid.methods.base import RetrievalModule, TrainingTerms
+from tireid.structures import PairBatch
 
 ATTENTION = ("anchor_query", "self_attention")
 KINDS = (*ATTENTION, "self_attentive", "mean")
@@ -201,6 +204,22 @@ class _Mean(nn.Module):
 
 def _uniform(filled: Tensor, dtype: torch.dtype) -> Tensor:
     return filled.to(dtype) / filled.sum(dim=1, keepdim=True)
+
+
+def dual_terms(dual: RetrievalModule, batch: PairBatch, step: int, weight: float) -> TrainingTerms:
+    """Return a dual encoder's features and its own terms, weighted; with weight 0 no terms."""
+    if not weight:
+        texts = dual.text_features(batch.token_ids, batch.valid, batch.words)
+        return TrainingTerms({}, dual.image_features(batch.images), texts)
+    own = dual.training_terms(batch, step)
+    return own._replace(terms={name: weight * term for name, term in own.terms.items()})
+
+
+def freeze_heads(dual: RetrievalModule) -> None:
+    """Freeze what only a dual encoder's own terms would train, its identity heads."""
+    for name, weight in dual.named_parameters():
+        if name.startswith(dual.training_only):
+            weight.requires_grad_(False)
 
 
 def _check(name: str, value: str, expected: tuple[str, ...]) -> None:
