@@ -18,6 +18,7 @@ from tireid.methods.baseline import Baseline
 from tireid.methods.lcr2s import Lcr2s, gradient_shares
 from tireid.methods.lcr2s_targets import TargetTable, enrich_split
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
+from tireid.methods.lgur import Lgur
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You defined a `validation_step`"),
@@ -264,6 +265,15 @@ def test_shares_are_logged_now_and_then_and_change_no_gradient(make_student, tea
             assert float(sum(shares)) == pytest.approx(1.0)
     for plain, shared in zip(*gradients, strict=True):
         assert torch.equal(plain, shared)
+
+
+def test_lgurs_own_terms_have_shares_at_the_ranked_features(normed_arguments, family_batch):
+    head = {"dictionary_size": 5, "prototype_head_dim": 4, "num_prototypes": 2, "feature_dim": 4}
+    lgur = Lgur(**normed_arguments, head=head, alignment=CmpmLoss())
+    terms, images, texts = lgur.training_terms(family_batch, 0)
+    shares = gradient_shares(terms, (images, texts))
+    direct = {"id_dictionary", "alignment_dictionary", "alignment_text", "alignment_image"}
+    assert {name for name, share in shares.items() if share > 0} == direct
 
 
 def test_errors_name_what_is_wrong(make_student, teacher, normed_arguments, family_batch):

@@ -103,6 +103,13 @@ class Lgur(RetrievalModule):
         image_tokens = self.image_projection(self.image_encoder(batch.images).local)
         text = self.text_tokens(batch.token_ids, batch.valid, batch.words)
         features = self.head(image_tokens, text.local, text.valid)
+        one_text = features.text_raw is features.text_dictionary
+        # All terms are computed from the ranked features, so that gradients can be asked for there.
+        images, texts = features.image_dictionary.flatten(1), features.text_dictionary.flatten(1)
+        features = features._replace(
+            image_dictionary=images.view_as(features.image_dictionary),
+            text_dictionary=texts.view_as(features.text_dictionary),
+        )
         present = {name: f for name, f in features._asdict().items() if f is not None}
         identity = self.identity_losses(present, batch.label)
         terms: dict[str, Tensor] = {}
@@ -122,12 +129,10 @@ class Lgur(RetrievalModule):
         identify("dictionary", "image_dictionary", "text_dictionary")
         tie("dictionary", "image_dictionary", "text_dictionary", 1)
         if features.image_guided is not None:
-            if features.text_raw is not features.text_dictionary:
+            if not one_text:
                 tie("text", "text_raw", "text_dictionary", 2)
             tie("image", "image_guided", "image_dictionary", 3)
-        return TrainingTerms(
-            terms, features.image_dictionary.flatten(1), features.text_dictionary.flatten(1)
-        )
+        return TrainingTerms(terms, images, texts)
 
     def parameter_groups(self) -> dict[str, Iterable[nn.Parameter]]:
         """Return the official code's groups: part maps and identity heads have their own rate."""
