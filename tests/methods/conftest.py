@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tireid.methods.schedules import warmup_cosine
-from tireid.structures import PairBatch, Tokens
+from tireid.structures import PairBatch, SupportBatch, Tokens
 
 
 class TinyImageEncoder(nn.Module):
@@ -18,6 +18,18 @@ class TinyImageEncoder(nn.Module):
 
     def forward(self, images):
         local = self.patch(images).flatten(2).mT
+        return Tokens(local.mean(1), local, torch.ones(local.shape[:2], dtype=torch.bool))
+
+
+class NormedImageEncoder(TinyImageEncoder):
+    """Has statistics that a training step changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(self.out_dim)
+
+    def forward(self, images):
+        local = self.norm(self.patch(images)).flatten(2).mT
         return Tokens(local.mean(1), local, torch.ones(local.shape[:2], dtype=torch.bool))
 
 
@@ -63,4 +75,44 @@ def pair_batch():
         pid=labels * 10,
         image_id=torch.arange(6),
         index=torch.arange(6),
+    )
+
+
+@pytest.fixture
+def normed_arguments(base_arguments):
+    return base_arguments | {"image_encoder": NormedImageEncoder()}
+
+
+@pytest.fixture
+def family_batch():
+    """Identity 0 in three images, one with two captions; 1 in two; 2 and 3 in one, 3 twice.
+
+    Its support sets hold what other views there are and some besides, and empty slots.
+    """
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 3, 3])
+    count, others = len(labels), 5
+    valid = torch.arange(7)[None] < torch.tensor([7, 3, 5, 4, 7, 2, 1, 6, 3])[:, None]
+    other_valid = torch.arange(6)[None] < torch.tensor([6, 2, 4, 5, 3])[:, None]
+    support = SupportBatch(
+        images=torch.randn(others, 3, 16, 8, generator=generator),
+        image_slots=torch.tensor(
+            [[0, 1, 2], [2, -1, 0], [1, 1, -1], [-1, -1, 0], [3, 4, 4], [4, -1, -1]]
+            + [[-1, -1, -1]] * 3
+        ),
+        token_ids=torch.randint(1, 50, (others, 6), generator=generator) * other_valid,
+        valid=other_valid,
+        text_slots=torch.tensor(
+            [[1, 2], [0, -1], [2, 2], [-1, 1], [4, 3], [3, -1]] + [[-1, -1]] * 3
+        ),
+    )
+    return PairBatch(
+        images=torch.randn(count, 3, 16, 8, generator=generator),
+        token_ids=torch.randint(1, 50, (count, 7), generator=generator) * valid,
+        valid=valid,
+        label=labels,
+        pid=labels * 10,
+        image_id=torch.tensor([10, 10, 11, 12, 13, 14, 15, 16, 16]),
+        index=torch.arange(20, 29),
+        support=support,
     )

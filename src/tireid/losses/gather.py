@@ -42,3 +42,13 @@ def gather_with_gradient(tensor: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, 
         return tensor
     apply = cast(Callable[[Tensor], Tensor], _Gather.apply)  # pyright: ignore[reportUnknownMemberType]
     return apply(tensor.contiguous())
+
+
+def own_rows(gathered: Shaped[Tensor, "global_batch ..."]) -> Shaped[Tensor, "batch ..."]:
+    """Return this process's rows of what all processes have alike, as if it had been gathered.
+
+    Random numbers drawn for the global batch and cut so do not depend on the number of processes.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return gathered
+    return gathered.chunk(dist.get_world_size())[dist.get_rank()]

@@ -1,7 +1,7 @@
 """What all methods share: the ranking interface, evaluation steps, optimiser groups."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import lightning as L
 import torch
@@ -33,28 +33,36 @@ class RetrievalModule(L.LightningModule):
     """Base of the methods: two encoders whose embeddings are ranked by their dot product.
 
     Args:
-        image_encoder: Images to `Tokens`.
-        text_encoder: Token ids and validity to `Tokens`.
+        image_encoder: Images to `Tokens`; None in a method around another, which has them.
+        text_encoder: Token ids and validity to `Tokens`; None likewise.
         optimizer: Called with the parameter groups.
         schedule: Called with the optimiser and `total_steps`; see `tireid.methods.schedules`.
         learning_rates: One rate for each name that `parameter_groups` gives.
+
+    Attributes:
+        training_only: What the names of weights begin with that embedding does not need, such as
+            those of identity heads.
+        feature_dim: Width of the features that are ranked.
     """
 
+    training_only: ClassVar[tuple[str, ...]] = ()
+    feature_dim: int
     image_encoder: nn.Module
     text_encoder: nn.Module
 
     def __init__(
         self,
         *,
-        image_encoder: nn.Module,
-        text_encoder: nn.Module,
+        image_encoder: nn.Module | None = None,
+        text_encoder: nn.Module | None = None,
         optimizer: Callable[..., Optimizer],
         schedule: Callable[..., dict[str, Any]],
         learning_rates: Mapping[str, float],
     ) -> None:
         super().__init__()
-        self.image_encoder = image_encoder
-        self.text_encoder = text_encoder
+        if image_encoder is not None and text_encoder is not None:
+            self.image_encoder = image_encoder
+            self.text_encoder = text_encoder
         self.build_optimizer = optimizer
         self.build_schedule = schedule
         self.learning_rates = dict(learning_rates)

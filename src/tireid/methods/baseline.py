@@ -26,6 +26,7 @@ class Baseline(RetrievalModule):
             `image_encoder`, `text_encoder`, `head`, `classifier`.
     """
 
+    training_only = ("classifier.",)
     image_projection: nn.Linear
     text_projection: nn.Linear
     classifier: nn.Linear
@@ -46,6 +47,7 @@ class Baseline(RetrievalModule):
         if projection not in ("pooled", "per_position"):
             raise ValueError(f"projection: expected pooled or per_position, got {projection!r}")
         self.projection = projection
+        self.feature_dim = embedding_dim
         image_dim = int(self.image_encoder.out_dim)  # pyright: ignore[reportArgumentType] -- nn.Module attribute
         text_dim = int(self.text_encoder.out_dim)  # pyright: ignore[reportArgumentType]
         self.image_projection = nn.Linear(image_dim, embedding_dim)

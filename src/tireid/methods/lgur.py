@@ -33,6 +33,7 @@ class Lgur(RetrievalModule):
             `image_encoder`, `text_encoder`, `head`, `classifier` (identity heads, part maps).
     """
 
+    training_only = ("classifier_weight", "classifier_bias")
     image_projection: nn.Module
     head: LgurHead
     classifier_weight: nn.Parameter
@@ -57,6 +58,7 @@ class Lgur(RetrievalModule):
         )
         self.head = LgurHead(dim, **head)
         parts, width = self.head.num_parts, self.head.feature_dim
+        self.feature_dim = parts * width
         # Six identity heads, one a prototype, shared by both modalities and both branches.
         self.classifier_weight = nn.Parameter(torch.randn(parts, num_train_pids, width) * 0.001)
         self.classifier_bias = nn.Parameter(torch.zeros(parts, 1, num_train_pids))

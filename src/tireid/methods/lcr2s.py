@@ -1,0 +1,253 @@
+"""LCR2S: a plain dual encoder distilled from a teacher that sees support sets.
+
+Yan et al., Learning Comprehensive Representations with Richer Self for Text-to-Image Person
+Re-identification, ACM MM 2023 (arXiv 2310.11210). The paper's text and code were not available.
+
+| paper                                  | here                                                |
+| -------------------------------------- | --------------------------------------------------- |
+| richer model, trained first            | `tireid.methods.lcr2s_teacher.Lcr2sTeacher`         |
+| multi-head attentional fusion          | `tireid.methods.lcr2s_modules.SupportFusion`        |
+| support sets                           | `tireid.data`, `tireid.methods.lcr2s_supports`      |
+| lightweight model, the one evaluated   | `Lcr2s`                                             |
+| feature and relation distillation      | `tireid.losses.distillation`                        |
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tireid.losses.distillation import FeatureDistillationLoss, RelationDistillationLoss
+from tireid.methods.base import RetrievalModule, TrainingTerms
+from tireid.methods.lcr2s_modules import dual_terms, freeze_heads
+from tireid.structures import PairBatch
+
+TEACHER = "teacher."
+
+
+class Lcr2s(RetrievalModule):
+    """The student: a dual encoder with its own losses and a teacher's features to follow.
+
+    The teacher is frozen and no part of the model: neither its weights nor its buffers change, and
+    no checkpoint holds them. It is needed for training only; `set_teacher` brings it in.
+
+    Args:
+        num_train_pids: Number of training identities.
+        dual: Makes the dual encoder from the arguments of any method (a partial).
+        feature_distillation: Loss over `(student, teacher)` features of one modality.
+        relation_distillation: Loss over both modalities of both.
+        teacher: What `set_teacher` takes; or, for `joint`, makes an `Lcr2sTeacher` from the
+            arguments of any method (a partial, otherwise unused).
+        task_weight: Weight of the dual encoder's own terms.
+        feature_weight: Weight of the feature distillation, both modalities summed. Paper: unknown.
+        relation_weight: Weight of the relation distillation. Paper: unknown.
+        warmup_epochs: Epochs in which both distillation weights rise linearly from near 0.
+        init_from_teacher: Whether the student starts from the teacher's dual encoder. Paper: from
+            scratch, by hearsay; here that means from the pretrained backbones.
+        joint: Whether the teacher, starting from copies of the encoders, is trained along on its
+            own terms, instead of being frozen. Checkpoints then keep it apart, under `teacher`.
+        gradient_share_steps: Every so many steps, log what share each term has in the norm of the
+            gradient at the student's features; 0: never. A term that reaches the encoders by
+            other ways only has share 0.
+        image_encoder: Of the dual encoder.
+        text_encoder: Of the dual encoder.
+        **base: Optimiser, schedule and rates, see `RetrievalModule`. Rates: the dual encoder's.
+
+    Raises:
+        ValueError: If settings contradict one another.
+    """
+
+    dual: RetrievalModule
+    feature_distillation: FeatureDistillationLoss
+    relation_distillation: RelationDistillationLoss
+
+    def __init__(
+        self,
+        *,
+        num_train_pids: int,
+        dual: Callable[..., RetrievalModule],
+        feature_distillation: FeatureDistillationLoss,
+        relation_distillation: RelationDistillationLoss,
+        image_encoder: nn.Module,
+        text_encoder: nn.Module,
+        teacher: nn.Module | Callable[..., RetrievalModule] | None = None,
+        task_weight: float = 1.0,
+        feature_weight: float = 1.0,
+        relation_weight: float = 1.0,
+        warmup_epochs: float = 0.0,
+        init_from_teacher: bool = False,
+        joint: bool = False,
+        gradient_share_steps: int = 0,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        encoders = {"image_encoder": image_encoder, "text_encoder": text_encoder}
+        copies = copy.deepcopy(encoders) if joint else {}
+        self.dual = dual(num_train_pids=num_train_pids, **encoders, **base)
+        self.feature_dim = self.dual.feature_dim
+        self.feature_distillation = feature_distillation
+        self.relation_distillation = relation_distillation
+        self.task_weight = task_weight
+        self.feature_weight = feature_weight
+        self.relation_weight = relation_weight
+        self.warmup_epochs = warmup_epochs
+        self.warmup_steps = 0
+        self.init_from_teacher = init_from_teacher
+        self.joint = joint
+        self.gradient_share_steps = gradient_share_steps
+        if not task_weight:
+            freeze_heads(self.dual)
+        self._held: tuple[Any, ...] = ()  # the teacher, in a tuple so that it is no submodule
+        if joint:
+            if init_from_teacher or teacher is None or isinstance(teacher, nn.Module):
+                raise ValueError(
+                    "joint: expected a teacher to be made and init_from_teacher=false, got "
+                    f"{type(teacher).__name__} and init_from_teacher={init_from_teacher}"
+                )
+            self.teacher = teacher(num_train_pids=num_train_pids, **copies)
+            self.register_state_dict_post_hook(_leave_teacher_out)
+            self.register_load_state_dict_post_hook(_miss_no_teacher)
+        elif isinstance(teacher, nn.Module):
+            self.set_teacher(teacher)
+
+    def set_teacher(self, teacher: nn.Module) -> None:
+        """Freeze a trained teacher and follow it.
+
+        Args:
+            teacher: Has `feature_dim`, the student's, and `enrich(batch, step)`: an `Lcr2sTeacher`,
+                or a `TargetTable` of one. For `init_from_teacher` also a `dual` like the student's.
+
+        Raises:
+            ValueError: If the widths differ, or the teacher is trained along.
+        """
+        if self.joint:
+            raise ValueError("teacher: expected none to be given to joint training, got one")
+        if teacher.feature_dim != self.feature_dim:
+            raise ValueError(
+                f"teacher: expected features of {self.feature_dim}, as wide as the student's, "
+                f"got {teacher.feature_dim}"
+            )
+        self._held = (teacher.eval().requires_grad_(False),)
+        if self.init_from_teacher:
+            self.dual.load_state_dict(teacher.get_submodule("dual").state_dict())
+
+    def image_features(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch dim"]:
+        """Return the dual encoder's image features, not normalised."""
+        return self.dual.image_features(images)
+
+    def text_features(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
+    ) -> Float[Tensor, "batch dim"]:
+        """Return the dual encoder's text features, not normalised."""
+        return self.dual.text_features(token_ids, valid, words)
+
+    def training_terms(self, batch: PairBatch, step: int) -> TrainingTerms:
+        """The dual encoder's own terms and the distillation from the teacher, if it has weight.
+
+        Raises:
+            ValueError: If there is no teacher.
+        """
+        own = dual_terms(self.dual, batch, step, self.task_weight)
+        terms = dict(own.terms)
+        if not (self.joint or self.feature_weight or self.relation_weight):
+            return own
+        images, texts = self._teach(batch, step, terms)
+        rise = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.feature_weight:
+            distance = self.feature_distillation(own.images, images)
+            distance = distance + self.feature_distillation(own.texts, texts)
+            terms["distil_features"] = rise * self.feature_weight * distance
+        if self.relation_weight:
+            distance = self.relation_distillation(own.images, own.texts, images, texts)
+            terms["distil_relations"] = rise * self.relation_weight * distance
+        return TrainingTerms(terms, own.images, own.texts)
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        """Sum the terms of the loss; from time to time, log their shares of the gradient."""
+        terms, images, texts = self.training_terms(batch, self.global_step)
+        if self.gradient_share_steps and self.global_step % self.gradient_share_steps == 0:
+            shares = gradient_shares(terms, (images, texts))
+            logged = {f"train/gradient_share_{name}": share for name, share in shares.items()}
+            self.log_dict(logged, on_step=True, on_epoch=False, batch_size=len(batch.pid))
+        return self.total_loss(terms, len(batch.pid))
+
+    def on_train_start(self) -> None:
+        """Turn the epochs of the warm-up into steps."""
+        epochs = self.trainer.max_epochs or 1
+        steps = float(self.trainer.estimated_stepping_batches)
+        self.warmup_steps = round(self.warmup_epochs * steps / epochs)
+
+    def parameter_groups(self) -> dict[str, Iterable[nn.Parameter]]:
+        """Return the dual encoder's groups; a teacher that is trained along joins them."""
+        groups = {name: list(group) for name, group in self.dual.parameter_groups().items()}
+        if self.joint:
+            for name, group in self.teacher.parameter_groups().items():
+                groups[name] += group
+        return {**groups}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep a teacher that is trained along beside the model's own weights."""
+        if self.joint:
+            checkpoint["teacher"] = self.teacher.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore a teacher that is trained along."""
+        if self.joint:
+            self.teacher.load_state_dict(checkpoint["teacher"])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Lcr2s":
+        # Where the model moves, its teacher moves too.
+        for teacher in self._held:
+            teacher._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def _teach(
+        self, batch: PairBatch, step: int, terms: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the teacher's features; add its own terms if it is trained along."""
+        if self.joint:
+            taught = self.teacher.training_terms(batch, step)
+            terms |= {f"teacher_{name}": term for name, term in taught.terms.items()}
+            return taught.images.detach(), taught.texts.detach()
+        if not self._held:
+            raise ValueError("teacher: expected a trained teacher, got none; use set_teacher")
+        with torch.no_grad():
+            return self._held[0].enrich(batch, step)
+
+
+def gradient_shares(
+    terms: Mapping[str, Tensor], features: tuple[Tensor, ...]
+) -> dict[str, Float[Tensor, ""]]:
+    """Return each term's share in the sum of the norms of all terms' gradients at the features.
+
+    Args:
+        terms: Weighted terms of a loss.
+        features: Taken together as one vector.
+    """
+    norms: dict[str, Tensor] = {}
+    for name, term in terms.items():
+        found = torch.autograd.grad(term, features, retain_graph=True, allow_unused=True)
+        parts = [g.float().flatten() for g in found if g is not None]
+        norms[name] = torch.cat(parts).norm() if parts else features[0].new_zeros(())
+    total = torch.stack(list(norms.values())).sum()
+    return {name: norm / total.clamp(min=1e-30) for name, norm in norms.items()}
+
+
+def _leave_teacher_out(
+    module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]
+) -> None:
+    for name in [name for name in state if name.startswith(prefix + TEACHER)]:
+        del state[name]
+
+
+def _miss_no_teacher(module: nn.Module, incompatible: Any) -> None:
+    kept = [name for name in incompatible.missing_keys if not name.startswith(TEACHER)]
+    incompatible.missing_keys[:] = kept

@@ -1,0 +1,161 @@
+"""Where LCR2S's support sets come from when the data set does not bring them: batch and memory."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from tireid.losses.gather import gather_with_gradient, own_rows
+
+
+def draw_slots(
+    candidates: Bool[Tensor, "batch pool"],
+    priorities: Float[Tensor, "..."],
+    count: int,
+) -> Int[Tensor, "batch slots"]:
+    """Return for each row up to `count` of its candidates, those of the highest priority.
+
+    Args:
+        candidates: True = may be drawn.
+        priorities: Random numbers of at least 0, one for each candidate of each row or of the pool.
+        count: Number of slots; -1 stands in those that remain empty.
+    """
+    ranked = priorities.expand(candidates.shape).masked_fill(~candidates, -1.0)
+    top = ranked.topk(min(count, candidates.shape[1]), dim=1)
+    slots = top.indices.masked_fill(top.values < 0, -1)
+    return F.pad(slots, (0, count - slots.shape[1]), value=-1)
+
+
+def batch_supports(
+    pids: Int[Tensor, " batch"],
+    image_ids: Int[Tensor, " batch"],
+    count: int,
+    generator: Generator,
+) -> Int[Tensor, "batch slots"]:
+    """Draw rows of the global batch that show the anchor's identity in another image.
+
+    Without replacement; slots stay empty where the batch holds too few. The draw of an anchor does
+    not depend on the number of processes.
+
+    Args:
+        pids: Identities of this process's share.
+        image_ids: Keys of its images.
+        count: Number of slots.
+        generator: On the device of `pids`; in the same state on all processes.
+
+    Returns:
+        For each pair of this process, rows of the gathered batch; -1 = empty slot.
+    """
+    all_pids, all_image_ids = gather_with_gradient(pids), gather_with_gradient(image_ids)
+    candidates = _other_views(pids, image_ids, all_pids, all_image_ids)
+    total = len(all_pids)
+    priorities = torch.rand(total, total, generator=generator, device=pids.device)
+    return draw_slots(candidates, own_rows(priorities), count)
+
+
+def take_slots(
+    features: Float[Tensor, "pool dim"], slots: Int[Tensor, "batch slots"]
+) -> tuple[Float[Tensor, "batch slots dim"], Bool[Tensor, "batch slots"]]:
+    """Return the features of each slot, and which slots are filled; those of others are rubbish."""
+    valid = slots >= 0
+    if len(features) == 0:
+        return features.new_zeros(*slots.shape, features.shape[1]), valid
+    return F.embedding(slots.clamp(min=0), features), valid
+
+
+def drop_supports(
+    valid: Bool[Tensor, "batch slots"], whole: float, each: float, generator: Generator
+) -> Bool[Tensor, "batch slots"]:
+    """Empty filled slots at random.
+
+    Args:
+        valid: True = a filled slot, of this process's share.
+        whole: Chance that an anchor loses its whole support.
+        each: Chance that a slot is emptied, else.
+        generator: On the device of `valid`; in the same state on all processes.
+    """
+    total = len(gather_with_gradient(valid))
+    draws = torch.rand(total, valid.shape[1] + 1, generator=generator, device=valid.device)
+    draws = own_rows(draws)
+    return valid & (draws[:, :1] >= whole) & (draws[:, 1:] >= each)
+
+
+class FeatureMemory(nn.Module):
+    """The latest feature of each image or caption that has passed, for supports from anywhere.
+
+    Its buffers are part of the state, so that a resumed run draws what an unbroken one would.
+
+    Args:
+        capacity: Number of rows; item k has row k modulo `capacity`, where the later one stays.
+        dim: Width of the features.
+        max_age: Steps after which a feature is no longer drawn; None: never.
+    """
+
+    features: Tensor
+    pid: Tensor
+    image_id: Tensor
+    written: Tensor
+
+    def __init__(self, capacity: int, dim: int, *, max_age: int | None = None) -> None:
+        super().__init__()
+        self.max_age = max_age
+        self.register_buffer("features", torch.zeros(capacity, dim))
+        for name in ("pid", "image_id", "written"):  # a step of -1: never written
+            self.register_buffer(name, torch.full((capacity,), -1))
+
+    @torch.no_grad()
+    def write(
+        self,
+        keys: Int[Tensor, " batch"],
+        features: Float[Tensor, "batch dim"],
+        pids: Int[Tensor, " batch"],
+        image_ids: Int[Tensor, " batch"],
+        step: int,
+    ) -> None:
+        """Keep the features of all processes' shares.
+
+        Args:
+            keys: Positions of the items in their split.
+            features: Kept without gradient.
+            pids: Identity of each item.
+            image_ids: Image of each item.
+            step: Number of the training step.
+        """
+        rows = gather_with_gradient(keys) % len(self.features)
+        gathered = gather_with_gradient(features.detach().to(self.features.dtype))
+        self.features.index_copy_(0, rows, gathered)
+        self.pid.index_copy_(0, rows, gather_with_gradient(pids))
+        self.image_id.index_copy_(0, rows, gather_with_gradient(image_ids))
+        self.written.index_fill_(0, rows, step)
+
+    def draw(
+        self,
+        pids: Int[Tensor, " batch"],
+        image_ids: Int[Tensor, " batch"],
+        count: int,
+        generator: Generator,
+        step: int,
+    ) -> Int[Tensor, "batch slots"]:
+        """Draw rows of `features` that show the anchor's identity in another image.
+
+        Without replacement; anchors of one identity share the order of their draws.
+
+        Args:
+            pids: Identity of each anchor.
+            image_ids: Image of each anchor.
+            count: Number of slots; -1 stands in those that remain empty.
+            generator: On the device of `pids`.
+            step: Number of the training step.
+        """
+        usable = self.written >= 0
+        if self.max_age is not None:
+            usable = usable & (self.written >= step - self.max_age)
+        candidates = _other_views(pids, image_ids, self.pid, self.image_id) & usable
+        priorities = torch.rand(len(usable), generator=generator, device=pids.device)
+        return draw_slots(candidates, priorities, count)
+
+
+def _other_views(
+    pids: Tensor, image_ids: Tensor, pool_pids: Tensor, pool_image_ids: Tensor
+) -> Tensor:
+    return (pids[:, None] == pool_pids) & (image_ids[:, None] != pool_image_ids)

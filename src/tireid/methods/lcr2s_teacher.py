@@ -1,0 +1,275 @@
+"""LCR2S's teacher, the "richer" model: a dual encoder whose features draw on support sets.
+
+Yan et al., ACM MM 2023 (arXiv 2310.11210). The paper's text was not available: what is its own and
+what is ours is said at each setting.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor, nn
+
+from tireid.losses.gather import gather_with_gradient
+from tireid.losses.identity import identity_loss
+from tireid.methods.base import RetrievalModule, TrainingTerms, align
+from tireid.methods.lcr2s_modules import SupportFusion, dual_terms, freeze_heads
+from tireid.methods.lcr2s_supports import FeatureMemory, batch_supports, drop_supports, take_slots
+from tireid.structures import PairBatch
+
+SOURCES = ("dataset", "batch", "memory")
+
+
+class Supports(NamedTuple):
+    """Features of the support sets of a batch.
+
+    Attributes:
+        images: Not normalised; what stands in empty slots has no meaning.
+        images_valid: True = a filled slot.
+        texts: Likewise.
+        texts_valid: Likewise.
+    """
+
+    images: Float[Tensor, "batch image_slots dim"]
+    images_valid: Bool[Tensor, "batch image_slots"]
+    texts: Float[Tensor, "batch text_slots dim"]
+    texts_valid: Bool[Tensor, "batch text_slots"]
+
+
+class Lcr2sTeacher(RetrievalModule):
+    """Trains a dual encoder and, over it, the fusion of each feature with its support set.
+
+    As a retrieval model it embeds a sample by itself, with an empty support. With supports of the
+    evaluated identities it would be an oracle.
+
+    Args:
+        num_train_pids: Number of training identities.
+        dual: Makes the dual encoder from the arguments of any method (a partial).
+        fusion: Settings of `SupportFusion` other than its width.
+        alignment: Loss over `(image_features, text_features, pids)` of the enriched features.
+        source: Where supports come from. "dataset": the batch brings them, to be encoded.
+            "batch": other pairs of the global batch, which `identity_balanced` batches hold; costs
+            no encoding. "memory": the latest features of past batches, without gradient.
+        num_images: Image slots of the sources "batch" and "memory".
+        num_texts: Text slots of the same.
+        paired: Whether both modalities take the same pairs of the batch ("batch").
+        memory: Settings of both `FeatureMemory` other than their width ("memory").
+        share_fusion: Whether both modalities have one fusion.
+        support_dropout: Chance that a training anchor of either modality loses its whole support.
+        slot_dropout: Chance that a slot is emptied, else.
+        alignment_weight: Weight of the alignment of the enriched features.
+        identity_weight: Weight of their identity loss; one classifier serves both modalities.
+        anchor_weight: Weight of the dual encoder's own terms, on features without support.
+        seed: Source of chance, with the step.
+        image_encoder: Of the dual encoder.
+        text_encoder: Of the dual encoder.
+        **base: Optimiser, schedule and rates, see `RetrievalModule`. Rates: the dual encoder's.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+
+    Source:
+        Paper: supports are other views of the identity, fused by multi-head attention; the enriched
+        image and text features are aligned. Not known: all losses' kinds and weights. Ours:
+        support and slot dropout, and supports from the batch or a memory.
+    """
+
+    dual: RetrievalModule
+    fusions: nn.ModuleList
+    image_memory: FeatureMemory | None
+    text_memory: FeatureMemory | None
+    classifier: nn.Linear
+    alignment: nn.Module
+
+    def __init__(
+        self,
+        *,
+        num_train_pids: int,
+        dual: Callable[..., RetrievalModule],
+        fusion: dict[str, Any],
+        alignment: nn.Module,
+        image_encoder: nn.Module,
+        text_encoder: nn.Module,
+        source: str = "dataset",
+        num_images: int = 4,
+        num_texts: int = 4,
+        paired: bool = False,
+        memory: dict[str, Any] | None = None,
+        share_fusion: bool = False,
+        support_dropout: float = 0.0,
+        slot_dropout: float = 0.0,
+        alignment_weight: float = 1.0,
+        identity_weight: float = 1.0,
+        anchor_weight: float = 0.0,
+        seed: int = 0,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        if source not in SOURCES:
+            raise ValueError(f"source: expected one of {', '.join(SOURCES)}, got {source!r}")
+        if paired and (num_images != num_texts or source == "memory"):
+            raise ValueError(
+                "paired: expected as many num_texts as num_images and supports not from memory, "
+                f"got {num_texts}, {num_images} from {source}"
+            )
+        self.dual = dual(
+            num_train_pids=num_train_pids,
+            image_encoder=image_encoder,
+            text_encoder=text_encoder,
+            **base,
+        )
+        self.feature_dim = self.dual.feature_dim
+        count = 1 if share_fusion else 2
+        self.fusions = nn.ModuleList(
+            SupportFusion(self.feature_dim, **fusion) for _ in range(count)
+        )
+        self.classifier = nn.Linear(self.feature_dim, num_train_pids)
+        self.alignment = alignment
+        self.source = source
+        self.num_images = num_images
+        self.num_texts = num_texts
+        self.paired = paired
+        self.support_dropout = support_dropout
+        self.slot_dropout = slot_dropout
+        self.alignment_weight = alignment_weight
+        self.identity_weight = identity_weight
+        self.anchor_weight = anchor_weight
+        self.seed = seed
+        self.image_memory = self.text_memory = None
+        if source == "memory":
+            self.image_memory = FeatureMemory(dim=self.feature_dim, **(memory or {}))
+            self.text_memory = FeatureMemory(dim=self.feature_dim, **(memory or {}))
+            # All processes write the same, so nothing is to be sent before every step.
+            self._ddp_params_and_buffers_to_ignore = [
+                name for name, _ in self.named_buffers() if "_memory." in name
+            ]
+        if not anchor_weight:
+            freeze_heads(self.dual)
+
+    @property
+    def image_fusion(self) -> SupportFusion:
+        """The fusion of images."""
+        return self.fusions[0]  # pyright: ignore[reportReturnType] -- nn.ModuleList's members
+
+    @property
+    def text_fusion(self) -> SupportFusion:
+        """The fusion of texts, that of images where they share one."""
+        return self.fusions[-1]  # pyright: ignore[reportReturnType]
+
+    def image_features(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch dim"]:
+        """Return the image features enriched by themselves alone, not normalised."""
+        return _alone(self.image_fusion, self.dual.image_features(images))
+
+    def text_features(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
+    ) -> Float[Tensor, "batch dim"]:
+        """Return the text features enriched by themselves alone, not normalised."""
+        return _alone(self.text_fusion, self.dual.text_features(token_ids, valid, words))
+
+    def enrich(
+        self, batch: PairBatch, step: int
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+        """Return the enriched features of images and texts, not normalised.
+
+        Args:
+            batch: Training pairs, with support sets if `source` is "dataset".
+            step: Number of the step; keys the draws.
+        """
+        anchors = dual_terms(self.dual, batch, step, 0.0)
+        return self._fuse(anchors, batch, step)
+
+    def training_terms(self, batch: PairBatch, step: int) -> TrainingTerms:
+        """Align and identify the enriched features; supervise the others by `anchor_weight`."""
+        anchors = dual_terms(self.dual, batch, step, self.anchor_weight)
+        images, texts = self._fuse(anchors, batch, step)
+        aligned = align(self.alignment, images, texts, batch.pid, draw=step)
+        terms = {"alignment": self.alignment_weight * aligned}
+        if self.identity_weight:
+            terms["id"] = self.identity_weight * (
+                identity_loss(self.classifier(images), batch.label)
+                + identity_loss(self.classifier(texts), batch.label)
+            )
+        terms |= {f"anchor_{name}": term for name, term in anchors.terms.items()}
+        return TrainingTerms(terms, images, texts)
+
+    def supports(self, anchors: TrainingTerms, batch: PairBatch, step: int) -> Supports:
+        """Return the support features of a batch, before any is dropped.
+
+        Args:
+            anchors: Un-fused features of the batch.
+            batch: Training pairs.
+            step: Number of the step; keys the draws.
+
+        Raises:
+            ValueError: If `source` is "dataset" and the batch brings no support sets.
+        """
+        if self.source == "dataset":
+            return self._encode_supports(batch)
+        generator = self._generator(anchors.images, step, stream=0)
+        if self.image_memory is not None and self.text_memory is not None:
+            where = (batch.pid, batch.image_id)
+            images = self.image_memory.draw(*where, self.num_images, generator, step)
+            texts = self.text_memory.draw(*where, self.num_texts, generator, step)
+            image_pool = self.image_memory.features.to(anchors.images.dtype)
+            text_pool = self.text_memory.features.to(anchors.texts.dtype)
+        else:
+            images = texts = batch_supports(batch.pid, batch.image_id, self.num_images, generator)
+            if not self.paired:
+                texts = batch_supports(batch.pid, batch.image_id, self.num_texts, generator)
+            image_pool = gather_with_gradient(anchors.images)
+            text_pool = gather_with_gradient(anchors.texts)
+        return Supports(*take_slots(image_pool, images), *take_slots(text_pool, texts))
+
+    def parameter_groups(self) -> dict[str, Iterable[nn.Parameter]]:
+        """Return the dual encoder's groups; the fusion joins its head, the classifier its own."""
+        groups = {name: list(group) for name, group in self.dual.parameter_groups().items()}
+        groups["head"] += self.fusions.parameters()
+        groups["classifier"] += self.classifier.parameters()
+        return {**groups}
+
+    def _fuse(self, anchors: TrainingTerms, batch: PairBatch, step: int) -> tuple[Tensor, Tensor]:
+        supports = self.supports(anchors, batch, step)
+        images_valid, texts_valid = supports.images_valid, supports.texts_valid
+        if self.training and (self.support_dropout or self.slot_dropout):
+            generator = self._generator(anchors.images, step, stream=1)
+            chances = (self.support_dropout, self.slot_dropout)
+            images_valid = drop_supports(images_valid, *chances, generator)
+            texts_valid = drop_supports(texts_valid, *chances, generator)
+        images = self.image_fusion(anchors.images, supports.images, images_valid)
+        texts = self.text_fusion(anchors.texts, supports.texts, texts_valid)
+        if self.training and self.image_memory is not None and self.text_memory is not None:
+            where = (batch.pid, batch.image_id, step)
+            self.image_memory.write(batch.image_id, anchors.images, *where)
+            self.text_memory.write(batch.index, anchors.texts, *where)
+        return images, texts
+
+    def _encode_supports(self, batch: PairBatch) -> Supports:
+        support = batch.support
+        if support is None:
+            raise ValueError(
+                "expected batches with support sets for source='dataset', got none; set supports "
+                "of the data, or source='batch' or 'memory'"
+            )
+        nothing = support.images.new_zeros(0, self.feature_dim)
+        images = self.dual.image_features(support.images) if len(support.images) else nothing
+        texts = nothing
+        if len(support.token_ids):
+            texts = self.dual.text_features(support.token_ids, support.valid, support.words)
+        return Supports(
+            *take_slots(images, support.image_slots), *take_slots(texts, support.text_slots)
+        )
+
+    def _generator(self, like: Tensor, step: int, *, stream: int) -> Generator:
+        generator = torch.Generator(device=like.device)
+        return generator.manual_seed((2 * self.seed + stream) * 998_244_353 + step)
+
+
+def _alone(fusion: SupportFusion, features: Tensor) -> Tensor:
+    empty = torch.zeros(len(features), 0, dtype=torch.bool, device=features.device)
+    return fusion(features, features[:, None][:, :0], empty)
