@@ -25,6 +25,7 @@ class Baseline(RetrievalModule):
             `image_encoder`, `text_encoder`, `head`, `classifier`.
     """
 
+    training_only = ("classifier.",)
     image_projection: nn.Linear
     text_projection: nn.Linear
     classifier: nn.Linear

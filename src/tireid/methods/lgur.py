@@ -35,6 +35,7 @@ class Lgur(RetrievalModule):
             `image_encoder`, `text_encoder`, `head`, `classifier` (identity heads, part maps).
     """
 
+    training_only = ("classifier_weight", "classifier_bias")
     image_projection: nn.Module
     head: LgurHead
     classifier_weight: nn.Parameter
