@@ -12,10 +12,11 @@ MODEL ?=
 DATASET ?=
 ARGS ?=
 RUN ?=
+OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate test test-all format lint types layers check lock wheel clean
+.PHONY: help install train evaluate export test test-all format lint types layers check lock wheel clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +43,9 @@ train: $(READY) ## Train, evaluate, show: make train MODEL=lgur DATASET=syntheti
 
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
 	@$(PY) -m tireid.evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)
+
+export: $(READY) ## Write a run's model for tireid.load: make export RUN=runs/... OUT=exported
+	@$(PY) -m tireid.export $(if $(RUN),'run="$(RUN)"') $(if $(OUT),'output="$(OUT)"') $(ARGS)
 
 test: $(READY) ## Run the tests, without the slow ones
 	@$(PY) -m pytest -m "not slow and not ddp" $(ARGS)
