@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from tireid import launch
 from tireid.methods.lcr2s_targets import TargetTable, enrich_split
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
+from tireid.restore import load_weights
 from tireid.retrieval import evaluate_embeddings
 
 TEACHER_SEED = 1_000_003  # added to the run's seed, so that the teacher's draws are its own
@@ -75,7 +76,7 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
     build = instantiate(stage.model.teacher, _convert_="all")
     teacher = build(num_train_pids=num_train_pids, **encoders)
     if cfg.teaching.checkpoint is not None:
-        _load(teacher, Path(cfg.teaching.checkpoint))
+        load_weights(teacher, Path(cfg.teaching.checkpoint))
         console.print(f"teacher: {cfg.teaching.checkpoint}", markup=False)
         return teacher
     settings = _fingerprint(cfg, datamodule)
@@ -213,7 +214,3 @@ def _load_if_same(teacher: Lcr2sTeacher, path: Path, settings: str) -> bool:
         return False
     teacher.load_state_dict(content["state_dict"])
     return True
-
-
-def _load(teacher: Lcr2sTeacher, path: Path) -> None:
-    launch.load_weights(teacher, path)
