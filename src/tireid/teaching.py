@@ -4,13 +4,14 @@ import copy
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from hydra.utils import instantiate
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tireid import launch
+from tireid.data.supports import SplitSupports
 from tireid.methods.lcr2s_targets import TargetTable, enrich_split
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
 from tireid.restore import load_weights
@@ -47,6 +49,38 @@ def check_teaching(cfg: DictConfig) -> None:
         raise FileNotFoundError(
             f"teaching.checkpoint: expected a teacher.ckpt that training left, got {path}"
         )
+
+
+def teach(
+    cfg: DictConfig, model: Any, datamodule: Any, trainer: L.Trainer
+) -> dict[str, dict[str, float]]:
+    """Give a student its teacher, if the config says that it has one.
+
+    The student's own draws are those of a run without a teacher.
+
+    Args:
+        cfg: A composed training config.
+        model: The student.
+        datamodule: After `setup("fit")`.
+        trainer: The student's.
+
+    Returns:
+        For the run's record: the teacher's seconds and, if asked for, its metrics.
+    """
+    if not needs_teacher(cfg):
+        return {}
+    began = time.perf_counter()
+    teacher = prepare_teacher(cfg, datamodule, datamodule.num_train_pids)
+    device = trainer.strategy.root_device
+    found: dict[str, float] = {}
+    if cfg.teaching.oracle:
+        found = teacher_metrics(teacher, datamodule, device)
+    model.set_teacher(targets_of(teacher, cfg, datamodule, device))
+    datamodule.trainer = trainer
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    if trainer.is_global_zero:
+        Console(highlight=False).print("[bold]stage 2 of 2: the student[/bold]")
+    return {"teacher": {"seconds": round(time.perf_counter() - began, 2)} | found}
 
 
 def needs_teacher(cfg: DictConfig) -> bool:
@@ -79,6 +113,7 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
         load_weights(teacher, Path(cfg.teaching.checkpoint))
         console.print(f"teacher: {cfg.teaching.checkpoint}", markup=False)
         return teacher
+    datamodule.support_batches = cfg.model.teacher.source == "dataset"
     settings = _fingerprint(cfg, datamodule)
     if kept.is_file() and _load_if_same(teacher, kept, settings):
         console.print(f"teacher: {kept}, complete already", markup=False)
@@ -111,8 +146,9 @@ def targets_of(
     """Return what the student follows: the teacher, or a table of what it says of each item."""
     if cfg.teaching.targets == "each_step":
         return teacher
-    images, texts = _enriched(teacher, datamodule, "train", device)
-    datamodule.supports = None  # what the student's batches need no more
+    features = _features(teacher, datamodule, "train", device)
+    images, texts = _enriched(teacher, features, datamodule.supports_for("train"))
+    datamodule.support_batches = False
     return TargetTable(images, texts)
 
 
@@ -128,9 +164,12 @@ def teacher_metrics(
     records = datamodule.records("test")
     image_pids = torch.tensor([record.pid for record in records])
     text_pids = torch.tensor([record.pid for record in records for _ in record.captions])
+    features = _features(teacher, datamodule, "test", device)
+    slots = datamodule.supports_for("test")
+    nothing = SplitSupports(slots.images[:, :0], slots.texts[:, :0])
     found: dict[str, float] = {}
-    for name, supports in (("empty", False), ("oracle", True)):
-        images, texts = _enriched(teacher, datamodule, "test", device, supports=supports)
+    for name, supports in (("empty", nothing), ("oracle", slots)):
+        images, texts = _enriched(teacher, features, supports)
         values = evaluate_embeddings(
             F.normalize(texts, dim=-1).cpu(),
             F.normalize(images, dim=-1).cpu(),
@@ -141,41 +180,53 @@ def teacher_metrics(
     return found
 
 
+def print_teacher(taught: dict[str, dict[str, float]]) -> None:
+    """Print the teacher's metrics, if they were asked for, apart from the student's."""
+    metrics = taught.get("teacher", {})
+    for name, title in (
+        ("empty", "teacher with empty supports, test split, percent"),
+        (
+            "oracle",
+            "[bold red]ORACLE[/bold red]: teacher with supports from the test identities, percent; "
+            "no retrieval result",
+        ),
+    ):
+        prefix = f"teacher_{name}/"
+        found = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+        if found:
+            launch.print_metrics(found, "test", title)
+
+
 @torch.no_grad()
-def _enriched(
-    teacher: Lcr2sTeacher,
-    datamodule: Any,
-    split: str,
-    device: torch.device,
-    *,
-    supports: bool = True,
+def _features(
+    teacher: Lcr2sTeacher, datamodule: Any, split: str, device: torch.device
 ) -> tuple[Float[Tensor, "images dim"], Float[Tensor, "texts dim"]]:
+    """Return the un-fused features of a split, not normalised."""
     teacher.eval().to(device)
-    text_loader, image_loader = datamodule.whole_split(split)
-    shown = f"teacher's features of {split}"
-    images = torch.cat(
-        [teacher.dual.image_features(b.images.to(device)) for b in track(image_loader, shown)]
-    )
-    texts = torch.cat(
-        [
-            teacher.dual.text_features(
-                b.token_ids.to(device),
-                b.valid.to(device),
-                None if b.words is None else b.words.to(device),
-            )
-            for b in track(text_loader, shown)
-        ]
-    )
-    drawn = datamodule.supports_for(split)
-    slots: dict[str, Int[Tensor, "items slots"]] = {
-        "images": torch.as_tensor(drawn.images, device=device),
-        "texts": torch.as_tensor(drawn.texts, device=device),
-    }
-    if not supports:
-        slots = {name: slot[:, :0] for name, slot in slots.items()}
+    texts, images = datamodule.whole_split(split)
+    dual = teacher.dual
+    image_features = [
+        dual.image_features(batch.images.to(device))
+        for batch in track(images, f"teacher: images of {split}", transient=True)
+    ]
+    text_features = [
+        dual.text_features(
+            batch.token_ids.to(device),
+            batch.valid.to(device),
+            None if batch.words is None else batch.words.to(device),
+        )
+        for batch in track(texts, f"teacher: captions of {split}", transient=True)
+    ]
+    return torch.cat(image_features), torch.cat(text_features)
+
+
+def _enriched(
+    teacher: Lcr2sTeacher, features: tuple[Tensor, Tensor], supports: SplitSupports
+) -> tuple[Float[Tensor, "images dim"], Float[Tensor, "texts dim"]]:
+    images, texts = features
     return (
-        enrich_split(teacher.image_fusion, images, slots["images"]),
-        enrich_split(teacher.text_fusion, texts, slots["texts"]),
+        enrich_split(teacher.image_fusion, images, supports.images.to(images.device)),
+        enrich_split(teacher.text_fusion, texts, supports.texts.to(texts.device)),
     )
 
 
