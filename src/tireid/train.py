@@ -31,7 +31,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     launch.quiet()
     launch.check_scalars(cfg)
     teaching.check_teaching(cfg)
-    if not (cfg.skip_finished and rank_zero_only.rank == 0):
+    if not (cfg.skip_finished and getattr(rank_zero_only, "rank", 0) == 0):
         return _train(cfg)
     folder = Path(cfg.paths.output_dir)
     console = Console(highlight=False, soft_wrap=True)
