@@ -45,7 +45,8 @@ from tireid.data.samplers import (
 )
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise, TrainTransform
-from tireid.data.word_features import WordEncoder, WordTable, WordType, word_table
+from tireid.data.word_features import WordEncoder, word_table
+from tireid.data.word_table import WordTable, WordType
 from tireid.structures import PairBatch
 
 _SAMPLERS = ("shuffled", "identity_balanced")
