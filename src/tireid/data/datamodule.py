@@ -52,7 +52,8 @@ from tireid.data.supports import (
 )
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise, TrainTransform
-from tireid.data.word_features import WordEncoder, WordTable, WordType, word_table
+from tireid.data.word_features import WordEncoder, word_table
+from tireid.data.word_table import WordTable, WordType
 from tireid.structures import PairBatch
 
 _SAMPLERS = ("shuffled", "identity_balanced")
