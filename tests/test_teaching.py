@@ -88,7 +88,7 @@ def test_without_distillation_the_student_is_its_dual_encoder(small_config, tmp_
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["teaching.targets=once"],
+        ["teaching.targets=each_step"],
         [
             "model.teacher.source=batch",
             "dataset.sampler=identity_balanced",
