@@ -14,10 +14,11 @@ ARGS ?=
 RUN ?=
 RUNS ?= runs
 SWEEP ?=
+OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep compare evaluate test test-all format lint types layers check lock wheel clean
+.PHONY: help install train sweep compare evaluate export test test-all format lint types layers check lock wheel clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -50,6 +51,9 @@ compare: $(READY) ## One table of runs: make compare RUNS=runs/sweeps/lgur_ablat
 
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
 	@$(PY) -m tireid.evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)
+
+export: $(READY) ## Write a run's model for tireid.load: make export RUN=runs/... OUT=exported
+	@$(PY) -m tireid.export $(if $(RUN),'run="$(RUN)"') $(if $(OUT),'output="$(OUT)"') $(ARGS)
 
 test: $(READY) ## Run the tests, without the slow ones
 	@$(PY) -m pytest -m "not slow and not ddp" $(ARGS)

@@ -1,5 +1,7 @@
 """What tests share: two processes, composed configs, one small trained run."""
 
+import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from tireid import launch
 
@@ -64,6 +67,45 @@ def lgur_run(small_config, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("lgur_run")
     return folder, train(small_config(folder, "model=lgur"))
+
+
+@pytest.fixture
+def copied_run(lgur_run, tmp_path) -> Path:
+    """Return a copy of that run folder whose files, checkpoints apart, may be changed."""
+
+    def copy(source, place):
+        return os.link(source, place) if source.endswith(".ckpt") else shutil.copy2(source, place)
+
+    return shutil.copytree(lgur_run[0], tmp_path / "run", copy_function=copy)
+
+
+@pytest.fixture(scope="session")
+def small_data(small_config, tmp_path_factory):
+    """Return the data module of the small configs, its splits prepared."""
+    datamodule = launch.build_datamodule(small_config(tmp_path_factory.mktemp("small_data")))
+    datamodule.prepare_data()
+    datamodule.setup(None)
+    return datamodule
+
+
+@pytest.fixture(scope="session")
+def untrained_run(small_config, small_data, tmp_path_factory):
+    """Return a function from overrides to a run folder with random weights, made in no time."""
+
+    def made(*overrides):
+        folder = tmp_path_factory.mktemp("untrained")
+        cfg = small_config(folder, *overrides)
+        torch.manual_seed(3)
+        model = launch.build_model(cfg, launch.build_encoders(cfg), small_data.num_train_pids)
+        settings = OmegaConf.to_container(cfg, resolve=True)
+        settings["num_train_pids"] = small_data.num_train_pids
+        OmegaConf.save(settings, folder / "config.yaml")
+        small_data.tokenizer.save(folder / "tokenizer")
+        (folder / "checkpoints").mkdir()
+        torch.save({"state_dict": model.state_dict()}, folder / "checkpoints" / "last.ckpt")
+        return folder
+
+    return made
 
 
 @pytest.fixture

@@ -113,11 +113,11 @@ def test_bert_sees_each_caption_once_then_none(runs):
 
 
 def test_one_line_says_where_and_whether_found(runs, frozen_config, tmp_path):
-    where = f"GiB in {frozen_config(tmp_path).paths.cache_dir}/words"
+    where = f" MiB in {frozen_config(tmp_path).paths.cache_dir}/words"
     assert runs["plain"].line == ""
     for name in ("computed", "found"):
         line = runs[name].line
-        assert line.startswith("words of the frozen BertEncoder: 0.00 ")
+        assert line.startswith("words of the frozen BertEncoder: ")
         assert where in line
         assert line.endswith(f"(train {name}, val {name}, test {name})")
 
@@ -217,6 +217,11 @@ def test_a_full_disk_stops_only_who_insists(cache, monkeypatch):
         datamodule, _ = cache("seed=3")
     assert datamodule.words == {}
     assert next(iter(datamodule.train_dataloader())).words is None
+
+
+@pytest.mark.parametrize("debug", ["fast", "overfit"])
+def test_a_trial_of_a_few_batches_waits_for_no_table(frozen_config, tmp_path, debug):
+    assert frozen_config(tmp_path, f"debug={debug}").cache_words is False
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import torch
 from omegaconf import OmegaConf
 from transformers import BertConfig, BertModel
 
+import tireid
 from tireid.convert import OWN_SETTINGS, convert
 from tireid.evaluate import evaluate
+from tireid.export import export
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{x}" for x in LETTERS)]
@@ -148,6 +150,18 @@ def test_the_run_folder_is_evaluated(checkpoint, small_convert, compose_config):
     assert (folder / "evaluation_test_official.json").is_file()
 
 
+def test_the_run_folder_is_loaded_and_exported(checkpoint, small_convert, compose_config, tmp_path):
+    folder = convert(small_convert(checkpoint))
+    captions = ["a man in a red coat", "b"]
+    found = tireid.load(folder, "cpu").encode_text(captions)
+    assert found.shape == (2, 12)
+    out = export(compose_config(f"run={folder}", f"output={tmp_path / 'out'}", name="export"))
+    assert torch.equal(tireid.load(out, "cpu").encode_text(captions), found)
+    card = (out / "README.md").read_text()
+    assert "converted from `best.pth.tar` of the official LGUR code" in card
+    assert "This checkpoint was chosen on the test split" in card
+
+
 def test_a_missing_bert_is_read_from_elsewhere(checkpoint, small_convert, tmp_path):
     bert = small_bert()
     bert.save_pretrained(tmp_path / "bert")
@@ -191,7 +205,7 @@ def test_other_settings_are_those_of_training(compose_config):
         "image_encoder=deit_small",
         "text_encoder=bert_bilstm",
         "recipe=lgur_official",
-        "selection=last",
+        "selection=test",
         "image_encoder.pretrained=false",
         "text_encoder.pretrained=false",
         "paths.output_dir=a",

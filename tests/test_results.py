@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -27,8 +28,8 @@ def result(label="a", seed=1, r1=50.0, **other):
 
 def test_rows_are_means_with_the_sample_deviation():
     head, rows = table([result(seed=s, r1=r) for s, r in enumerate((40.0, 44.0, 48.0))])
-    assert head == ["run", "seeds", "R@1", "million weights", "steps", "images / s"]
-    assert rows == [["a", "3", "44.0 ± 4.0", "2.3", "200", "101"]]
+    assert head == ["run", "seeds", "R@1", "million weights", "steps"]
+    assert rows == [["a", "3", "44.0 ± 4.0", "2.3", "200"]]
 
 
 def test_one_run_has_no_deviation_and_other_work_is_another_row():
@@ -58,6 +59,25 @@ def test_fill_replaces_between_markers_only():
     assert fill(text, "t", "new") == "before\n<!-- t -->\nnew\n<!-- /t -->\nafter"
     with pytest.raises(ValueError, match="expected one <!-- u -->"):
         fill(text, "u", "new")
+
+
+def test_the_tables_of_the_readme_are_those_of_their_results():
+    """`make compare RUNS=results/<name>.csv ARGS="--fill README.md"` makes them anew."""
+    root = Path(__file__).parents[1]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    files = sorted((root / "results").glob("*.csv"))
+    assert files
+    for file in files:
+        assert fill(readme, file.stem, markdown(*table(read_csv(file)))) == readme, file.name
+
+
+def test_no_column_is_cut_in_a_narrow_window(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    write_csv([result(label="a rather long name of a run")], tmp_path / "a.csv")
+    compare([tmp_path / "a.csv"])
+    shown = capsys.readouterr().out
+    assert "a rather long name of a run" in shown
+    assert "million weights" in shown
 
 
 def test_markdown_is_a_table():

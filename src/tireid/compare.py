@@ -63,6 +63,9 @@ def _print(console: Console, results: list[Result]) -> None:
         shown.add_column(name, justify="right" if number else "left", no_wrap=number > 0)
     for row in rows:
         shown.add_row(*row, style="red" if "CHOSEN ON TEST" in row[0] else None)
+    # Wider than the window rather than cut.
+    wide = console.options.update(width=10_000)
+    console.width = max(console.width, console.measure(shown, options=wide).maximum)
     console.print(shown)
     if len({(result.dataset, result.test_data) for result in results}) > len(
         {result.dataset for result in results}

@@ -1,16 +1,13 @@
 """Evaluate a run folder or one of its checkpoints, by the run's own config and tokenizer."""
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import hydra
 import lightning as L
-import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
-from torch import nn
 
 from tireid import launch
 from tireid.callbacks.progress import make_progress_bar
@@ -18,72 +15,12 @@ from tireid.callbacks.result_gallery import ResultGallery
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
 from tireid.callbacks.run_record import write_json
 from tireid.data.tokenizers import load_tokenizer
-
-
-def find_run(run: str | None) -> tuple[Path, Path]:
-    """Return the run folder and the checkpoint that `run` names.
-
-    A run folder stands for the checkpoint that the run tested or, where it was stopped before
-    that, for the best on validation so far.
-
-    Raises:
-        ValueError: If `run` is not given.
-        FileNotFoundError: If there is no such run or it holds no checkpoint.
-    """
-    if not run:
-        raise ValueError("run: expected a run folder or a checkpoint; set run=runs/...")
-    path = Path(str(run))
-    if path.is_file():
-        folder, checkpoint = path.resolve().parent.parent, path
-    else:
-        folder = path
-        checkpoints = sorted(path.glob("checkpoints/*.ckpt"))
-        if not checkpoints:
-            raise FileNotFoundError(
-                f"{path}: expected a run folder with checkpoints/*.ckpt in it, or a file; "
-                "`make train` makes one under runs/"
-            )
-        record = folder / "metrics.json"
-        tested = json.loads(record.read_text()).get("tested_checkpoint") if record.exists() else ""
-        checkpoint = folder / "checkpoints" / tested if tested else checkpoints[-1]
-    if not (folder / "config.yaml").is_file():
-        raise FileNotFoundError(
-            f"{folder}: expected config.yaml beside checkpoints/, where training left it"
-        )
-    return folder, checkpoint
-
-
-def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """Load a checkpoint's weights; nothing in the file is executed.
-
-    Raises:
-        ValueError: If the file is not a checkpoint of this model.
-    """
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:
-        raise ValueError(
-            f"{checkpoint}: expected a checkpoint of a training run, got {type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'an unreadable file'}"
-        ) from error
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{checkpoint}: does not fit the run's config.yaml: {error}") from error
-
-
-def _forget_pretrained(node: Any) -> None:
-    """Set every `pretrained` below a config node to False: the checkpoint holds all weights."""
-    for name in node:
-        if name == "pretrained":
-            node[name] = False
-        elif isinstance(node[name], DictConfig):
-            _forget_pretrained(node[name])
+from tireid.restore import TOKENIZER_FOLDER, find_run, read_record, restore_model
+from tireid.saved_config import evaluation_config
 
 
 def _warn_of_other_data(folder: Path, datamodule: Any, split: str) -> None:
-    record = folder / "metrics.json"
-    known = json.loads(record.read_text()).get("data_sha256", {}) if record.exists() else {}
+    known = read_record(folder).get("data_sha256", {})
     if known.get(split) not in (None, datamodule.fingerprints()[split]):
         warnings.warn(
             f"the {split} split is not the one this run was trained beside: its figures do not "
@@ -110,9 +47,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if cfg.split not in ("val", "test"):
         raise ValueError(f"split: expected val or test, got {cfg.split!r}")
     folder, checkpoint = find_run(cfg.run)
-    run_cfg: Any = OmegaConf.load(folder / "config.yaml")
+    run_cfg = evaluation_config(folder)
     changes: dict[str, Any] = {
-        "tokenizer": load_tokenizer(folder / "tokenizer"),
+        "tokenizer": load_tokenizer(folder / TOKENIZER_FOLDER),
         "validation_split": "val",
     }
     if cfg.batch_size is not None:
@@ -126,10 +63,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         run_cfg.dataset.root = run_cfg.dataset.read.root = cfg.dataset_root
     L.seed_everything(run_cfg.seed, workers=True, verbose=False)
     datamodule = launch.build_datamodule(run_cfg, **changes)
-    _forget_pretrained(run_cfg.image_encoder)
-    _forget_pretrained(run_cfg.text_encoder)
-    model = launch.build_model(run_cfg, launch.build_encoders(run_cfg), run_cfg.num_train_pids)
-    load_weights(model, checkpoint)
+    model = restore_model(run_cfg, folder, checkpoint)
 
     retrieval = RetrievalEvaluation()
     callbacks: list[Any] = [retrieval, make_progress_bar()]

@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from tireid.data.word_features import WordEncoder, WordType
+from tireid.data.word_features import WordEncoder
+from tireid.data.word_table import WordType
 
 TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
 BAD_INPUT = (ValueError, OSError, MisconfigurationException)
@@ -142,10 +143,10 @@ def cache_words(cfg: DictConfig, datamodule: Any, text_encoder: nn.Module, train
         encoder.train(training).to("cpu")
     if trainer.is_global_zero:
         tables = datamodule.words
-        gib = sum(table.num_bytes for table in tables.values()) / 2**30
+        mib = sum(table.num_bytes for table in tables.values()) / 2**20
         found = [f"{split} {'found' if t.found else 'computed'}" for split, t in tables.items()]
         Console(highlight=False, soft_wrap=True).print(
-            f"words of the frozen {type(encoder).__name__}: {gib:.2f} GiB in "
+            f"words of the frozen {type(encoder).__name__}: {mib:,.1f} MiB in "
             f"{next(iter(tables.values())).folder.parent} ({', '.join(found)})",
             markup=False,
         )

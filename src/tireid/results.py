@@ -161,7 +161,7 @@ def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     several_sets = len({result.dataset for result in results}) > 1
     names = [name for name in COLUMNS if any(name in result.metrics for result in results)]
     head = ["run", *(["data set"] if several_sets else []), "seeds"]
-    head += [*(COLUMNS[name] for name in names), "million weights", "steps", "images / s"]
+    head += [*(COLUMNS[name] for name in names), "million weights", "steps"]
     rows = []
     for (label, dataset, steps, selection, _), members in groups.items():
         mark = " (CHOSEN ON TEST)" if selection == "test" else ""
@@ -170,8 +170,7 @@ def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
             _spread([member.metrics[name] for member in members if name in member.metrics])
             for name in names
         ]
-        speed = statistics.median(member.images_per_second for member in members)
-        row += [f"{members[0].parameters / 1e6:.1f}", str(steps), f"{speed:.0f}"]
+        row += [f"{members[0].parameters / 1e6:.1f}", str(steps)]
         rows.append(row)
     return head, rows
 

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tireid import launch
+from tireid import launch, teaching
 from tireid.callbacks.run_record import RunRecord
 from tireid.run_folder import claimed, finished_metrics
 
@@ -30,7 +30,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """
     launch.quiet()
     launch.check_scalars(cfg)
-    if not (cfg.skip_finished and rank_zero_only.rank == 0):
+    teaching.check_teaching(cfg)
+    if not (cfg.skip_finished and getattr(rank_zero_only, "rank", 0) == 0):
         return _train(cfg)
     folder = Path(cfg.paths.output_dir)
     console = Console(highlight=False, soft_wrap=True)
@@ -79,6 +80,10 @@ def _train(cfg: DictConfig) -> dict[str, float]:
         )
         console.print(f"run folder: {output_dir}", markup=False)
 
+    taught = teaching.teach(cfg, model, datamodule, trainer)
+    for record in callbacks:
+        if isinstance(record, RunRecord):
+            record.extra = taught
     trainer.fit(model, datamodule)
     checkpoint = launch.chosen_checkpoint(cfg, callbacks)
     trainer.test(model, datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
@@ -92,6 +97,7 @@ def _train(cfg: DictConfig) -> dict[str, float]:
         launch.print_metrics(
             metrics, "test", f"test split, percent (checkpoint: {chosen}, seed {cfg.seed})"
         )
+        teaching.print_teacher(taught)
         written = [p.name for p in sorted(output_dir.iterdir()) if p.suffix in (".json", ".png")]
         console.print(f"{output_dir}: {', '.join(written)}, checkpoints/", markup=False)
     return metrics

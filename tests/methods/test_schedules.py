@@ -24,6 +24,14 @@ def test_official_stepping_drops_one_epoch_early():
     assert corrected == pytest.approx([1.0] * 20 + [0.1] * 20 + [0.01] * 10 + [0.001] * 10)
 
 
+def test_multistep_can_warm_up():
+    found = rates(multistep, 6, total_steps=0, milestones=[5], warmup_epochs=4, warmup_start=0.2)
+    assert found == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 0.1])
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    with pytest.raises(ValueError, match="got 2 and 0"):
+        multistep(optimizer, total_steps=0, milestones=[5], warmup_epochs=2, warmup_start=0.0)
+
+
 def test_warmup_cosine_rises_and_falls():
     found = rates(warmup_cosine, 101, total_steps=100, warmup_fraction=0.1)
     assert found[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])

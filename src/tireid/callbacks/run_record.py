@@ -99,6 +99,9 @@ class RunRecord(Callback):
         selection: Which checkpoint is tested: the best on `val` or on `test`, or `last`.
         monitor: Metric that the choice goes by; larger is better.
         validation_split: Split that validation embeds.
+
+    Attributes:
+        extra: Entries of the record that others have to add.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class RunRecord(Callback):
         self.split = validation_split
         self.validations: list[dict[str, float]] = []
         self.test: dict[str, float] = {}
+        self.extra: dict[str, Any] = {}
         self._began = time.perf_counter()
         self._train_seconds = 0.0
         self._images = 0
@@ -211,6 +215,7 @@ class RunRecord(Callback):
             "config_sha256": (
                 hashlib.sha256(config.read_bytes()).hexdigest() if config.exists() else None
             ),
+            **self.extra,
             **self._source,
             "versions": versions(),
         }

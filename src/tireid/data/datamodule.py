@@ -52,7 +52,8 @@ from tireid.data.supports import (
 )
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise, TrainTransform
-from tireid.data.word_features import WordEncoder, WordTable, WordType, word_table
+from tireid.data.word_features import WordEncoder, word_table
+from tireid.data.word_table import WordTable, WordType
 from tireid.structures import PairBatch
 
 _SAMPLERS = ("shuffled", "identity_balanced")
@@ -91,6 +92,9 @@ class TireidDataModule(LightningDataModule):
 
     Attributes:
         words: Tables that batches take their words from, by split; see `cache_words`.
+
+    Attributes:
+        support_batches: Whether training batches carry the support sets that `supports` describes.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -158,6 +162,7 @@ class TireidDataModule(LightningDataModule):
         self._cache_images = cache_images
         self._seed = seed
         self.supports = supports
+        self.support_batches = supports is not None
         self._counts = counts
         self._other_releases = other_releases or {}
         self._cache_dir = resolve_cache_dir(cache_dir)
@@ -347,6 +352,10 @@ class TireidDataModule(LightningDataModule):
         """Return the loaders of texts and of images."""
         return self._eval_dataloaders("test")
 
+    def whole_split(self, split: str) -> list[DataLoader[Any]]:
+        """Return the loaders of all texts and all images of a split, on every process alike."""
+        return self._eval_dataloaders(split, num_replicas=1, rank=0)
+
     @property
     def _num_replicas(self) -> int:
         return self.trainer.world_size if self.trainer is not None else 1
@@ -385,12 +394,12 @@ class TireidDataModule(LightningDataModule):
             transform=self._train_transform,
             seed=self._seed,
             supports=SupportDrawing(records, self.supports, self._seed)
-            if self.supports is not None
+            if self.supports is not None and self.support_batches
             else None,
         )
 
     def _support_loader(self) -> SupportLoader | None:
-        if self.supports is None:
+        if self.supports is None or not self.support_batches:
             return None
         return SupportLoader(
             self._images["train"],
@@ -409,11 +418,16 @@ class TireidDataModule(LightningDataModule):
             dataset.labels, pairs_per_id=self._pairs_per_id, batch_size=self.batch_size, **ranks
         )
 
-    def _eval_dataloaders(self, split: str) -> list[DataLoader[Any]]:
+    def _eval_dataloaders(
+        self, split: str, num_replicas: int | None = None, rank: int | None = None
+    ) -> list[DataLoader[Any]]:
         records = self.records(split)
         texts = TextDataset(records, self._token_ids[split])
         images = ImageDataset(records, self._images[split], self._normalise)
-        ranks = {"num_replicas": self._num_replicas, "rank": self._rank}
+        ranks = {
+            "num_replicas": self._num_replicas if num_replicas is None else num_replicas,
+            "rank": self._rank if rank is None else rank,
+        }
         text_loader = DataLoader(
             texts,
             batch_size=self.eval_batch_size,

@@ -1,8 +1,6 @@
 """Words of a frozen encoder: computed once for all captions of a split, read from disk after that.
 
-A table is the folder `words/<key>/`: `words.bin`, the features of all captions one after another,
-and `facts.json`, which says what they are and what their checksum is. It is written under another
-name and moved to its place whole.
+A table (`tireid.data.word_table`) is written under another name and moved to its place whole.
 """
 
 import contextlib
@@ -13,27 +11,30 @@ import shutil
 import sys
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Int
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
+from tireid.data.word_table import (
+    WORDS_FILE,
+    Facts,
+    WordTable,
+    WordType,
+    fault_of,
+    num_bytes,
+    write_facts,
+)
 from tireid.world.locking import folder_lock
 
-WordType = Literal["float32", "float16"]
-
 _FORMAT = 1
-_WORDS_FILE = "words.bin"
-_FACTS_FILE = "facts.json"
 _TOKENS_AT_ONCE = 8192
-_BYTES_AT_ONCE = 2**24
 # Without a lock, a temporary folder untouched for this long belongs to nobody.
 _ABANDONED_SECONDS = 6 * 3600.0
 _WHAT_TO_DO = (
@@ -58,64 +59,6 @@ class WordEncoder(NamedTuple):
     ]
     width: int
     fingerprint: str
-
-
-class WordTable:
-    """The words of all captions of a split, memory-mapped.
-
-    A copy sent to another process opens the file there by its path.
-
-    Args:
-        folder: The table's folder, whole and checked.
-        lengths: Number of tokens of each caption.
-        width: Length of a word's feature.
-        dtype: Type of the numbers in the file.
-        found: Whether it was there before it was asked for.
-    """
-
-    def __init__(
-        self, folder: Path, lengths: Sequence[int], width: int, dtype: WordType, *, found: bool
-    ) -> None:
-        self.folder = folder
-        self.found = found
-        self._starts = np.cumsum([0, *lengths])
-        self._width = width
-        self._dtype = np.dtype(dtype)
-        self._map: np.memmap[Any, Any] | None = None
-
-    @property
-    def num_bytes(self) -> int:
-        """Size on disk."""
-        return int(self._starts[-1]) * self._width * self._dtype.itemsize
-
-    def __len__(self) -> int:
-        """Return the number of captions."""
-        return len(self._starts) - 1
-
-    def __call__(self, captions: Sequence[int]) -> Float32[Tensor, "batch length width"]:
-        """Return the words of some captions, padded with zeros to the longest of them.
-
-        Args:
-            captions: Positions in the split, in any order; repeats are welcome.
-
-        Raises:
-            IndexError: If there is no such caption.
-        """
-        positions = np.asarray(captions, dtype=np.int64)
-        if positions.size and not 0 <= positions.min() <= positions.max() < len(self):
-            raise IndexError(f"captions: expected 0 to {len(self) - 1}, got {list(captions)}")
-        if self._map is None:
-            shape = (int(self._starts[-1]), self._width)
-            self._map = np.memmap(self.folder / _WORDS_FILE, self._dtype, mode="r", shape=shape)
-        starts, ends = self._starts[positions], self._starts[positions + 1]
-        longest = int((ends - starts).max(initial=0))
-        words = np.zeros((len(positions), longest, self._width), np.float32)
-        for row, start, end in zip(words, starts, ends, strict=True):
-            row[: end - start] = self._map[start:end]
-        return torch.from_numpy(words)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_map": None}
 
 
 def word_table(
@@ -149,7 +92,7 @@ def word_table(
         OSError: If there is no room or the folder cannot be written; says how much is needed, how
             much there is, and what to set.
     """
-    facts = {
+    facts: Facts = {
         "format": _FORMAT,
         "encoder": encoder.fingerprint,
         "dtype": dtype,
@@ -160,7 +103,7 @@ def word_table(
     }
     final = cache_dir / "words" / _key(facts, token_ids)
     console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True)
-    found = _fault(final, facts) is None
+    found = fault_of(final, facts) is None
     if not found:
         try:
             found = _ensure(final, facts, encoder, token_ids, console)
@@ -173,7 +116,7 @@ def word_table(
     return WordTable(final, [len(ids) for ids in token_ids], encoder.width, dtype, found=found)
 
 
-def _key(facts: dict[str, Any], token_ids: Sequence[list[int]]) -> str:
+def _key(facts: Facts, token_ids: Sequence[list[int]]) -> str:
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for ids in token_ids:
         digest.update(np.array([len(ids), *ids], dtype="<i8").tobytes())
@@ -182,7 +125,7 @@ def _key(facts: dict[str, Any], token_ids: Sequence[list[int]]) -> str:
 
 def _ensure(
     final: Path,
-    facts: dict[str, Any],
+    facts: Facts,
     encoder: WordEncoder,
     token_ids: Sequence[list[int]],
     console: Console,
@@ -194,7 +137,7 @@ def _ensure(
         console.print(f"Another process computes {final}; waiting for it.", markup=False)
 
     with folder_lock(final.with_name(f".{final.name}.lock"), on_wait=say) as alone:
-        fault = _fault(final, facts)
+        fault = fault_of(final, facts)
         if fault is None:
             return True
         if final.is_dir():
@@ -203,8 +146,8 @@ def _ensure(
         work = final.with_name(f"{final.name}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}")
         work.mkdir()
         try:
-            _compute(work / _WORDS_FILE, facts, encoder, token_ids, console)
-            _write_facts(work, facts)
+            _compute(work / WORDS_FILE, facts, encoder, token_ids, console)
+            write_facts(work, facts)
             _publish(work, final, facts)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -213,16 +156,16 @@ def _ensure(
 
 def _compute(
     path: Path,
-    facts: dict[str, Any],
+    facts: Facts,
     encoder: WordEncoder,
     token_ids: Sequence[list[int]],
     console: Console,
 ) -> None:
-    needed, free = _num_bytes(facts), shutil.disk_usage(path.parent).free
+    needed, free = num_bytes(facts), shutil.disk_usage(path.parent).free
     if free < needed:
         raise OSError(f"expected {needed / 2**30:.2f} GiB free, got {free / 2**30:.2f} GiB")
     console.print(
-        f"Encoding {len(token_ids):,} captions once, into {needed / 2**30:.2f} GiB "
+        f"Encoding {len(token_ids):,} captions once, into {needed / 2**20:,.1f} MiB "
         f"in {path.parents[1]}",
         markup=False,
     )
@@ -266,47 +209,13 @@ def _batches(token_ids: Sequence[list[int]]) -> Iterator[list[int]]:
             yield captions[first : first + size]
 
 
-def _write_facts(work: Path, facts: dict[str, Any]) -> None:
-    whole = facts | {"crc32": _checksum(work / _WORDS_FILE)}
-    with (work / _FACTS_FILE).open("w", encoding="utf-8") as file:
-        json.dump(whole, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _publish(work: Path, final: Path, facts: dict[str, Any]) -> None:
+def _publish(work: Path, final: Path, facts: Facts) -> None:
     try:
         work.rename(final)
     except OSError:
         # Where there are no locks somebody else may have computed the same table first.
-        if _fault(final, facts) is not None:
+        if fault_of(final, facts) is not None:
             raise
-
-
-def _fault(folder: Path, facts: dict[str, Any]) -> str | None:
-    """Return what is wrong with a table; None if every byte is as it was written."""
-    try:
-        found = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
-        size = (folder / _WORDS_FILE).stat().st_size
-        if size != _num_bytes(facts):
-            return f"expected {_num_bytes(facts)} bytes of words, got {size}"
-        if found != facts | {"crc32": _checksum(folder / _WORDS_FILE)}:
-            return f"{_WORDS_FILE} is not as {_FACTS_FILE} says"
-    except (OSError, ValueError) as error:
-        return str(error)
-    return None
-
-
-def _num_bytes(facts: dict[str, Any]) -> int:
-    return facts["tokens"] * facts["width"] * np.dtype(facts["dtype"]).itemsize
-
-
-def _checksum(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(_BYTES_AT_ONCE):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
 
 
 def _remove_remains(final: Path, *, alone: bool) -> None:

@@ -52,7 +52,16 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
     Raises:
         ValueError: If a name is missing or left over, or a shape differs.
     """
-    expected = module.state_dict()
+    if faults := misfit(module.state_dict(), state):
+        raise ValueError(
+            f"pretrained: the weights in '{source}' do not fit this {type(module).__name__}: "
+            f"{faults}; make the sizes in the config those of the checkpoint, or {WHAT_TO_DO}"
+        )
+    module.load_state_dict(dict(state))
+
+
+def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Say in what `state` differs from what is expected, by names and shapes; "" = in nothing."""
     shapes = [
         f"{key} is {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}"
         for key in expected.keys() & state.keys()
@@ -63,14 +72,7 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
         "left over": sorted(state.keys() - expected.keys()),
         "of another shape": sorted(shapes),
     }
-    found = [f"{len(keys)} {name} ({_some(keys)})" for name, keys in faults.items() if keys]
-    if found:
-        raise ValueError(
-            f"pretrained: the weights in '{source}' do not fit this {type(module).__name__}: "
-            f"{', '.join(found)}; make the sizes in the config those of the checkpoint, "
-            f"or {WHAT_TO_DO}"
-        )
-    module.load_state_dict(dict(state))
+    return ", ".join(f"{len(keys)} {name} ({_some(keys)})" for name, keys in faults.items() if keys)
 
 
 def _some(keys: list[str]) -> str:

@@ -1,7 +1,7 @@
 """What all methods share: the ranking interface, evaluation steps, optimiser groups."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -35,17 +35,17 @@ class RetrievalModule(L.LightningModule):
     Args:
         image_encoder: Images to `Tokens`; None in a method around another, which has them.
         text_encoder: Token ids and validity to `Tokens`; None likewise.
-        optimizer: Called with the parameter groups.
+        optimizer: Called with the parameter groups; None: the model is not trained.
         schedule: Called with the optimiser and `total_steps`; see `tireid.methods.schedules`.
         learning_rates: One rate for each name that `parameter_groups` gives.
 
     Attributes:
         training_only: What the names of weights begin with that embedding does not need, such as
-            those of identity heads.
+            those of identity heads; they are left out of exports.
         feature_dim: Width of the features that are ranked.
     """
 
-    training_only: ClassVar[tuple[str, ...]] = ()
+    training_only: tuple[str, ...] = ()
     feature_dim: int
     image_encoder: nn.Module
     text_encoder: nn.Module
@@ -55,9 +55,9 @@ class RetrievalModule(L.LightningModule):
         *,
         image_encoder: nn.Module | None = None,
         text_encoder: nn.Module | None = None,
-        optimizer: Callable[..., Optimizer],
-        schedule: Callable[..., dict[str, Any]],
-        learning_rates: Mapping[str, float],
+        optimizer: Callable[..., Optimizer] | None = None,
+        schedule: Callable[..., dict[str, Any]] | None = None,
+        learning_rates: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         if image_encoder is not None and text_encoder is not None:
@@ -65,7 +65,7 @@ class RetrievalModule(L.LightningModule):
             self.text_encoder = text_encoder
         self.build_optimizer = optimizer
         self.build_schedule = schedule
-        self.learning_rates = dict(learning_rates)
+        self.learning_rates = dict(learning_rates or {})
 
     def image_features(
         self, images: Float[Tensor, "batch 3 height width"]
@@ -168,6 +168,8 @@ class RetrievalModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Give each named group its learning rate; frozen parameters are left out."""
+        if self.build_optimizer is None or self.build_schedule is None:
+            raise ValueError("expected an optimizer and a schedule to train with, got none")
         groups = []
         for name, parameters in self.parameter_groups().items():
             trainable = [p for p in parameters if p.requires_grad]

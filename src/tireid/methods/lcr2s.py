@@ -87,6 +87,7 @@ class Lcr2s(RetrievalModule):
         encoders = {"image_encoder": image_encoder, "text_encoder": text_encoder}
         copies = copy.deepcopy(encoders) if joint else {}
         self.dual = dual(num_train_pids=num_train_pids, **encoders, **base)
+        self.training_only = tuple(f"dual.{name}" for name in self.dual.training_only)
         self.feature_dim = self.dual.feature_dim
         self.feature_distillation = feature_distillation
         self.relation_distillation = relation_distillation

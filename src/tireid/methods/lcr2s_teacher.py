@@ -119,6 +119,7 @@ class Lcr2sTeacher(RetrievalModule):
             text_encoder=text_encoder,
             **base,
         )
+        self.training_only = ("classifier.", *(f"dual.{name}" for name in self.dual.training_only))
         self.feature_dim = self.dual.feature_dim
         count = 1 if share_fusion else 2
         self.fusions = nn.ModuleList(

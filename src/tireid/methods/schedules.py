@@ -42,6 +42,8 @@ def multistep(
     milestones: list[int],
     gamma: float = 0.1,
     stepping: str = "corrected",
+    warmup_epochs: int = 0,
+    warmup_start: float = 0.01,
 ) -> dict[str, Any]:
     """Multiply the rates by `gamma` at each milestone; stepped after every epoch.
 
@@ -53,13 +55,22 @@ def multistep(
         stepping: `corrected` trains exactly `milestones[0]` epochs at the full rate. The official
             LGUR code steps its scheduler before each epoch, so that every drop comes one epoch
             early: `official` does that.
+        warmup_epochs: Epochs in which the rates rise linearly to their full value; 0: none.
+        warmup_start: Share of the rate in the first of them, in (0, 1].
     """
     if stepping not in ("corrected", "official"):
         raise ValueError(f"stepping: expected 'corrected' or 'official', got {stepping!r}")
+    if warmup_epochs < 0 or not 0 < warmup_start <= 1:
+        raise ValueError(
+            "warmup_epochs, warmup_start: expected at least 0 and a share in (0, 1], "
+            f"got {warmup_epochs} and {warmup_start}"
+        )
     # Official code: epochs 1-19 at the full rate for a milestone of 20. Here: 1-20.
     early = 1 if stepping == "official" else 0
 
     def factor(epoch: int) -> float:
-        return gamma ** sum(epoch >= milestone - early for milestone in milestones)
+        rise = min(1.0, epoch / warmup_epochs) if warmup_epochs else 1.0
+        warm = warmup_start + (1 - warmup_start) * rise
+        return warm * gamma ** sum(epoch >= milestone - early for milestone in milestones)
 
     return {"scheduler": LambdaLR(optimizer, factor), "interval": "epoch", "name": "lr"}

@@ -1,0 +1,118 @@
+"""The words of a split's captions on disk: what a table looks like, and how it is read.
+
+A table is a folder: `words.bin`, the features of all captions one after another, and `facts.json`,
+which says what they are and what their checksum is.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+WordType = Literal["float32", "float16"]
+Facts = dict[str, Any]
+
+WORDS_FILE = "words.bin"
+_FACTS_FILE = "facts.json"
+_BYTES_AT_ONCE = 2**24
+
+
+class WordTable:
+    """The words of all captions of a split, memory-mapped.
+
+    A copy sent to another process opens the file there by its path.
+
+    Args:
+        folder: The table's folder, whole and checked.
+        lengths: Number of tokens of each caption.
+        width: Length of a word's feature.
+        dtype: Type of the numbers in the file.
+        found: Whether it was there before it was asked for.
+    """
+
+    def __init__(
+        self, folder: Path, lengths: Sequence[int], width: int, dtype: WordType, *, found: bool
+    ) -> None:
+        self.folder = folder
+        self.found = found
+        self._starts = np.cumsum([0, *lengths])
+        self._width = width
+        self._dtype = np.dtype(dtype)
+        self._map: np.memmap[Any, Any] | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Size on disk."""
+        return int(self._starts[-1]) * self._width * self._dtype.itemsize
+
+    def __len__(self) -> int:
+        """Return the number of captions."""
+        return len(self._starts) - 1
+
+    def __call__(self, captions: Sequence[int]) -> Float32[Tensor, "batch length width"]:
+        """Return the words of some captions, padded with zeros to the longest of them.
+
+        Args:
+            captions: Positions in the split, in any order; repeats are welcome.
+
+        Raises:
+            IndexError: If there is no such caption.
+        """
+        positions = np.asarray(captions, dtype=np.int64)
+        if positions.size and not 0 <= positions.min() <= positions.max() < len(self):
+            raise IndexError(f"captions: expected 0 to {len(self) - 1}, got {list(captions)}")
+        if self._map is None:
+            shape = (int(self._starts[-1]), self._width)
+            self._map = np.memmap(self.folder / WORDS_FILE, self._dtype, mode="r", shape=shape)
+        starts, ends = self._starts[positions], self._starts[positions + 1]
+        longest = int((ends - starts).max(initial=0))
+        words = np.zeros((len(positions), longest, self._width), np.float32)
+        for row, start, end in zip(words, starts, ends, strict=True):
+            row[: end - start] = self._map[start:end]
+        return torch.from_numpy(words)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_map": None}
+
+
+def write_facts(folder: Path, facts: Facts) -> None:
+    """Finish a table whose words are written: say what they are, with their checksum."""
+    whole = facts | {"crc32": _checksum(folder / WORDS_FILE)}
+    with (folder / _FACTS_FILE).open("w", encoding="utf-8") as file:
+        json.dump(whole, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def fault_of(folder: Path, facts: Facts) -> str | None:
+    """Return what is wrong with a table; None if every byte is as it was written."""
+    try:
+        found = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
+        size = (folder / WORDS_FILE).stat().st_size
+        if size != num_bytes(facts):
+            return f"expected {num_bytes(facts)} bytes of words, got {size}"
+        if found != facts | {"crc32": _checksum(folder / WORDS_FILE)}:
+            return f"{WORDS_FILE} is not as {_FACTS_FILE} says"
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def num_bytes(facts: Facts) -> int:
+    """Return the size that the facts give `words.bin`."""
+    return facts["tokens"] * facts["width"] * np.dtype(facts["dtype"]).itemsize
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(_BYTES_AT_ONCE):
+            checksum = zlib.crc32(block, checksum)
+    return checksum

@@ -1,0 +1,223 @@
+"""Use a trained model: pictures and sentences in, embeddings out."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch.plugins.precision import (
+    DoublePrecision,
+    HalfPrecision,
+    MixedPrecision,
+    Precision,
+)
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from tireid import launch
+from tireid.data.datasets import pad_captions
+from tireid.data.images import check_image_size, read_image, resampling
+from tireid.data.tokenizers import CaptionTokenizer, load_tokenizer
+from tireid.data.transforms import Normalise
+from tireid.methods.base import RetrievalModule
+from tireid.restore import TOKENIZER_FOLDER, find_saved, restore_model
+from tireid.saved_config import inference_config
+
+Picture = Image.Image | Path | str
+
+# As `lightning.Trainer` reads its `precision`, older names included.
+_PRECISIONS: dict[str, Callable[[str], Precision]] = {
+    "32-true": lambda device: Precision(),
+    "64-true": lambda device: DoublePrecision(),
+    "16-true": lambda device: HalfPrecision("16-true"),
+    "bf16-true": lambda device: HalfPrecision("bf16-true"),
+    "16-mixed": lambda device: MixedPrecision("16-mixed", device),
+    "bf16-mixed": lambda device: MixedPrecision("bf16-mixed", device),
+}
+_ALIASES = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+
+
+class Retriever:
+    """Embeds pictures and sentences; the dot product of two embeddings is their score.
+
+    The input recipe and the arithmetic are those of `tireid.evaluate`: pictures are turned upright,
+    converted to RGB and resized without keeping their aspect ratio, captions are cut to the
+    tokenizer's length.
+
+    Args:
+        model: A trained method.
+        tokenizer: The one it was trained with.
+        image_size: Height and width in pixels.
+        mean: Of the image encoder's input, one number a channel, in [0, 1].
+        std: Of the image encoder's input, likewise.
+        interpolation: Filter of the resizing: `bicubic`, `bilinear`, ...
+        precision: `lightning.Trainer`'s name of the arithmetic: `32-true`, `bf16-mixed`, ...
+        device: Where to compute.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        model: RetrievalModule,
+        tokenizer: CaptionTokenizer,
+        *,
+        image_size: Sequence[int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        interpolation: str,
+        precision: str | int = "32-true",
+        device: str | torch.device = "cpu",
+    ) -> None:
+        name = _ALIASES.get(str(precision), str(precision))
+        if name not in _PRECISIONS:
+            raise ValueError(f"precision: expected one of {list(_PRECISIONS)}, got {precision!r}")
+        self.image_size = check_image_size(image_size)
+        self.device = torch.device(device)
+        self._precision = _PRECISIONS[name](self.device.type)
+        module: Any = self._precision.convert_module(model)
+        self._model: RetrievalModule = module.eval().requires_grad_(False).to(self.device)
+        self._tokenizer = tokenizer
+        self._filter = resampling(interpolation)
+        self._normalise = Normalise(mean, std)
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        return f"Retriever({type(self._model).__name__}, {height}x{width} pixels, {self.device})"
+
+    @cached_property
+    def dim(self) -> int:
+        """Width of the embeddings."""
+        return self.encode_text(["a"]).shape[1]
+
+    def encode_image(
+        self, images: Sequence[Picture], batch_size: int = 64
+    ) -> Float[Tensor, "batch dim"]:
+        """Embed pictures.
+
+        Args:
+            images: Pictures of any size and mode, or their files; may be none.
+            batch_size: Pictures at once; bounds the memory and changes embeddings by rounding only.
+
+        Returns:
+            One unit-norm row a picture, in float32 on the CPU.
+
+        Raises:
+            ValueError: If this is no list of pictures, or one cannot be read; names it.
+        """
+        pictures = _listed(images, Picture, "images", "pictures (PIL) and paths")
+        return self._encode(pictures, batch_size, self._embed_images)
+
+    def encode_text(
+        self, captions: Sequence[str], batch_size: int = 64
+    ) -> Float[Tensor, "batch dim"]:
+        """Embed sentences.
+
+        Args:
+            captions: Descriptions of a person; may be none.
+            batch_size: Sentences at once; bounds the memory and changes embeddings by rounding
+                only.
+
+        Returns:
+            One unit-norm row a sentence, in float32 on the CPU.
+
+        Raises:
+            ValueError: If this is no list of strings.
+        """
+        sentences = _listed(captions, str, "captions", "strings")
+        return self._encode(sentences, batch_size, self._embed_texts)
+
+    def _encode(
+        self, items: list[Any], batch_size: int, embed: Callable[[list[Any]], Tensor]
+    ) -> Float[Tensor, "batch dim"]:
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        if not items:
+            return torch.zeros(0, self.dim)
+        starts = range(0, len(items), batch_size)
+        with torch.no_grad(), _matmul_of_evaluation(), self._precision.forward_context():
+            found = [embed(items[start : start + batch_size]).cpu() for start in starts]
+        embeddings = torch.cat(found)
+        if embeddings.dtype == torch.float32:
+            return embeddings
+        # In another precision than float32 they have unit norm only to that precision.
+        return F.normalize(embeddings.double(), dim=-1).float()
+
+    def _embed_images(self, pictures: list[Picture]) -> Tensor:
+        images = torch.stack([self._pixels(picture) for picture in pictures]).to(self.device)
+        return self._model.encode_image(self._precision.convert_input(images))
+
+    def _embed_texts(self, captions: list[str]) -> Tensor:
+        token_ids, valid = pad_captions(self._tokenizer(captions), self._tokenizer.pad_id)
+        return self._model.encode_text(token_ids.to(self.device), valid.to(self.device))
+
+    def _pixels(self, picture: Picture) -> Float[Tensor, "3 height width"]:
+        source = Path(picture) if isinstance(picture, str) else picture
+        try:
+            return self._normalise(read_image(source, self.image_size, self._filter))
+        except OSError as error:  # a picture that was opened, but not yet read
+            raise ValueError(f"{picture!r}: expected a readable picture; {error}") from error
+
+
+def load(path: str | Path, device: str | torch.device | None = None) -> Retriever:
+    """Load a trained model for use. Needs neither its data set nor a network, and runs no code.
+
+    Args:
+        path: A run folder (its tested checkpoint), a checkpoint inside one, or a folder that
+            `tireid.export` wrote.
+        device: Where to compute; None: a GPU (CUDA) where there is one, else the CPU.
+
+    Raises:
+        FileNotFoundError: If a file is missing; names it.
+        ValueError: If a file is damaged or does not fit the others, or the config names what is not
+            of this package; names file and value.
+
+    Example:
+        `tireid.load("exported").encode_text(["a woman in a red coat"])`
+    """
+    folder, weights = find_saved(path)
+    cfg = inference_config(folder)
+    return Retriever(
+        restore_model(cfg, folder, weights),
+        load_tokenizer(folder / TOKENIZER_FOLDER),
+        image_size=list(cfg.dataset.image_size),
+        mean=list(cfg.image_encoder.mean),
+        std=list(cfg.image_encoder.std),
+        interpolation=cfg.image_encoder.interpolation,
+        precision=cfg.trainer.precision,
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+
+
+def _listed(items: Any, kind: Any, name: str, expected: str) -> list[Any]:
+    """Return the items as a list.
+
+    Raises:
+        ValueError: If they are one item instead of a list of them, or one is of another kind.
+    """
+    if isinstance(items, (str, Path, Image.Image)):
+        raise ValueError(f"{name}: expected a list, got one {type(items).__name__}; pass [it]")
+    listed = list(items)
+    for number, item in enumerate(listed):
+        if not isinstance(item, kind):
+            raise ValueError(f"{name}[{number}]: expected {expected}, got a {type(item).__name__}")
+    return listed
+
+
+@contextmanager
+def _matmul_of_evaluation() -> Iterator[None]:
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # The caller set it by torch's newer switches, and knows best.
+        yield
+        return
+    launch.use_fast_matmul()
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,186 @@
+"""Read the `config.yaml` of a run or of an exported folder, which may be anybody's.
+
+A config names what is built from it. From a saved one only classes of this package are built, and
+its functions that read a data set; every name is looked up before anything is built.
+"""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from tireid.methods.base import RetrievalModule
+
+CONFIG_FILE = "config.yaml"
+
+# All that embedding needs. The tokenizer is not among it: a folder holds it as files.
+_INFERENCE = {
+    "image_encoder": ("module", "mean", "std", "interpolation"),
+    "text_encoder": ("module",),
+    "dataset": ("name", "image_size"),
+    "trainer": ("precision",),
+}
+# What only training builds: left out, and so neither built nor checked.
+_TRAINING = ("callbacks", "logger", "recipe", "strategy")
+_TRAINING_ARGUMENTS = ("optimizer", "schedule", "learning_rates")
+_TRAINER_VALUES = ("precision", "deterministic")
+
+_TARGET = re.compile(
+    r"(tireid\.(?:data|encoders|losses|methods)(?:\.[a-z][a-z0-9_]*)+)\.([A-Za-z]\w*)"
+)
+_SPECIAL = re.compile(r"_[a-z]+_")
+_SPECIAL_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return a folder's config as plain values.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it cannot be read.
+    """
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{folder}: expected {CONFIG_FILE} in it, where training or an export leaves it"
+        )
+    try:
+        settings: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except Exception as error:  # Malformed files raise nearly anything.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{file}: expected a config, got what cannot be read: {reason}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file}: expected a config, got a {type(settings).__name__}")
+    return {str(name): value for name, value in settings.items()}
+
+
+def inference_config(folder: Path) -> DictConfig:
+    """Return what a model is built from that embeds: the checked part of a folder's config.
+
+    Args:
+        folder: Of a run or of an export.
+
+    Raises:
+        FileNotFoundError: If there is no config.
+        ValueError: If it cannot be read, lacks something, or names what must not be built.
+    """
+    settings = _complete_settings(folder)
+    part = {"model": settings["model"]}
+    for section, names in _INFERENCE.items():
+        part[section] = {name: settings[section][name] for name in names}
+    part["dataset"]["terms"] = settings["dataset"].get("terms") or ""
+    return _checked(part, folder)
+
+
+def evaluation_config(folder: Path) -> DictConfig:
+    """Return what data and a model are built from to be evaluated, likewise checked.
+
+    Args:
+        folder: Of a run.
+
+    Raises:
+        FileNotFoundError: If there is no config.
+        ValueError: If it cannot be read, lacks something, or names what must not be built.
+    """
+    settings = _complete_settings(folder)
+    part = {name: value for name, value in settings.items() if name not in _TRAINING}
+    trainer = settings["trainer"]
+    part["trainer"] = {name: trainer[name] for name in _TRAINER_VALUES if name in trainer}
+    return _checked(part, folder)
+
+
+def _complete_settings(folder: Path) -> dict[str, Any]:
+    settings, file = read_settings(folder), folder / CONFIG_FILE
+    if not isinstance(settings.get("model"), dict):
+        raise ValueError(f"{file}: model: expected a method's settings, got none")
+    target = settings["model"].get("_target_")
+    if not _is_method(target):
+        raise ValueError(
+            f"{file}: model._target_: expected a method of tireid.methods, got {target!r}; nothing "
+            "was built or run"
+        )
+    for section, names in _INFERENCE.items():
+        values = settings.get(section)
+        for name in names:
+            if not isinstance(values, dict) or values.get(name) is None:
+                raise ValueError(f"{file}: {section}.{name}: expected a value, got none")
+    return settings
+
+
+def _checked(part: dict[str, Any], folder: Path) -> DictConfig:
+    part = _without_training(part)
+    _check(part, folder / CONFIG_FILE, "")
+    return OmegaConf.create(part)
+
+
+def _without_training(node: Any) -> Any:
+    """Return a copy that asks neither for pretrained weights nor for how a method is trained."""
+    if isinstance(node, list):
+        return [_without_training(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    is_method = _is_method(node.get("_target_"))
+    return {
+        name: False if name == "pretrained" else _without_training(value)
+        for name, value in node.items()
+        if not (is_method and name in _TRAINING_ARGUMENTS)
+    }
+
+
+def _check(node: Any, file: Path, place: str) -> None:
+    """Refuse what would build anything else, and what would change after this check.
+
+    Raises:
+        ValueError: Names the file, the place in it and the value.
+    """
+    if isinstance(node, list):
+        for number, value in enumerate(node):
+            _check(value, file, f"{place}[{number}]")
+    elif isinstance(node, dict):
+        for name, value in node.items():
+            inner = f"{place}.{name}" if place else str(name)
+            if name == "_target_" and not _may_be_built(value, inner):
+                raise ValueError(
+                    f"{file}: {inner}: expected a class of tireid.data, tireid.encoders, "
+                    f"tireid.losses or tireid.methods, got {value!r}; nothing was built or run"
+                )
+            if _SPECIAL.fullmatch(str(name)) and name not in _SPECIAL_KEYS:
+                raise ValueError(f"{file}: {inner}: expected arguments by name, got {value!r}")
+            _check(value, file, inner)
+    elif isinstance(node, str) and "${" in node:
+        raise ValueError(f"{file}: {place}: expected a value, got the interpolation {node!r}")
+
+
+def _may_be_built(target: Any, place: str) -> bool:
+    """Whether a name is a class of this package or, in the data set's settings, a reader's."""
+    found = _locate(target)
+    return inspect.isclass(found) or (
+        inspect.isfunction(found)
+        and place.startswith("dataset.")
+        and str(target).startswith("tireid.data.")
+        and found.__name__.startswith("read_")
+    )
+
+
+def _is_method(target: Any) -> bool:
+    found = _locate(target)
+    return inspect.isclass(found) and issubclass(found, RetrievalModule)
+
+
+def _locate(target: Any) -> Any:
+    """Return what a name of this package stands for, else None.
+
+    It must be defined in the module it is named after: `tireid.data.images.os.system` is none.
+    """
+    found = _TARGET.fullmatch(target) if isinstance(target, str) else None
+    if found is None:
+        return None
+    module, name = found.groups()
+    try:
+        value = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return None
+    return value if getattr(value, "__module__", None) == module else None

@@ -1,0 +1,267 @@
+"""The first stage of a distillation: train a teacher or take a given one, and what it says."""
+
+import copy
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from jaxtyping import Float
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.nn import functional as F
+
+from tireid import launch
+from tireid.data.supports import SplitSupports
+from tireid.methods.lcr2s_targets import TargetTable, enrich_split
+from tireid.methods.lcr2s_teacher import Lcr2sTeacher
+from tireid.restore import load_weights
+from tireid.retrieval import evaluate_embeddings
+
+TEACHER_SEED = 1_000_003  # added to the run's seed, so that the teacher's draws are its own
+SETTINGS = ("model.teacher", "image_encoder", "text_encoder", "dataset.read", "supports", "recipe")
+
+
+def check_teaching(cfg: DictConfig) -> None:
+    """Check the settings of the first stage, before anything is built.
+
+    Raises:
+        ValueError: Names the setting, its value and what was expected.
+    """
+    if cfg.teaching is None:
+        return
+    if cfg.teaching.targets not in ("once", "each_step"):
+        raise ValueError(
+            f"teaching.targets: expected once or each_step, got {cfg.teaching.targets!r}"
+        )
+    epochs = cfg.teaching.max_epochs
+    if not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(f"teaching.max_epochs: expected an integer > 0, got {epochs!r}")
+    path = cfg.teaching.checkpoint
+    if path is not None and not Path(path).is_file():
+        raise FileNotFoundError(
+            f"teaching.checkpoint: expected a teacher.ckpt that training left, got {path}"
+        )
+
+
+def teach(
+    cfg: DictConfig, model: Any, datamodule: Any, trainer: L.Trainer
+) -> dict[str, dict[str, float]]:
+    """Give a student its teacher, if the config says that it has one.
+
+    The student's own draws are those of a run without a teacher.
+
+    Args:
+        cfg: A composed training config.
+        model: The student.
+        datamodule: After `setup("fit")`.
+        trainer: The student's.
+
+    Returns:
+        For the run's record: the teacher's seconds and, if asked for, its metrics.
+    """
+    if not needs_teacher(cfg):
+        return {}
+    began = time.perf_counter()
+    teacher = prepare_teacher(cfg, datamodule, datamodule.num_train_pids)
+    device = trainer.strategy.root_device
+    found: dict[str, float] = {}
+    if cfg.teaching.oracle:
+        found = teacher_metrics(teacher, datamodule, device)
+    model.set_teacher(targets_of(teacher, cfg, datamodule, device))
+    datamodule.trainer = trainer
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    if trainer.is_global_zero:
+        Console(highlight=False).print("[bold]stage 2 of 2: the student[/bold]")
+    return {"teacher": {"seconds": round(time.perf_counter() - began, 2)} | found}
+
+
+def needs_teacher(cfg: DictConfig) -> bool:
+    """Return whether a run has a first stage: a frozen teacher that something is learned from."""
+    if cfg.teaching is None or cfg.model.joint:
+        return False
+    return bool(cfg.model.feature_weight or cfg.model.relation_weight or cfg.teaching.oracle)
+
+
+def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lcr2sTeacher:
+    """Return a trained teacher: the given one, the one that this run folder has, or a new one.
+
+    Args:
+        cfg: A composed training config with `teaching`.
+        datamodule: After `setup("fit")`.
+        num_train_pids: Number of training identities.
+
+    Raises:
+        ValueError: If a given checkpoint does not fit.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    folder = Path(cfg.paths.output_dir) / "teacher"
+    kept = folder / "teacher.ckpt"
+    stage = _stage_config(cfg, folder)
+    L.seed_everything(cfg.seed + TEACHER_SEED, workers=True, verbose=False)
+    encoders = launch.build_encoders(cfg)
+    build = instantiate(stage.model.teacher, _convert_="all")
+    teacher = build(num_train_pids=num_train_pids, **encoders)
+    if cfg.teaching.checkpoint is not None:
+        load_weights(teacher, Path(cfg.teaching.checkpoint))
+        console.print(f"teacher: {cfg.teaching.checkpoint}", markup=False)
+        return teacher
+    datamodule.support_batches = cfg.model.teacher.source == "dataset"
+    settings = _fingerprint(cfg, datamodule)
+    if kept.is_file() and _load_if_same(teacher, kept, settings):
+        console.print(f"teacher: {kept}, complete already", markup=False)
+        return teacher
+
+    folder.mkdir(parents=True, exist_ok=True)
+    callbacks = [
+        instantiate(stage.callbacks[name], _convert_="all")
+        for name in ("retrieval", "lines", "progress", "curves")
+        if name in stage.callbacks
+    ]
+    loggers = list(instantiate(stage.logger, _convert_="all").values())
+    trainer = launch.build_trainer(stage, callbacks, loggers)
+    datamodule.trainer = trainer
+    if trainer.is_global_zero:
+        console.print(
+            f"[bold]stage 1 of 2: the teacher[/bold], {cfg.teaching.max_epochs} epochs; validated "
+            "with empty supports"
+        )
+    trainer.fit(teacher, datamodule)
+    if trainer.is_global_zero:
+        _save(teacher, kept, settings)
+    trainer.strategy.barrier()
+    return teacher
+
+
+def targets_of(
+    teacher: Lcr2sTeacher, cfg: DictConfig, datamodule: Any, device: torch.device
+) -> torch.nn.Module:
+    """Return what the student follows: the teacher, or a table of what it says of each item."""
+    if cfg.teaching.targets == "each_step":
+        return teacher
+    features = _features(teacher, datamodule, "train", device)
+    images, texts = _enriched(teacher, features, datamodule.supports_for("train"))
+    datamodule.support_batches = False
+    return TargetTable(images, texts)
+
+
+def teacher_metrics(
+    teacher: Lcr2sTeacher, datamodule: Any, device: torch.device
+) -> dict[str, float]:
+    """Rank the test split by the teacher: with empty supports, and as an oracle.
+
+    The oracle's supports are drawn from the test identities themselves, so its figures tell what
+    the teacher can teach, and are no retrieval result.
+    """
+    datamodule.setup("test")
+    records = datamodule.records("test")
+    image_pids = torch.tensor([record.pid for record in records])
+    text_pids = torch.tensor([record.pid for record in records for _ in record.captions])
+    features = _features(teacher, datamodule, "test", device)
+    slots = datamodule.supports_for("test")
+    nothing = SplitSupports(slots.images[:, :0], slots.texts[:, :0])
+    found: dict[str, float] = {}
+    for name, supports in (("empty", nothing), ("oracle", slots)):
+        images, texts = _enriched(teacher, features, supports)
+        values = evaluate_embeddings(
+            F.normalize(texts, dim=-1).cpu(),
+            F.normalize(images, dim=-1).cpu(),
+            text_pids,
+            image_pids,
+        )
+        found |= {f"teacher_{name}/test/{key}": value for key, value in values.items()}
+    return found
+
+
+def print_teacher(taught: dict[str, dict[str, float]]) -> None:
+    """Print the teacher's metrics, if they were asked for, apart from the student's."""
+    metrics = taught.get("teacher", {})
+    for name, title in (
+        ("empty", "teacher with empty supports, test split, percent"),
+        (
+            "oracle",
+            "[bold red]ORACLE[/bold red]: teacher with supports from the test identities, percent; "
+            "no retrieval result",
+        ),
+    ):
+        prefix = f"teacher_{name}/"
+        found = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+        if found:
+            launch.print_metrics(found, "test", title)
+
+
+@torch.no_grad()
+def _features(
+    teacher: Lcr2sTeacher, datamodule: Any, split: str, device: torch.device
+) -> tuple[Float[Tensor, "images dim"], Float[Tensor, "texts dim"]]:
+    """Return the un-fused features of a split, not normalised."""
+    teacher.eval().to(device)
+    texts, images = datamodule.whole_split(split)
+    dual = teacher.dual
+    image_features = [
+        dual.image_features(batch.images.to(device))
+        for batch in track(images, f"teacher: images of {split}", transient=True)
+    ]
+    text_features = [
+        dual.text_features(
+            batch.token_ids.to(device),
+            batch.valid.to(device),
+            None if batch.words is None else batch.words.to(device),
+        )
+        for batch in track(texts, f"teacher: captions of {split}", transient=True)
+    ]
+    return torch.cat(image_features), torch.cat(text_features)
+
+
+def _enriched(
+    teacher: Lcr2sTeacher, features: tuple[Tensor, Tensor], supports: SplitSupports
+) -> tuple[Float[Tensor, "images dim"], Float[Tensor, "texts dim"]]:
+    images, texts = features
+    return (
+        enrich_split(teacher.image_fusion, images, supports.images.to(images.device)),
+        enrich_split(teacher.text_fusion, texts, supports.texts.to(texts.device)),
+    )
+
+
+def _stage_config(cfg: DictConfig, folder: Path) -> DictConfig:
+    stage = copy.deepcopy(cfg)
+    stage.paths.output_dir = str(folder)
+    stage.max_epochs = cfg.teaching.max_epochs
+    return stage
+
+
+def _fingerprint(cfg: DictConfig, datamodule: Any) -> str:
+    """Return a hash of all that a teacher depends on."""
+    content = {
+        name: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        for name in SETTINGS
+        if (node := OmegaConf.select(cfg, name)) is not None
+    }
+    content |= {
+        "seed": cfg.seed,
+        "max_epochs": cfg.teaching.max_epochs,
+        "batch_size": datamodule.batch_size,
+        "data": datamodule.fingerprints()["train"],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _save(teacher: Lcr2sTeacher, path: Path, settings: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    torch.save({"state_dict": teacher.state_dict(), "settings": settings}, temporary)
+    temporary.replace(path)
+
+
+def _load_if_same(teacher: Lcr2sTeacher, path: Path, settings: str) -> bool:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if content["settings"] != settings:
+        return False
+    teacher.load_state_dict(content["state_dict"])
+    return True

@@ -1,0 +1,380 @@
+"""`tireid.load` embeds as `evaluate` does, and refuses what is damaged or foreign."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from omegaconf import OmegaConf
+from PIL import Image
+from torch.nn import functional as F
+
+import tireid
+import tireid.evaluate
+from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
+from tireid.restore import find_run, find_saved, load_weights, read_weights, restore_model
+from tireid.retrieval import evaluate_embeddings, top_k
+from tireid.saved_config import evaluation_config, inference_config
+
+ENCODERS = {
+    "baseline": ["image_encoder=vit_tiny", "text_encoder=bert_bilstm_tiny"],
+    "lgur": ["image_encoder=clip_tiny", "text_encoder=clip_text_tiny"],
+}
+
+
+@pytest.fixture
+def evaluated(monkeypatch, compose_config):
+    """Return a function from a run to the embeddings and metrics that `evaluate` found."""
+    made = []
+
+    class Recorded(RetrievalEvaluation):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+        def _finish(self, *args):
+            super()._finish(*args)
+            self.kept = self.embeddings
+
+    monkeypatch.setattr(tireid.evaluate, "RetrievalEvaluation", Recorded)
+    monkeypatch.setattr(tireid.evaluate, "ResultGallery", lambda *_, **__: Callback())
+
+    def run(folder, split="test"):
+        cfg = compose_config(f"run={folder}", f"split={split}", "accelerator=cpu", name="evaluate")
+        metrics = tireid.evaluate.evaluate(cfg)
+        return made[-1].kept, metrics
+
+    return run
+
+
+def embed_split(retriever, data, split="test", **options):
+    records = data.records(split)
+    captions = [caption for record in records for caption in record.captions]
+    texts = retriever.encode_text(captions, **options)
+    return texts, retriever.encode_image([record.image_path for record in records], **options)
+
+
+def test_a_trained_run_ranks_as_evaluate_did(lgur_run, small_data, evaluated):
+    folder, metrics = lgur_run
+    torch.set_float32_matmul_precision("highest")  # another program's, not what evaluate sets
+    texts, images = embed_split(tireid.load(folder, "cpu"), small_data)
+    assert torch.get_float32_matmul_precision() == "highest"
+    expected, again = evaluated(folder)
+    for found, reference in ((texts, expected.texts), (images, expected.images)):
+        assert found.dtype == torch.float32
+        assert not found.requires_grad
+        assert not found.is_inference()
+        torch.testing.assert_close(found, reference, rtol=0, atol=1e-6)
+        torch.testing.assert_close(found.norm(dim=1), torch.ones(len(found)), rtol=0, atol=1e-6)
+    text_pids, image_pids, paired = expected.text_pids, expected.image_pids, expected.image_index
+    found = evaluate_embeddings(texts, images, text_pids, image_pids, paired=paired)
+    found |= {
+        f"i2t_{name}": value
+        for name, value in evaluate_embeddings(images, texts, image_pids, text_pids).items()
+    }
+    # Lightning logs in float32.
+    found = {f"test/{name}": float(torch.tensor(value)) for name, value in found.items()}
+    assert found == again
+    assert found == {name: v for name, v in metrics.items() if name.startswith("test/")}
+    _, best = top_k(texts, images, k=3)
+    assert torch.equal(best, top_k(expected.texts, expected.images, k=3)[1])
+
+
+@pytest.mark.parametrize("method", ENCODERS)
+def test_other_methods_and_encoders_embed_as_evaluate_does(
+    untrained_run, small_data, evaluated, method
+):
+    folder = untrained_run(f"model={method}", *ENCODERS[method])
+    expected, _ = evaluated(folder, "val")
+    texts, images = embed_split(tireid.load(str(folder), "cpu"), small_data, "val")
+    torch.testing.assert_close(texts, expected.texts, rtol=0, atol=1e-6)
+    torch.testing.assert_close(images, expected.images, rtol=0, atol=1e-6)
+
+
+def test_the_runs_precision_is_kept_and_norms_are_exact(untrained_run, small_data, evaluated):
+    folder = untrained_run("model=baseline", "trainer.precision=bf16-mixed")
+    expected, _ = evaluated(folder, "val")
+    exact = untrained_run("model=baseline")
+    for found, reference, other in zip(
+        embed_split(tireid.load(folder, "cpu"), small_data, "val", batch_size=256),
+        (expected.texts, expected.images),
+        embed_split(tireid.load(exact, "cpu"), small_data, "val"),
+        strict=True,
+    ):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, F.normalize(reference, dim=1), rtol=0, atol=1e-6)
+        torch.testing.assert_close(found.norm(dim=1), torch.ones(len(found)), rtol=0, atol=1e-6)
+        assert (found - other).abs().max() > 1e-4  # bfloat16 did compute
+
+
+def test_batch_size_changes_nothing_but_rounding(lgur_run, small_data):
+    retriever = tireid.load(lgur_run[0], "cpu")
+    for one, all_ in zip(
+        embed_split(retriever, small_data, "val", batch_size=1),
+        embed_split(retriever, small_data, "val", batch_size=99),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, all_, rtol=0, atol=1e-6)
+
+
+def test_pictures_of_all_kinds_enter_as_in_evaluation(lgur_run, small_data, tmp_path):
+    noise = torch.randint(0, 255, (40, 20, 3), generator=torch.Generator().manual_seed(0))
+    picture = Image.fromarray(noise.byte().numpy())
+    rotated = Image.Exif()
+    rotated[0x0112] = 6  # to be turned by 90 degrees
+    picture.save(tmp_path / "turned.jpg", exif=rotated, quality=95)
+    picture.convert("L").save(tmp_path / "grey.png")
+    picture.quantize(16).save(tmp_path / "palette.png", transparency=3)
+    picture.convert("RGBA").save(tmp_path / "rgba.png")
+    picture.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    paths = sorted(tmp_path.iterdir())
+    config = evaluation_config(lgur_run[0])
+    model = restore_model(config, *find_run(str(lgur_run[0]))).eval()
+    with torch.no_grad():
+        pixels = torch.stack([small_data.eval_image_transform(path) for path in paths])
+        expected = model.encode_image(pixels)
+    retriever = tireid.load(lgur_run[0], "cpu")
+    opened = [Image.open(path) for path in paths]
+    for given in (paths, [str(path) for path in paths], opened):
+        found = retriever.encode_image(given)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    upright = retriever.encode_image([picture.transpose(Image.Transpose.ROTATE_270), picture])
+    turned = found[[path.name for path in paths].index("turned.jpg")]
+    assert upright[0] @ turned > upright[1] @ turned
+
+
+def test_lists_and_nothing_else(lgur_run, unchecked, tmp_path):
+    retriever = tireid.load(lgur_run[0], "cpu")
+    assert retriever.encode_text([]).shape == retriever.encode_image([]).shape == (0, retriever.dim)
+    assert retriever.encode_text(["a man"]).shape == (1, retriever.dim)
+    picture = Image.new("RGB", (9, 30))
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    faults = [
+        (retriever.encode_text, "a man", "captions: expected a list, got one str"),
+        (retriever.encode_image, "a.jpg", "images: expected a list, got one str"),
+        (retriever.encode_image, picture, "images: expected a list, got one Image"),
+        (retriever.encode_image, tmp_path, "images: expected a list, got one PosixPath"),
+        (retriever.encode_text, ["a", 3], r"captions\[1\]: expected strings, got a int"),
+        (retriever.encode_image, [torch.ones(3)], r"images\[0\]: expected pictures \(PIL\) and"),
+        (retriever.encode_image, [picture, "no.jpg"], r"no\.jpg: expected a readable image; does"),
+        (retriever.encode_image, [tmp_path / "cut.png"], r"cut\.png: expected a readable image"),
+    ]
+    for encode, given, message in faults:
+        with pytest.raises(ValueError, match=message):
+            encode(given)
+    with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
+        retriever.encode_text(["a"], batch_size=0)
+
+
+def test_a_picture_cut_off_after_it_was_opened_is_named(lgur_run, tmp_path):
+    noise = torch.randint(0, 255, (200, 90, 3), dtype=torch.uint8).numpy()
+    Image.fromarray(noise).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:3000])
+    with (
+        Image.open(tmp_path / "a.jpg") as picture,
+        pytest.raises(ValueError, match="expected a readable picture"),
+    ):
+        tireid.load(lgur_run[0], "cpu").encode_image([picture])
+
+
+def test_loading_draws_no_random_numbers_and_needs_no_hub_and_no_data(untrained_run):
+    folder = untrained_run("model=baseline", *ENCODERS["baseline"])
+    expected = tireid.load(folder, "cpu").encode_text(["a man"])
+    settings = OmegaConf.load(folder / "config.yaml")
+    settings.image_encoder.module.pretrained = "nobody/nothing"
+    settings.text_encoder.module.embedding.pretrained = "nobody/nothing"
+    settings.paths.cache_dir = "/nowhere"
+    OmegaConf.save(settings, folder / "config.yaml")
+    before = torch.get_rng_state()
+    assert torch.equal(tireid.load(folder, "cpu").encode_text(["a man"]), expected)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_importing_is_cheap():
+    code = "import sys, tireid; sys.exit('torch' in sys.modules or 'load' not in tireid.__all__)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert tireid.load is tireid.retriever.load
+    with pytest.raises(AttributeError, match="no attribute 'download'"):
+        _ = tireid.download
+
+
+def test_what_a_path_may_name(lgur_run, copied_run, tmp_path):
+    folder, _ = lgur_run
+    last = folder / "checkpoints" / "last.ckpt"
+    assert find_saved(last) == find_run(str(last)) == (folder, last)
+    assert find_run(str(folder))[1].name.startswith("epoch")
+    record = json.loads((copied_run / "metrics.json").read_text())
+    (copied_run / "metrics.json").write_text(json.dumps(record | {"tested_checkpoint": ""}))
+    assert find_run(str(copied_run))[1].name.startswith("epoch")  # stopped before its test
+    (copied_run / "metrics.json").write_text(json.dumps({"tested_checkpoint": "gone.ckpt"}))
+    with pytest.raises(FileNotFoundError, match=r"gone\.ckpt: expected the checkpoint"):
+        tireid.load(copied_run)
+    (copied_run / "metrics.json").write_text("{")
+    with pytest.raises(ValueError, match=r"metrics\.json: expected a run's record"):
+        tireid.load(copied_run)
+    with pytest.raises(ValueError, match="set run="):
+        find_run(None)
+    with pytest.raises(FileNotFoundError, match="expected a run folder with checkpoints"):
+        find_run(str(tmp_path))
+    for nothing in (tmp_path, tmp_path / "none"):
+        with pytest.raises(FileNotFoundError, match="expected an exported folder with model"):
+            tireid.load(nothing)
+    (copied_run / "metrics.json").unlink()
+    (copied_run / "config.yaml").unlink()
+    with pytest.raises(FileNotFoundError, match=r"expected config\.yaml"):
+        tireid.load(copied_run)
+
+
+class Trap:
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.place),))
+
+
+def test_broken_and_hostile_checkpoints_are_refused(copied_run, tmp_path):
+    path, trap = copied_run / "checkpoints" / "a.ckpt", tmp_path / "trap"
+    hostile = pickle.dumps({"state_dict": {"a": Trap(trap)}})
+    for content in (b"", b"not a checkpoint", hostile):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.ckpt: expected the weights of a training run"):
+            tireid.load(path)
+    for content in ({"weights": {}}, {"state_dict": {"a": 1.0}}, [1]):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=r"a\.ckpt: expected the weights of a training run"):
+            tireid.load(path)
+    assert not trap.exists()
+
+
+def test_weights_fit_exactly_but_for_the_identity_heads(copied_run):
+    path = find_run(str(copied_run))[1]
+    state = read_weights(path)
+    model = restore_model(inference_config(copied_run), copied_run, path)
+
+    def without(name):
+        return {key: value for key, value in state.items() if key != name}
+
+    changed = copied_run / "checkpoints" / "changed.ckpt"
+    for good in (without("classifier_bias"), state | {"classifier_weight": torch.zeros(1)}):
+        torch.save({"state_dict": good}, changed)
+        load_weights(model, changed)
+    faults = {
+        r"1 left over \(stray\)": state | {"stray": torch.zeros(1)},
+        r"1 missing \(head\.dictionary\)": without("head.dictionary"),
+        r"of another shape \(head\.dictionary is \(3,\)": state
+        | {"head.dictionary": torch.zeros(3)},
+    }
+    for message, bad in faults.items():
+        torch.save({"state_dict": bad}, changed)
+        with pytest.raises(ValueError, match=rf"changed\.ckpt: does not fit .*{message}"):
+            tireid.load(changed)
+
+
+def mkdir(place):
+    return {"_target_": "os.mkdir", "path": str(place)}
+
+
+FOREIGN = {
+    "model": lambda trap: mkdir(trap),  # the method itself
+    "model._target_": lambda trap: "builtins.exec",
+    "model.head.trap": lambda trap: mkdir(trap),
+    "model.head": lambda trap: [[mkdir(trap) | {"_partial_": True}]],
+    "model.ranking._target_": lambda trap: "torch.hub.load",
+    "model.weights": lambda trap: {"_target_": "tireid.losses.identity.identity_loss"},
+    "image_encoder.mean": lambda trap: [0.5, 0.5, mkdir(trap)],
+    "image_encoder.module._target_": lambda trap: "tireid.encoders.vit.torch.hub.load",
+    "image_encoder.module.stem": lambda trap: "${oc.env:HOME}",
+    "image_encoder.module._args_": lambda trap: ["nobody/nothing"],
+    "text_encoder.module._target_": lambda trap: "tireid.data.images.os.mkdir",
+    "text_encoder.module.embedding": lambda trap: {"_target_": "tireid.data.tokenizers.Tokenizer"},
+    "text_encoder.module.embedding._target_": lambda trap: ["tireid.encoders.bert.BertEncoder"],
+    "text_encoder.module.hidden": lambda trap: {"_target_": "tireid.data.images.verify_images"},
+    "model.identity_weight": lambda trap: {
+        "_target_": "tireid.data.synthetic.read_synthetic",
+        "cache_dir": str(trap),
+    },
+    "model.ranking": lambda trap: {"_target_": "tireid.losses.ranking.nn"},
+    "dataset.image_size": lambda trap: {"_target_": "tireid.callbacks.run_record.write_json"},
+    "dataset.name": lambda trap: "${oc.create:{_target_: os.mkdir}}",
+    "trainer.precision": lambda trap: {"_target_": "tireid.encoders.nothing.Nobody"},
+}
+
+
+@pytest.mark.parametrize("place", FOREIGN)
+def test_foreign_names_are_refused_before_anything_is_built(
+    copied_run, compose_config, tmp_path, place, monkeypatch
+):
+    trap = tmp_path / "trap"
+    settings = OmegaConf.to_container(OmegaConf.load(copied_run / "config.yaml"))
+    *sections, last = place.split(".")
+    section = settings
+    for name in sections:
+        section = section[name]
+    section[last] = FOREIGN[place](trap)
+    OmegaConf.save(OmegaConf.create(settings), copied_run / "config.yaml")
+    monkeypatch.setattr("tireid.launch.instantiate", lambda *_, **__: pytest.fail("built"))
+    message = rf"config\.yaml: {place.replace('.', '[.]')}.*: expected "
+    with pytest.raises(ValueError, match=message):
+        tireid.load(copied_run)
+    with pytest.raises(ValueError, match=message):
+        tireid.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
+    assert not trap.exists()
+
+
+def test_evaluate_refuses_a_foreign_reader_which_load_does_not_need(
+    copied_run, compose_config, tmp_path
+):
+    settings = OmegaConf.load(copied_run / "config.yaml")
+    settings.dataset.read = mkdir(tmp_path / "trap") | {"_partial_": True}
+    settings.callbacks.trap = mkdir(tmp_path / "trap")  # neither of the two builds callbacks
+    OmegaConf.save(settings, copied_run / "config.yaml")
+    message = r"config\.yaml: dataset\.read\._target_: expected .*, got 'os\.mkdir'"
+    with pytest.raises(ValueError, match=message):
+        tireid.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
+    assert tireid.load(copied_run, "cpu").encode_text(["a man"]).shape[0] == 1
+    assert not (tmp_path / "trap").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "model: expected a method's settings"),
+        ("- 1", "expected a config, got a list"),
+        ("model: [", "expected a config, got what cannot be read"),
+        ("\x00", "expected a config, got what cannot be read"),
+        ("model: !!python/object/apply:os.mkdir [TRAP]", "got what cannot be read"),
+        ("model: &a\n  b: *a", "got what cannot be read"),
+        (
+            "model: {_target_: tireid.methods.lgur.Lgur}",
+            r"image_encoder\.module: expected a value, got none",
+        ),
+    ],
+)
+def test_what_is_no_config_is_named(copied_run, tmp_path, content, message):
+    trap = tmp_path / "trap"
+    (copied_run / "config.yaml").write_text(content.replace("TRAP", str(trap)))
+    with pytest.raises(ValueError, match=rf"config\.yaml: .*{message}"):
+        tireid.load(copied_run)
+    assert not trap.exists()
+
+
+def test_settings_that_fit_nothing_are_named(copied_run):
+    good = OmegaConf.load(copied_run / "config.yaml")
+    faults = {
+        "image_encoder.module.colour": ("red", r"config\.yaml: expected a model's settings.*colou"),
+        "model._target_": ("tireid.encoders.vit.ViTEncoder", r"model\._target_: expected a method"),
+        "trainer.precision": ("8-bit", r"precision: expected one of .*32-true.*, got '8-bit'"),
+        "dataset.image_size": ([0, 4], r"image_size: expected"),
+        "image_encoder.interpolation": ("best", "interpolation: expected one of"),
+    }
+    for place, (value, message) in faults.items():
+        settings = good.copy()
+        OmegaConf.update(settings, place, value)
+        OmegaConf.save(settings, copied_run / "config.yaml")
+        with pytest.raises(ValueError, match=rf"(?s){message}"):
+            tireid.load(copied_run, "cpu")

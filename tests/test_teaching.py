@@ -1,0 +1,139 @@
+"""Both stages of LCR2S by the commands a user runs."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from tireid.evaluate import evaluate
+from tireid.retriever import load
+from tireid.train import train
+
+
+def state_of(folder):
+    (best,) = folder.glob("checkpoints/epoch*.ckpt")
+    return torch.load(best, weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def lcr2s_run(small_config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lcr2s_run")
+    return folder, train(small_config(folder, "model=lcr2s", "teaching.oracle=true"))
+
+
+def test_the_student_holds_no_teacher_and_evaluates_like_any_other(
+    lcr2s_run, compose_config, capsys
+):
+    folder, metrics = lcr2s_run
+    names = state_of(folder).keys()
+    assert all(name.startswith("dual.") for name in names)
+    assert not any("fusion" in name or "teacher" in name for name in names)
+    (folder / "teacher").rename(folder / "elsewhere")
+    try:
+        again = evaluate(compose_config(f"run={folder}", "accelerator=cpu", name="evaluate"))
+        assert again["test/R1"] == metrics["test/R1"]
+        embeddings = load(folder).encode_image([Image.new("RGB", (20, 40), "red")])
+        assert float(embeddings.norm()) == pytest.approx(1.0)
+    finally:
+        (folder / "elsewhere").rename(folder / "teacher")
+
+
+def test_the_teachers_scores_stand_apart_and_are_labelled(lcr2s_run):
+    folder, metrics = lcr2s_run
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["metrics"] == metrics
+    assert not any("oracle" in name for name in metrics)
+    teacher = record["teacher"]
+    assert teacher["seconds"] > 0
+    for label in ("teacher_oracle", "teacher_empty"):
+        assert 0 <= teacher[f"{label}/test/R1"] <= 100
+
+
+def test_a_complete_teacher_is_kept_and_another_setting_trains_another(
+    lcr2s_run, small_config, tmp_path, capsys
+):
+    folder, metrics = lcr2s_run
+    checkpoint = folder / "teacher" / "teacher.ckpt"
+    written = checkpoint.stat().st_mtime_ns
+    given = train(small_config(tmp_path, "model=lcr2s", f"teaching.checkpoint={checkpoint}"))
+    assert given == metrics
+    assert not (tmp_path / "teacher").exists()
+    capsys.readouterr()
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "teacher.ckpt").write_bytes(checkpoint.read_bytes())
+    assert train(small_config(tmp_path, "model=lcr2s")) == metrics
+    assert "complete already" in capsys.readouterr().out
+    train(small_config(tmp_path, "model=lcr2s", "supports.num_images=1"))
+    assert "stage 1 of 2" in capsys.readouterr().out
+    assert checkpoint.stat().st_mtime_ns == written
+
+
+def test_without_distillation_the_student_is_its_dual_encoder(small_config, tmp_path):
+    alone = train(small_config(tmp_path / "a", "model=baseline"))
+    student = train(
+        small_config(
+            tmp_path / "b", "model=lcr2s", "model.feature_weight=0.0", "model.relation_weight=0.0"
+        )
+    )
+    assert not (tmp_path / "b" / "teacher").exists()
+    assert student == alone
+    expected = state_of(tmp_path / "a")
+    found = state_of(tmp_path / "b")
+    assert {f"dual.{name}" for name in expected} == found.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, found[f"dual.{name}"]), name
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["teaching.targets=each_step"],
+        [
+            "model.teacher.source=batch",
+            "dataset.sampler=identity_balanced",
+            "dataset.pairs_per_id=2",
+        ],
+        ["model.teacher.source=memory"],
+        ["model.joint=true"],
+        ["model.init_from_teacher=true"],
+        ["supports.num_images=5", "supports.num_texts=7"],
+        ["supports.short=pad"],
+        pytest.param(
+            ["dataset.read.images_per_id=1"],
+            marks=pytest.mark.filterwarnings("ignore:no query has a positive beside its own"),
+        ),
+        ["dataset.read.layout=icfg_pedes"],
+    ],
+)
+def test_other_settings_train_without_a_special_case(small_config, tmp_path, overrides):
+    settings = ["model=lcr2s", "max_epochs=1", *overrides]
+    metrics = train(small_config(tmp_path, *settings))
+    assert 0 <= metrics["test/R1"] <= 100
+    assert not any("teacher" in name for name in state_of(tmp_path))
+
+
+@pytest.mark.parametrize("model", ["lcr2s_plain", "lcr2s_lgur"])
+def test_other_compositions_train(small_config, tmp_path, model):
+    metrics = train(small_config(tmp_path, f"model={model}", "max_epochs=1"))
+    assert 0 <= metrics["test/R1"] <= 100
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("teaching.targets=always", "expected once or each_step, got 'always'"),
+        ("teaching.max_epochs=0", "expected an integer > 0, got 0"),
+        ("teaching.checkpoint=nowhere.ckpt", "expected a teacher.ckpt .* got nowhere.ckpt"),
+    ],
+)
+def test_bad_settings_are_named_before_training(small_config, tmp_path, override, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        train(small_config(tmp_path, "model=lcr2s", override))
+
+
+def test_a_foreign_teacher_is_refused(lgur_run, small_config, tmp_path):
+    folder, _ = lgur_run
+    checkpoint = next(folder.glob("checkpoints/*.ckpt"))
+    with pytest.raises(ValueError, match=r"does not fit"):
+        train(small_config(tmp_path, "model=lcr2s", f"teaching.checkpoint={checkpoint}"))
