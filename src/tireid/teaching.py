@@ -75,7 +75,7 @@ def teach(
     found: dict[str, float] = {}
     if cfg.teaching.oracle:
         found = teacher_metrics(teacher, datamodule, device)
-    model.set_teacher(targets_of(teacher, cfg, datamodule, device))
+    model.set_teacher(targets_of(teacher, cfg, datamodule, device), origin=teacher)
     datamodule.trainer = trainer
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     if trainer.is_global_zero:

@@ -203,6 +203,10 @@ def test_starting_from_the_teacher(make_student, teacher):
     student = make_student(teacher, init_from_teacher=True)
     for name, value in student.dual.state_dict().items():
         assert torch.equal(value, teacher.dual.state_dict()[name])
+    table = TargetTable(torch.zeros(30, DIM), torch.zeros(30, DIM))
+    by_table = make_student(init_from_teacher=True)
+    by_table.set_teacher(table, origin=teacher)
+    assert torch.equal(by_table.dual.classifier.weight, teacher.dual.classifier.weight)
     weight = student.dual.image_projection.weight
     assert weight is not teacher.dual.image_projection.weight
     assert not torch.equal(

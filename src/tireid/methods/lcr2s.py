@@ -114,12 +114,14 @@ class Lcr2s(RetrievalModule):
         elif isinstance(teacher, nn.Module):
             self.set_teacher(teacher)
 
-    def set_teacher(self, teacher: nn.Module) -> None:
+    def set_teacher(self, teacher: nn.Module, origin: nn.Module | None = None) -> None:
         """Freeze a trained teacher and follow it.
 
         Args:
             teacher: Has `feature_dim`, the student's, and `enrich(batch, step)`: an `Lcr2sTeacher`,
-                or a `TargetTable` of one. For `init_from_teacher` also a `dual` like the student's.
+                or a `TargetTable` of one.
+            origin: Has the `dual`, like the student's, that `init_from_teacher` copies; None:
+                `teacher` itself.
 
         Raises:
             ValueError: If the widths differ, or the teacher is trained along.
@@ -133,7 +135,8 @@ class Lcr2s(RetrievalModule):
             )
         self._held = (teacher.eval().requires_grad_(False),)
         if self.init_from_teacher:
-            self.dual.load_state_dict(teacher.get_submodule("dual").state_dict())
+            origin = teacher if origin is None else origin
+            self.dual.load_state_dict(origin.get_submodule("dual").state_dict())
 
     def image_features(
         self, images: Float[Tensor, "batch 3 height width"]
@@ -217,7 +220,7 @@ class Lcr2s(RetrievalModule):
         if self.joint:
             taught = self.teacher.training_terms(batch, step)
             terms |= {f"teacher_{name}": term for name, term in taught.terms.items()}
-            return taught.images.detach(), taught.texts.detach()
+            return taught.images, taught.texts  # the losses detach them
         if not self._held:
             raise ValueError("teacher: expected a trained teacher, got none; use set_teacher")
         with torch.no_grad():
