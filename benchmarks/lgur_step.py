@@ -9,13 +9,14 @@ ratios. First their losses and gradients are compared; where they differ there i
 
 import argparse
 import json
-import platform
+import os
 import statistics
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -28,7 +29,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from tireid import launch
-from tireid.callbacks.run_record import peak_memory_mib, write_json
+from tireid.callbacks.run_record import device_name, peak_memory_mib, versions, write_json
 from tireid.losses import ranking
 from tireid.methods.lgur import Lgur
 from tireid.structures import PairBatch
@@ -36,7 +37,9 @@ from tireid.structures import PairBatch
 REFERENCE, PLAIN, CACHED = VARIANTS = ["reference", "tireid", "tireid, text cache"]
 PHASES = ["image encoder", "text encoder", "head, losses", "backward", "optimiser"]
 TOLERANCE = 1e-5  # of the losses, relative
-WARM_UP = 2
+IDS, QUICK_IDS = 11_000, 50  # training identities
+LENGTHS = (16, 44)  # of the captions, in word pieces
+WARM_UP_ROUNDS = 2
 MEMORY_STEPS = 3
 PUBLISHED = [
     "experiment=lgur_cuhk_pedes",
@@ -60,22 +63,24 @@ QUICK = [
 ]
 
 
-def build_model(arguments: argparse.Namespace) -> Lgur:
-    """Return LGUR as its published config builds it, with random weights."""
+def build_model(quick: bool) -> Lgur:
+    """Return LGUR as its published config builds it, or a tiny one, with random weights."""
     with initialize_config_dir(launch.conf_dir(), version_base="1.3"):
-        cfg = compose("train", PUBLISHED + (QUICK if arguments.quick else []))
+        cfg = compose("train", PUBLISHED + (QUICK if quick else []))
     torch.manual_seed(0)
-    return launch.build_model(cfg, launch.build_encoders(cfg), arguments.ids)
+    model = launch.build_model(cfg, launch.build_encoders(cfg), QUICK_IDS if quick else IDS)
+    with torch.no_grad():  # else all logits are near 0, and the losses compared nearly constant
+        model.classifier_weight.mul_(20)
+    return model
 
 
-def make_batch(model: Lgur, arguments: argparse.Namespace) -> PairBatch:
+def make_batch(model: Lgur, size: int) -> PairBatch:
     """Return random pairs of different people, with captions of different lengths."""
     generator = torch.Generator().manual_seed(0)
-    size, (shortest, longest) = arguments.batch_size, arguments.lengths
-    lengths = torch.randint(shortest, longest + 1, (size,), generator=generator)
+    lengths = torch.randint(LENGTHS[0], LENGTHS[1] + 1, (size,), generator=generator)
     valid = torch.arange(int(lengths.max())) < lengths[:, None]
     vocab_size = model.text_encoder.embedding.bert.config.vocab_size
-    labels = torch.randperm(arguments.ids, generator=generator)[:size]
+    labels = torch.randperm(model.classifier_weight.shape[1], generator=generator)[:size]
     return PairBatch(
         images=torch.randn(size, 3, *model.image_encoder.image_size, generator=generator),
         token_ids=torch.randint(1, vocab_size, valid.shape, generator=generator) * valid,
@@ -92,12 +97,12 @@ class Variant:
 
     Args:
         network: Has `image_encoder` and `text_encoder`.
-        loss: The forward pass.
+        loss: The forward pass; the reference's takes triplets, and draws them itself without.
         optimizer: Over the trained parameters.
     """
 
     def __init__(
-        self, network: nn.Module, loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer
+        self, network: nn.Module, loss: Callable[..., Tensor], optimizer: torch.optim.Optimizer
     ) -> None:
         self.network = network
         self.loss = loss
@@ -106,74 +111,86 @@ class Variant:
 
     def step(self) -> None:
         """Take one training step and keep its times."""
-        encoders = {"image encoder": self.network.image_encoder}
-        encoders["text encoder"] = self.network.text_encoder
         spent: dict[str, float] = {}
-        handles = []
-        for name, encoder in encoders.items():
-
-            def start(*_: Any, name: str = name) -> None:
-                spent[name] = -time.perf_counter()
-
-            def stop(*_: Any, name: str = name) -> None:
-                spent[name] += time.perf_counter()
-
-            handles += [
-                encoder.register_forward_pre_hook(start),
-                encoder.register_forward_hook(stop),
-            ]
+        handles = [
+            *_timed(self.network.image_encoder, "image encoder", spent),
+            *_timed(self.network.text_encoder, "text encoder", spent),
+        ]
         began = time.perf_counter()
         loss = self.loss()
         forward_done = time.perf_counter()
-        for handle in handles:
-            handle.remove()
         loss.backward()
         backward_done = time.perf_counter()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        spent["head, losses"] = forward_done - began - sum(spent.values())
-        spent["backward"] = backward_done - forward_done
         spent["optimiser"] = time.perf_counter() - backward_done
-        for phase, seconds in spent.items():
-            self.seconds[phase].append(seconds)
-
-    def forget(self) -> None:
-        """Drop the times so far."""
-        for seconds in self.seconds.values():
-            seconds.clear()
+        for handle in handles:
+            handle.remove()
+        encoders = spent["image encoder"] + spent["text encoder"]
+        spent["head, losses"] = forward_done - began - encoders
+        spent["backward"] = backward_done - forward_done
+        for phase, seconds in self.seconds.items():
+            seconds.append(spent[phase])
 
     @property
     def totals(self) -> list[float]:
         """Seconds of each step."""
-        return [sum(step) for step in zip(*self.seconds.values(), strict=True)]
+        return [sum(phases) for phases in zip(*self.seconds.values(), strict=True)]
 
 
-def build_variants(model: Lgur, batch: PairBatch, names: list[str]) -> dict[str, Variant]:
-    """Return the named variants; those of tireid share one model and its optimiser."""
-    variants = {}
+def _timed(module: nn.Module, name: str, spent: dict[str, float]) -> list[Any]:
+    """Let `module` write the seconds of its next forward pass into `spent`."""
+
+    def start(*_: Any) -> None:
+        spent[name] = -time.perf_counter()
+
+    def stop(*_: Any) -> None:
+        spent[name] += time.perf_counter()
+
+    return [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
+
+
+def build_variants(model: Lgur, batch: PairBatch, names: Sequence[str]) -> dict[str, Variant]:
+    """Return the named variants; those of tireid share the model and its optimiser."""
+    variants: dict[str, Variant] = {}
     if REFERENCE in names:
         reference = ReferenceLgur(model)
         trained = [p for p in reference.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=1e-4)
         variants[REFERENCE] = Variant(
-            reference, lambda: reference(batch), torch.optim.Adam(trained, lr=1e-4)
+            reference, lambda triplets=None: reference(batch, triplets), optimizer
         )
-    groups = [
-        {"params": trained, "lr": model.learning_rates[name]}
-        for name, group in model.parameter_groups().items()
-        if (trained := [p for p in group if p.requires_grad])
-    ]
-    optimizer = model.build_optimizer(groups)
-    if PLAIN in names:
-        variants[PLAIN] = Variant(model, lambda: model.training_step(batch, 0), optimizer)
-    if CACHED in names:
-        with torch.no_grad():
+    if {PLAIN, CACHED} & set(names):
+        groups = [
+            {"params": [p for p in group if p.requires_grad], "lr": model.learning_rates[name]}
+            for name, group in model.parameter_groups().items()
+        ]
+        optimizer = model.build_optimizer(groups)
+        with torch.no_grad():  # what a run reads from disk
             words = model.text_encoder.embedding(batch.token_ids, batch.valid).local
-        cached = batch._replace(words=words)
-        variants[CACHED] = Variant(model, lambda: model.training_step(cached, 0), optimizer)
+        for name, given in {PLAIN: batch, CACHED: batch._replace(words=words)}.items():
+            if name in names:
+                variants[name] = Variant(
+                    model, lambda given=given: model.training_step(given, 0), optimizer
+                )
     return variants
 
 
-def compare(model: Lgur, variants: dict[str, Variant], batch: PairBatch) -> float:
+@contextmanager
+def recorded_triplets() -> Iterator[list[ranking.Triplets]]:
+    """Collect the negatives that tireid draws meanwhile."""
+    triplets: list[ranking.Triplets] = []
+    draw = ranking.mine_semi_hard
+
+    def mine(*arguments: Any, **settings: Any) -> ranking.Triplets:
+        triplets.append(draw(*arguments, **settings))
+        return triplets[-1]
+
+    with patch.object(ranking, "mine_semi_hard", mine):
+        yield triplets
+
+
+def compare(model: Lgur, variants: dict[str, Variant]) -> float:
     """Return how far tireid's losses are from the reference's: the largest relative difference.
 
     Same weights and triplets; dropout and stochastic depth off.
@@ -181,17 +198,16 @@ def compare(model: Lgur, variants: dict[str, Variant], batch: PairBatch) -> floa
     Raises:
         ValueError: If that is more than `TOLERANCE`.
     """
-    reference = variants[REFERENCE].network
-    reference.eval()
+    reference = variants[REFERENCE]
+    reference.network.eval()
     model.eval()
     differences = []
     for name in (PLAIN, CACHED):
-        triplets: list[ranking.Triplets] = []
-        with patch.object(ranking, "mine_semi_hard", _recorded(triplets)), torch.no_grad():
+        with torch.no_grad(), recorded_triplets() as triplets:
             loss = float(variants[name].loss())
-            expected = float(reference(batch, triplets))
+            expected = float(reference.loss(triplets))
         differences.append(abs(loss - expected) / abs(expected))
-    reference.train()
+    reference.network.train()
     model.train()
     if not max(differences) <= TOLERANCE:
         raise ValueError(
@@ -201,11 +217,143 @@ def compare(model: Lgur, variants: dict[str, Variant], batch: PairBatch) -> floa
     return max(differences)
 
 
-def _recorded(triplets: list[ranking.Triplets]) -> Callable[..., ranking.Triplets]:
-    original = ranking.mine_semi_hard
+def run_rounds(variants: dict[str, Variant], rounds: int, console: Console) -> None:
+    """Let the variants take turns; another one begins each round. The warm-up is not kept."""
+    names = list(variants)
+    with console.status("") as status:
+        for number in range(-WARM_UP_ROUNDS, rounds):
+            status.update("warm-up" if number < 0 else f"round {number + 1} of {rounds}")
+            if number == 0:
+                for variant in variants.values():
+                    for seconds in variant.seconds.values():
+                        seconds.clear()
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                variants[name].step()
 
-    def mine(*arguments: Any, **settings: Any) -> ranking.Triplets:
-        triplets.append(original(*arguments, **settings))
-        return triplets[-1]
 
-    return mine
+def peak_memory(name: str, arguments: argparse.Namespace) -> float:
+    """Return the peak resident memory, in MiB, of a process that does nothing but this variant.
+
+    The resident set, since torch does not count what it allocates on a CPU; a process each, since
+    the peak of a process never falls.
+    """
+    command = [sys.executable, __file__, "--memory-of", name]
+    command += ["--batch-size", str(arguments.batch_size), "--threads", str(arguments.threads)]
+    done = subprocess.run(  # noqa: S603 -- fixed words
+        command + ["--quick"] * arguments.quick, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return json.loads(done.stdout)
+
+
+def measure_memory(name: str, arguments: argparse.Namespace) -> None:
+    """Write what `peak_memory` reads."""
+    model = build_model(arguments.quick).train()
+    variants = build_variants(model, make_batch(model, arguments.batch_size), [name])
+    del model
+    for _ in range(MEMORY_STEPS):
+        variants[name].step()
+    sys.stdout.write(json.dumps(peak_memory_mib(torch.device("cpu"))))
+
+
+def summarise(variants: dict[str, Variant], memory: dict[str, float], batch_size: int) -> Any:
+    """Return each variant's medians over the rounds, and its ratios to the reference."""
+    reference = variants[REFERENCE].totals
+    summary = {}
+    for name, variant in variants.items():
+        ratios = [theirs / ours for theirs, ours in zip(reference, variant.totals, strict=True)]
+        step = statistics.median(variant.totals)
+        summary[name] = {
+            "seconds": step,
+            "images_per_second": batch_size / step,
+            "speed_ratio": statistics.median(ratios),
+            "speed_ratio_range": [min(ratios), max(ratios)],
+            "phases": {p: statistics.median(s) for p, s in variant.seconds.items()},
+            "peak_memory_mib": memory[name],
+            "memory_ratio": memory[name] / memory[REFERENCE],
+            "all_seconds": variant.totals,
+        }
+    return summary
+
+
+def make_table(summary: dict[str, Any], title: str, caption: str) -> Table:
+    """Return the summary as a table, a column a variant."""
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("median over the rounds")
+    for name in summary:
+        table.add_column(name, justify="right")
+    found = summary.values()
+    table.add_row("images a second", *(f"{v['images_per_second']:.2f}" for v in found))
+    table.add_row("  times the reference's", *(f"{v['speed_ratio']:.2f}" for v in found))
+    table.add_row(
+        "  lowest, highest round",
+        *("{:.2f}, {:.2f}".format(*v["speed_ratio_range"]) for v in found),
+    )
+    table.add_row("step, seconds", *(f"{v['seconds']:.3f}" for v in found))
+    for phase in PHASES:
+        table.add_row(f"  {phase}", *(f"{v['phases'][phase]:.3f}" for v in found))
+    table.add_row("peak memory, MiB", *(f"{v['peak_memory_mib']:.0f}" for v in found))
+    table.add_row("  times the reference's", *(f"{v['memory_ratio']:.2f}" for v in found))
+    return table
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=10, help="steps of each variant")
+    parser.add_argument("--batch-size", type=int, default=8, help="pairs a step")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--quick", action="store_true", help="tiny model: only shows that it runs")
+    parser.add_argument("--output", type=Path, default=Path("runs/bench/lgur_step.json"))
+    parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Compare, measure, show and write."""
+    arguments = parse_arguments()
+    launch.quiet()
+    warnings.filterwarnings("ignore", message="You are trying to `self.log")
+    torch.set_num_threads(arguments.threads)
+    if arguments.memory_of:
+        return measure_memory(arguments.memory_of, arguments)
+    console = Console(highlight=False)
+    load = os.getloadavg()[0]
+    memory = {name: peak_memory(name, arguments) for name in VARIANTS}
+    model = build_model(arguments.quick).train()
+    batch = make_batch(model, arguments.batch_size)
+    variants = build_variants(model, batch, VARIANTS)
+    difference = compare(model, variants)
+    run_rounds(variants, arguments.rounds, console)
+
+    summary = summarise(variants, memory, arguments.batch_size)
+    lengths = batch.valid.sum(dim=1).tolist()
+    height, width = model.image_encoder.image_size
+    title = "LGUR, one training step" + (", tiny sizes: no measurement" * arguments.quick)
+    caption = (
+        f"{device_name(torch.device('cpu'))}, load {load:.1f} before; {arguments.rounds} rounds, "
+        f"batch {arguments.batch_size}, images {height}x{width}, captions of {min(lengths)} to "
+        f"{max(lengths)} word pieces, {model.classifier_weight.shape[1]:,} identities, float32. "
+        f"Losses differ by {difference:.0e}, relatively. "
+        "Memory: resident peak of a process that does nothing else."
+    )
+    console.print(make_table(summary, title, caption))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    settings = {key: value for key, value in vars(arguments).items() if key != "memory_of"}
+    write_json(
+        arguments.output,
+        {
+            "settings": settings | {"output": str(arguments.output)},
+            "caption_lengths": lengths,
+            "loss_difference": difference,
+            "load_before": load,
+            "variants": summary,
+            "versions": versions(),
+        },
+    )
+    console.print(f"written: {arguments.output}", soft_wrap=True)
+    return None
+
+
+if __name__ == "__main__":
+    main()

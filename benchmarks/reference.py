@@ -76,7 +76,9 @@ class ImageEncoder(nn.Module):
         self.class_token = nn.Parameter(torch.empty(1, 1, dim))
         self.positions = nn.Parameter(torch.empty_like(encoder.vit.embeddings.position_embeddings))
         self.blocks = nn.ModuleList(
-            ImageBlock(dim, config.num_attention_heads, config.intermediate_size, layer.dropout.rate)
+            ImageBlock(
+                dim, config.num_attention_heads, config.intermediate_size, layer.dropout.rate
+            )
             for layer in encoder.vit.layers
         )
 
@@ -162,8 +164,8 @@ class ReferenceLgur(nn.Module):
         parts, feature, dim = head.part_projection.shape
         self.part_maps = nn.ModuleList(nn.Linear(dim, feature, bias=False) for _ in range(parts))
         self.identity_heads = nn.ModuleList(nn.Linear(feature, ids) for _ in range(parts))
-        self.margin = model.ranking.margin
-        self.random = np.random.RandomState(0)  # noqa: NPY002 -- its speed is what is compared
+        self.margin = model.alignment.margin
+        self.random = np.random.RandomState(0)
         with torch.no_grad():
             for mine, theirs in self.correspondence(model, "data"):
                 mine.copy_(theirs)
@@ -245,9 +247,7 @@ class ReferenceLgur(nn.Module):
             x = layer(x, y, valid)
         return x
 
-    def forward(
-        self, batch: PairBatch, triplets: Sequence[Triplets] | None = None
-    ) -> Tensor:
+    def forward(self, batch: PairBatch, triplets: Sequence[Triplets] | None = None) -> Tensor:
         """Return the total loss.
 
         Args:
@@ -273,9 +273,7 @@ class ReferenceLgur(nn.Module):
             + self.ranking_loss(image_guided, image_dictionary, batch.pid, given)
         )
 
-    def identity_loss(
-        self, images: list[Tensor], texts: list[Tensor], labels: Tensor
-    ) -> Tensor:
+    def identity_loss(self, images: list[Tensor], texts: list[Tensor], labels: Tensor) -> Tensor:
         """Return the mean over the prototypes of the cross-entropies of both modalities."""
         total = torch.zeros(())
         for head, image, text in zip(self.identity_heads, images, texts, strict=True):
@@ -325,6 +323,4 @@ def _modules(*pairs: tuple[nn.Module, nn.Module]) -> list[tuple[nn.Parameter, li
 
 
 def _listed(triplets: Triplets) -> list[tuple[int, int]]:
-    return [
-        (i, int(j)) for i, j in enumerate(triplets.negative.tolist()) if bool(triplets.used[i])
-    ]
+    return [(i, int(j)) for i, j in enumerate(triplets.negative.tolist()) if bool(triplets.used[i])]

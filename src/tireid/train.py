@@ -57,11 +57,15 @@ def _train(cfg: DictConfig) -> dict[str, float]:
     loggers = list(instantiate(cfg.logger, _convert_="all").values())
     datamodule = launch.build_datamodule(cfg)
     trainer = launch.build_trainer(cfg, callbacks, loggers)
+    if cfg.compile and trainer.strategy.root_device.type == "cpu":
+        launch.check_compiler()
     datamodule.trainer = trainer
     datamodule.prepare_data()
     datamodule.setup("fit")
     launch.check_splits(cfg, datamodule)
     model = launch.build_model(cfg, launch.build_encoders(cfg), datamodule.num_train_pids)
+    if cfg.compile:
+        launch.compile_model(model)
 
     if trainer.is_global_zero:
         resolved: Any = OmegaConf.to_container(cfg, resolve=True)

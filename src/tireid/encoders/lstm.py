@@ -67,10 +67,21 @@ class BiLstmEncoder(nn.Module):
         self.out_dim = hidden
 
     def forward(
-        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
     ) -> Tokens:
-        """Encode captions of any lengths, in any order."""
-        features = self.dropout(self.embedding(token_ids, valid).local)
+        """Encode captions of any lengths, in any order.
+
+        Args:
+            token_ids: Padded captions.
+            valid: True = real token.
+            words: Stands for `embedding(token_ids, valid).local` and spares its computation; rows
+                at padding do not matter.
+        """
+        features = self.embedding(token_ids, valid).local if words is None else words
+        features = self.dropout(features)
         states = self._packed(features, valid) if self.lstm.bias else self._padded(features, valid)
         forward, backward = states.chunk(2, dim=-1)
         local = (forward + backward) / 2 * valid[..., None]
