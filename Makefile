@@ -18,7 +18,7 @@ OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep compare evaluate export test test-all format lint types layers check lock wheel clean
+.PHONY: help install train sweep compare evaluate export test test-all format lint types layers check lock wheel bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,14 +61,17 @@ test: $(READY) ## Run the tests, without the slow ones
 test-all: $(READY) ## Run all tests; what the machine lacks is skipped with its reason
 	@$(PY) -m pytest $(ARGS)
 
+bench: $(READY) ## Time and memory of a training step against a plain reference: make bench ARGS="--rounds 20"
+	@$(PY) benchmarks/lgur_step.py $(ARGS)
+
 format: $(READY) ## Format the code
-	@$(VENV)/bin/ruff check --fix src tests
-	@$(VENV)/bin/ruff format src tests
+	@$(VENV)/bin/ruff check --fix src tests benchmarks
+	@$(VENV)/bin/ruff format src tests benchmarks
 
 lint: $(READY) ## Check style and spelling
-	@$(VENV)/bin/ruff check src tests
-	@$(VENV)/bin/ruff format --check src tests
-	@$(VENV)/bin/codespell src tests conf README.md CHANGELOG.md Makefile
+	@$(VENV)/bin/ruff check src tests benchmarks
+	@$(VENV)/bin/ruff format --check src tests benchmarks
+	@$(VENV)/bin/codespell src tests benchmarks conf README.md CHANGELOG.md Makefile
 
 types: $(READY) ## Check types
 	@$(VENV)/bin/pyright

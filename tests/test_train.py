@@ -129,6 +129,46 @@ def test_checkpoint_loads_with_weights_only(lgur_run):
         assert "head.dictionary" in state["state_dict"]
 
 
+def test_peak_memory_is_logged_once_an_epoch(lgur_run):
+    from tireid.callbacks.training_curves import read_columns
+
+    folder, _ = lgur_run
+    logged = read_columns(folder / "metrics.csv")["train/peak_memory_mib"]
+    peaks = [value for _, value in logged]
+    record = json.loads((folder / "metrics.json").read_text())
+    assert len(peaks) == record["epochs"]
+    assert 50 < peaks[0] <= peaks[1] <= record["peak_memory_mib"] + 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lgur", "baseline"])
+def test_bfloat16_trains_and_ranks_in_float32(small_config, tmp_path, monkeypatch, method):
+    from tireid.methods.base import RetrievalModule
+
+    embed, seen = RetrievalModule.embed, []
+
+    def recorded(self, batch):
+        embeddings = embed(self, batch)
+        seen.append((torch.is_autocast_enabled("cpu"), embeddings))
+        return embeddings
+
+    monkeypatch.setattr(RetrievalModule, "embed", recorded)
+    overrides = [f"model={method}", "max_epochs=1", "trainer.precision=bf16-mixed"]
+    metrics = train(small_config(tmp_path, *overrides))
+    assert 0 <= metrics["test/R1"] <= 100
+    assert json.loads((tmp_path / "metrics.json").read_text())["precision"] == "bf16-mixed"
+    weights = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, weight in weights.items():
+        assert torch.isfinite(weight).all(), name
+        assert weight.dtype in (torch.float32, torch.int64), name
+    assert seen
+    for autocast, embeddings in seen:
+        assert autocast
+        assert embeddings.dtype == torch.float32
+        norms = embeddings.norm(dim=1)
+        torch.testing.assert_close(norms, torch.ones_like(norms), atol=1e-6, rtol=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lgur", "baseline"])
 def test_same_seed_same_figures_to_the_last_bit(small_config, tmp_path, method):

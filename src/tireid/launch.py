@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -176,6 +177,35 @@ def build_model(cfg: DictConfig, encoders: dict[str, Any], num_train_pids: int) 
     return instantiate(cfg.model, **encoders, num_train_pids=num_train_pids, _convert_="all")
 
 
+def check_compiler() -> None:
+    """Check that there is what `torch.compile` needs on a CPU.
+
+    Raises:
+        ValueError: Names what is missing and how to get it.
+    """
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    compiler = os.environ.get("CXX", usual)
+    if shutil.which(compiler) is None:
+        raise ValueError(
+            f"compile=true: expected a C++ compiler, which torch.compile needs on a CPU, got no "
+            f"{compiler!r}; install one (Debian, Ubuntu: apt-get install g++; Fedora: dnf install "
+            "gcc-c++; macOS: xcode-select --install), name yours in CXX, or set compile=false"
+        )
+
+
+def compile_model(model: nn.Module) -> None:
+    """Compile the encoders and, where the method has one, its head, each at its first use.
+
+    In place: names in the state dict stay, so that a checkpoint loads without compiling. Captions
+    have many lengths, so what sees them is compiled for all at once.
+    """
+    within = getattr(model, "dual", model)  # a method may be built around another
+    for name in ("image_encoder", "text_encoder", "head"):
+        module = getattr(within, name, None)
+        if isinstance(module, nn.Module):
+            module.compile(dynamic=None if name == "image_encoder" else True)
+
+
 def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
     """Instantiate the trainer with the strategy's devices."""
     return instantiate(
@@ -296,6 +326,7 @@ def check_scalars(cfg: DictConfig) -> None:
             cfg.cache_words_dtype in get_args(WordType),
             " or ".join(get_args(WordType)),
         ),
+        "compile": (isinstance(cfg.compile, bool), "true or false"),
         "monitor": (
             cfg.monitor in monitors,
             f"a metric of what is validated, one of {', '.join(monitors)}",

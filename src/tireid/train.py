@@ -58,6 +58,8 @@ def _train(cfg: DictConfig) -> dict[str, float]:
     loggers = list(instantiate(cfg.logger, _convert_="all").values())
     datamodule = launch.build_datamodule(cfg)
     trainer = launch.build_trainer(cfg, callbacks, loggers)
+    if cfg.compile and trainer.strategy.root_device.type == "cpu":
+        launch.check_compiler()
     datamodule.trainer = trainer
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -65,6 +67,8 @@ def _train(cfg: DictConfig) -> dict[str, float]:
     encoders = launch.build_encoders(cfg)
     launch.cache_words(cfg, datamodule, encoders["text_encoder"], trainer)
     model = launch.build_model(cfg, encoders, datamodule.num_train_pids)
+    if cfg.compile:
+        launch.compile_model(model)
 
     if trainer.is_global_zero:
         resolved: Any = OmegaConf.to_container(cfg, resolve=True)

@@ -91,7 +91,7 @@ def _without_nan(content: Any) -> Any:
 
 
 class RunRecord(Callback):
-    """Write `metrics.json` after every validation and after the test.
+    """Write `metrics.json` after every validation and after the test; log the peak memory.
 
     Args:
         output_dir: The run folder; its `config.yaml` is hashed into the record.
@@ -149,6 +149,11 @@ class RunRecord(Callback):
         self._train_seconds += now - self._batch_began
         self._batch_began = now
         self._images += len(batch.pid) * trainer.world_size
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the peak memory so far: over the processes, the largest."""
+        peak = peak_memory_mib(pl_module.device)
+        pl_module.log("train/peak_memory_mib", peak, sync_dist=True, reduce_fx="max")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop the training clock, start the evaluation clock."""

@@ -45,7 +45,7 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0.0:
             return residual
         kept = torch.rand(len(residual), 1, 1, device=residual.device) >= self.rate
-        return residual * kept / (1 - self.rate)
+        return residual * (kept.to(residual.dtype) / (1 - self.rate))
 
 
 class ViTEncoder(nn.Module):

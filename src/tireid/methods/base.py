@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from tireid.losses.precision import full_precision
 from tireid.losses.ranking import RankingLoss
 from tireid.structures import ImageBatch, PairBatch, TextBatch, Tokens
 
@@ -100,8 +101,8 @@ class RetrievalModule(L.LightningModule):
     def encode_image(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch dim"]:
-        """Return unit-norm image embeddings."""
-        return F.normalize(self.image_features(images), dim=-1)
+        """Return unit-norm image embeddings, in float32 or better."""
+        return _unit_norm(self.image_features(images))
 
     def encode_text(
         self,
@@ -110,7 +111,7 @@ class RetrievalModule(L.LightningModule):
         words: Float[Tensor, "batch length width"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """Return unit-norm text embeddings; their dot product with an image's is its score."""
-        return F.normalize(self.text_features(token_ids, valid, words), dim=-1)
+        return _unit_norm(self.text_features(token_ids, valid, words))
 
     def text_tokens(
         self,
@@ -184,6 +185,12 @@ class RetrievalModule(L.LightningModule):
         total_steps = int(self.trainer.estimated_stepping_batches)
         schedule: Any = self.build_schedule(optimizer, total_steps=total_steps)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def _unit_norm(features: Tensor) -> Tensor:
+    # In half precision the norms would be off by some 1e-3, and the ranking with them.
+    with full_precision(features) as (wide,):
+        return F.normalize(wide, dim=-1)
 
 
 def align(

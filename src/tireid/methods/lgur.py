@@ -88,7 +88,8 @@ class Lgur(RetrievalModule):
     ) -> dict[str, Float[Tensor, ""]]:
         """Return the identity loss of each feature set by its name, mean over the prototypes."""
         stacked = torch.cat(list(features.values())).transpose(0, 1)  # (parts, sets * batch, dim)
-        logits = torch.baddbmm(self.classifier_bias, stacked, self.classifier_weight.mT)
+        # In this order the gradient of the weights comes out as they lie in memory: no copy.
+        logits = torch.baddbmm(self.classifier_bias.mT, self.classifier_weight, stacked.mT).mT
         return {
             name: identity_loss(part.flatten(0, 1), labels.repeat(len(part)))
             for name, part in zip(features, logits.chunk(len(features), dim=1), strict=True)

@@ -25,9 +25,9 @@ class CrossAttention(nn.Module):
     """Multi-head attention of queries to another sequence, normalised by one shared LayerNorm.
 
     Both orders of multiplication give the same result. `plain` projects every key and value
-    token to `heads * head_dim`. `absorbed` multiplies the key projection into the query side and
-    the value projection into the output side, so that tokens are attended to as they are: cheaper
-    where there are few queries and `heads * head_dim` is large.
+    token to `heads * head_dim`. `absorbed` applies the key projection to the queries instead, and
+    the value projection to what they collected, so that tokens are attended to as they are:
+    cheaper where there are fewer queries than tokens.
 
     Args:
         dim: Width of queries and of keys.
@@ -94,25 +94,20 @@ class CrossAttention(nn.Module):
         return out.view(batch, -1, out.shape[-1]) if shared else out
 
     def _absorbed(self, queries: Tensor, keys: Tensor, valid: Tensor | None) -> Tensor:
-        to_query = rearrange(self.to_query.weight, "(h e) d -> h e d", h=self.heads)
         to_key = rearrange(self.to_key.weight, "(h e) d -> h e d", h=self.heads)
         to_value = rearrange(self.to_value.weight, "(h e) d -> h e d", h=self.heads)
-        to_out = rearrange(self.to_out.weight, "d (h e) -> h d e", h=self.heads)
-        score_maps = to_query.mT @ to_key  # (heads, dim, dim)
-        value_maps = to_out @ to_value  # (heads, dim, dim)
-
         count = queries.shape[1]
-        query = torch.einsum("bnd,hde->bnhe", queries, score_maps).flatten(1, 2)
-        if keys.shape[0] > 1:
-            query = query.expand(keys.shape[0], -1, -1)  # (batch, query * heads, dim)
-        keys = keys.expand(query.shape[0], -1, -1)
-        mask = None if valid is None else valid[:, None, :]
-        attended = F.scaled_dot_product_attention(
+        query = rearrange(self.to_query(queries), "b n (h e) -> h (b n) e", h=self.heads) @ to_key
+        query = rearrange(query, "h (b n) d -> b 1 (n h) d", n=count)
+        batch = max(len(query), len(keys))
+        query = query.expand(batch, -1, -1, -1)
+        keys = keys.expand(batch, -1, -1).unsqueeze(1)
+        mask = None if valid is None else valid[:, None, None, :]
+        attended = F.scaled_dot_product_attention(  # one head, as wide as the tokens
             query, keys, keys, attn_mask=mask, scale=1 / math.sqrt(self.head_dim)
         )
-        attended = rearrange(attended, "b (n h) d -> b n (h d)", n=count)
-        weight = rearrange(value_maps, "h d e -> d (h e)")
-        return F.linear(attended, weight, self.to_out.bias)
+        attended = rearrange(attended, "b 1 (n h) d -> h (b n) d", h=self.heads) @ to_value.mT
+        return self.to_out(rearrange(attended, "h (b n) e -> b n (h e)", n=count))
 
 
 class CrossDecoderLayer(nn.Module):

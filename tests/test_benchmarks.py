@@ -1,0 +1,84 @@
+"""The benchmark runs, and what it compares is the same arithmetic."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def lgur_step(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("lgur_step")
+
+
+@pytest.fixture
+def variants(lgur_step, monkeypatch):
+    """Tiny variants in double precision, over one batch."""
+    model = lgur_step.build_model(quick=True).double()
+    monkeypatch.setattr(model, "log_dict", lambda *_, **__: None)
+    batch = lgur_step.make_batch(model, 5)
+    batch = batch._replace(images=batch.images.double())
+    built = lgur_step.build_variants(model, batch, lgur_step.VARIANTS)
+    built[lgur_step.REFERENCE].network.double()
+    return model, built
+
+
+def test_the_reference_has_every_trained_weight(lgur_step, variants):
+    model, built = variants
+    reference = built[lgur_step.REFERENCE].network
+    pairs = list(reference.correspondence(model, "data"))
+    for mine, theirs in pairs:
+        assert torch.equal(mine, theirs)
+    covered = sum(mine.numel() for mine, _ in pairs)
+    for network in (reference, model):
+        assert covered == sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def test_losses_and_gradients_are_the_references(lgur_step, variants):
+    model, built = variants
+    assert lgur_step.compare(model, built) < 1e-12
+    reference = built[lgur_step.REFERENCE].network
+    model.eval()
+    reference.eval()
+    for name in (lgur_step.PLAIN, lgur_step.CACHED):
+        with lgur_step.recorded_triplets() as triplets:
+            built[name].loss().backward()
+        built[lgur_step.REFERENCE].loss(triplets).backward()
+        for number, (theirs, ours) in enumerate(reference.correspondence(model, "grad")):
+            torch.testing.assert_close(ours, theirs, msg=lambda m, n=number: f"tensor {n}: {m}")
+        model.zero_grad()
+        reference.zero_grad()
+
+
+def test_other_arithmetic_is_refused(lgur_step, variants):
+    model, built = variants
+    with torch.no_grad():
+        model.head.dictionary[0, 0, 0] += 1
+    with pytest.raises(ValueError, match="loss: expected the reference's within 1e-05"):
+        lgur_step.compare(model, built)
+
+
+@pytest.mark.slow
+def test_the_script_measures_and_writes(tmp_path):
+    output = tmp_path / "deeper" / "step.json"
+    command = [sys.executable, str(BENCHMARKS / "lgur_step.py"), "--quick", "--rounds", "2"]
+    command += ["--batch-size", "4", "--threads", "1", "--output", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "times the reference's" in done.stdout
+    record = json.loads(output.read_text())
+    assert record["loss_difference"] <= 1e-5
+    assert list(record["variants"]) == ["reference", "tireid", "tireid, text cache"]
+    for variant in record["variants"].values():
+        assert len(variant["all_seconds"]) == 2
+        assert variant["images_per_second"] == pytest.approx(4 / variant["seconds"])
+        assert variant["seconds"] <= sum(max(s, 0) for s in variant["phases"].values()) * 2
+        assert variant["peak_memory_mib"] > 100
+    assert record["variants"]["reference"]["speed_ratio"] == 1

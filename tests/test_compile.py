@@ -1,0 +1,101 @@
+"""`compile=true`: what it does to a model, what it needs, and that its checkpoint is like any."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from tireid import launch
+from tireid.evaluate import evaluate
+from tireid.train import train
+
+TINY = [
+    "model=lgur",
+    "max_epochs=1",
+    "image_encoder=vit_tiny",
+    "image_encoder.module.depth=1",
+    "model.head.prototype_depth=1",
+]
+
+
+def test_the_encoders_and_the_head_are_compiled_in_place(compose_config, monkeypatch, tmp_path):
+    cfg = compose_config(*TINY, f"paths.output_dir={tmp_path}")
+    model = launch.build_model(cfg, launch.build_encoders(cfg), 5)
+    names = list(model.state_dict())
+    compiled = {}
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: compiled.update({self: how}))
+    launch.compile_model(model)
+    assert compiled == {
+        model.image_encoder: {"dynamic": None},
+        model.text_encoder: {"dynamic": True},
+        model.head: {"dynamic": True},
+    }
+    assert list(model.state_dict()) == names
+
+
+def test_a_method_without_a_head_is_compiled_too(compose_config, monkeypatch, tmp_path):
+    cfg = compose_config("model=baseline", f"paths.output_dir={tmp_path}")
+    model = launch.build_model(cfg, launch.build_encoders(cfg), 5)
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: compiled.append(self))
+    launch.compile_model(model)
+    assert compiled == [model.image_encoder, model.text_encoder]
+
+
+def test_a_missing_compiler_is_named_before_training(small_config, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match=r"got no 'no-such-compiler'; install one .*g\+\+"):
+        train(small_config(tmp_path, *TINY, "compile=true"))
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_another_word_is_refused(small_config, tmp_path):
+    with pytest.raises(ValueError, match="compile: expected true or false, got 'max'"):
+        train(small_config(tmp_path, *TINY, "compile=max"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler"
+)
+def test_a_compiled_run_learns_the_same_and_is_evaluated_without(
+    small_config, compose_config, tmp_path
+):
+    """In a process of its own: what checks the shapes here cannot be compiled."""
+    from omegaconf import OmegaConf
+
+    plain, compiled = tmp_path / "plain", tmp_path / "compiled"
+    expected = train(small_config(plain, *TINY))
+    OmegaConf.save(small_config(compiled, *TINY, "compile=true"), tmp_path / "config.yaml")
+    code = (
+        "import sys, omegaconf; from tireid.train import train; "
+        "train(omegaconf.OmegaConf.load(sys.argv[1]))"
+    )
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "config.yaml")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "inductor").rglob("*.cpp"))  # it did compile
+
+    states = [
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for folder in (plain, compiled)
+    ]
+    assert states[0].keys() == states[1].keys()
+    for name, weight in states[0].items():
+        torch.testing.assert_close(states[1][name], weight, rtol=1e-2, atol=1e-3, msg=name)
+    tested = json.loads((compiled / "metrics.json").read_text())["metrics"]
+    assert tested.keys() == expected.keys()
+    again = evaluate(compose_config(f"run={compiled}", "accelerator=cpu", name="evaluate"))
+    assert again["test/mAP"] == pytest.approx(tested["test/mAP"], abs=0.01)
