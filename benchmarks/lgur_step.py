@@ -4,7 +4,7 @@
 
 Forward, backward and optimiser on random weights and one random batch. The variants take turns in
 one process, a step each a round, so that whatever else the machine does hits them all: compare the
-ratios. First their losses and gradients are compared; where they differ there is no report.
+ratios. First their losses are compared; where they differ there is no report.
 """
 
 import argparse

@@ -122,7 +122,9 @@ class BertEncoder(nn.Module):
         """Encode captions of at most `max_positions` tokens."""
         check_length(token_ids, self.max_positions)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            local = self.bert(token_ids, attention_mask=valid.long()).last_hidden_state
+            # Four axes: of two the library asks the device whether anything is masked, and waits.
+            mask = valid[:, None, None, :]
+            local = self.bert(token_ids, attention_mask=mask).last_hidden_state
         return Tokens(local[:, 0], local, valid)
 
 

@@ -144,7 +144,8 @@ class ClipTextEncoder(nn.Module):
     ) -> Tokens:
         """Encode captions of at most `max_positions` tokens."""
         check_length(token_ids, self.max_positions)
-        hidden = self.clip.text_model(token_ids, attention_mask=valid.long()).last_hidden_state
+        # Attention is causal: no word sees the padding that follows it, so no mask is needed.
+        hidden = self.clip.text_model(token_ids).last_hidden_state
         local = self.clip.text_projection(hidden)
         last = valid.sum(dim=1) - 1
         pooled = local[torch.arange(len(local), device=local.device), last]
