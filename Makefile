@@ -22,7 +22,7 @@ OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
-	@echo '  MODEL=lgur|baseline  DATASET=synthetic|cuhk_pedes|icfg_pedes|rstpreid  ARGS="any.hydra=override"'
+	@echo '  MODEL=lgur|lcr2s|baseline  DATASET=synthetic|cuhk_pedes|icfg_pedes|rstpreid  ARGS="any.hydra=override"'
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("tireid needs Python 3.11 or newer, $(PYTHON) is %d.%d; set PYTHON=python3.x" % sys.version_info[:2])'
