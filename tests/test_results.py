@@ -21,6 +21,7 @@ def result(label="a", seed=1, r1=50.0, **other):
         "images_per_second": 100.0 + seed,
         "parameters": 2_340_000,
         "test_data": "f00",
+        "settings": "5e7",
         "commit": "",
     }
     return Result(label=label, seed=seed, metrics={"test/R1": r1}, **fields | other)
@@ -33,8 +34,14 @@ def test_rows_are_means_with_the_sample_deviation():
 
 
 def test_one_run_has_no_deviation_and_other_work_is_another_row():
-    _, rows = table([result(), result(label="b"), result(steps=100), result(test_data="bar")])
-    assert [row[2] for row in rows] == ["50.0"] * 4
+    others = [{"label": "b"}, {"steps": 100}, {"test_data": "bar"}, {"settings": "0e4"}]
+    _, rows = table([result(), *(result(**other) for other in others)])
+    assert [row[2] for row in rows] == ["50.0"] * 5
+
+
+def test_a_run_given_twice_counts_once():
+    _, rows = table([result(seed=1, r1=40.0), result(seed=2, r1=50.0), result(seed=1, r1=40.0)])
+    assert [row[:3] for row in rows] == [["a", "2", "45.0 ± 7.1"]]
 
 
 def test_several_data_sets_and_a_choice_on_test_are_said():

@@ -83,6 +83,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     )
     datamodule.prepare_data()
     datamodule.setup("test" if cfg.split == "test" else "validate")
+    datamodule.records(cfg.split)  # or a clear error
     _warn_of_other_data(folder, datamodule, cfg.split)
     run = trainer.test if cfg.split == "test" else trainer.validate
     run(model, datamodule=datamodule, verbose=False)

@@ -317,6 +317,10 @@ def check_scalars(cfg: DictConfig) -> None:
             isinstance(cfg.seed, int) and 0 <= cfg.seed < 2**32,
             "an integer from 0 to 2**32 - 1",
         ),
+        "validation_split": (
+            cfg.validation_split == "val" or cfg.selection == "test",
+            "val; selection=test sets it to test",
+        ),
         "selection": (cfg.selection in CHOSEN, f"one of {', '.join(CHOSEN)}"),
         "cache_words": (
             isinstance(cfg.cache_words, bool) or cfg.cache_words == "auto",

@@ -1,6 +1,7 @@
 """Results of runs: read from run folders, kept as CSV, shown as a table of means over seeds."""
 
 import csv
+import hashlib
 import json
 import statistics
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tireid.run_folder import flat_settings
 
 COLUMNS = {
     "val/R1": "val R@1",
@@ -34,6 +37,7 @@ class Result:
         images_per_second: In training.
         parameters: All weights, frozen ones included.
         test_data: SHA-256 of the test split; figures compare where it is equal.
+        settings: Hash of all settings but the seed.
         commit: Of the source tree; empty for an installed package.
         metrics: By name, in percent.
     """
@@ -47,6 +51,7 @@ class Result:
     images_per_second: float
     parameters: int
     test_data: str
+    settings: str
     commit: str
     metrics: dict[str, float]
 
@@ -96,6 +101,7 @@ def _result(settings: dict[str, Any], record: dict[str, Any]) -> Result:
         images_per_second=record["images_per_second"],
         parameters=record["parameters"]["total"],
         test_data=record["data_sha256"].get("test", ""),
+        settings=_hash(settings),
         commit=f"{commit}{'-dirty' if record['dirty'] else ''}",
         metrics={
             name: value
@@ -103,6 +109,13 @@ def _result(settings: dict[str, Any], record: dict[str, Any]) -> Result:
             if name in COLUMNS and value is not None
         },
     )
+
+
+def _hash(settings: dict[str, Any]) -> str:
+    flat = flat_settings(settings)
+    kept = {name: value for name, value in flat.items() if name.rsplit(".", 1)[-1] != "seed"}
+    text = json.dumps(kept, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def write_csv(results: Iterable[Result], path: Path) -> None:
@@ -137,6 +150,7 @@ def read_csv(path: Path) -> list[Result]:
                     images_per_second=float(line["images_per_second"]),
                     parameters=int(line["parameters"]),
                     test_data=line["test_data"],
+                    settings=line["settings"],
                     commit=line["commit"],
                     metrics={name: float(line[name]) for name in COLUMNS if line.get(name)},
                 )
@@ -151,19 +165,28 @@ def read_csv(path: Path) -> list[Result]:
 def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     """Return the head and the rows of a table: mean ± standard deviation over seeds, by label.
 
-    Runs of one label with different steps, data or selection are different rows. The deviation is
-    the sample's (n - 1); one run has none.
+    Runs of one label with other settings, steps, data or selection are different rows, and a run
+    that is given twice counts once. The deviation is the sample's (n - 1); one run has none.
     """
     groups: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
-        key = (result.label, result.dataset, result.steps, result.selection, result.test_data)
-        groups.setdefault(key, []).append(result)
+        key = (
+            result.label,
+            result.dataset,
+            result.steps,
+            result.selection,
+            result.test_data,
+            result.settings,
+        )
+        members = groups.setdefault(key, [])
+        if result.seed not in [member.seed for member in members]:
+            members.append(result)
     several_sets = len({result.dataset for result in results}) > 1
     names = [name for name in COLUMNS if any(name in result.metrics for result in results)]
     head = ["run", *(["data set"] if several_sets else []), "seeds"]
     head += [*(COLUMNS[name] for name in names), "million weights", "steps"]
     rows = []
-    for (label, dataset, steps, selection, _), members in groups.items():
+    for (label, dataset, steps, selection, *_), members in groups.items():
         mark = " (CHOSEN ON TEST)" if selection == "test" else ""
         row = [f"{label}{mark}", *([dataset] if several_sets else []), str(len(members))]
         row += [

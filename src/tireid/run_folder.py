@@ -49,8 +49,8 @@ def finished_metrics(folder: Path, settings: dict[str, Any]) -> dict[str, float]
     content = json.loads(record.read_text(encoding="utf-8"))
     if not content.get("finished"):
         return None
-    known = _flat(yaml.safe_load(config.read_text(encoding="utf-8")))
-    asked = _flat(settings)
+    known = flat_settings(yaml.safe_load(config.read_text(encoding="utf-8")))
+    asked = flat_settings(settings)
     differing = sorted(
         key for key in known.keys() | asked.keys() if known.get(key) != asked.get(key)
     )
@@ -65,13 +65,14 @@ def finished_metrics(folder: Path, settings: dict[str, Any]) -> dict[str, float]
     return {name: value for name, value in content["metrics"].items() if value is not None}
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a run's settings by dotted name, without where things lie and how they are shown."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         if not prefix and name in _NOT_SETTINGS:
             continue
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
+            flat |= flat_settings(value, f"{prefix}{name}.")
         elif not name.endswith(("_dir", "dirpath")):
             flat[prefix + name] = value
     return flat

@@ -26,7 +26,15 @@ from tireid.restore import load_weights
 from tireid.retrieval import evaluate_embeddings
 
 TEACHER_SEED = 1_000_003  # added to the run's seed, so that the teacher's draws are its own
-SETTINGS = ("model.teacher", "image_encoder", "text_encoder", "dataset.read", "supports", "recipe")
+SETTINGS = (
+    "model.teacher",
+    "image_encoder",
+    "text_encoder",
+    "dataset",
+    "supports",
+    "recipe",
+    "trainer",
+)
 
 
 def check_teaching(cfg: DictConfig) -> None:
@@ -34,12 +42,20 @@ def check_teaching(cfg: DictConfig) -> None:
 
     Raises:
         ValueError: Names the setting, its value and what was expected.
+        FileNotFoundError: If the teacher to start from is not there.
     """
     if cfg.teaching is None:
         return
     if cfg.teaching.targets not in ("once", "each_step"):
         raise ValueError(
             f"teaching.targets: expected once or each_step, got {cfg.teaching.targets!r}"
+        )
+    if cfg.teaching.oracle and cfg.model.joint:
+        raise ValueError("teaching.oracle: expected false with model.joint=true, got true")
+    if cfg.model.teacher.source == "batch" and cfg.dataset.sampler != "identity_balanced":
+        raise ValueError(
+            "dataset.sampler: expected identity_balanced with model.teacher.source=batch, whose "
+            f"supports are other pairs of the batch, got {cfg.dataset.sampler}"
         )
     epochs = cfg.teaching.max_epochs
     if not isinstance(epochs, int) or epochs < 1:
@@ -56,7 +72,7 @@ def teach(
 ) -> dict[str, dict[str, float]]:
     """Give a student its teacher, if the config says that it has one.
 
-    The student's own draws are those of a run without a teacher.
+    Afterwards chance begins anew from the run's seed, whatever the teacher has drawn.
 
     Args:
         cfg: A composed training config.
@@ -67,6 +83,9 @@ def teach(
     Returns:
         For the run's record: the teacher's seconds and, if asked for, its metrics.
     """
+    if cfg.teaching is not None:
+        encoded = cfg.model.teacher.source == "dataset"
+        datamodule.support_batches = encoded and (cfg.model.joint or needs_teacher(cfg))
     if not needs_teacher(cfg):
         return {}
     began = time.perf_counter()
@@ -87,7 +106,9 @@ def needs_teacher(cfg: DictConfig) -> bool:
     """Return whether a run has a first stage: a frozen teacher that something is learned from."""
     if cfg.teaching is None or cfg.model.joint:
         return False
-    return bool(cfg.model.feature_weight or cfg.model.relation_weight or cfg.teaching.oracle)
+    model = cfg.model
+    followed = model.feature_weight or model.relation_weight or model.init_from_teacher
+    return bool(followed or cfg.teaching.oracle)
 
 
 def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lcr2sTeacher:
@@ -113,7 +134,6 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
         load_weights(teacher, Path(cfg.teaching.checkpoint))
         console.print(f"teacher: {cfg.teaching.checkpoint}", markup=False)
         return teacher
-    datamodule.support_batches = cfg.model.teacher.source == "dataset"
     settings = _fingerprint(cfg, datamodule)
     if kept.is_file() and _load_if_same(teacher, kept, settings):
         console.print(f"teacher: {kept}, complete already", markup=False)
@@ -234,6 +254,8 @@ def _stage_config(cfg: DictConfig, folder: Path) -> DictConfig:
     stage = copy.deepcopy(cfg)
     stage.paths.output_dir = str(folder)
     stage.max_epochs = cfg.teaching.max_epochs
+    # The teacher is kept by _save, whole and once.
+    OmegaConf.update(stage, "trainer.enable_checkpointing", False, force_add=True)
     return stage
 
 
@@ -244,6 +266,7 @@ def _fingerprint(cfg: DictConfig, datamodule: Any) -> str:
         for name in SETTINGS
         if (node := OmegaConf.select(cfg, name)) is not None
     }
+    del content["trainer"]["default_root_dir"]
     content |= {
         "seed": cfg.seed,
         "max_epochs": cfg.teaching.max_epochs,

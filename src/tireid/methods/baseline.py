@@ -53,6 +53,7 @@ class Baseline(RetrievalModule):
         self.image_projection = nn.Linear(image_dim, embedding_dim)
         self.text_projection = nn.Linear(text_dim, embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_train_pids)
+        self.classifier.requires_grad_(bool(identity_weight))  # else it never gets a gradient
         self.alignment = alignment
         self.alignment_weight = alignment_weight
         self.identity_weight = identity_weight

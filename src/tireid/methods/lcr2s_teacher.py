@@ -126,6 +126,7 @@ class Lcr2sTeacher(RetrievalModule):
             SupportFusion(self.feature_dim, **fusion) for _ in range(count)
         )
         self.classifier = nn.Linear(self.feature_dim, num_train_pids)
+        self.classifier.requires_grad_(bool(identity_weight))  # else it never gets a gradient
         self.alignment = alignment
         self.source = source
         self.num_images = num_images
