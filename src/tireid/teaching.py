@@ -83,7 +83,8 @@ def teach(
     Returns:
         For the run's record: the teacher's seconds and, if asked for, its metrics.
     """
-    if cfg.teaching is not None:
+    stage: Any = cfg.teaching
+    if stage is not None:
         encoded = cfg.model.teacher.source == "dataset"
         datamodule.support_batches = encoded and (cfg.model.joint or needs_teacher(cfg))
     if not needs_teacher(cfg):
@@ -92,7 +93,7 @@ def teach(
     teacher = prepare_teacher(cfg, datamodule, datamodule.num_train_pids)
     device = trainer.strategy.root_device
     found: dict[str, float] = {}
-    if cfg.teaching.oracle:
+    if stage.oracle:
         found = teacher_metrics(teacher, datamodule, device)
     model.set_teacher(targets_of(teacher, cfg, datamodule, device), origin=teacher)
     datamodule.trainer = trainer
@@ -108,7 +109,8 @@ def needs_teacher(cfg: DictConfig) -> bool:
         return False
     model = cfg.model
     followed = model.feature_weight or model.relation_weight or model.init_from_teacher
-    return bool(followed or cfg.teaching.oracle)
+    oracle: bool = cfg.teaching.oracle
+    return bool(followed or oracle)
 
 
 def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lcr2sTeacher:
@@ -261,12 +263,13 @@ def _stage_config(cfg: DictConfig, folder: Path) -> DictConfig:
 
 def _fingerprint(cfg: DictConfig, datamodule: Any) -> str:
     """Return a hash of all that a teacher depends on."""
-    content = {
+    content: dict[str, Any] = {
         name: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
         for name in SETTINGS
         if (node := OmegaConf.select(cfg, name)) is not None
     }
-    del content["trainer"]["default_root_dir"]
+    for name in ("default_root_dir", "max_epochs"):  # the folder, and the student's epochs
+        del content["trainer"][name]
     content |= {
         "seed": cfg.seed,
         "max_epochs": cfg.teaching.max_epochs,
