@@ -83,17 +83,17 @@ def teach(
     Returns:
         For the run's record: the teacher's seconds and, if asked for, its metrics.
     """
-    stage: Any = cfg.teaching
-    if stage is not None:
-        encoded = cfg.model.teacher.source == "dataset"
-        datamodule.support_batches = encoded and (cfg.model.joint or needs_teacher(cfg))
+    if cfg.teaching is None:
+        return {}
+    encoded = cfg.model.teacher.source == "dataset"
+    datamodule.support_batches = encoded and (cfg.model.joint or needs_teacher(cfg))
     if not needs_teacher(cfg):
         return {}
     began = time.perf_counter()
     teacher = prepare_teacher(cfg, datamodule, datamodule.num_train_pids)
     device = trainer.strategy.root_device
     found: dict[str, float] = {}
-    if stage.oracle:
+    if cfg.teaching.oracle:
         found = teacher_metrics(teacher, datamodule, device)
     model.set_teacher(targets_of(teacher, cfg, datamodule, device), origin=teacher)
     datamodule.trainer = trainer
