@@ -137,3 +137,15 @@ def test_a_foreign_teacher_is_refused(lgur_run, small_config, tmp_path):
     checkpoint = next(folder.glob("checkpoints/*.ckpt"))
     with pytest.raises(ValueError, match=r"does not fit"):
         train(small_config(tmp_path, "model=lcr2s", f"teaching.checkpoint={checkpoint}"))
+
+
+def test_runs_that_differ_in_the_student_only_share_a_teacher(small_config, tmp_path, capsys):
+    shared = tmp_path / "teachers"
+    settings = ["model=lcr2s", f"teaching.shared_dir={shared}"]
+    for number, change in enumerate(
+        ("model.feature_weight=1", "model.feature_weight=2", "model.teacher.support_dropout=0")
+    ):
+        train(small_config(tmp_path / str(number), *settings, change))
+        assert not (tmp_path / str(number) / "teacher").exists()
+    assert len(list(shared.glob("*/teacher.ckpt"))) == 2
+    assert capsys.readouterr().out.count("complete already") == 1

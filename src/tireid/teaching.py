@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from jaxtyping import Float
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
@@ -24,6 +27,7 @@ from tireid.methods.lcr2s_targets import TargetTable, enrich_split
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
 from tireid.restore import load_weights
 from tireid.retrieval import evaluate_embeddings
+from tireid.world.locking import folder_lock
 
 TEACHER_SEED = 1_000_003  # added to the run's seed, so that the teacher's draws are its own
 SETTINGS = (
@@ -114,7 +118,7 @@ def needs_teacher(cfg: DictConfig) -> bool:
 
 
 def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lcr2sTeacher:
-    """Return a trained teacher: the given one, the one that this run folder has, or a new one.
+    """Return a trained teacher: the given one, one kept with the same settings, or a new one.
 
     Args:
         cfg: A composed training config with `teaching`.
@@ -125,8 +129,10 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
         ValueError: If a given checkpoint does not fit.
     """
     console = Console(highlight=False, soft_wrap=True)
+    settings = _fingerprint(cfg, datamodule)
     folder = Path(cfg.paths.output_dir) / "teacher"
-    kept = folder / "teacher.ckpt"
+    if cfg.teaching.shared_dir is not None:
+        folder = Path(cfg.teaching.shared_dir) / settings[:16]
     stage = _stage_config(cfg, folder)
     L.seed_everything(cfg.seed + TEACHER_SEED, workers=True, verbose=False)
     encoders = launch.build_encoders(cfg)
@@ -136,12 +142,35 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
         load_weights(teacher, Path(cfg.teaching.checkpoint))
         console.print(f"teacher: {cfg.teaching.checkpoint}", markup=False)
         return teacher
-    settings = _fingerprint(cfg, datamodule)
-    if kept.is_file() and _load_if_same(teacher, kept, settings):
-        console.print(f"teacher: {kept}, complete already", markup=False)
-        return teacher
+    with _alone(folder):
+        kept = folder / "teacher.ckpt"
+        if kept.is_file() and _load_if_same(teacher, kept, settings):
+            console.print(f"teacher: {kept}, complete already", markup=False)
+        else:
+            _train(teacher, stage, datamodule, kept, settings)
+    return teacher
 
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a teacher's folder: of runs that share it, one trains, the others wait for it."""
     folder.mkdir(parents=True, exist_ok=True)
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        yield
+        return
+
+    def say() -> None:
+        Console(highlight=False, soft_wrap=True).print(
+            f"teacher: another process is at {folder}; waiting for it", markup=False
+        )
+
+    with folder_lock(folder / ".lock", on_wait=say):
+        yield
+
+
+def _train(
+    teacher: Lcr2sTeacher, stage: DictConfig, datamodule: Any, kept: Path, settings: str
+) -> None:
     callbacks = [
         instantiate(stage.callbacks[name], _convert_="all")
         for name in ("retrieval", "lines", "progress", "curves")
@@ -151,15 +180,14 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
     trainer = launch.build_trainer(stage, callbacks, loggers)
     datamodule.trainer = trainer
     if trainer.is_global_zero:
-        console.print(
-            f"[bold]stage 1 of 2: the teacher[/bold], {cfg.teaching.max_epochs} epochs; validated "
+        Console(highlight=False, soft_wrap=True).print(
+            f"[bold]stage 1 of 2: the teacher[/bold], {stage.max_epochs} epochs; validated "
             "with empty supports"
         )
     trainer.fit(teacher, datamodule)
     if trainer.is_global_zero:
         _save(teacher, kept, settings)
     trainer.strategy.barrier()
-    return teacher
 
 
 def targets_of(
