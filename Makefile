@@ -18,10 +18,10 @@ OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep compare evaluate export test test-all format lint types layers check lock wheel bench clean
+.PHONY: help install train sweep compare evaluate export test test-all format lint types layers check lock wheel bench bench-supports clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo '  MODEL=lgur|lcr2s|baseline  DATASET=synthetic|cuhk_pedes|icfg_pedes|rstpreid  ARGS="any.hydra=override"'
 
 $(READY): requirements.lock pyproject.toml
@@ -63,6 +63,9 @@ test-all: $(READY) ## Run all tests; what the machine lacks is skipped with its 
 
 bench: $(READY) ## Time and memory of a training step against a plain reference: make bench ARGS="--rounds 20"
 	@$(PY) benchmarks/lgur_step.py $(ARGS)
+
+bench-supports: $(READY) ## Time of LCR2S's steps with each source of supports, in baseline steps
+	@$(PY) benchmarks/lcr2s_step.py $(ARGS)
 
 format: $(READY) ## Format the code
 	@$(VENV)/bin/ruff check --fix src tests benchmarks

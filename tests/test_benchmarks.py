@@ -82,3 +82,23 @@ def test_the_script_measures_and_writes(tmp_path):
         assert variant["seconds"] <= sum(max(s, 0) for s in variant["phases"].values()) * 2
         assert variant["peak_memory_mib"] > 100
     assert record["variants"]["reference"]["speed_ratio"] == 1
+
+
+@pytest.mark.slow
+def test_the_steps_of_lcr2s_are_measured_in_steps_of_the_control(tmp_path):
+    output = tmp_path / "step.json"
+    command = [sys.executable, str(BENCHMARKS / "lcr2s_step.py"), "--rounds", "2"]
+    command += ["--batch-size", "4", "--threads", "1", "--output", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(output.read_text())["variants"]
+    assert found["baseline"]["baseline_steps"] == 1
+    assert "teacher, dataset, 4 + 4 supports" in done.stdout
+    for variant in found.values():
+        ratios = [
+            mine / base
+            for mine, base in zip(
+                variant["all_seconds"], found["baseline"]["all_seconds"], strict=True
+            )
+        ]
+        assert variant["baseline_steps"] == pytest.approx(sum(ratios) / 2)
