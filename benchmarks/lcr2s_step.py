@@ -115,16 +115,16 @@ def build_variants(size: int, image_size: list[int] | None = None) -> dict[str, 
     baseline = launch.build_model(cfg, launch.build_encoders(cfg), NUM_PIDS)
     steps = {BASELINE: step_of(baseline, plain)}
     for source in ("batch", "memory"):
-        steps[f"teacher, supports from {source}"] = step_of(make_teacher(source), plain)
+        steps[f"teacher, {source}"] = step_of(make_teacher(source), plain)
     for slots in SUPPORT_SIZES:
-        steps[f"teacher, dataset, {slots} + {slots} supports"] = step_of(
+        steps[f"teacher, dataset {slots} + {slots}"] = step_of(
             make_teacher("dataset"), make_batch(size, image_size, slots)
         )
     width = baseline.feature_dim
     table = TargetTable(torch.randn(size, width), torch.randn(size, width))
     steps["student, targets once"] = step_of(make_student(table), plain)
     with_supports = make_batch(size, image_size, 2)
-    steps["student, each step, dataset, 2 + 2"] = step_of(
+    steps["student, each step, dataset 2 + 2"] = step_of(
         make_student(make_teacher("dataset")), with_supports
     )
     return steps
@@ -183,8 +183,8 @@ def main() -> None:
         f"{device_name(torch.device('cpu'))}, load {load:.1f} before; medians of "
         f"{arguments.rounds} rounds, batch {arguments.batch_size}, float32"
     )
-    for name in ("step", "baseline steps", "lowest, highest round", "seconds"):
-        table.add_column(name, justify="left" if name == "step" else "right")
+    for name in ("step", "baseline steps", "lowest, highest", "seconds"):
+        table.add_column(name, justify="left" if name == "step" else "right", no_wrap=True)
     for name, found in summary.items():
         ratios = "{:.2f}, {:.2f}".format(*found["range"])
         table.add_row(name, f"{found['baseline_steps']:.2f}", ratios, f"{found['seconds']:.3f}")

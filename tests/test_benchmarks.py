@@ -93,7 +93,7 @@ def test_the_steps_of_lcr2s_are_measured_in_steps_of_the_control(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(output.read_text())["variants"]
     assert found["baseline"]["baseline_steps"] == 1
-    assert "teacher, dataset, 4 + 4 supports" in done.stdout
+    assert "teacher, dataset 4 + 4" in done.stdout
     for variant in found.values():
         ratios = [
             mine / base
