@@ -42,7 +42,7 @@ SETTINGS = (
 
 
 def check_teaching(cfg: DictConfig) -> None:
-    """Check the settings of the first stage, before anything is built.
+    """Check the settings of the first stage, before anything is built; settle its epochs.
 
     Raises:
         ValueError: Names the setting, its value and what was expected.
@@ -61,9 +61,14 @@ def check_teaching(cfg: DictConfig) -> None:
             "dataset.sampler: expected identity_balanced with model.teacher.source=batch, whose "
             f"supports are other pairs of the batch, got {cfg.dataset.sampler}"
         )
+    if cfg.teaching.max_epochs is None:
+        factor = cfg.teaching.epochs_factor
+        if not isinstance(factor, int) or factor < 1:
+            raise ValueError(f"teaching.epochs_factor: expected an integer > 0, got {factor!r}")
+        cfg.teaching.max_epochs = cfg.max_epochs * factor
     epochs = cfg.teaching.max_epochs
     if not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"teaching.max_epochs: expected an integer > 0, got {epochs!r}")
+        raise ValueError(f"teaching.max_epochs: expected an integer > 0 or null, got {epochs!r}")
     path = cfg.teaching.checkpoint
     if path is not None and not Path(path).is_file():
         raise FileNotFoundError(
