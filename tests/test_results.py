@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tireid.compare import compare
-from tireid.results import Result, fill, markdown, read_csv, read_runs, table, write_csv
+from tireid.result_table import fill, markdown, table
+from tireid.results import Result, Unfinished, read_csv, read_runs, write_csv
 from tireid.run_folder import claimed, finished_metrics
 from tireid.train import train
 
@@ -93,8 +94,8 @@ def test_markdown_is_a_table():
 
 def test_runs_are_read_from_their_folders(lgur_run, tmp_path, capsys):
     folder, metrics = lgur_run
-    complete, incomplete = read_runs(folder)
-    assert not incomplete
+    complete = read_runs(folder).complete
+    assert not read_runs(folder).unfinished
     assert complete[0].label == "Lgur"
     assert complete[0].metrics["test/R1"] == metrics["test/R1"]
     target = tmp_path / "page.md"
@@ -115,7 +116,9 @@ def test_an_incomplete_run_is_named_and_left_out(lgur_run, tmp_path):
     (run / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
     record = json.loads((folder / "metrics.json").read_text()) | {"finished": False}
     (run / "metrics.json").write_text(json.dumps(record))
-    assert read_runs(tmp_path) == ([], [run])
+    runs = read_runs(tmp_path)
+    assert not runs.complete
+    assert runs.unfinished == [Unfinished(str(run), "incomplete", run)]
     with pytest.raises(ValueError, match="expected a complete run, got none"):
         compare([tmp_path])
     (run / "metrics.json").write_text("{")
