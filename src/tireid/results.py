@@ -121,11 +121,9 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
             reason = f"{failure['error']}: {failure['message']}"
             unfinished.append(Unfinished(name, "failed", run, reason))
         elif content is None:
-            with claimed(run) as free:
-                unfinished.append(Unfinished(name, "incomplete" if free else "running", run))
+            unfinished.append(_begun(name, run))
         seen.append(overrides)
-    jobs = _jobs(folder)
-    unfinished += [Unfinished(" ".join(job), "missing") for job in jobs if job not in seen]
+    unfinished += _jobs_without_run(folder, seen)
     if must_exist and not found and not unfinished:
         raise FileNotFoundError(
             f"{folder}: expected run folders, with config.yaml and checkpoints/ in them"
@@ -152,6 +150,25 @@ def _finished_record(run: Path) -> dict[str, Any] | None:
     record = run / "metrics.json"
     content = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     return content if content.get("finished") else None
+
+
+def _begun(name: str, run: Path) -> Unfinished:
+    with claimed(run) as free:
+        return Unfinished(name, "incomplete" if free else "running", run)
+
+
+def _jobs_without_run(folder: Path, seen: list[list[str]]) -> list[Unfinished]:
+    """Return the jobs of a sweep that have not begun, or have only just."""
+    jobs = [job for job in _jobs(folder) if job not in seen]
+    if not jobs:
+        return []
+    begun = [file.parents[1] for file in folder.rglob(".hydra/overrides.yaml")]
+    place = {tuple(read_overrides(run)): run for run in begun}
+    found = []
+    for job in jobs:
+        name, run = " ".join(job), place.get(tuple(job))
+        found.append(Unfinished(name, "missing") if run is None else _begun(name, run))
+    return found
 
 
 def _jobs(folder: Path) -> list[list[str]]:

@@ -19,15 +19,20 @@ class _Taken(Exception):  # noqa: N818 -- not an error: another process is at wo
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[bool]:
-    """Hold a run folder while the block runs; False where another process holds it."""
+def claimed(folder: Path, lock: str = ".lock") -> Iterator[bool]:
+    """Hold a run folder while the block runs; False where another process holds it.
+
+    Args:
+        folder: Made if missing.
+        lock: Name of the file in it that stands for what is held.
+    """
     folder.mkdir(parents=True, exist_ok=True)
 
     def give_up() -> None:
         raise _Taken
 
     try:
-        with folder_lock(folder / ".lock", on_wait=give_up):
+        with folder_lock(folder / lock, on_wait=give_up):
             yield True
     except _Taken:
         yield False

@@ -150,10 +150,11 @@ def _run(command: list[str]) -> int:
         cwd=HydraConfig.get().runtime.cwd,
         stdin=subprocess.PIPE,
     )
-    with _forwarded(signal.SIGTERM, process):
+    with _as_exit(signal.SIGTERM):
         try:
             return process.wait()
         except SystemExit:
+            process.terminate()
             sys.exit(_exit_code(process.wait()))
         except KeyboardInterrupt:  # from a keyboard it has reached the process too
             with suppress(subprocess.TimeoutExpired):
@@ -164,14 +165,13 @@ def _run(command: list[str]) -> int:
 
 
 @contextmanager
-def _forwarded(number: signal.Signals, process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Pass a signal on to a process and raise SystemExit here."""
+def _as_exit(number: signal.Signals) -> Iterator[None]:
+    """Let a signal raise SystemExit, as an interruption does KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(*_: Any) -> None:
-        process.send_signal(number)
         raise SystemExit
 
     previous = signal.signal(number, stop)

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tireid import launch, sweeps, teaching
+from tireid import launch, sweeps, teaching, transfer
 from tireid.callbacks.run_record import RunRecord
 from tireid.failures import recorded_failure
 from tireid.run_folder import claimed, finished_metrics
@@ -63,7 +63,7 @@ def _train(cfg: DictConfig) -> dict[str, float]:
 
     callbacks = list(instantiate(cfg.callbacks, _convert_="all").values())
     loggers = list(instantiate(cfg.logger, _convert_="all").values())
-    datamodule = launch.build_datamodule(cfg)
+    datamodule = launch.build_datamodule(cfg, **transfer.source_tokenizer(cfg))
     trainer = launch.build_trainer(cfg, callbacks, loggers)
     if cfg.compile and trainer.strategy.root_device.type == "cpu":
         launch.check_compiler()
@@ -74,6 +74,7 @@ def _train(cfg: DictConfig) -> dict[str, float]:
     encoders = launch.build_encoders(cfg)
     launch.cache_words(cfg, datamodule, encoders["text_encoder"], trainer)
     model = launch.build_model(cfg, encoders, datamodule.num_train_pids)
+    transfer.init_weights(cfg, model)
     if cfg.compile:
         launch.compile_model(model)
 
