@@ -15,6 +15,7 @@ RUN ?=
 RUNS ?= runs
 SWEEP ?=
 SEARCH ?=
+TRAIN ?=
 OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
@@ -47,8 +48,8 @@ train: $(READY) ## Train, evaluate, show: make train MODEL=lgur DATASET=syntheti
 sweep: $(READY) ## Run a grid, e.g. make sweep SWEEP=lgur_ablation; again: only what is missing
 	@$(PY) -m tireid.train $(if $(SWEEP),sweep=$(SWEEP),--multirun) $(OVERRIDES)
 
-tune: $(READY) ## Search settings: make tune SEARCH=lgur_rates ARGS="trials=20"; needs the extra `sweep`
-	@$(PY) -m tireid.tune $(if $(SEARCH),search=$(SEARCH)) $(ARGS)
+tune: $(READY) ## Search settings: make tune SEARCH=lgur_rates TRAIN="trainer=gpu" ARGS="trials=20"
+	@$(PY) -m tireid.tune $(if $(SEARCH),search=$(SEARCH)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
 
 compare: $(READY) ## One table of runs: make compare RUNS=runs/sweeps/lgur_ablation
 	@$(PY) -m tireid.compare $(RUNS) $(ARGS)

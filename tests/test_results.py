@@ -2,11 +2,15 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tireid.compare import compare
+from tireid.result_chart import draw_results
 from tireid.result_table import fill, markdown, table
 from tireid.results import Result, Unfinished, read_csv, read_runs, write_csv
 from tireid.run_folder import claimed, finished_metrics
@@ -86,6 +90,20 @@ def test_no_column_is_cut_in_a_narrow_window(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert "a rather long name of a run" in shown
     assert "million weights" in shown
+
+
+def test_the_picture_has_a_dot_for_each_seed(tmp_path):
+    """Told apart by position and shape: no text is needed, and no colour but the dots'."""
+    results = [result(label=label, seed=s, r1=r) for label in "ab" for s, r in ((1, 40.0), (2, 60))]
+    results = [replace(r, metrics=r.metrics | {"test/mAP": 30.0 + r.seed}) for r in results]
+    draw_results(results, tmp_path / "a.png", "1 more without a result")
+    with Image.open(tmp_path / "a.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    blue = (pixels[..., 2] > 140) & (pixels[..., 0] < 100)
+    black = pixels.sum(axis=-1) < 60
+    assert blue.sum() > 8 * 40  # four dots in each panel
+    assert black.sum() > 500
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_markdown_is_a_table():

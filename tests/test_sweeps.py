@@ -1,15 +1,23 @@
 """A sweep: failures are recorded and the rest runs, a killed one goes on, one table at the end."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
-from tireid.failures import read_failure
+from tireid import launch, sweeps
+from tireid.failures import read_failure, recorded_failure, write_failure
 from tireid.results import read_runs
 from tireid.run_folder import claimed
+from tireid.train import train
 
 SMALL = [
     "trainer=cpu",
@@ -95,3 +103,179 @@ def test_a_failure_is_recorded_and_a_killed_sweep_runs_only_what_is_missing(tmp_
 def _free(folder):
     with claimed(folder) as free:
         return free
+
+
+LAUNCHERS = {
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", ["hydra.launcher.n_jobs=2"]),
+    "submitit_local": (
+        "hydra_plugins.hydra_submitit_launcher",
+        ["hydra.launcher.timeout_min=4", "hydra.launcher.cpus_per_task=1"],
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_jobs_at_once_do_not_collide(tmp_path, cache_dir, launcher):
+    module, more = LAUNCHERS[launcher]
+    pytest.importorskip(module, reason="needs the extra `sweep`")
+    folder = tmp_path / "sweep"
+    subdir = "hydra.sweep.subdir=pad${dataset.pad}"
+    words = [f"hydra/launcher={launcher}", *more, subdir, "dataset.pad=0,1,2"]
+    done = run(command(folder, cache_dir, *words), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 runs complete" in done.stdout
+    assert len(records(folder)) == 3
+    assert "| Baseline, dataset.pad=1 | 1 |" in (folder / "results.md").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep"]
+
+
+def test_a_process_that_dies_leaves_a_record_and_a_signal_reaches_it(tmp_path, monkeypatch):
+    """With short commands in the place of trainings."""
+    cfg = OmegaConf.create({"strategy": {"num_nodes": 1}})
+    folder = tmp_path / "run"
+    hydra = SimpleNamespace(get=lambda: SimpleNamespace(runtime=SimpleNamespace(cwd=tmp_path)))
+    monkeypatch.setattr(sweeps, "HydraConfig", hydra)
+
+    def ends_with(code):
+        words = [sys.executable, "-c", code]
+        monkeypatch.setattr(sweeps, "_command", lambda overrides, folder: words)
+        return sweeps.run_in_process(cfg, ["seed=1"], folder)
+
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    for code, message in (("exit(3)", "exit code 3"), (kill, "signal SIGKILL")):
+        assert ends_with(code) is None
+        failure = read_failure(folder)
+        assert failure is not None
+        assert message in failure["message"]
+
+    waits = f"""
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+pathlib.Path({str(tmp_path / "ready")!r}).touch()
+time.sleep(60)
+"""
+
+    def ask_to_end():
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    written = (folder / "failure.json").stat().st_mtime_ns
+    before = signal.getsignal(signal.SIGTERM)
+    asking = threading.Thread(target=ask_to_end)
+    asking.start()
+    with pytest.raises(SystemExit) as raised:
+        ends_with(waits)
+    asking.join()
+    assert raised.value.code == 75
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert (folder / "failure.json").stat().st_mtime_ns == written  # being stopped is no failure
+
+
+def test_a_job_on_many_nodes_is_refused(tmp_path, capsys):
+    cfg = OmegaConf.create({"strategy": {"num_nodes": 2}})
+    assert sweeps.run_in_process(cfg, ["seed=1"], tmp_path) is None
+    failure = read_failure(tmp_path)
+    assert failure is not None
+    assert "strategy.num_nodes: expected 1 in a sweep" in failure["message"]
+    assert "submitit_slurm" in capsys.readouterr().err
+
+
+def test_a_failure_is_recorded_until_a_success(tmp_path):
+    with pytest.raises(OSError, match="disk"), recorded_failure(tmp_path):
+        raise OSError("the disk is full")
+    failure = read_failure(tmp_path)
+    assert failure is not None
+    assert failure["error"] == "OSError"
+    assert "the disk is full" in failure["traceback"]
+    with pytest.raises(SystemExit), recorded_failure(tmp_path):
+        raise SystemExit(1)
+    assert read_failure(tmp_path) == failure
+    with recorded_failure(tmp_path):
+        pass
+    assert read_failure(tmp_path) is None
+
+
+def test_what_cannot_be_written_is_recorded_and_then_tried_again(small_config, tmp_path):
+    """A file stands where the folder of checkpoints should be."""
+    cfg = small_config(tmp_path, "model=baseline", "max_epochs=1", "skip_finished=true")
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(OSError, match="checkpoints"):
+        train(cfg)
+    failure = read_failure(tmp_path)
+    assert failure is not None
+    assert "checkpoints" in failure["message"]
+    (tmp_path / "checkpoints").unlink()
+    assert train(cfg)
+    assert read_failure(tmp_path) is None
+
+
+def sweep_config(tmp_path, launcher="hydra._internal.core_plugins.basic_launcher.BasicLauncher"):
+    return OmegaConf.create(
+        {
+            "hydra": {
+                "launcher": {"_target_": launcher},
+                "sweeper": {
+                    "_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+                    "params": {"seed": "1,2", "variant": "a, b"},
+                },
+                "overrides": {"task": ["sweep=x", "seed=range(3,5)"]},
+                "sweep": {"dir": str(tmp_path)},
+            }
+        }
+    )
+
+
+def test_jobs_that_never_began_are_named_at_the_end(tmp_path, capsys):
+    """The command line wins over the file; two other processes are at two of the four jobs."""
+    report = sweeps.SweepReport()
+    report.on_multirun_start(sweep_config(tmp_path))
+    jobs = json.loads((tmp_path / "jobs.json").read_text())
+    pairs = [(3, "a"), (3, "b"), (4, "a"), (4, "b")]
+    assert jobs == [[f"seed={s}", f"variant={v}", "sweep=x"] for s, v in pairs]
+    write_failure(tmp_path / "0", "ValueError", "a reason\nof two lines")
+    (tmp_path / "1" / ".hydra").mkdir(parents=True)
+    (tmp_path / "1" / ".hydra" / "overrides.yaml").write_text(json.dumps(jobs[1]))
+    with claimed(tmp_path / "1"), pytest.raises(SystemExit) as raised:
+        report.on_multirun_end(sweep_config(tmp_path))
+    assert raised.value.code == 1
+    shown = capsys.readouterr().out
+    assert "ValueError: a reason of two lines" in shown
+    assert "another process is at it: seed=3 variant=b sweep=x" in shown
+    assert "not started: seed=4 variant=b sweep=x" in shown
+    counts = "1 failed, 1 being run by another process, 3 not started"
+    assert f"0 of 5 runs complete, {counts}" in shown
+
+
+@pytest.mark.parametrize("name", ["joblib", "submitit_slurm", "submitit_local"])
+def test_a_launcher_that_is_not_there_says_how_to_install_it(
+    compose_config, tmp_path, monkeypatch, capsys, name
+):
+    (file,) = (Path(launch.conf_dir()) / "hydra" / "launcher").glob(f"{name}.yaml")
+    target = OmegaConf.load(file)._target_
+    monkeypatch.setattr(sweeps, "find_spec", lambda module: None)
+    with pytest.raises(SystemExit):
+        sweeps.SweepReport().on_multirun_start(sweep_config(tmp_path, target))
+    assert "pip install 'tireid[sweep]'" in capsys.readouterr().err
+
+
+def test_a_sweep_under_torchrun_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
+    with pytest.raises(SystemExit):
+        sweeps.SweepReport().on_multirun_start(sweep_config(tmp_path))
+    assert "start the sweep without torchrun" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_the_processes_of_a_distributed_job_run_that_job(tmp_path, cache_dir):
+    folder = tmp_path / "sweep"
+    words = ["strategy=ddp_cpu", "dataset.pad=0,2"]
+    done = run(command(folder, cache_dir, *words), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for job, pad in (("0", 0), ("1", 2)):
+        assert json.loads((folder / job / "metrics.json").read_text())["processes"] == 2
+        assert f"\n  pad: {pad}\n" in (folder / job / "config.yaml").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep"]

@@ -139,7 +139,7 @@ def tuned(monkeypatch, tmp_path):
 
 
 def test_a_search_ends_with_a_table_a_picture_and_a_command(tuned, tmp_path, capsys):
-    trials, runs = tuned("trials=6", "train=[batch_size=4]", "random_trials=3")
+    trials, runs = tuned("trials=6", 'train="batch_size=4"', "random_trials=3")
     assert len(trials) == len(runs) == 6
     assert {run.batch_size for run, _ in runs} == {4}
     states = [trial.state for trial in trials]
@@ -160,7 +160,7 @@ def test_a_search_ends_with_a_table_a_picture_and_a_command(tuned, tmp_path, cap
 
 def test_the_test_split_does_not_decide(tuned):
     with pytest.raises(ValueError, match="validation decides"):
-        tuned("train=[selection=test]")
+        tuned('train="selection=test"')
     with pytest.raises(ValueError, match="trials: expected an integer >= 1, got 0"):
         tuned("trials=0")
 
@@ -185,7 +185,10 @@ def test_every_search_composes_and_draws(compose_config, tmp_path):
         cfg = compose_config(f"search={name}", name="tune")
         assert cfg.search.name == name
         trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask()
-        drawn = [f"{d.name}={d.draw(trial)}" for d in read_space(OmegaConf.to_container(cfg.search.space))]
+        drawn = [
+            f"{d.name}={d.draw(trial)}"
+            for d in read_space(OmegaConf.to_container(cfg.search.space))
+        ]
         train = compose_config(*cfg.search.train, *drawn, f"paths.output_dir={tmp_path}")
         assert train.monitor == "val/R1"
 
@@ -203,7 +206,7 @@ def test_a_trial_is_a_run_folder(tmp_path, cache_dir):
         [
             *(sys.executable, "-m", "tireid.tune", "--config-dir", str(tmp_path / "mine")),
             *("search=pads", "trials=1", f"output={tmp_path / 'study'}"),
-            f"train=[{','.join(SMALL[:-1])},paths.cache_dir={cache_dir}]",
+            f'train="{" ".join(SMALL)} paths.cache_dir={cache_dir}"',
         ],
         capture_output=True,
         text=True,

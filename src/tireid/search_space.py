@@ -23,8 +23,8 @@ class Dimension:
 
     name: str
     kind: str
-    low: float = 0
-    high: float = 0
+    low: float = 0.0
+    high: float = 0.0
     log: bool = False
     step: float | None = None
     choices: tuple[str, ...] = ()
@@ -96,7 +96,8 @@ def _dimension(name: str, described: Any) -> Dimension:
         )
     if step is not None and not (isinstance(step, number) and step > 0):
         raise ValueError(f"{place}: expected a step > 0 of its kind, got {step!r}")
-    return Dimension(name, kind, values[0], values[1], log=bool(log), step=step)
+    grid = None if step is None else float(step)
+    return Dimension(name, kind, float(values[0]), float(values[1]), log=bool(log), step=grid)
 
 
 def _check_range(place: str, kind: str, values: Any, number: Any) -> None:

@@ -64,6 +64,6 @@ def draw_study(
     temporary.replace(path)
 
 
-def _dots(axis: Any, places: Sequence[float], values: Sequence[float], best: int) -> None:
+def _dots(axis: Any, places: Sequence[Any], values: Sequence[float], best: int) -> None:
     axis.plot(places, values, "o", color=_TRIAL, markersize=5, alpha=0.8, label="trial")
     axis.plot(places[best], values[best], "*", color=_BEST, markersize=13, label="best")

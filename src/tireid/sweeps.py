@@ -4,7 +4,6 @@ A job that dies, runs out of memory or leaves its GPU unusable takes nothing wit
 processes of a distributed job are started by the command of that job, not by that of the sweep.
 """
 
-import importlib.util
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def run_in_process(cfg: DictConfig, overrides: list[str], folder: Path) -> dict[
     try:
         with recorded_failure(folder, keep=True):
             _check_one_node(cfg)
-            code = _run(_command(overrides, folder))
+            code = _run(_command(overrides, folder), HydraConfig.get().runtime.cwd)
         if code and _written(folder) == before:
             write_failure(folder, "ProcessEnded", f"the run's process ended with {_said(code)}")
     except (ValueError, OSError) as error:
@@ -138,7 +138,7 @@ def _command(overrides: list[str], folder: Path) -> list[str]:
     ]
 
 
-def _run(command: list[str]) -> int:
+def _run(command: list[str], cwd: str) -> int:
     """Run a command to its end; a signal to this process goes to it too, and ends both.
 
     Its standard input stays open as long as this process lives: see `end_with_sweep`.
@@ -147,7 +147,7 @@ def _run(command: list[str]) -> int:
     process = subprocess.Popen(  # noqa: S603 -- our own module
         command,
         env=environment | {_JOB_VARIABLE: "1"},
-        cwd=HydraConfig.get().runtime.cwd,
+        cwd=cwd,
         stdin=subprocess.PIPE,
     )
     with _as_exit(signal.SIGTERM):
@@ -263,14 +263,12 @@ def _summary(runs: Runs) -> str:
 def _check_launcher(target: str) -> None:
     module = target.rsplit(".", 2)[0]
     package = _LAUNCHERS.get(module)
-    if package is not None and importlib.util.find_spec(module.split(".")[0]) is not None:
-        found = importlib.util.find_spec(module)
-        package = None if found is not None else package
-    if package is not None:
-        raise ValueError(
-            f"hydra/launcher: expected {package} to be installed for {target}; "
-            "pip install 'tireid[sweep]', or leave the launcher out: one job after the other"
-        )
+    if package is None or (find_spec(module.partition(".")[0]) and find_spec(module)):
+        return
+    raise ValueError(
+        f"hydra/launcher: expected {package} to be installed; pip install 'tireid[sweep]', or "
+        "leave the launcher out: one job after the other"
+    )
 
 
 def _check_environment() -> None:

@@ -43,7 +43,7 @@ def tune(cfg: DictConfig) -> list[Trial]:
             raise ValueError(f"{name}: expected an integer >= {least}, got {cfg[name]!r}")
     search: Any = OmegaConf.to_container(cfg.search, resolve=True)
     space = read_space(search["space"])
-    fixed = [str(text) for text in (*search["train"], *cfg.train)]
+    fixed = [str(text) for text in (*search["train"], *shlex.split(cfg.train))]
     monitor = _monitor(fixed, space)
     folder = Path(cfg.output or Path("runs") / "searches" / search["name"])
     study = Study(folder, space, seed=cfg.seed, random_trials=cfg.random_trials)
