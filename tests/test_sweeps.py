@@ -106,8 +106,8 @@ def _free(folder):
 
 
 LAUNCHERS = {
-    "joblib": ("hydra_plugins.hydra_joblib_launcher", ["hydra.launcher.n_jobs=2"]),
-    "submitit_local": (
+    "parallel": ("hydra_plugins.hydra_joblib_launcher", ["hydra.launcher.n_jobs=2"]),
+    "slurm_local": (
         "hydra_plugins.hydra_submitit_launcher",
         ["hydra.launcher.timeout_min=4", "hydra.launcher.cpus_per_task=1"],
     ),
@@ -135,8 +135,9 @@ def test_a_process_that_dies_leaves_a_record_and_a_signal_reaches_it(tmp_path, m
     """With short commands in the place of trainings."""
     cfg = OmegaConf.create({"strategy": {"num_nodes": 1}})
     folder = tmp_path / "run"
-    hydra = SimpleNamespace(get=lambda: SimpleNamespace(runtime=SimpleNamespace(cwd=tmp_path)))
-    monkeypatch.setattr(sweeps, "HydraConfig", hydra)
+    node = sweep_config(tmp_path).hydra
+    node.runtime = {"cwd": str(tmp_path)}
+    monkeypatch.setattr(sweeps, "HydraConfig", SimpleNamespace(get=lambda: node))
 
     def ends_with(code):
         words = [sys.executable, "-c", code]
@@ -180,7 +181,7 @@ def test_a_job_on_many_nodes_is_refused(tmp_path, capsys):
     failure = read_failure(tmp_path)
     assert failure is not None
     assert "strategy.num_nodes: expected 1 in a sweep" in failure["message"]
-    assert "submitit_slurm" in capsys.readouterr().err
+    assert "hydra/launcher=slurm" in capsys.readouterr().err
 
 
 def test_a_failure_is_recorded_until_a_success(tmp_path):
@@ -196,6 +197,23 @@ def test_a_failure_is_recorded_until_a_success(tmp_path):
     with recorded_failure(tmp_path):
         pass
     assert read_failure(tmp_path) is None
+
+
+def test_workers_share_the_cores_and_end_with_their_sweep(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(sweeps, "_POLL_SECONDS", 0.05)
+    node = sweep_config(tmp_path, "hydra_plugins.hydra_joblib_launcher.x.Y").hydra
+    node.launcher.n_jobs = 3
+    node.runtime = {"cwd": str(tmp_path)}
+    monkeypatch.setattr(sweeps, "HydraConfig", SimpleNamespace(get=lambda: node))
+    monkeypatch.setenv("TIREID_SWEEP_PROCESS", str(os.getppid()))
+    code = "import os; open('threads', 'w').write(os.environ['OMP_NUM_THREADS'])"
+    assert sweeps._run([sys.executable, "-c", code]) == 0
+    assert (tmp_path / "threads").read_text() == "2"
+    monkeypatch.setenv("TIREID_SWEEP_PROCESS", "1")
+    with pytest.raises(SystemExit):
+        sweeps._run([sys.executable, "-c", "import time; time.sleep(60)"])
 
 
 def test_what_cannot_be_written_is_recorded_and_then_tried_again(small_config, tmp_path):
@@ -249,10 +267,8 @@ def test_jobs_that_never_began_are_named_at_the_end(tmp_path, capsys):
     assert f"0 of 5 runs complete, {counts}" in shown
 
 
-@pytest.mark.parametrize("name", ["joblib", "submitit_slurm", "submitit_local"])
-def test_a_launcher_that_is_not_there_says_how_to_install_it(
-    compose_config, tmp_path, monkeypatch, capsys, name
-):
+@pytest.mark.parametrize("name", ["parallel", "slurm", "slurm_local"])
+def test_a_launcher_that_is_not_there_says_how_to_install_it(tmp_path, monkeypatch, capsys, name):
     (file,) = (Path(launch.conf_dir()) / "hydra" / "launcher").glob(f"{name}.yaml")
     target = OmegaConf.load(file)._target_
     monkeypatch.setattr(sweeps, "find_spec", lambda module: None)

@@ -17,6 +17,11 @@ from tireid.study import Study
 
 pytest.importorskip("optuna", reason="needs the extra `sweep`")
 
+SMALL = (
+    "trainer=cpu model=baseline max_epochs=1 batch_size=8 dataset.read.num_train_ids=8 "
+    "dataset.read.num_val_ids=3 dataset.read.num_test_ids=4 dataset.read.images_per_id=2 "
+    "dataset.image_size=[48,16] ~callbacks.gallery"
+)
 SPACE = {
     "recipe.learning_rates.head": {"float": [1e-4, 1e-1], "log": True},
     "dataset.pad": {"int": [0, 8], "step": 4},
@@ -196,8 +201,6 @@ def test_every_search_composes_and_draws(compose_config, tmp_path):
 @pytest.mark.slow
 @pytest.mark.ddp
 def test_a_trial_is_a_run_folder(tmp_path, cache_dir):
-    from test_sweeps import SMALL
-
     (tmp_path / "mine" / "search").mkdir(parents=True)
     (tmp_path / "mine" / "search" / "pads.yaml").write_text(
         "name: pads\ntrain: []\nspace:\n  dataset.pad: {int: [0, 2]}\n"
@@ -206,7 +209,7 @@ def test_a_trial_is_a_run_folder(tmp_path, cache_dir):
         [
             *(sys.executable, "-m", "tireid.tune", "--config-dir", str(tmp_path / "mine")),
             *("search=pads", "trials=1", f"output={tmp_path / 'study'}"),
-            f'train="{" ".join(SMALL)} paths.cache_dir={cache_dir}"',
+            f'train="{SMALL} paths.cache_dir={cache_dir}"',
         ],
         capture_output=True,
         text=True,

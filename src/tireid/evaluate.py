@@ -73,7 +73,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if cfg.batch_size is not None:
         changes["eval_batch_size"] = cfg.batch_size
     trained_on = run_cfg.dataset.name
-    if cfg.dataset is not None:
+    other = OmegaConf.select(cfg, "dataset")
+    if other is not None:
         _use_data(run_cfg, cfg)
     elif cfg.dataset_root is not None:
         if "root" not in run_cfg.dataset.read:
@@ -87,8 +88,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     model = restore_model(run_cfg, folder, checkpoint)
 
     name = f"{cfg.split}_{checkpoint.stem}"
-    if cfg.dataset is not None:
-        name = f"{cfg.dataset.name}_{name}"
+    if other is not None:
+        name = f"{other.name}_{name}"
     retrieval = RetrievalEvaluation()
     callbacks: list[Any] = [retrieval, make_progress_bar()]
     if cfg.split == "test":
@@ -108,18 +109,18 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     datamodule.prepare_data()
     datamodule.setup("test" if cfg.split == "test" else "validate")
     datamodule.records(cfg.split)  # or a clear error
-    if cfg.dataset is None:
+    if other is None:
         _warn_of_other_data(folder, datamodule, cfg.split)
     run = trainer.test if cfg.split == "test" else trainer.validate
     run(model, datamodule=datamodule, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     chosen = launch.CHOSEN[run_cfg.selection]
-    data = f" of {run_cfg.dataset.name}, trained on {trained_on}" if cfg.dataset is not None else ""
+    data = f" of {run_cfg.dataset.name}, trained on {trained_on}" if other is not None else ""
     title = f"{cfg.split} split{data}, percent ({checkpoint.name}; the run's choice: {chosen})"
     launch.print_metrics(metrics, cfg.split, title)
     result = folder / f"evaluation_{name}.json"
     record = {"checkpoint": checkpoint.name, "split": cfg.split, "metrics": metrics}
-    if cfg.dataset is not None:
+    if other is not None:
         record |= {"dataset": run_cfg.dataset.name, "trained_on": trained_on}
     write_json(result, record | {"data_sha256": datamodule.fingerprints()[cfg.split]})
     Console(highlight=False, soft_wrap=True).print(f"written: {result}", markup=False)

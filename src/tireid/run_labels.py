@@ -58,7 +58,7 @@ def _told(overrides: Sequence[str]) -> dict[str, str]:
     told = {}
     for override in overrides:
         key, _, value = override.partition("=")
-        name = key.lstrip("+")
+        name = key.lstrip("+~")
         if name.rsplit(".", 1)[-1] not in _NOT_TOLD and not name.startswith(_NOT_TOLD_PREFIXES):
             told[name] = value
     return told

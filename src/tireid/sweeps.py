@@ -30,14 +30,17 @@ from tireid.results import JOBS_FILE, Runs, read_runs
 from tireid.run_folder import finished_metrics, own_overrides
 
 _JOB_VARIABLE = "TIREID_SWEEP_JOB"
+_SWEEP_VARIABLE = "TIREID_SWEEP_PROCESS"
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+_JOBLIB = "hydra_plugins.hydra_joblib_launcher"
 _LAUNCHERS = {
-    "hydra_plugins.hydra_joblib_launcher": "hydra-joblib-launcher",
+    _JOBLIB: "hydra-joblib-launcher",
     "hydra_plugins.hydra_submitit_launcher": "hydra-submitit-launcher",
 }
 # With it, Lightning takes the tasks that SLURM started for the processes of the run.
 _SLURM_TASKS = "SLURM_NTASKS"
 _GRACE_SECONDS = 10
+_POLL_SECONDS = 2
 
 
 def is_job() -> bool:
@@ -81,7 +84,7 @@ def run_in_process(cfg: DictConfig, overrides: list[str], folder: Path) -> dict[
     try:
         with recorded_failure(folder, keep=True):
             _check_one_node(cfg)
-            code = _run(_command(overrides, folder), HydraConfig.get().runtime.cwd)
+            code = _run(_command(overrides, folder))
         if code and _written(folder) == before:
             write_failure(folder, "ProcessEnded", f"the run's process ended with {_said(code)}")
     except (ValueError, OSError) as error:
@@ -119,7 +122,7 @@ def _check_one_node(cfg: DictConfig) -> None:
         raise ValueError(
             f"strategy.num_nodes: expected 1 in a sweep, whose jobs start their processes on one "
             f"machine, got {nodes}; start runs on many nodes one by one, or let a launcher spread "
-            "one-node jobs over them (hydra/launcher=submitit_slurm)"
+            "one-node jobs over them (hydra/launcher=slurm)"
         )
 
 
@@ -138,21 +141,29 @@ def _command(overrides: list[str], folder: Path) -> list[str]:
     ]
 
 
-def _run(command: list[str], cwd: str) -> int:
+def _run(command: list[str]) -> int:
     """Run a command to its end; a signal to this process goes to it too, and ends both.
 
     Its standard input stays open as long as this process lives: see `end_with_sweep`.
     """
+    hydra = HydraConfig.get()
     environment = {name: v for name, v in os.environ.items() if name != _SLURM_TASKS}
+    if jobs := _jobs_at_once(hydra.launcher):
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
     process = subprocess.Popen(  # noqa: S603 -- our own module
         command,
         env=environment | {_JOB_VARIABLE: "1"},
-        cwd=cwd,
+        cwd=hydra.runtime.cwd,
         stdin=subprocess.PIPE,
     )
     with _as_exit(signal.SIGTERM):
         try:
-            return process.wait()
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_POLL_SECONDS)
+                if jobs and _abandoned():
+                    raise SystemExit
+            return process.returncode
         except SystemExit:
             process.terminate()
             sys.exit(_exit_code(process.wait()))
@@ -162,6 +173,22 @@ def _run(command: list[str], cwd: str) -> int:
             process.terminate()
             process.wait()
             raise
+
+
+def _jobs_at_once(launcher: Any) -> int:
+    """Return how many jobs a launcher runs at once on this machine; 0: it is none of that kind."""
+    if not str(launcher._target_).startswith(_JOBLIB):
+        return 0
+    return launcher.n_jobs if launcher.n_jobs > 0 else _cores()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _abandoned() -> bool:
+    """Whether this is a worker whose sweep is gone; joblib's would go on with the next job."""
+    return os.environ.get(_SWEEP_VARIABLE) not in (None, str(os.getpid()), str(os.getppid()))
 
 
 @contextmanager
@@ -220,6 +247,7 @@ class SweepReport(Callback):
                 f"error: {error}", style="bold red", markup=False
             )
             sys.exit(1)
+        os.environ[_SWEEP_VARIABLE] = str(os.getpid())
         if jobs is not None:
             folder = Path(config.hydra.sweep.dir)
             folder.mkdir(parents=True, exist_ok=True)

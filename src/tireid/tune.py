@@ -36,7 +36,7 @@ def tune(cfg: DictConfig) -> list[Trial]:
         ValueError: If a setting is out of its range, or no trial is complete.
     """
     launch.quiet()
-    if cfg.search is None:
+    if OmegaConf.select(cfg, "search") is None:
         raise ValueError("search: expected the name of a file in conf/search; set search=...")
     for name, least in (("trials", 1), ("random_trials", 0), ("seed", 0)):
         if not isinstance(cfg[name], int) or cfg[name] < least:
