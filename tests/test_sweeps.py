@@ -211,7 +211,8 @@ def test_workers_share_the_cores_and_end_with_their_sweep(tmp_path, monkeypatch)
     code = "import os; open('threads', 'w').write(os.environ['OMP_NUM_THREADS'])"
     assert sweeps._run([sys.executable, "-c", code]) == 0
     assert (tmp_path / "threads").read_text() == "2"
-    monkeypatch.setenv("TIREID_SWEEP_PROCESS", "1")
+    answers = iter([False, True])
+    monkeypatch.setattr(sweeps, "_abandoned", lambda: next(answers))
     with pytest.raises(SystemExit):
         sweeps._run([sys.executable, "-c", "import time; time.sleep(60)"])
 

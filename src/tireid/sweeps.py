@@ -149,14 +149,18 @@ def _run(command: list[str]) -> int:
     hydra = HydraConfig.get()
     environment = {name: v for name, v in os.environ.items() if name != _SLURM_TASKS}
     if jobs := _jobs_at_once(hydra.launcher):
+        if _abandoned():
+            raise SystemExit
         environment.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
-    process = subprocess.Popen(  # noqa: S603 -- our own module
-        command,
-        env=environment | {_JOB_VARIABLE: "1"},
-        cwd=hydra.runtime.cwd,
-        stdin=subprocess.PIPE,
-    )
-    with _as_exit(signal.SIGTERM):
+    with (
+        subprocess.Popen(  # noqa: S603 -- our own module
+            command,
+            env=environment | {_JOB_VARIABLE: "1"},
+            cwd=hydra.runtime.cwd,
+            stdin=subprocess.PIPE,
+        ) as process,
+        _as_exit(signal.SIGTERM),
+    ):
         try:
             while process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
