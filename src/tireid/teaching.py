@@ -25,7 +25,7 @@ from tireid import launch
 from tireid.data.supports import SplitSupports
 from tireid.methods.lcr2s_targets import TargetTable, enrich_split
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
-from tireid.restore import load_weights
+from tireid.restore import TOKENIZER_FOLDER, find_saved, load_weights
 from tireid.retrieval import evaluate_embeddings
 from tireid.world.locking import folder_lock
 
@@ -309,6 +309,9 @@ def _fingerprint(cfg: DictConfig, datamodule: Any) -> str:
         "batch_size": datamodule.batch_size,
         "data": datamodule.fingerprints()["train"],
     }
+    if cfg.init_weights is not None:  # with which another vocabulary came
+        vocabulary = find_saved(cfg.init_weights)[0] / TOKENIZER_FOLDER / "tokenizer.json"
+        content["vocabulary"] = hashlib.sha256(vocabulary.read_bytes()).hexdigest()
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
