@@ -94,7 +94,9 @@ def test_no_column_is_cut_in_a_narrow_window(tmp_path, capsys, monkeypatch):
 
 def test_the_picture_has_a_dot_for_each_seed(tmp_path):
     """Told apart by position and shape: no text is needed, and no colour but the dots'."""
-    results = [result(label=label, seed=s, r1=r) for label in "ab" for s, r in ((1, 40.0), (2, 60.0))]
+    results = [
+        result(label=label, seed=s, r1=r) for label in "ab" for s, r in ((1, 40.0), (2, 60.0))
+    ]
     results = [replace(r, metrics=r.metrics | {"test/mAP": 30.0 + r.seed}) for r in results]
     draw_results(results, tmp_path / "a.png", "1 more without a result")
     with Image.open(tmp_path / "a.png") as picture:
