@@ -14,14 +14,13 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from jaxtyping import Float
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
-from tireid import launch
+from tireid import launch, processes
 from tireid.data.supports import SplitSupports
 from tireid.methods.lcr2s_targets import TargetTable, enrich_split
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
@@ -128,7 +127,7 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
     Raises:
         ValueError: If a given checkpoint does not fit.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, quiet=processes.rank() > 0)
     settings = _fingerprint(cfg, datamodule)
     folder = Path(cfg.paths.output_dir) / "teacher"
     if cfg.teaching.shared_dir is not None:
@@ -144,7 +143,9 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
         return teacher
     with _alone(folder):
         kept = folder / "teacher.ckpt"
-        if kept.is_file() and _load_if_same(teacher, kept, settings):
+        if processes.agreed(lambda: kept.is_file() and _load_if_same(teacher, kept, settings)):
+            if processes.rank() > 0:
+                _load_if_same(teacher, kept, settings)
             console.print(f"teacher: {kept}, complete already", markup=False)
         else:
             _train(teacher, stage, datamodule, kept, settings)
@@ -155,7 +156,7 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
 def _alone(folder: Path) -> Iterator[None]:
     """Hold a teacher's folder: of runs that share it, one trains, the others wait for it."""
     folder.mkdir(parents=True, exist_ok=True)
-    if getattr(rank_zero_only, "rank", 0) != 0:
+    if processes.rank() > 0:
         yield
         return
 
@@ -254,10 +255,11 @@ def _features(
     """Return the un-fused features of a split, not normalised."""
     teacher.eval().to(device)
     texts, images = datamodule.whole_split(split)
+    quiet = processes.rank() > 0
     dual = teacher.dual
     image_features = [
         dual.image_features(batch.images.to(device))
-        for batch in track(images, f"teacher: images of {split}", transient=True)
+        for batch in track(images, f"teacher: images of {split}", transient=True, disable=quiet)
     ]
     text_features = [
         dual.text_features(
@@ -265,7 +267,7 @@ def _features(
             batch.valid.to(device),
             None if batch.words is None else batch.words.to(device),
         )
-        for batch in track(texts, f"teacher: captions of {split}", transient=True)
+        for batch in track(texts, f"teacher: captions of {split}", transient=True, disable=quiet)
     ]
     return torch.cat(image_features), torch.cat(text_features)
 
