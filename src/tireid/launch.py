@@ -272,14 +272,10 @@ def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], A
         show_warnings_in_one_line()
         try:
             return entry(cfg)
-        except (*BAD_INPUT, *SETTINGS_ERRORS) as error:
-            cause = _root_cause(error)
-            if isinstance(error, InstantiationException) and isinstance(cause, TypeError):
-                cause = error  # a value of a wrong type; Hydra's message names the setting
-            theirs = isinstance(cause, (*BAD_INPUT, *SETTINGS_ERRORS))
-            if os.environ.get(TRACEBACK_VARIABLE) or not theirs:
+        except Exception as error:
+            message = clear_message(error)
+            if message is None:
                 raise
-            message = str(cause).strip() or type(cause).__name__
             if processes.is_first_to_say(message):
                 console = Console(stderr=True, highlight=False, soft_wrap=True)
                 console.print("[bold red]error:[/bold red] ", end="")
@@ -288,6 +284,21 @@ def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], A
             sys.exit(1)
 
     return guarded
+
+
+def clear_message(error: Exception) -> str | None:
+    """Return all that is to be said of an error about the user's input, or of a lost process.
+
+    None for errors of other kinds, and for all with `TIREID_TRACEBACK=1`.
+    """
+    if os.environ.get(TRACEBACK_VARIABLE):
+        return None
+    cause = _root_cause(error)
+    if isinstance(error, InstantiationException) and isinstance(cause, TypeError):
+        cause = error  # a value of a wrong type; Hydra's message names the setting
+    if isinstance(cause, (*BAD_INPUT, *SETTINGS_ERRORS)):
+        return str(cause).strip() or type(cause).__name__
+    return processes.lost_contact(error)
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -35,8 +35,17 @@ START = "TIREID_START"
 FOLDER = "TIREID_PROCESSES"
 # Exit code of a run that was asked to stop and wrote a checkpoint (EX_TEMPFAIL): start it again.
 STOPPED = 75
-GRACE_SECONDS = 30.0  # for a process that was asked to stop
+_ASKING = ("SIGTERM", "SIGUSR1")  # what batch systems send
+_GRACE_SECONDS = 25.0  # for processes that were asked to stop; SLURM kills after 30
 _KEPT_LINES = 30
+_LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Timed out waiting",
+    "got 0 bytes",
+    "NCCL",
+)
 _store: Any = None  # common to the run's processes; None where there is one
 _decisions = 0
 
@@ -119,7 +128,26 @@ def agreed(decide: Callable[[], Any]) -> Any:
 
 def is_first_to_say(message: str) -> bool:
     """Return whether none of the run's processes has said this before."""
-    return _store is None or _store.add(f"tireid/said/{message}", 1) == 1
+    try:
+        return _store is None or _store.add(f"tireid/said/{message}", 1) == 1
+    except RuntimeError:  # the process that keeps the store is gone
+        return True
+
+
+def lost_contact(error: BaseException) -> str | None:
+    """Return what to say of an error that comes from another process's death or silence.
+
+    None if it is another error. Neither gloo nor NCCL knows which process it was: whoever started
+    the processes does.
+    """
+    text = str(error)
+    if not isinstance(error, RuntimeError) or not any(sign in text for sign in _LOST):
+        return None
+    said = text.splitlines()[0].split("This is typically")[0].strip()
+    return (
+        f"rank {rank()} of {world_size()} processes lost contact with another, which has died or "
+        f"hangs ({said})"
+    )
 
 
 def processes_to_start(cfg: DictConfig) -> int:
@@ -209,13 +237,14 @@ def is_started() -> bool:
 
 
 def serve(
-    train: Callable[[DictConfig], dict[str, float]], bad_input: tuple[type[Exception], ...]
+    train: Callable[[DictConfig], dict[str, float]],
+    message_of: Callable[[Exception], str | None],
 ) -> None:
     """Be one of the processes of `run_in_processes`: train, report, exit.
 
     Args:
         train: The training.
-        bad_input: Errors that are about the user's input, whose text says everything.
+        message_of: All that is to be said of an error; None where its traceback is needed.
     """
     threading.Thread(target=_end_with_starter, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that started this one passes it on
@@ -223,13 +252,14 @@ def serve(
     report: dict[str, Any] = {}
     try:
         report["metrics"] = train(OmegaConf.load(folder / "config.yaml"))  # pyright: ignore[reportArgumentType] -- a mapping
-    except bad_input as error:
-        report["error"] = str(error).strip() or type(error).__name__
+    except Exception as error:
+        if isinstance(error, RuntimeError):
+            time.sleep(2.0)  # if another process died, this one is ended here
+        message = message_of(error)
+        if message is None:
+            raise
+        report["error"] = message
         raise SystemExit(1) from None
-    except Exception:
-        # Perhaps another process died and this one only lost contact. Then it ends here.
-        time.sleep(2.0)
-        raise
     finally:
         (folder / f"{rank()}.json").write_text(json.dumps(report), encoding="utf-8")
 
@@ -309,15 +339,17 @@ def _watch(processes: list[subprocess.Popen[bytes]]) -> int | None:
     """
 
     def ask(*_: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in asking:
+            signal.signal(number, signal.SIG_IGN)
         raise _Asked
 
     in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, ask) if in_main else None
+    asking = [number for name in _ASKING if in_main and (number := getattr(signal, name, None))]
+    before = {number: signal.signal(number, ask) for number in asking}
     try:
         return _first_failure(processes)
     except (_Asked, KeyboardInterrupt) as asked:
-        _end(processes, signal.SIGTERM, GRACE_SECONDS)
+        _end(processes, signal.SIGTERM, _GRACE_SECONDS)
         codes = {process.returncode for process in processes}
         if codes == {0}:
             return None
@@ -327,8 +359,8 @@ def _watch(processes: list[subprocess.Popen[bytes]]) -> int | None:
             raise
         raise SystemExit(128 + signal.SIGTERM) from None
     finally:
-        if in_main:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _first_failure(processes: list[subprocess.Popen[bytes]]) -> int | None:

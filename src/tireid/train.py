@@ -134,7 +134,7 @@ def main() -> None:
     processes.join()
     if processes.is_started():
         launch.show_warnings_in_one_line()
-        processes.serve(train, (*launch.BAD_INPUT, *launch.SETTINGS_ERRORS))
+        processes.serve(train, launch.clear_message)
     else:
         _hydra_main()
 
