@@ -64,7 +64,7 @@ def normalise_over_processes(
     normalised, mean, variance, count = apply(features, counted, epsilon)
     with torch.no_grad():
         unbiased = variance * (count / (count - 1).clamp(min=_TINY))
-        share = torch.where(count > 0, momentum, 0.0)  # a batch of nothing moves nothing
+        share = momentum * (count > 0).to(count.dtype)  # a batch of nothing moves nothing
         for name, value in (("running_mean", mean), ("running_var", unbiased)):
             target = cast(Tensor, getattr(running, name))
             target.lerp_(value.to(target.dtype), share.to(target.dtype))

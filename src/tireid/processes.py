@@ -62,7 +62,8 @@ def world_size() -> int:
     """Return the number of processes that were started together with this one."""
     if "RANK" in os.environ:
         return int(os.environ.get("WORLD_SIZE", "1"))
-    if "SLURM_PROCID" in os.environ and os.environ.get("SLURM_JOB_NAME") != "bash":
+    # An sbatch script itself is no step, and in an interactive shell all run in its one.
+    if "SLURM_STEP_ID" in os.environ and SLURMEnvironment.job_name() not in ("bash", "interactive"):
         return int(os.environ.get("SLURM_NTASKS", "1"))
     return 1
 
@@ -84,7 +85,9 @@ def join() -> None:
         address = f"tcp://{slurm.main_address}:{slurm.main_port}"
         _store = next(rendezvous(address, rank(), world_size(), timeout=limit))[0]
     if not is_started():
-        os.environ[START] = agreed(_name_of_start)
+        # torchrun's store outlives the processes: those that it starts again find their folder.
+        os.environ[START] = _store.compare_set("tireid/start", "", _name_of_start()).decode()
+        _store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), _store)
         cores = _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", _tasks_of_node()))
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, cores))
