@@ -14,7 +14,7 @@ import pytest
 
 from tireid.callbacks.training_curves import read_columns
 
-pytestmark = [pytest.mark.slow, pytest.mark.ddp, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.ddp, pytest.mark.timeout(900)]
 
 SMALL = [
     "trainer=cpu",
@@ -43,7 +43,7 @@ def start(words, cwd, **environment):
 
 
 def finish(process):
-    said, _ = process.communicate(timeout=400)
+    said, _ = process.communicate(timeout=500)
     assert process.returncode == 0, said
     return said
 
@@ -98,6 +98,8 @@ def test_twenty_steps_on_two_processes_are_those_on_one(tmp_path, cache_dir):
             f"strategy={strategy}",
             "max_epochs=5",
             "text_encoder.module.dropout=0.0",
+            "teaching.targets=each_step",
+            "teaching.max_epochs=5",
             "trainer.precision=64-true",
             "trainer.log_every_n_steps=1",
             f"paths.cache_dir={cache_dir}",
