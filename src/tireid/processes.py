@@ -87,7 +87,8 @@ def join() -> None:
     if not is_started():
         # torchrun's store outlives the processes: those that it starts again find their folder.
         os.environ[START] = _store.compare_set("tireid/start", "", _name_of_start()).decode()
-        _store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), _store)
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        _store = dist.PrefixStore(attempt, _store)  # pyright: ignore[reportPrivateImportUsage] -- documented there
         cores = _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", _tasks_of_node()))
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, cores))
