@@ -210,7 +210,7 @@ def test_the_processes_end_with_the_command_that_started_them(tmp_path, cache_di
     while len(ranks := ranks_below(command)) < 2:
         time.sleep(0.2)
     command.kill()
-    command.wait()
+    command.communicate(timeout=60)  # rank 0 speaks through it, too
     deadline = time.monotonic() + 60
     while any(is_alive(pid) for pid in ranks.values()):
         assert time.monotonic() < deadline
