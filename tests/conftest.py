@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,29 +117,52 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def _worker(rank: int, port: int, function: Callable[..., Any], args: tuple[Any, ...], queue: Any):
+def _worker(
+    rank: int,
+    world_size: int,
+    port: int,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    queue: Any,
+):
     torch.set_num_threads(1)
     store = f"tcp://127.0.0.1:{port}"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
     result = function(rank, *args)
     queue.put((rank, result))
     dist.barrier()
     dist.destroy_process_group()
 
 
-@pytest.fixture
-def on_two_ranks() -> Callable[..., list[Any]]:
-    """Run `function(rank, *args)` in two gloo processes; what both return, by rank.
+@pytest.fixture(scope="session")
+def on_ranks() -> Callable[..., list[Any]]:
+    """Run `function(rank, *args)` in some gloo processes; what each returns, by rank.
 
     Results must be NumPy arrays or plain numbers, which outlive the process that sends them.
     """
 
-    def run(function: Callable[..., Any], *args: Any) -> list[Any]:
+    def run(world_size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         queue = mp.get_context("spawn").SimpleQueue()
-        mp.spawn(_worker, args=(port, function, args, queue), nprocs=2)
-        return [value for _, value in sorted((queue.get() for _ in range(2)), key=lambda r: r[0])]
+        context = mp.spawn(
+            _worker, args=(world_size, port, function, args, queue), nprocs=world_size, join=False
+        )
+        found = []
+        while len(found) < world_size:  # read before joining: a pipe holds little
+            while queue.empty():
+                if context.join(timeout=0.1):
+                    break
+            found.append(queue.get())
+        while not context.join():
+            pass
+        return [value for _, value in sorted(found, key=lambda one: one[0])]
 
     return run
+
+
+@pytest.fixture
+def on_two_ranks(on_ranks) -> Callable[..., list[Any]]:
+    """Run `function(rank, *args)` in two gloo processes, as `on_ranks` does."""
+    return partial(on_ranks, 2)

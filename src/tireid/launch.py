@@ -14,6 +14,7 @@ import lightning as L
 import torch
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
@@ -22,6 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from tireid import processes
+from tireid.batch_norm import BatchNormSync
 from tireid.data.word_features import WordEncoder
 from tireid.data.word_table import WordType
 from tireid.failures import root_cause
@@ -51,6 +54,7 @@ QUIET_WARNINGS = [
     r"Total length of `list` across ranks is zero.*",
     r"`ModelCheckpoint\(monitor=.*\)` could not find the monitored key.*",
     r"Found .* in eval mode at the start of training.*",
+    r"(?s)Grad strides do not match bucket view strides.*",  # along a dimension of size 1
 ]
 
 
@@ -209,9 +213,24 @@ def compile_model(model: nn.Module) -> None:
 
 def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
     """Instantiate the trainer with the strategy's devices."""
+    settings = dict(cfg.strategy)
+    plugins: list[Any] = [BatchNormSync()] if settings.pop("sync_batch_norm", False) else []
+    if processes.is_started():  # whatever else this machine's environment looks like
+        plugins.append(LightningEnvironment())
     return instantiate(
-        cfg.trainer, callbacks=callbacks, logger=loggers, **cfg.strategy, _convert_="all"
+        cfg.trainer,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=plugins,
+        **settings,
+        _convert_="all",
     )
+
+
+def join_process_group(trainer: L.Trainer) -> None:
+    """Connect the processes of a run, before one of them is busy for long."""
+    if trainer.world_size > 1:
+        trainer.strategy.setup_environment()
 
 
 def print_metrics(metrics: dict[str, float], split: str, title: str) -> None:
@@ -237,6 +256,11 @@ def print_metrics(metrics: dict[str, float], split: str, title: str) -> None:
     Console(highlight=False).print(table)
 
 
+def show_warnings_in_one_line() -> None:
+    """Print warnings from now on without their place in the code."""
+    warnings.showwarning = _print_warning
+
+
 def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Turn an error about the user's input into one message and exit code 1.
 
@@ -246,23 +270,36 @@ def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], A
 
     @functools.wraps(entry)
     def guarded(cfg: DictConfig) -> Any:
-        warnings.showwarning = _print_warning
+        show_warnings_in_one_line()
         try:
             return entry(cfg)
-        except (*BAD_INPUT, *SETTINGS_ERRORS) as error:
-            cause = root_cause(error)
-            if isinstance(error, InstantiationException) and isinstance(cause, TypeError):
-                cause = error  # a value of a wrong type; Hydra's message names the setting
-            theirs = isinstance(cause, (*BAD_INPUT, *SETTINGS_ERRORS))
-            if os.environ.get(TRACEBACK_VARIABLE) or not theirs:
+        except Exception as error:
+            message = clear_message(error)
+            if message is None:
                 raise
-            console = Console(stderr=True, highlight=False, soft_wrap=True)
-            console.print("[bold red]error:[/bold red] ", end="")
-            console.print(str(cause).strip() or type(cause).__name__, markup=False)
-            console.print(f"{TRACEBACK_VARIABLE}=1 shows where it was raised.", style="dim")
+            if processes.is_first_to_say(message):
+                console = Console(stderr=True, highlight=False, soft_wrap=True)
+                console.print("[bold red]error:[/bold red] ", end="")
+                console.print(message, markup=False)
+                console.print(f"{TRACEBACK_VARIABLE}=1 shows where it was raised.", style="dim")
             sys.exit(1)
 
     return guarded
+
+
+def clear_message(error: Exception) -> str | None:
+    """Return all that is to be said of an error about the user's input, or of a lost process.
+
+    None for errors of other kinds, and for all with `TIREID_TRACEBACK=1`.
+    """
+    if os.environ.get(TRACEBACK_VARIABLE):
+        return None
+    cause = root_cause(error)
+    if isinstance(error, InstantiationException) and isinstance(cause, TypeError):
+        cause = error  # a value of a wrong type; Hydra's message names the setting
+    if isinstance(cause, (*BAD_INPUT, *SETTINGS_ERRORS)):
+        return str(cause).strip() or type(cause).__name__
+    return processes.lost_contact(error)
 
 
 def check_splits(cfg: DictConfig, datamodule: Any) -> None:

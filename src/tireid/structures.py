@@ -64,6 +64,8 @@ class SupportBatch(NamedTuple):
         valid: True = real token.
         text_slots: For each pair of the batch, rows of `token_ids`; -1 = empty slot.
         words: As in `PairBatch`, of the support captions.
+        image_keys: Position in the split of each of `images`; None: not known.
+        text_keys: Likewise, of each of `token_ids`.
     """
 
     images: Float[Tensor, "support_images 3 height width"]
@@ -72,6 +74,8 @@ class SupportBatch(NamedTuple):
     valid: Bool[Tensor, "support_texts length"]
     text_slots: Int[Tensor, "batch text_slots"]
     words: Float[Tensor, "support_texts length width"] | None = None
+    image_keys: Int[Tensor, " support_images"] | None = None
+    text_keys: Int[Tensor, " support_texts"] | None = None
 
 
 class PairBatch(NamedTuple):

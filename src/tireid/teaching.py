@@ -14,14 +14,13 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from jaxtyping import Float
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
-from tireid import launch
+from tireid import launch, processes
 from tireid.data.supports import SplitSupports
 from tireid.methods.lcr2s_targets import TargetTable, enrich_split
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
@@ -42,7 +41,7 @@ SETTINGS = (
 
 
 def check_teaching(cfg: DictConfig) -> None:
-    """Check the settings of the first stage, before anything is built; settle its epochs.
+    """Check the settings of the first stage, before anything is built.
 
     Raises:
         ValueError: Names the setting, its value and what was expected.
@@ -61,13 +60,10 @@ def check_teaching(cfg: DictConfig) -> None:
             "dataset.sampler: expected identity_balanced with model.teacher.source=batch, whose "
             f"supports are other pairs of the batch, got {cfg.dataset.sampler}"
         )
-    if cfg.teaching.max_epochs is None:
-        factor = cfg.teaching.epochs_factor
-        if not isinstance(factor, int) or factor < 1:
-            raise ValueError(f"teaching.epochs_factor: expected an integer > 0, got {factor!r}")
-        cfg.teaching.max_epochs = cfg.max_epochs * factor
-    epochs = cfg.teaching.max_epochs
-    if not isinstance(epochs, int) or epochs < 1:
+    factor, epochs = cfg.teaching.epochs_factor, cfg.teaching.max_epochs
+    if not isinstance(factor, int) or factor < 1:
+        raise ValueError(f"teaching.epochs_factor: expected an integer > 0, got {factor!r}")
+    if epochs is not None and (not isinstance(epochs, int) or epochs < 1):
         raise ValueError(f"teaching.max_epochs: expected an integer > 0 or null, got {epochs!r}")
     path = cfg.teaching.checkpoint
     if path is not None and not Path(path).is_file():
@@ -133,7 +129,7 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
     Raises:
         ValueError: If a given checkpoint does not fit.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, quiet=processes.rank() > 0)
     settings = _fingerprint(cfg, datamodule)
     folder = Path(cfg.paths.output_dir) / "teacher"
     if cfg.teaching.shared_dir is not None:
@@ -149,7 +145,9 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
         return teacher
     with _alone(folder):
         kept = folder / "teacher.ckpt"
-        if kept.is_file() and _load_if_same(teacher, kept, settings):
+        if processes.agreed(lambda: kept.is_file() and _load_if_same(teacher, kept, settings)):
+            if processes.rank() > 0:
+                _load_if_same(teacher, kept, settings)
             console.print(f"teacher: {kept}, complete already", markup=False)
         else:
             _train(teacher, stage, datamodule, kept, settings)
@@ -160,7 +158,7 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
 def _alone(folder: Path) -> Iterator[None]:
     """Hold a teacher's folder: of runs that share it, one trains, the others wait for it."""
     folder.mkdir(parents=True, exist_ok=True)
-    if getattr(rank_zero_only, "rank", 0) != 0:
+    if processes.rank() > 0:
         yield
         return
 
@@ -259,10 +257,11 @@ def _features(
     """Return the un-fused features of a split, not normalised."""
     teacher.eval().to(device)
     texts, images = datamodule.whole_split(split)
+    quiet = processes.rank() > 0
     dual = teacher.dual
     image_features = [
         dual.image_features(batch.images.to(device))
-        for batch in track(images, f"teacher: images of {split}", transient=True)
+        for batch in track(images, f"teacher: images of {split}", transient=True, disable=quiet)
     ]
     text_features = [
         dual.text_features(
@@ -270,7 +269,7 @@ def _features(
             batch.valid.to(device),
             None if batch.words is None else batch.words.to(device),
         )
-        for batch in track(texts, f"teacher: captions of {split}", transient=True)
+        for batch in track(texts, f"teacher: captions of {split}", transient=True, disable=quiet)
     ]
     return torch.cat(image_features), torch.cat(text_features)
 
@@ -285,10 +284,15 @@ def _enriched(
     )
 
 
+def _epochs(cfg: DictConfig) -> int:
+    epochs = cfg.teaching.max_epochs
+    return cfg.max_epochs * cfg.teaching.epochs_factor if epochs is None else epochs
+
+
 def _stage_config(cfg: DictConfig, folder: Path) -> DictConfig:
     stage = copy.deepcopy(cfg)
     stage.paths.output_dir = str(folder)
-    stage.max_epochs = cfg.teaching.max_epochs
+    stage.max_epochs = _epochs(cfg)
     # The teacher is kept by _save, whole and once.
     OmegaConf.update(stage, "trainer.enable_checkpointing", False, force_add=True)
     return stage
@@ -305,7 +309,7 @@ def _fingerprint(cfg: DictConfig, datamodule: Any) -> str:
         del content["trainer"][name]
     content |= {
         "seed": cfg.seed,
-        "max_epochs": cfg.teaching.max_epochs,
+        "max_epochs": _epochs(cfg),
         "batch_size": datamodule.batch_size,
         "data": datamodule.fingerprints()["train"],
     }

@@ -1,16 +1,16 @@
 """Train a method, test the chosen checkpoint, leave a run folder."""
 
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
 import lightning as L
 from hydra.utils import instantiate
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tireid import launch, sweeps, teaching, transfer
+from tireid import launch, processes, sweeps, teaching, transfer
 from tireid.callbacks.run_record import RunRecord
 from tireid.failures import recorded_failure
 from tireid.run_folder import claimed, finished_metrics
@@ -30,28 +30,33 @@ def train(cfg: DictConfig) -> dict[str, float]:
         FileNotFoundError: If the data are missing.
     """
     launch.quiet()
-    if not (cfg.skip_finished and getattr(rank_zero_only, "rank", 0) == 0):
-        _check(cfg)
-        return _train(cfg)
+    recorded = cfg.skip_finished and processes.rank() == 0 and not processes.is_started()
+    with recorded_failure(Path(cfg.paths.output_dir)) if recorded else nullcontext():
+        launch.check_scalars(cfg)
+        teaching.check_teaching(cfg)
+        count = processes.processes_to_start(cfg)
+        if count > 1:
+            return processes.run_in_processes(cfg, count)
+        return _train(cfg) if not cfg.skip_finished else _train_if_missing(cfg)
+
+
+def _train_if_missing(cfg: DictConfig) -> dict[str, float]:
     folder = Path(cfg.paths.output_dir)
-    console = Console(highlight=False, soft_wrap=True)
-    with claimed(folder) as free:
-        if not free:
-            console.print(f"{folder}: another process is at it", markup=False)
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    with ExitStack() as held:
+        if not processes.agreed(lambda: held.enter_context(claimed(folder))):
+            _say(f"{folder}: another process is at it")
             return {}
-        with recorded_failure(folder):
-            _check(cfg)
-            settings: Any = OmegaConf.to_container(cfg, resolve=True)
-            known = finished_metrics(folder, settings)
-            if known is not None:
-                console.print(f"{folder}: complete already", markup=False)
-                return known
-            return _train(cfg)
+        known = processes.agreed(lambda: finished_metrics(folder, settings))
+        if known is not None:
+            _say(f"{folder}: complete already")
+            return known
+        return _train(cfg)
 
 
-def _check(cfg: DictConfig) -> None:
-    launch.check_scalars(cfg)
-    teaching.check_teaching(cfg)
+def _say(line: str) -> None:
+    if processes.rank() == 0:
+        Console(highlight=False, soft_wrap=True).print(line, markup=False)
 
 
 def _train(cfg: DictConfig) -> dict[str, float]:
@@ -65,6 +70,7 @@ def _train(cfg: DictConfig) -> dict[str, float]:
     loggers = list(instantiate(cfg.logger, _convert_="all").values())
     datamodule = launch.build_datamodule(cfg, **transfer.source_tokenizer(cfg))
     trainer = launch.build_trainer(cfg, callbacks, loggers)
+    launch.join_process_group(trainer)
     if cfg.compile and trainer.strategy.root_device.type == "cpu":
         launch.check_compiler()
     datamodule.trainer = trainer
@@ -134,7 +140,12 @@ def _hydra_main(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """Run `tireid-train`."""
-    _hydra_main()
+    processes.join()
+    if processes.is_started():
+        launch.show_warnings_in_one_line()
+        processes.serve(train, launch.clear_message)
+    else:
+        _hydra_main()
 
 
 if __name__ == "__main__":

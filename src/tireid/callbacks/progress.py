@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 from rich.console import Console
@@ -62,10 +63,11 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the line; validation has run by now."""
+        own = torch.tensor([float(value) for value in self._losses] or [0.0]).mean()
+        loss = float(trainer.strategy.reduce(own.to(pl_module.device), reduce_op="mean"))
         if not trainer.is_global_zero:
             return
         metrics = trainer.callback_metrics
-        loss = sum(float(value) for value in self._losses) / max(1, len(self._losses))
         parts = [
             f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}",
             f"loss {loss:8.3f}",

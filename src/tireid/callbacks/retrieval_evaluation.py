@@ -76,8 +76,11 @@ class RetrievalEvaluation(Callback):
     def _finish(self, pl_module: L.LightningModule, split: str) -> None:
         values = self.metric.compute()
         self.metric.reset()
+        # All processes have the same values; a mean of three of them would round.
         pl_module.log_dict(
-            {f"{split}/{name}": value for name, value in values.items()}, sync_dist=True
+            {f"{split}/{name}": value for name, value in values.items()},
+            sync_dist=True,
+            reduce_fx="max",
         )
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

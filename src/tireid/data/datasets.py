@@ -212,6 +212,8 @@ class SupportLoader:
             valid=valid,
             text_slots=text_slots,
             words=None if self._words_of is None else self._words_of(captions),
+            image_keys=torch.tensor(images, dtype=torch.int64),
+            text_keys=torch.tensor(captions, dtype=torch.int64),
         )
 
 

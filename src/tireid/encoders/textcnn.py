@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tireid.batch_norm import normalise_over_processes
 from tireid.structures import Tokens
 
 
@@ -158,12 +159,15 @@ class MaskedBatchNorm(nn.Module):
     """Batch normalisation of sequences whose statistics come from valid positions alone.
 
     On a batch without padding it is `nn.BatchNorm1d`, whose names of weights and buffers it has.
-    Training statistics are those of this process's share of the batch.
 
     Args:
         dim: Number of channels.
         epsilon: Added to the variance.
         momentum: Share of a new batch in the running statistics.
+
+    Attributes:
+        shared_statistics: Whether training statistics are those of all processes, or of this
+            process's share of the batch; see `tireid.batch_norm.BatchNormSync`.
     """
 
     running_mean: Tensor
@@ -179,11 +183,18 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("num_batches_tracked", torch.tensor(0))
         self.epsilon = epsilon
         self.momentum = momentum
+        self.shared_statistics = False
 
     def forward(
         self, features: Float[Tensor, "batch dim length"], valid: Bool[Tensor, "batch 1 length"]
     ) -> Float[Tensor, "batch dim length"]:
         """Normalise each channel; what stands at padding afterwards has no meaning."""
+        if self.training and self.shared_statistics:
+            self.num_batches_tracked += 1
+            normalised = normalise_over_processes(
+                features, valid, self, epsilon=self.epsilon, momentum=self.momentum
+            )
+            return (normalised * self.weight[:, None] + self.bias[:, None]).to(features.dtype)
         if self.training:
             mean, variance = self._batch_statistics(features, valid)
         else:

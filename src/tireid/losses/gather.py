@@ -5,8 +5,15 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
+
+
+def process_count() -> int:
+    """Return how many processes train together; 1 outside a distributed run."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 1
+    return dist.get_world_size()
 
 
 class _Gather(torch.autograd.Function):
@@ -38,7 +45,7 @@ def gather_with_gradient(tensor: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, 
     Returns:
         All rows, or `tensor` itself when there is one process.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if process_count() == 1:
         return tensor
     apply = cast(Callable[[Tensor], Tensor], _Gather.apply)  # pyright: ignore[reportUnknownMemberType]
     return apply(tensor.contiguous())
@@ -49,6 +56,16 @@ def own_rows(gathered: Shaped[Tensor, "global_batch ..."]) -> Shaped[Tensor, "ba
 
     Random numbers drawn for the global batch and cut so do not depend on the number of processes.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if process_count() == 1:
         return gathered
     return gathered.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def mean_over_processes(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return the mean of what the processes have, on each of them, without gradient."""
+    values = values.detach()
+    if process_count() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)  # pyright: ignore[reportUnknownMemberType]  # untyped
+    return total / process_count()

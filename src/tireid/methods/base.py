@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from tireid.losses.gather import mean_over_processes
 from tireid.losses.precision import full_precision
 from tireid.losses.ranking import RankingLoss
 from tireid.structures import ImageBatch, PairBatch, TextBatch, Tokens
@@ -135,6 +136,11 @@ class RetrievalModule(L.LightningModule):
         """Sum the terms of the loss."""
         return self.total_loss(self.training_terms(batch, self.global_step).terms, len(batch.pid))
 
+    def on_fit_start(self) -> None:
+        """Let dropout differ between the processes, which were all seeded alike."""
+        if self.global_rank > 0:
+            torch.manual_seed(torch.initial_seed() + 998_244_353 * self.global_rank)
+
     def on_train_epoch_start(self) -> None:
         """Tell the epoch to the modules whose behaviour follows it."""
         for module in self.modules():
@@ -160,10 +166,12 @@ class RetrievalModule(L.LightningModule):
         return self.embed(batch)
 
     def total_loss(self, terms: Mapping[str, Tensor], batch_size: int) -> Tensor:
-        """Log each weighted term and the sum, and return the sum."""
-        total = torch.stack(list(terms.values())).sum()
-        logged = {f"train/loss_{name}": term.detach() for name, term in terms.items()}
-        logged["train/loss"] = total.detach()
+        """Log each weighted term and the sum, of all processes, and return this one's sum."""
+        values = torch.stack(list(terms.values()))
+        total = values.sum()
+        shown = mean_over_processes(values)
+        logged = {f"train/loss_{name}": term for name, term in zip(terms, shown, strict=True)}
+        logged["train/loss"] = shown.sum()
         self.log_dict(logged, on_step=True, on_epoch=False, batch_size=batch_size)
         return total
 

@@ -109,6 +109,8 @@ class Lcr2s(RetrievalModule):
                     f"{type(teacher).__name__} and init_from_teacher={init_from_teacher}"
                 )
             self.teacher = teacher(num_train_pids=num_train_pids, **copies)
+            alike = getattr(self.teacher, "_ddp_params_and_buffers_to_ignore", [])
+            self._ddp_params_and_buffers_to_ignore = [TEACHER + name for name in alike]
             self.register_state_dict_post_hook(_leave_teacher_out)
             self.register_load_state_dict_post_hook(_miss_no_teacher)
         elif isinstance(teacher, nn.Module):

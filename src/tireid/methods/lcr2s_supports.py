@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from tireid.losses.gather import gather_with_gradient, own_rows
+from tireid.losses.gather import gather_with_gradient, own_rows, process_count
 
 
 def draw_slots(
@@ -61,6 +61,33 @@ def take_slots(
     if len(features) == 0:
         return features.new_zeros(*slots.shape, features.shape[1]), valid
     return F.embedding(slots.clamp(min=0), features), valid
+
+
+def shares_of_processes(
+    keys: Int[Tensor, " distinct"] | None, slots: Int[Tensor, "batch slots"]
+) -> Float[Tensor, " distinct"] | None:
+    """Return 1 / n for each distinct support sample that n processes have in their shares.
+
+    So weighted, all processes' samples count together as those of one process would, where each is
+    there once.
+
+    Args:
+        keys: What the samples are, the same on all processes; None: not known.
+        slots: For each pair of this process, rows of `keys`; -1 = empty slot.
+
+    Returns:
+        None where nothing is to be weighted. 0 for one sample where a process has none, so that it
+        can run an encoder along with the others.
+    """
+    if keys is None or process_count() == 1:
+        return None
+    if len(keys) == 0:
+        keys = keys.new_zeros(1)
+    mine = torch.where(slots >= 0, F.embedding(slots.clamp(min=0), keys[:, None])[..., 0], -1)
+    held = gather_with_gradient(mine.flatten()[None])  # (processes, batch * slots)
+    holders = (keys[:, None, None] == held).any(dim=2).sum(dim=1)
+    is_mine = (keys[:, None] == mine.flatten()).any(dim=1)
+    return torch.where(is_mine, 1.0 / holders.clamp(min=1), 0.0)
 
 
 def drop_supports(

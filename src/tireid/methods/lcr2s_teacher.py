@@ -11,11 +11,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
+from tireid.batch_norm import sample_weights
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.identity import identity_loss
 from tireid.methods.base import RetrievalModule, TrainingTerms, align
 from tireid.methods.lcr2s_modules import SupportFusion, dual_terms, freeze_heads
-from tireid.methods.lcr2s_supports import FeatureMemory, batch_supports, drop_supports, take_slots
+from tireid.methods.lcr2s_supports import (
+    FeatureMemory,
+    batch_supports,
+    drop_supports,
+    shares_of_processes,
+    take_slots,
+)
 from tireid.structures import PairBatch
 
 SOURCES = ("dataset", "batch", "memory")
@@ -258,13 +265,27 @@ class Lcr2sTeacher(RetrievalModule):
                 "expected batches with support sets for source='dataset', got none; set supports "
                 "of the data, or source='batch' or 'memory'"
             )
-        nothing = support.images.new_zeros(0, self.feature_dim)
-        images = self.dual.image_features(support.images) if len(support.images) else nothing
-        texts = nothing
-        if len(support.token_ids):
-            texts = self.dual.text_features(support.token_ids, support.valid, support.words)
+        # A process without support runs the encoders along with the others, for their statistics.
+        images, texts = support.images, (support.token_ids, support.valid, support.words)
+        image_shares = text_shares = None
+        if self.training:
+            image_shares = shares_of_processes(support.image_keys, support.image_slots)
+            text_shares = shares_of_processes(support.text_keys, support.text_slots)
+        if image_shares is not None and not len(images):
+            images = batch.images[:1]
+        if text_shares is not None and not len(support.token_ids):
+            words = None if batch.words is None else batch.words[:1]
+            texts = (batch.token_ids[:1], batch.valid[:1], words)
+        image_features = text_features = support.images.new_zeros(0, self.feature_dim)
+        if len(images):
+            with sample_weights(image_shares):
+                image_features = self.dual.image_features(images)
+        if len(texts[0]):
+            with sample_weights(text_shares):
+                text_features = self.dual.text_features(*texts)
         return Supports(
-            *take_slots(images, support.image_slots), *take_slots(texts, support.text_slots)
+            *take_slots(image_features, support.image_slots),
+            *take_slots(text_features, support.text_slots),
         )
 
     def _generator(self, like: Tensor, step: int, *, stream: int) -> Generator:

@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from tireid.batch_norm import BatchNormSync, SharedBatchNorm2d, sample_weights
+from tireid.encoders.textcnn import MaskedBatchNorm
+from tireid.methods.lcr2s_supports import shares_of_processes
+
+# Rank 0 has two samples, rank 1 has three: statistics are of samples, not of processes.
+SHARES = [slice(0, 2), slice(2, 5)]
+
+
+def model():
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 2, 3),
+        nn.BatchNorm2d(2),
+    ]
+    return nn.Sequential(*layers).double()
+
+
+def step(net, images, weights):
+    out = net(images)
+    (out * weights).sum().backward()
+    return out.detach(), torch.cat([p.grad.flatten() for p in net.parameters()])
+
+
+def inputs():
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(5, 3, 8, 7, generator=generator, dtype=torch.float64)
+    return images, torch.randn(5, 2, 4, 3, generator=generator, dtype=torch.float64)
+
+
+def captions():
+    generator = torch.Generator().manual_seed(2)
+    features = torch.randn(5, 4, 6, generator=generator, dtype=torch.float64)
+    valid = torch.arange(6)[None, None] < torch.tensor([6, 2, 3, 1, 5])[:, None, None]
+    return features, valid, torch.randn(5, 4, 6, generator=generator, dtype=torch.float64)
+
+
+def masked_step(rows):
+    features, valid, weights = captions()
+    norm = MaskedBatchNorm(4).double()
+    if rows != slice(None):
+        BatchNormSync().apply(norm)
+    own = features[rows].clone().requires_grad_()
+    out = norm(own, valid[rows]) * valid[rows]
+    (out * weights[rows]).sum().backward()
+    return out.detach(), own.grad, norm.running_mean, norm.running_var
+
+
+def on_each_rank(rank):
+    rows = SHARES[rank]
+    images, weights = inputs()
+    net = BatchNormSync().apply(model()).train()
+    out, gradient = step(net, images[rows], weights[rows])
+    dist.all_reduce(gradient)
+    found = {"out": out, "gradient": gradient, "names": list(net.state_dict())}
+    found["buffers"] = torch.cat([b.flatten() for b in net.buffers()])
+    found["masked"] = masked_step(rows)
+    # One sample that both have counts once; rank 1 has nothing else, and rank 0 two more.
+    keys, slots = [([7, 8, 9], [[0, 1], [2, -1]]), ([8], [[0, -1], [-1, 0]])][rank]
+    shares = shares_of_processes(torch.tensor(keys), torch.tensor(slots))
+    found["shares"] = shares
+    common = BatchNormSync().apply(nn.BatchNorm2d(3).double()).train()
+    with sample_weights(shares):
+        common(images[[0, 1, 2]] if rank == 0 else images[[1]])
+    found["common"] = common.running_mean.clone()
+    # A process without samples brings one that does not count.
+    nothing = torch.tensor([], dtype=torch.int64)
+    empty = nothing if rank else torch.tensor([3, 4, 5])
+    alone = shares_of_processes(empty, torch.tensor([[-1, -1, -1]] if rank else [[0, 1, 2]]))
+    found["no shares"] = alone
+    with sample_weights(alone):
+        found["alone"] = common(images[[3]] if rank else images[[0, 1, 2]])
+    # In evaluation nobody waits for anybody: one rank alone may ask.
+    if rank == 0:
+        found["eval"] = net.eval()(images[:1])
+    found["reverted"] = sum(isinstance(m, SharedBatchNorm2d) for m in BatchNormSync().revert(net))
+    # Far from zero: the sums of squares of float32 would cancel.
+    far = BatchNormSync().apply(nn.BatchNorm2d(3)).train()
+    found["far"] = far((images[rows] + 1e4).float())
+    numbers = (torch.Tensor, tuple)
+    plain = {k: v for k, v in found.items() if not isinstance(v, numbers)}
+    arrays = {k: v.detach().numpy() for k, v in found.items() if isinstance(v, torch.Tensor)}
+    return plain | arrays | {"masked": [t.detach().numpy() for t in found["masked"]]}
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_two_ranks_normalise_as_one(on_two_ranks):
+    ranks = on_two_ranks(on_each_rank)
+    images, weights = inputs()
+    net = model().train()
+    out, gradient = step(net, images, weights)
+    joined = np.concatenate([rank["out"] for rank in ranks])
+    np.testing.assert_allclose(joined, out.numpy(), rtol=1e-12, atol=1e-12)
+    buffers = torch.cat([b.flatten() for b in net.buffers()]).numpy()
+    for rank in ranks:
+        np.testing.assert_allclose(rank["gradient"], gradient.numpy(), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(rank["buffers"], buffers, rtol=1e-12)
+        assert rank["names"] == list(net.state_dict())
+        assert rank["reverted"] == 0
+    np.testing.assert_allclose(ranks[0]["eval"], net.eval()(images[:1]).detach().numpy())
+
+    found = zip(*(rank["masked"] for rank in ranks), strict=True)
+    for number, (parts, whole) in enumerate(zip(found, masked_step(slice(None)), strict=True)):
+        value = np.concatenate(parts) if number < 2 else parts[1]
+        np.testing.assert_allclose(value, whole.detach().numpy(), rtol=1e-9, atol=1e-12)
+
+    np.testing.assert_array_equal(ranks[0]["shares"], [1, 0.5, 1])
+    np.testing.assert_array_equal(ranks[1]["shares"], [0.5])
+    np.testing.assert_array_equal(ranks[1]["no shares"], [0])
+    once = images[:3].mean(dim=(0, 2, 3)).numpy() * 0.1  # momentum
+    alone = nn.BatchNorm2d(3).double()(images[:3]).detach().numpy()
+    np.testing.assert_allclose(ranks[0]["alone"], alone, rtol=1e-9)
+    for rank in ranks:
+        np.testing.assert_allclose(rank["common"], once, rtol=1e-9)
+    far = np.concatenate([rank["far"] for rank in ranks])
+    near = nn.BatchNorm2d(3)((images + 1e4).double().sub(1e4).float()).detach().numpy()
+    np.testing.assert_allclose(far, near, atol=2e-3)  # float32 has 1e-3 at 1e4
+
+
+def test_one_process_keeps_its_layers(monkeypatch):
+    monkeypatch.setattr(dist, "get_world_size", lambda: 1)
+    net = BatchNormSync().apply(nn.Sequential(nn.BatchNorm2d(3), MaskedBatchNorm(2)))
+    assert type(net[0]) is nn.BatchNorm2d
+    assert not net[1].shared_statistics
+
+
+def test_one_process_weighs_nothing():
+    assert shares_of_processes(torch.tensor([1]), torch.tensor([[0]])) is None

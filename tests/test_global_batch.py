@@ -1,0 +1,157 @@
+"""One step of every method is the same on any number of processes that share its batch."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from tireid import launch
+from tireid.batch_norm import BatchNormSync
+from tireid.methods.lcr2s_targets import TargetTable
+
+SMALL = [
+    "trainer=cpu",
+    "batch_size=8",
+    "dataset.read.num_train_ids=8",
+    "dataset.read.num_val_ids=3",
+    "dataset.read.num_test_ids=4",
+    "dataset.read.images_per_id=3",
+    "dataset.image_size=[48,16]",
+    "dataset.sampler=identity_balanced",
+    "dataset.pairs_per_id=2",
+]
+DEFAULT = ["text_encoder.module.dropout=0.0"]
+TRANSFORMERS = [
+    "image_encoder=vit_tiny",
+    "text_encoder=bert_bilstm_tiny",
+    "text_encoder.module.embedding.dropout=0.0",
+]
+CONVOLUTIONS = ["text_encoder=textcnn_tiny", "text_encoder.module.dropout=0.0"]
+# Settings, and what is trained: the model, LCR2S's teacher, or its student by teacher or table.
+CASES = {
+    "baseline": (["model=baseline", *DEFAULT], "model"),
+    "baseline, ViT": (["model=baseline", *TRANSFORMERS], "model"),
+    "baseline, TextCNN": (["model=baseline", *CONVOLUTIONS], "model"),
+    "lgur": (["model=lgur", *DEFAULT], "model"),
+    "lgur, ViT": (["model=lgur", *TRANSFORMERS], "model"),
+    "teacher": (["model=lcr2s", *DEFAULT], "teacher"),
+    "teacher, many supports": (
+        ["model=lcr2s", *CONVOLUTIONS, "dataset.pairs_per_id=4", "supports.num_images=5"],
+        "teacher",
+    ),
+    "teacher, no supports": (["model=lcr2s", *DEFAULT, "supports.num_texts=0"], "teacher"),
+    "teacher, ViT": (["model=lcr2s", *TRANSFORMERS], "teacher"),
+    "teacher of the batch": (
+        ["model=lcr2s", *DEFAULT, "model.teacher.source=batch"],
+        "teacher",
+    ),
+    "teacher with a memory": (
+        ["model=lcr2s", *DEFAULT, "model.teacher.source=memory"],
+        "teacher",
+    ),
+    "student": (["model=lcr2s", *DEFAULT], "student"),
+    "student, ViT": (["model=lcr2s", *TRANSFORMERS], "student"),
+    "student by a table": (["model=lcr2s_plain", *DEFAULT], "table"),
+    "student with its teacher": (["model=lcr2s", *DEFAULT, "model.joint=true"], "model"),
+}
+
+
+def built(cfg, kind, num_train_pids, num_records):
+    torch.manual_seed(1)
+    encoders = launch.build_encoders(cfg)
+    if kind == "model":
+        return launch.build_model(cfg, encoders, num_train_pids)
+    teacher = instantiate(cfg.model.teacher, _convert_="all")(
+        num_train_pids=num_train_pids, **encoders
+    )
+    if kind == "teacher":
+        return teacher
+    model = launch.build_model(cfg, launch.build_encoders(cfg), num_train_pids)
+    if kind == "table":
+        generator = torch.Generator().manual_seed(2)
+        images, texts = (
+            torch.randn(n, model.feature_dim, generator=generator) for n in num_records
+        )
+        teacher = TargetTable(images, texts)
+    model.set_teacher(teacher)
+    return model
+
+
+def _in_double_precision(batch):
+    support = batch.support
+    if support is not None:
+        support = support._replace(images=support.images.double())
+    return batch._replace(images=batch.images.double(), support=support)
+
+
+def data_of(cfg, kind, rank, world_size):
+    datamodule = launch.build_datamodule(cfg)
+    datamodule.trainer = SimpleNamespace(
+        world_size=world_size, global_rank=rank, num_devices=world_size
+    )
+    datamodule.support_batches = cfg.supports is not None and kind != "table"
+    datamodule.setup("fit")
+    return datamodule
+
+
+def second_step(cfg, kind, rank, world_size):
+    """Return loss and gradient of the second step of a run, as DDP makes them, and the buffers."""
+    datamodule = data_of(cfg, kind, rank, world_size)
+    records = datamodule.records("train")
+    counts = (len(records), sum(len(record.captions) for record in records))
+    # In double precision: rounding cannot turn a maximum or a ReLU, whose gradient then jumps.
+    model = built(cfg, kind, datamodule.num_train_pids, counts).double().train()
+    if world_size > 1:
+        BatchNormSync().apply(model)
+    loss = torch.zeros(())
+    for step, batch in zip(range(2), datamodule.train_dataloader(), strict=False):
+        model.zero_grad()
+        terms = model.training_terms(_in_double_precision(batch), step).terms
+        loss = torch.stack(list(terms.values())).sum()
+        loss.backward()
+    loss = loss.detach()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert [name for name, p in trained.items() if p.grad is None] == []  # or DDP waits for them
+    gradient = torch.cat([p.grad.flatten() for p in trained.values()])
+    buffers = torch.cat([torch.zeros(1), *(b.flatten().double() for b in model.buffers())])
+    if world_size > 1:
+        for value in (gradient, loss):
+            dist.all_reduce(value)
+            value /= world_size
+    return float(loss), gradient.numpy(), buffers.numpy()
+
+
+def all_cases(rank, world_size, cache_dir):
+    torch.set_num_threads(1)
+    found = {}
+    for name, (overrides, kind) in CASES.items():
+        with initialize_config_dir(launch.conf_dir(), version_base="1.3"):
+            cfg = compose("train", [*SMALL, f"paths.cache_dir={cache_dir}", *overrides])
+        loss, gradient, buffers = second_step(cfg, kind, rank, world_size)
+        found[name] = (loss, gradient, buffers) if rank == 0 else (loss,)
+    return found
+
+
+@pytest.fixture(scope="module")
+def on_one_process(cache_dir):
+    return all_cases(0, 1, cache_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+@pytest.mark.timeout(900)  # two cores may have other work
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_a_step_is_that_of_one_process(on_ranks, cache_dir, on_one_process, world_size):
+    ranks = on_ranks(world_size, all_cases, world_size, cache_dir)
+    for name, (loss, gradient, buffers) in on_one_process.items():
+        assert np.linalg.norm(gradient) > 0
+        for rank in ranks:
+            assert rank[name][0] == pytest.approx(loss, rel=1e-9), name
+        _, found, found_buffers = ranks[0][name]
+        difference = np.linalg.norm(found - gradient) / np.linalg.norm(gradient)
+        assert difference < 1e-7, name
+        np.testing.assert_allclose(found_buffers, buffers, rtol=1e-6, atol=1e-7, err_msg=name)
