@@ -143,7 +143,11 @@ def test_runs_that_differ_in_the_student_only_share_a_teacher(small_config, tmp_
     shared = tmp_path / "teachers"
     settings = ["model=lcr2s", f"teaching.shared_dir={shared}"]
     for number, change in enumerate(
-        ("model.feature_weight=1.0", "model.feature_weight=2.0", "model.teacher.support_dropout=0.0")
+        (
+            "model.feature_weight=1.0",
+            "model.feature_weight=2.0",
+            "model.teacher.support_dropout=0.0",
+        )
     ):
         train(small_config(tmp_path / str(number), *settings, change))
         assert not (tmp_path / str(number) / "teacher").exists()

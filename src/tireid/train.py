@@ -1,5 +1,6 @@
 """Train a method, test the chosen checkpoint, leave a run folder."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tireid import launch, teaching
+from tireid import launch, resume, teaching
+from tireid.callbacks import stop_signals
+from tireid.callbacks.best_checkpoint import BestCheckpoint
+from tireid.callbacks.durable_file import remove_leftovers
+from tireid.callbacks.last_checkpoint import LastCheckpoint
 from tireid.callbacks.run_record import RunRecord
 from tireid.run_folder import claimed, finished_metrics
 
@@ -26,36 +31,56 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
     Raises:
         ValueError: If a setting is out of its range or the data are not as expected.
-        FileNotFoundError: If the data are missing.
+        FileNotFoundError: If the data, or a run to continue, are missing.
+        tireid.callbacks.stop_signals.Stopped: If the process was asked to stop.
     """
+    stop_signals.reset()
     launch.quiet()
     launch.check_scalars(cfg)
     teaching.check_teaching(cfg)
-    if not (cfg.skip_finished and getattr(rank_zero_only, "rank", 0) == 0):
-        return _train(cfg)
-    folder = Path(cfg.paths.output_dir)
+    own, folder = Path(cfg.paths.output_dir), resume.find_folder(cfg)
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        start = resume.find_start(cfg, folder)
+        _leave_nothing(own, folder)
+        return _train(cfg, start)
     console = Console(highlight=False, soft_wrap=True)
     with claimed(folder) as free:
         if not free:
+            if not cfg.skip_finished:
+                raise ValueError(f"{folder}: expected nobody else there, got another process")
             console.print(f"{folder}: another process is at it", markup=False)
             return {}
-        settings: Any = OmegaConf.to_container(cfg, resolve=True)
-        known = finished_metrics(folder, settings)
-        if known is not None:
-            console.print(f"{folder}: complete already", markup=False)
-            return known
-        return _train(cfg)
+        if cfg.skip_finished:
+            settings: Any = OmegaConf.to_container(cfg, resolve=True)
+            known = finished_metrics(folder, settings)
+            if known is not None:
+                console.print(f"{folder}: complete already", markup=False)
+                return known
+        start = resume.find_start(cfg, folder)
+        for written in (folder, folder / "checkpoints"):
+            remove_leftovers(written)
+        _leave_nothing(own, folder)
+        return _train(cfg, start)
 
 
-def _train(cfg: DictConfig) -> dict[str, float]:
+def _leave_nothing(own: Path, folder: Path) -> None:
+    """Remove the folder that Hydra has made for this run, if the run continues in another."""
+    if own.resolve() == folder.resolve() or not own.is_dir():
+        return
+    if {path.name for path in own.iterdir()} <= {".hydra"}:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _train(cfg: DictConfig, start: resume.Start) -> dict[str, float]:
     launch.use_fast_matmul()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    output_dir = Path(cfg.paths.output_dir)
+    output_dir = start.folder
     output_dir.mkdir(parents=True, exist_ok=True)
+    cfg.paths.output_dir = str(output_dir)
     console = Console(highlight=False, soft_wrap=True)
 
     callbacks = list(instantiate(cfg.callbacks, _convert_="all").values())
-    loggers = list(instantiate(cfg.logger, _convert_="all").values())
+    loggers = list(instantiate(resume.logger_config(cfg, start), _convert_="all").values())
     datamodule = launch.build_datamodule(cfg)
     trainer = launch.build_trainer(cfg, callbacks, loggers)
     if cfg.compile and trainer.strategy.root_device.type == "cpu":
@@ -70,8 +95,13 @@ def _train(cfg: DictConfig) -> dict[str, float]:
     if cfg.compile:
         launch.compile_model(model)
 
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+    for last in callbacks:
+        if isinstance(last, LastCheckpoint):
+            last.settings = resume.fingerprint(resolved)
     if trainer.is_global_zero:
-        resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+        if not start.resumed:
+            _clear(output_dir, callbacks)
         resolved["num_train_pids"] = datamodule.num_train_pids
         OmegaConf.save(resolved, output_dir / "config.yaml")
         datamodule.tokenizer.save(output_dir / "tokenizer")
@@ -83,12 +113,16 @@ def _train(cfg: DictConfig) -> dict[str, float]:
             f"{_describe(datamodule.describe())}; {millions:.1f} M parameters; seed {cfg.seed}"
         )
         console.print(f"run folder: {output_dir}", markup=False)
+        if start.checkpoint is not None:
+            console.print(
+                f"continuing after {start.place}, from {start.checkpoint.name}", markup=False
+            )
 
     taught = teaching.teach(cfg, model, datamodule, trainer)
     for record in callbacks:
         if isinstance(record, RunRecord):
             record.extra = taught
-    trainer.fit(model, datamodule)
+    trainer.fit(model, datamodule, ckpt_path=start.checkpoint, weights_only=True)
     checkpoint = launch.chosen_checkpoint(cfg, callbacks)
     trainer.test(model, datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
 
@@ -107,6 +141,16 @@ def _train(cfg: DictConfig) -> dict[str, float]:
     return metrics
 
 
+def _clear(folder: Path, callbacks: list[Any]) -> None:
+    """Remove what an earlier run of this folder has left and this one would mix with its own."""
+    for callback in callbacks:
+        if isinstance(callback, LastCheckpoint):
+            callback.clear()
+        elif isinstance(callback, BestCheckpoint):
+            callback.remove_superseded(all_of_them=True)
+    (folder / "metrics.json").unlink(missing_ok=True)
+
+
 def _describe(splits: dict[str, dict[str, int]]) -> str:
     parts = [
         f"{split} {n['ids']:,} people, {n['images']:,} images, {n['captions']:,} captions"
@@ -123,7 +167,14 @@ def _hydra_main(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """Run `tireid-train`."""
-    _hydra_main()
+    stop_signals.listen()
+    try:
+        _hydra_main()
+    except stop_signals.Stopped as stopped:
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            console = Console(stderr=True, highlight=False, soft_wrap=True)
+            console.print(stopped.message, markup=False)
+        raise
 
 
 if __name__ == "__main__":

@@ -44,8 +44,10 @@ class RetrievalModule(L.LightningModule):
         training_only: What the names of weights begin with that embedding does not need, such as
             those of identity heads; they are left out of exports.
         feature_dim: Width of the features that are ranked.
+        latest_terms: Weighted terms of the latest training step, by name, without gradient.
     """
 
+    latest_terms: dict[str, Tensor]
     training_only: tuple[str, ...] = ()
     feature_dim: int
     image_encoder: nn.Module
@@ -67,6 +69,7 @@ class RetrievalModule(L.LightningModule):
         self.build_optimizer = optimizer
         self.build_schedule = schedule
         self.learning_rates = dict(learning_rates or {})
+        self.latest_terms = {}
 
     def image_features(
         self, images: Float[Tensor, "batch 3 height width"]
@@ -161,6 +164,7 @@ class RetrievalModule(L.LightningModule):
 
     def total_loss(self, terms: Mapping[str, Tensor], batch_size: int) -> Tensor:
         """Log each weighted term and the sum, and return the sum."""
+        self.latest_terms = {name: term.detach() for name, term in terms.items()}
         total = torch.stack(list(terms.values())).sum()
         logged = {f"train/loss_{name}": term.detach() for name, term in terms.items()}
         logged["train/loss"] = total.detach()
