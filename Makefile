@@ -18,7 +18,7 @@ OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep compare evaluate export test test-all format lint types layers check lock wheel bench clean
+.PHONY: help install train sweep compare evaluate export test test-all format lint types layers check lock wheel bench endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ test-all: $(READY) ## Run all tests; what the machine lacks is skipped with its 
 
 bench: $(READY) ## Time and memory of a training step against a plain reference: make bench ARGS="--rounds 20"
 	@$(PY) benchmarks/lgur_step.py $(ARGS)
+
+endure: $(READY) ## Kill trainings at random moments, continue them, compare: make endure ARGS="--trials 20"
+	@$(PY) benchmarks/kill_and_resume.py $(ARGS)
 
 format: $(READY) ## Format the code
 	@$(VENV)/bin/ruff check --fix src tests benchmarks

@@ -1,6 +1,7 @@
 """Checkpoints on the disk: written whole, read without running anything in them."""
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,7 @@ from tireid.callbacks.durable_file import replacing
 
 LAST = "last.ckpt"
 PREVIOUS = "last_previous.ckpt"
-# What torch says of a pickle that names more than tensors and plain values.
-_CODE = ("Unsupported global", "Unsupported class", "TorchScript", "Trying to", "Can only")
+_CODE = "objects that may carry code; none of it was loaded or run"
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -63,26 +63,33 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a checkpoint, got no such file{_offer(path)}")
+    if other := _other_kind(path):
+        raise ValueError(f"{path}: expected a checkpoint, got {other}{_offer(path)}")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the check sums
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"check sum of {damaged}")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Broken files raise nearly anything.
-        raise ValueError(f"{path}: expected a checkpoint, got {_got(path, error)}") from error
+        kind = f"a file that is cut off or damaged ({type(error).__name__})"
+        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
+            kind = _CODE
+        raise ValueError(f"{path}: expected a checkpoint, got {kind}{_offer(path)}") from error
     if not isinstance(content, dict):
         found = type(content).__name__
         raise ValueError(f"{path}: expected a checkpoint, got a {found}{_offer(path)}")
     return content
 
 
-def _got(path: Path, error: Exception) -> str:
-    if path.stat().st_size == 0:
-        kind = "an empty file"
-    elif any(mark in str(error) for mark in _CODE):
-        kind = "objects that may carry code; none of it was loaded or run"
-    elif isinstance(error, pickle.UnpicklingError):
-        kind = "another kind of file"
-    else:
-        kind = f"a file that is cut off or damaged ({type(error).__name__})"
-    return kind + _offer(path)
+def _other_kind(path: Path) -> str:
+    """Return what a file is that torch has not written; empty: torch may have."""
+    with path.open("rb") as file:
+        begin = file.read(4)
+    if not begin:
+        return "an empty file"
+    if begin == b"PK\x03\x04":
+        return ""
+    return _CODE if begin.startswith(b"\x80") else "another kind of file"
 
 
 def _offer(path: Path) -> str:

@@ -495,8 +495,11 @@ class _LateDataLoader(DataLoader[Any]):
         return {"batches": self._yielded % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Begin the next iteration after so many batches, without loading them."""
-        self._first = state["batches"]
+        """Begin the next iteration after so many batches, without loading them.
+
+        After all of an epoch nothing more is asked of it: the next one begins with its first.
+        """
+        self._first = state["batches"] % len(self)
 
 
 def _outlive_signals(_: int) -> None:
