@@ -131,7 +131,7 @@ def reached(folder: Path) -> str:
         file = log / "metrics.csv"
         if file.is_file():
             with file.open(newline="", encoding="utf-8") as rows:
-                steps = [int(row["step"]) + 1 for row in csv.DictReader(rows) if row.get("step")]
+                steps = [int(r["step"]) + 1 for r in csv.DictReader(rows) if r.get("train/loss")]
             if steps:
                 return f"{stage}step {max(steps)}"
     return "the beginning"

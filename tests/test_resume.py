@@ -88,7 +88,7 @@ HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
     [
         (["model=baseline"], 6, None, "epoch 2, batch 2, step 6"),
         (["model=baseline"], 4, None, "epoch 1, step 4"),
-        (["model=lgur"], 3, None, "epoch 1, batch 3, step 3"),
+        pytest.param(["model=lgur"], 3, None, "epoch 1, batch 3, step 3", marks=pytest.mark.slow),
         pytest.param(HALVES, 6, None, "epoch 2, batch 2, step 6", marks=pytest.mark.slow),
         pytest.param(LCR2S, 6, "Lcr2sTeacher", "epoch 2, batch 2, step 6", marks=pytest.mark.slow),
         pytest.param(LCR2S, 5, "Lcr2s", "epoch 2, batch 1, step 5", marks=pytest.mark.slow),
@@ -122,9 +122,11 @@ def killed_run(small_config, tmp_path_factory):
             raise KilledError
         return total_loss(self, terms, batch_size)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+    cfg = small_config(folder, *COMMON, *BASELINE)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RetrievalModule, "total_loss", dying)
-        train(small_config(folder, *COMMON, *BASELINE))
+        with pytest.raises(KilledError):
+            train(cfg)
     return folder
 
 
@@ -157,7 +159,7 @@ def test_other_settings_are_named_with_the_ways_out(small_config, killed):
     assert not (killed.parent / "new").exists()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign"])
+@pytest.mark.parametrize("damage", ["truncated", pytest.param("foreign", marks=pytest.mark.slow)])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     small_config, killed, unbroken, untrained_run, capsys, damage
 ):
@@ -194,6 +196,7 @@ def test_a_checkpoint_of_another_run_is_refused(small_config, killed, lgur_run):
         train(small_config(killed, *COMMON, *BASELINE))
 
 
+@pytest.mark.slow
 def test_a_path_continues_from_that_checkpoint(small_config, killed, unbroken):
     (best,) = (killed / "checkpoints").glob("epoch*.ckpt")
     cfg = small_config(killed.parent / "new", *COMMON, *BASELINE, f"ckpt_path={best}")
@@ -203,6 +206,7 @@ def test_a_path_continues_from_that_checkpoint(small_config, killed, unbroken):
     assert left_by(killed)[2].keys() == left_by(whole)[2].keys()
 
 
+@pytest.mark.slow
 def test_null_begins_anew_and_leaves_nothing_of_the_run_before(small_config, killed, unbroken):
     stale = killed / "checkpoints" / "epoch007_R1_99.99.ckpt"
     stale.write_bytes(b"")
@@ -234,8 +238,9 @@ def test_a_run_that_stopped_early_and_died_in_its_test_trains_no_further(
     def dying(self, *_):
         raise KilledError
 
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
+    with monkeypatch.context() as patch:
         patch.setattr(RetrievalModule, "test_step", dying)
-        train(small_config(tmp_path, *COMMON, *BASELINE, *STOPPING))
+        with pytest.raises(KilledError):
+            train(small_config(tmp_path, *COMMON, *BASELINE, *STOPPING))
     train(small_config(tmp_path, *COMMON, *BASELINE, *STOPPING))
     assert_equal_runs(tmp_path, whole)
