@@ -244,3 +244,18 @@ def test_a_run_that_stopped_early_and_died_in_its_test_trains_no_further(
             train(small_config(tmp_path, *COMMON, *BASELINE, *STOPPING))
     train(small_config(tmp_path, *COMMON, *BASELINE, *STOPPING))
     assert_equal_runs(tmp_path, whole)
+
+
+def test_a_resumed_folder_keeps_its_run_of_weights_and_biases(compose_config, tmp_path):
+    from tireid.resume import Start, logger_config
+
+    cfg = compose_config("logger=wandb", f"paths.output_dir={tmp_path}")
+    first, again, anew = (
+        logger_config(cfg, Start(tmp_path, resumed=resumed)).wandb
+        for resumed in (True, True, False)
+    )
+    assert first == again
+    assert first.resume == "allow"
+    assert anew.id != first.id
+    assert "id" not in cfg.logger.wandb
+    assert logger_config(compose_config(), Start(tmp_path)) == compose_config().logger
