@@ -48,7 +48,7 @@ class Unbroken(NamedTuple):
 
     Attributes:
         folder: Its run folder.
-        seconds: From its first file to its end.
+        seconds: From its first file to its last, in which it is called finished.
     """
 
     folder: Path
@@ -82,12 +82,10 @@ def run_unbroken(method: str, folder: Path, cache: Path) -> Unbroken:
         RuntimeError: If it fails.
     """
     log = folder.with_suffix(".log")
-    process = start(method, folder, cache, log)
-    wait_for_begin(process, folder)
-    began = time.perf_counter()
-    if process.wait() != 0:
+    if start(method, folder, cache, log).wait() != 0:
         raise RuntimeError(f"{log}: expected a training that ends well, got this one")
-    return Unbroken(folder, time.perf_counter() - began)
+    first, last = (folder / name for name in ("config.yaml", "metrics.json"))
+    return Unbroken(folder, last.stat().st_mtime - first.stat().st_mtime)
 
 
 def run_killed(
@@ -127,6 +125,9 @@ def run_killed(
 
 def reached(folder: Path) -> str:
     """Return the last step that a run has logged, and its stage."""
+    record = folder / "metrics.json"
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["finished"]:
+        return "its end"
     for stage, log in (("", folder), ("teacher ", folder / "teacher")):
         file = log / "metrics.csv"
         if file.is_file():

@@ -78,6 +78,7 @@ def assert_equal_runs(folder, other):
             assert torch.equal(tensor, its_weights[file][name]), (file, name)
 
 
+BY_TIME = ["callbacks.last.every_n_train_steps=null", "callbacks.last.minutes=0"]
 LCR2S = ["model=lcr2s", "model.teacher.source=memory"]
 JOINT = ["model=lcr2s", "model.joint=true"]
 HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
@@ -87,7 +88,7 @@ HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
     ("settings", "step", "method", "place"),
     [
         (["model=baseline"], 6, None, "epoch 2, batch 2, step 6"),
-        (["model=baseline"], 4, None, "epoch 1, step 4"),
+        pytest.param(["model=baseline"], 4, None, "epoch 1, step 4", marks=pytest.mark.slow),
         pytest.param(["model=lgur"], 3, None, "epoch 1, batch 3, step 3", marks=pytest.mark.slow),
         pytest.param(HALVES, 6, None, "epoch 2, batch 2, step 6", marks=pytest.mark.slow),
         pytest.param(LCR2S, 6, "Lcr2sTeacher", "epoch 2, batch 2, step 6", marks=pytest.mark.slow),
@@ -106,6 +107,16 @@ def test_a_killed_run_ends_as_an_unbroken_one(
     train(small_config(tmp_path, *COMMON, *settings))
     assert f"continuing after {place}, from" in capsys.readouterr().out
     assert_equal_runs(tmp_path, whole)
+
+
+def test_checkpoints_come_by_time_too(small_config, tmp_path, unbroken, kill_at, capsys):
+    kill_at(5)
+    settings = [*COMMON, *BASELINE, *BY_TIME]
+    with pytest.raises(KilledError):
+        train(small_config(tmp_path, *settings))
+    train(small_config(tmp_path, *settings))
+    assert "continuing after epoch 2, batch 1, step 5, from" in capsys.readouterr().out
+    assert_equal_runs(tmp_path, unbroken(*BASELINE))
 
 
 BASELINE = ("model=baseline",)
