@@ -84,16 +84,17 @@ JOINT = ["model=lcr2s", "model.joint=true"]
 HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "step", "method", "place"),
     [
         (["model=baseline"], 6, None, "epoch 2, batch 2, step 6"),
-        pytest.param(["model=baseline"], 4, None, "epoch 1, step 4", marks=pytest.mark.slow),
-        pytest.param(["model=lgur"], 3, None, "epoch 1, batch 3, step 3", marks=pytest.mark.slow),
-        pytest.param(HALVES, 6, None, "epoch 2, batch 2, step 6", marks=pytest.mark.slow),
-        pytest.param(LCR2S, 6, "Lcr2sTeacher", "epoch 2, batch 2, step 6", marks=pytest.mark.slow),
-        pytest.param(LCR2S, 5, "Lcr2s", "epoch 2, batch 1, step 5", marks=pytest.mark.slow),
-        pytest.param(JOINT, 5, "Lcr2s", "epoch 2, batch 1, step 5", marks=pytest.mark.slow),
+        (["model=baseline"], 4, None, "epoch 1, step 4"),
+        (["model=lgur"], 3, None, "epoch 1, batch 3, step 3"),
+        (HALVES, 6, None, "epoch 2, batch 2, step 6"),
+        (LCR2S, 6, "Lcr2sTeacher", "epoch 2, batch 2, step 6"),
+        (LCR2S, 5, "Lcr2s", "epoch 2, batch 1, step 5"),
+        (JOINT, 5, "Lcr2s", "epoch 2, batch 1, step 5"),
     ],
 )
 def test_a_killed_run_ends_as_an_unbroken_one(
