@@ -20,7 +20,7 @@ OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare evaluate export test test-all format lint types layers check lock wheel bench bench-supports clean
+.PHONY: help install train sweep tune compare evaluate export test test-all format lint types layers check lock wheel bench bench-supports endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ bench: $(READY) ## Time and memory of a training step against a plain reference:
 
 bench-supports: $(READY) ## Time of LCR2S's steps with each source of supports, in baseline steps
 	@$(PY) benchmarks/lcr2s_step.py $(ARGS)
+
+endure: $(READY) ## Kill trainings at random moments, continue them, compare: make endure ARGS="--trials 20"
+	@$(PY) benchmarks/kill_and_resume.py $(ARGS)
 
 format: $(READY) ## Format the code
 	@$(VENV)/bin/ruff check --fix src tests benchmarks

@@ -154,3 +154,22 @@ def test_runs_that_differ_in_the_student_only_share_a_teacher(small_config, tmp_
         assert not (tmp_path / str(number) / "teacher").exists()
     assert len(list(shared.glob("*/teacher.ckpt"))) == 2
     assert capsys.readouterr().out.count("complete already") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no teacher", b"\x80\x04cos\nsystem\n."])
+def test_a_broken_teacher_is_refused_by_name(small_config, tmp_path, content):
+    given = tmp_path / "teacher.ckpt"
+    given.write_bytes(content)
+    with pytest.raises(ValueError, match=r"teacher\.ckpt: expected the weights of a training run"):
+        train(small_config(tmp_path / "run", "model=lcr2s", f"teaching.checkpoint={given}"))
+
+
+@pytest.mark.slow
+def test_a_kept_teacher_that_is_damaged_is_trained_again(small_config, tmp_path):
+    settings = ["model=lcr2s", "max_epochs=1", "ckpt_path=null"]
+    metrics = train(small_config(tmp_path, *settings))
+    kept = tmp_path / "teacher" / "teacher.ckpt"
+    kept.write_bytes(kept.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match=r"teacher\.ckpt: .*damaged.*; the teacher is trained ag"):
+        assert train(small_config(tmp_path, *settings)) == metrics
+    assert sorted(path.name for path in (tmp_path / "teacher" / "checkpoints").iterdir()) == []

@@ -25,12 +25,14 @@ from torch import Tensor, nn
 
 from tireid import processes
 from tireid.batch_norm import BatchNormSync
+from tireid.callbacks.checkpoint_io import AtomicCheckpointIO
+from tireid.callbacks.last_checkpoint import LastCheckpoint
 from tireid.data.word_features import WordEncoder
 from tireid.data.word_table import WordType
 from tireid.failures import root_cause
 
 TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
-BAD_INPUT = (ValueError, OSError, MisconfigurationException)
+BAD_INPUT = (ValueError, OSError, FloatingPointError, MisconfigurationException)
 MONITORS = [
     f"{direction}{name}"
     for direction in ("", "i2t_")
@@ -212,12 +214,12 @@ def compile_model(model: nn.Module) -> None:
 
 
 def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
-    """Instantiate the trainer with the strategy's devices."""
+    """Instantiate the trainer with the strategy's devices; it writes checkpoints whole."""
     settings = dict(cfg.strategy)
     plugins: list[Any] = [BatchNormSync()] if settings.pop("sync_batch_norm", False) else []
     if processes.is_started():  # whatever else this machine's environment looks like
         plugins.append(LightningEnvironment())
-    return instantiate(
+    trainer = instantiate(
         cfg.trainer,
         callbacks=callbacks,
         logger=loggers,
@@ -225,6 +227,8 @@ def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> 
         **settings,
         _convert_="all",
     )
+    trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    return trainer
 
 
 def join_process_group(trainer: L.Trainer) -> None:
@@ -323,7 +327,7 @@ def chosen_checkpoint(cfg: DictConfig, callbacks: list[Any]) -> str:
         ValueError: If no callback wrote it.
     """
     for callback in callbacks:
-        if isinstance(callback, ModelCheckpoint):
+        if isinstance(callback, (ModelCheckpoint, LastCheckpoint)):
             monitored = callback.monitor is not None
             if monitored == (cfg.selection != "last") and callback.best_model_path:
                 return callback.best_model_path
@@ -363,6 +367,10 @@ def check_scalars(cfg: DictConfig) -> None:
             " or ".join(get_args(WordType)),
         ),
         "compile": (isinstance(cfg.compile, bool), "true or false"),
+        "ckpt_path": (
+            cfg.ckpt_path is None or (isinstance(cfg.ckpt_path, str) and cfg.ckpt_path),
+            "auto, last, null or a checkpoint's path",
+        ),
         "monitor": (
             cfg.monitor in monitors,
             f"a metric of what is validated, one of {', '.join(monitors)}",

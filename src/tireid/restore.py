@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tireid import launch
+from tireid.callbacks.checkpoint_io import LAST, PREVIOUS, read_checkpoint
 from tireid.encoders.pretrained import misfit
 from tireid.methods.base import RetrievalModule
 from tireid.saved_config import CONFIG_FILE
@@ -17,7 +18,6 @@ from tireid.saved_config import CONFIG_FILE
 WEIGHTS_FILE = "model.safetensors"
 RECORD_FILE = "metrics.json"
 TOKENIZER_FOLDER = "tokenizer"
-LAST = "last.ckpt"
 
 
 def find_run(run: str | None) -> tuple[Path, Path]:
@@ -38,7 +38,7 @@ def find_run(run: str | None) -> tuple[Path, Path]:
     else:
         folder = path
         checkpoints = sorted(
-            path.glob("checkpoints/*.ckpt"), key=lambda c: (c.name != LAST, c.name)
+            path.glob("checkpoints/*.ckpt"), key=lambda c: (c.name not in (LAST, PREVIOUS), c.name)
         )
         if not checkpoints:
             raise FileNotFoundError(
@@ -104,13 +104,16 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
+        state = read_checkpoint(file).get("state_dict")
+        if not isinstance(state, dict):
+            raise TypeError("it has no state_dict")
         if not all(isinstance(value, Tensor) for value in state.values()):
             raise TypeError("its state_dict holds other things than tensors")
     except Exception as error:  # Broken files raise nearly anything.
         reason = str(error).splitlines()[0] if str(error) else "an unreadable file"
         raise ValueError(
-            f"{file}: expected the weights of a training run, got {type(error).__name__}: {reason}"
+            f"{file}: expected the weights of a training run, got {type(error).__name__}: "
+            f"{reason.removeprefix(f'{file}: ')}"
         ) from error
     return state
 

@@ -10,8 +10,17 @@ import yaml
 
 from tireid.world.locking import folder_lock
 
+CONFIG_FILE = "config.yaml"
 # Where things lie and how they are shown: a run is the same run without them.
-_NOT_SETTINGS = ("paths", "callbacks", "logger", "skip_finished", "num_train_pids", "label")
+_NOT_SETTINGS = (
+    "paths",
+    "callbacks",
+    "logger",
+    "skip_finished",
+    "ckpt_path",
+    "num_train_pids",
+    "label",
+)
 
 
 class _Taken(Exception):  # noqa: N818 -- not an error: another process is at work
@@ -48,26 +57,48 @@ def finished_metrics(folder: Path, settings: dict[str, Any]) -> dict[str, float]
     Raises:
         ValueError: If the folder holds a complete run with other settings.
     """
-    record, config = folder / "metrics.json", folder / "config.yaml"
-    if not (record.is_file() and config.is_file()):
+    config = folder / CONFIG_FILE
+    record = _record(folder)
+    if not (record.get("finished") and config.is_file()):
         return None
-    content = json.loads(record.read_text(encoding="utf-8"))
-    if not content.get("finished"):
-        return None
-    known = flat_settings(yaml.safe_load(config.read_text(encoding="utf-8")))
+    if different := difference(folder, settings):
+        raise ValueError(
+            f"{folder}: expected a run with these settings, got a complete one with {different}; "
+            "choose another folder or delete this one"
+        )
+    return {name: value for name, value in record["metrics"].items() if value is not None}
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Return whether a folder holds a run that has begun and not ended."""
+    return (folder / CONFIG_FILE).is_file() and not _record(folder).get("finished")
+
+
+def difference(folder: Path, settings: dict[str, Any]) -> str:
+    """Return in which settings the run of a folder differs from those asked for; empty: none.
+
+    Raises:
+        ValueError: If its settings cannot be read.
+    """
+    file = folder / CONFIG_FILE
+    try:
+        known = flat_settings(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (AttributeError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file}: expected a run's settings, got {error}") from error
     asked = flat_settings(settings)
     differing = sorted(
         key for key in known.keys() | asked.keys() if known.get(key) != asked.get(key)
     )
-    if differing:
-        key = differing[0]
-        raise ValueError(
-            f"{folder}: expected a run with these settings, got a complete one with "
-            f"{key}={known.get(key)!r} instead of {asked.get(key)!r}"
-            f"{f' and {len(differing) - 1} other differences' if differing[1:] else ''}; "
-            "choose another folder or delete this one"
-        )
-    return {name: value for name, value in content["metrics"].items() if value is not None}
+    if not differing:
+        return ""
+    key, more = differing[0], len(differing) - 1
+    others = f" and {more} other difference{'s' if more > 1 else ''}" if more else ""
+    return f"{key}={known.get(key)!r} instead of {asked.get(key)!r}{others}"
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    file = folder / "metrics.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def read_overrides(folder: Path) -> list[str]:

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +13,16 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from jaxtyping import Float
+from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
-from tireid import launch, processes
+from tireid import launch, processes, resume
+from tireid.callbacks.checkpoint_io import read_checkpoint, write_checkpoint
+from tireid.callbacks.durable_file import remove_leftovers
 from tireid.data.supports import SplitSupports
 from tireid.methods.lcr2s_targets import TargetTable, enrich_split
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
@@ -145,6 +147,8 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
         return teacher
     with _alone(folder):
         kept = folder / "teacher.ckpt"
+        for written in (folder, folder / "checkpoints"):
+            _remove_leftovers(written)
         if processes.agreed(lambda: kept.is_file() and _load_if_same(teacher, kept, settings)):
             if processes.rank() > 0:
                 _load_if_same(teacher, kept, settings)
@@ -174,22 +178,37 @@ def _alone(folder: Path) -> Iterator[None]:
 def _train(
     teacher: Lcr2sTeacher, stage: DictConfig, datamodule: Any, kept: Path, settings: str
 ) -> None:
-    callbacks = [
-        instantiate(stage.callbacks[name], _convert_="all")
-        for name in ("retrieval", "lines", "progress", "curves")
+    callbacks = {
+        name: instantiate(stage.callbacks[name], _convert_="all")
+        for name in ("retrieval", "last", "finite", "lines", "progress", "curves")
         if name in stage.callbacks
-    ]
-    loggers = list(instantiate(stage.logger, _convert_="all").values())
-    trainer = launch.build_trainer(stage, callbacks, loggers)
+    }
+    last = callbacks.get("last")
+    begun = stage.ckpt_path is not None and last is not None
+    start = resume.Start(kept.parent)
+    if begun:
+        start = resume.agreed(lambda: resume.newest(kept.parent, settings))
+    loggers = list(instantiate(resume.logger_config(stage, start), _convert_="all").values())
+    if last is None:  # else Lightning adds one of its own
+        OmegaConf.update(stage, "trainer.enable_checkpointing", False, force_add=True)
+    else:
+        last.settings = settings
+    trainer = launch.build_trainer(stage, list(callbacks.values()), loggers)
     datamodule.trainer = trainer
     if trainer.is_global_zero:
-        Console(highlight=False, soft_wrap=True).print(
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(
             f"[bold]stage 1 of 2: the teacher[/bold], {stage.max_epochs} epochs; validated "
             "with empty supports"
         )
-    trainer.fit(teacher, datamodule)
+        if start.checkpoint is not None:
+            console.print(f"continuing after {start.place}, from {start.checkpoint}", markup=False)
+    trainer.fit(teacher, datamodule, ckpt_path=start.checkpoint, weights_only=True)
     if trainer.is_global_zero:
-        _save(teacher, kept, settings)
+        content = {"state_dict": teacher.state_dict(), "settings": settings}
+        write_checkpoint(content, kept)
+        if last is not None:
+            last.clear()
     trainer.strategy.barrier()
 
 
@@ -293,8 +312,6 @@ def _stage_config(cfg: DictConfig, folder: Path) -> DictConfig:
     stage = copy.deepcopy(cfg)
     stage.paths.output_dir = str(folder)
     stage.max_epochs = _epochs(cfg)
-    # The teacher is kept by _save, whole and once.
-    OmegaConf.update(stage, "trainer.enable_checkpointing", False, force_add=True)
     return stage
 
 
@@ -319,15 +336,18 @@ def _fingerprint(cfg: DictConfig, datamodule: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _save(teacher: Lcr2sTeacher, path: Path, settings: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save({"state_dict": teacher.state_dict(), "settings": settings}, temporary)
-    temporary.replace(path)
+def _remove_leftovers(folder: Path) -> None:
+    if processes.rank() == 0:  # which holds the folder
+        remove_leftovers(folder)
 
 
 def _load_if_same(teacher: Lcr2sTeacher, path: Path, settings: str) -> bool:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if content["settings"] != settings:
+    try:
+        content = read_checkpoint(path)
+    except ValueError as error:
+        rank_zero_warn(f"{error}; the teacher is trained again")
+        return False
+    if content.get("settings") != settings:
         return False
     teacher.load_state_dict(content["state_dict"])
     return True

@@ -1,5 +1,6 @@
 """Train a method, test the chosen checkpoint, leave a run folder."""
 
+import shutil
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tireid import launch, processes, sweeps, teaching, transfer
+from tireid import launch, processes, resume, sweeps, teaching, transfer
+from tireid.callbacks import stop_signals
+from tireid.callbacks.best_checkpoint import BestCheckpoint
+from tireid.callbacks.durable_file import remove_leftovers
+from tireid.callbacks.last_checkpoint import LastCheckpoint
 from tireid.callbacks.run_record import RunRecord
 from tireid.failures import recorded_failure
 from tireid.run_folder import claimed, finished_metrics
@@ -27,8 +32,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
     Raises:
         ValueError: If a setting is out of its range or the data are not as expected.
-        FileNotFoundError: If the data are missing.
+        FileNotFoundError: If the data, or a run to continue, are missing.
+        tireid.callbacks.stop_signals.Stopped: If the process was asked to stop.
     """
+    stop_signals.reset()
     launch.quiet()
     recorded = cfg.skip_finished and processes.rank() == 0 and not processes.is_started()
     with recorded_failure(Path(cfg.paths.output_dir)) if recorded else nullcontext():
@@ -37,21 +44,30 @@ def train(cfg: DictConfig) -> dict[str, float]:
         count = processes.processes_to_start(cfg)
         if count > 1:
             return processes.run_in_processes(cfg, count)
-        return _train(cfg) if not cfg.skip_finished else _train_if_missing(cfg)
+        return _claim_and_train(cfg)
 
 
-def _train_if_missing(cfg: DictConfig) -> dict[str, float]:
-    folder = Path(cfg.paths.output_dir)
-    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+def _claim_and_train(cfg: DictConfig) -> dict[str, float]:
+    own = Path(cfg.paths.output_dir)
+    folder = Path(processes.agreed(lambda: str(resume.find_folder(cfg))))
     with ExitStack() as held:
         if not processes.agreed(lambda: held.enter_context(claimed(folder))):
+            if not cfg.skip_finished:
+                raise ValueError(f"{folder}: expected nobody else there, got another process")
             _say(f"{folder}: another process is at it")
             return {}
-        known = processes.agreed(lambda: finished_metrics(folder, settings))
-        if known is not None:
-            _say(f"{folder}: complete already")
-            return known
-        return _train(cfg)
+        if cfg.skip_finished:
+            settings: Any = OmegaConf.to_container(cfg, resolve=True)
+            known = processes.agreed(lambda: finished_metrics(folder, settings))
+            if known is not None:
+                _say(f"{folder}: complete already")
+                return known
+        start = resume.agreed(lambda: resume.find_start(cfg, folder))
+        if processes.rank() == 0:
+            for written in (folder, folder / "checkpoints"):
+                remove_leftovers(written)
+            _leave_nothing(own, folder)
+        return _train(cfg, start)
 
 
 def _say(line: str) -> None:
@@ -59,15 +75,24 @@ def _say(line: str) -> None:
         Console(highlight=False, soft_wrap=True).print(line, markup=False)
 
 
-def _train(cfg: DictConfig) -> dict[str, float]:
+def _leave_nothing(own: Path, folder: Path) -> None:
+    """Remove the folder that Hydra has made for this run, if the run continues in another."""
+    if own.resolve() == folder.resolve() or not own.is_dir():
+        return
+    if {path.name for path in own.iterdir()} <= {".hydra"}:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _train(cfg: DictConfig, start: resume.Start) -> dict[str, float]:
     launch.use_fast_matmul()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    output_dir = Path(cfg.paths.output_dir)
+    output_dir = start.folder
     output_dir.mkdir(parents=True, exist_ok=True)
+    cfg.paths.output_dir = str(output_dir)
     console = Console(highlight=False, soft_wrap=True)
 
     callbacks = list(instantiate(cfg.callbacks, _convert_="all").values())
-    loggers = list(instantiate(cfg.logger, _convert_="all").values())
+    loggers = list(instantiate(resume.logger_config(cfg, start), _convert_="all").values())
     datamodule = launch.build_datamodule(cfg, **transfer.source_tokenizer(cfg))
     trainer = launch.build_trainer(cfg, callbacks, loggers)
     launch.join_process_group(trainer)
@@ -84,8 +109,13 @@ def _train(cfg: DictConfig) -> dict[str, float]:
     if cfg.compile:
         launch.compile_model(model)
 
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+    for last in callbacks:
+        if isinstance(last, LastCheckpoint):
+            last.settings = resume.fingerprint(resolved)
     if trainer.is_global_zero:
-        resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+        if not start.resumed:
+            _clear(output_dir, callbacks)
         resolved["num_train_pids"] = datamodule.num_train_pids
         OmegaConf.save(resolved, output_dir / "config.yaml")
         datamodule.tokenizer.save(output_dir / "tokenizer")
@@ -97,12 +127,16 @@ def _train(cfg: DictConfig) -> dict[str, float]:
             f"{_describe(datamodule.describe())}; {millions:.1f} M parameters; seed {cfg.seed}"
         )
         console.print(f"run folder: {output_dir}", markup=False)
+        if start.checkpoint is not None:
+            console.print(
+                f"continuing after {start.place}, from {start.checkpoint.name}", markup=False
+            )
 
     taught = teaching.teach(cfg, model, datamodule, trainer)
     for record in callbacks:
         if isinstance(record, RunRecord):
             record.extra = taught
-    trainer.fit(model, datamodule)
+    trainer.fit(model, datamodule, ckpt_path=start.checkpoint, weights_only=True)
     checkpoint = launch.chosen_checkpoint(cfg, callbacks)
     trainer.test(model, datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
 
@@ -119,6 +153,16 @@ def _train(cfg: DictConfig) -> dict[str, float]:
         written = [p.name for p in sorted(output_dir.iterdir()) if p.suffix in (".json", ".png")]
         console.print(f"{output_dir}: {', '.join(written)}, checkpoints/", markup=False)
     return metrics
+
+
+def _clear(folder: Path, callbacks: list[Any]) -> None:
+    """Remove what an earlier run of this folder has left and this one would mix with its own."""
+    for callback in callbacks:
+        if isinstance(callback, LastCheckpoint):
+            callback.clear()
+        elif isinstance(callback, BestCheckpoint):
+            callback.remove_superseded(all_of_them=True)
+    (folder / "metrics.json").unlink(missing_ok=True)
 
 
 def _describe(splits: dict[str, dict[str, int]]) -> str:
@@ -141,11 +185,18 @@ def _hydra_main(cfg: DictConfig) -> float | None:
 def main() -> None:
     """Run `tireid-train`."""
     processes.join()
-    if processes.is_started():
-        launch.show_warnings_in_one_line()
-        processes.serve(train, launch.clear_message)
-    else:
-        _hydra_main()
+    stop_signals.listen()
+    try:
+        if processes.is_started():
+            launch.show_warnings_in_one_line()
+            processes.serve(train, launch.clear_message)
+        else:
+            _hydra_main()
+    except stop_signals.Stopped as stopped:
+        if processes.rank() == 0:
+            console = Console(stderr=True, highlight=False, soft_wrap=True)
+            console.print(stopped.message, markup=False)
+        raise
 
 
 if __name__ == "__main__":

@@ -358,3 +358,40 @@ def test_resumed_run_sees_the_epochs_of_an_unbroken_one(make, tmp_path, num_work
         resumed = run(3, tmp_path / "last.ckpt").seen
     assert first + resumed == unbroken
     assert {epoch for epoch, _ in resumed} == {2}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("sampler", ["shuffled", "identity_balanced"])
+def test_an_epoch_is_continued_without_loading_what_was_done(
+    make, monkeypatch, num_workers, sampler
+):
+    from tireid.data.datasets import PairDataset
+
+    options = {"num_workers": num_workers, "batch_size": 2, "sampler": sampler, "pairs_per_id": 1}
+    datamodule = make(**options)
+    datamodule.setup("fit")
+    epochs = [one_epoch(datamodule, epoch) for epoch in (3, 4)]
+    assert len(epochs[0]) == 5
+    loader = datamodule.train_dataloader()
+    loader.sampler.set_epoch(3)
+    loader.load_state_dict({"batches": 3})
+    loaded = []
+    get = PairDataset.__getitem__
+    monkeypatch.setattr(
+        PairDataset, "__getitem__", lambda d, key: loaded.append(key) or get(d, key)
+    )
+    assert equal(list(loader), epochs[0][3:])
+    assert num_workers or len(loaded) == 4
+    loader.sampler.set_epoch(4)
+    assert equal(list(loader), epochs[1])  # only once
+    loader.load_state_dict({"batches": 5})  # all of an epoch
+    assert equal(list(loader), epochs[1])
+
+
+def test_a_loader_says_how_many_batches_of_an_epoch_it_gave(make):
+    datamodule = make(batch_size=2)
+    datamodule.setup("fit")
+    loader = datamodule.train_dataloader()
+    iterator = iter(loader)
+    found = [loader.state_dict()["batches"] for _ in iterator]
+    assert found == [1, 2, 3, 4, 0]

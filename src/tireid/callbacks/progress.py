@@ -45,6 +45,10 @@ class EpochLines(Callback):
         self._started = 0.0
         self._losses: list[Any] = []
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock of an epoch that the run continues in the middle of."""
+        self._started = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the epoch's clock."""
         self._started = time.perf_counter()

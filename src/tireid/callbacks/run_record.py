@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import subprocess
 import sys
@@ -15,6 +14,9 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+
+from tireid.callbacks.durable_file import replacing
 
 PACKAGES = ["tireid", "torch", "lightning", "transformers", "torchmetrics", "numpy", "pillow"]
 
@@ -76,10 +78,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
     JSON has no NaN: figures that are not defined become null.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as file:
+        file.write(f"{text}\n".encode())
 
 
 def _without_nan(content: Any) -> Any:
@@ -121,6 +122,7 @@ class RunRecord(Callback):
         self.test: dict[str, float] = {}
         self.extra: dict[str, Any] = {}
         self._began = time.perf_counter()
+        self._earlier_seconds = 0.0  # of the run's parts before it was resumed
         self._train_seconds = 0.0
         self._images = 0
         self._evaluation_seconds = 0.0
@@ -178,6 +180,35 @@ class RunRecord(Callback):
         self.test = _metrics_of(trainer, "test/")
         self._write(trainer, pl_module)
 
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep what was counted so far."""
+        checkpoint["run_record"] = {
+            "validations": self.validations,
+            "seconds": self._seconds,
+            "train_seconds": self._train_seconds,
+            "evaluation_seconds": self._evaluation_seconds,
+            "images": self._images,
+        }
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Count on where a resumed run stopped; the test of a checkpoint changes nothing."""
+        if trainer.state.fn != TrainerFn.FITTING or "run_record" not in checkpoint:
+            return
+        kept = checkpoint["run_record"]
+        self.validations = list(kept["validations"])
+        self._earlier_seconds = kept["seconds"]
+        self._train_seconds = kept["train_seconds"]
+        self._evaluation_seconds = kept["evaluation_seconds"]
+        self._images = kept["images"]
+
+    @property
+    def _seconds(self) -> float:
+        return self._earlier_seconds + time.perf_counter() - self._began
+
     @property
     def metrics(self) -> dict[str, float]:
         """Metrics of the checkpoint that is tested, validation and test, in percent."""
@@ -204,7 +235,7 @@ class RunRecord(Callback):
             "data_sha256": trainer.datamodule.fingerprints(),  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.fit
             "validations": self.validations,
             "seconds": {
-                "total": round(time.perf_counter() - self._began, 2),
+                "total": round(self._seconds, 2),
                 "training": round(self._train_seconds, 2),
                 "evaluation": round(self._evaluation_seconds, 2),
             },

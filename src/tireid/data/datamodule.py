@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -57,6 +58,7 @@ from tireid.data.word_table import WordTable, WordType
 from tireid.structures import PairBatch
 
 _SAMPLERS = ("shuffled", "identity_balanced")
+_GRACE_SECONDS = 30  # that a loading process outlives a signal
 
 
 class TireidDataModule(LightningDataModule):
@@ -461,18 +463,53 @@ class TireidDataModule(LightningDataModule):
         # An own generator: a loader would draw its workers' seed from the global one, and so change
         # the dropout of the model with the number of loaders and epochs.
         generator = torch.Generator().manual_seed(self._seed)
-        return {"pin_memory": torch.cuda.is_available(), "generator": generator}
+        return {
+            "pin_memory": torch.cuda.is_available(),
+            "generator": generator,
+            "worker_init_fn": _outlive_signals,
+        }
 
 
 class _LateDataLoader(DataLoader[Any]):
-    """Starts on the first batch instead of on `iter`.
+    """Starts on the first batch instead of on `iter`, and within an epoch where it is told to.
 
     Lightning calls `iter` before `set_epoch` when a run starts or resumes; workers would by then
     have been sent the first items of the wrong epoch.
     """
 
+    _yielded = 0  # in the iteration under way
+    _first = 0  # batch that the next iteration begins with
+
     def __iter__(self) -> Iterator[PairBatch]:  # pyright: ignore[reportIncompatibleMethodOverride]  Lightning needs no more
-        yield from super().__iter__()
+        first, self._first = self._first, 0
+        if first:
+            sampler: Any = self.sampler
+            sampler.skip(first)
+        self._yielded = first
+        for batch in super().__iter__():
+            self._yielded += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many batches of the epoch were given out; Lightning keeps it."""
+        return {"batches": self._yielded % len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin the next iteration after so many batches, without loading them.
+
+        After all of an epoch nothing more is asked of it: the next one begins with its first.
+        """
+        self._first = state["batches"] % len(self)
+
+
+def _outlive_signals(_: int) -> None:
+    """Let a loading process live on when its whole group is asked to stop.
+
+    The training process then finishes its step, which needs the next batch, and ends this one.
+    """
+    for name in ("SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name) and hasattr(signal, "alarm"):  # not on Windows
+            signal.signal(getattr(signal, name), lambda *_: signal.alarm(_GRACE_SECONDS))
 
 
 def _captions(records: Sequence[Record]) -> list[str]:

@@ -64,10 +64,15 @@ class GlobalBatchSampler(Sampler[SampleKey]):
         self._rank = rank
         self._seed = seed
         self._epoch = 0
+        self._first_batch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration; Lightning calls it before each one."""
         self._epoch = epoch
+
+    def skip(self, batches: int) -> None:
+        """Leave the first batches of the next iteration out, as if they had been yielded."""
+        self._first_batch = batches
 
     def __len__(self) -> int:
         """Return the number of items of this rank in an epoch."""
@@ -76,9 +81,11 @@ class GlobalBatchSampler(Sampler[SampleKey]):
     def __iter__(self) -> Iterator[SampleKey]:
         """Yield this rank's keys of one epoch, batch after batch."""
         epoch = self._epoch
+        first, self._first_batch = self._first_batch, 0
         start = self._rank * self._share
-        for batch in self._global_batches(epoch):
-            yield from batch[start : start + self._share]
+        for number, batch in enumerate(self._global_batches(epoch)):
+            if number >= first:
+                yield from batch[start : start + self._share]
 
     def _global_batches(self, epoch: int) -> Iterator[list[SampleKey]]:
         raise NotImplementedError

@@ -45,8 +45,10 @@ class RetrievalModule(L.LightningModule):
         training_only: What the names of weights begin with that embedding does not need, such as
             those of identity heads; they are left out of exports.
         feature_dim: Width of the features that are ranked.
+        latest_terms: Weighted terms of the latest training step, by name, without gradient.
     """
 
+    latest_terms: dict[str, Tensor]
     training_only: tuple[str, ...] = ()
     feature_dim: int
     image_encoder: nn.Module
@@ -68,6 +70,7 @@ class RetrievalModule(L.LightningModule):
         self.build_optimizer = optimizer
         self.build_schedule = schedule
         self.learning_rates = dict(learning_rates or {})
+        self.latest_terms = {}
 
     def image_features(
         self, images: Float[Tensor, "batch 3 height width"]
@@ -170,7 +173,8 @@ class RetrievalModule(L.LightningModule):
         values = torch.stack(list(terms.values()))
         total = values.sum()
         shown = mean_over_processes(values)
-        logged = {f"train/loss_{name}": term for name, term in zip(terms, shown, strict=True)}
+        self.latest_terms = dict(zip(terms, shown, strict=True))
+        logged = {f"train/loss_{name}": term for name, term in self.latest_terms.items()}
         logged["train/loss"] = shown.sum()
         self.log_dict(logged, on_step=True, on_epoch=False, batch_size=batch_size)
         return total

@@ -1,0 +1,134 @@
+"""Checkpoint files: whole or not there, and read without running anything."""
+
+import errno
+import os
+import pickle
+import resource
+import zipfile
+
+import pytest
+import torch
+
+from tireid.callbacks import durable_file
+from tireid.callbacks.checkpoint_io import LAST, PREVIOUS, read_checkpoint, write_checkpoint
+from tireid.callbacks.durable_file import remove_leftovers, replacing
+
+
+class Trap:
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.place),))
+
+
+def content(value):
+    return {"state_dict": {"weight": torch.full((1000,), float(value))}}
+
+
+def test_the_file_before_is_kept(tmp_path):
+    last, previous = tmp_path / LAST, tmp_path / PREVIOUS
+    for value in (1, 2, 3):
+        write_checkpoint(content(value), last, previous=previous)
+    assert read_checkpoint(last)["state_dict"]["weight"][0] == 3
+    assert read_checkpoint(previous)["state_dict"]["weight"][0] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LAST, PREVIOUS]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_what_fails_leaves_the_old_file_and_no_other(tmp_path, error):
+    file = tmp_path / LAST
+    write_checkpoint(content(1), file)
+
+    def fail():
+        with replacing(file, tmp_path / PREVIOUS) as writer:
+            writer.write(b"half of")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert read_checkpoint(file)["state_dict"]["weight"][0] == 1
+    assert [path.name for path in tmp_path.iterdir()] == [LAST]
+
+
+def test_a_full_disk_is_said_in_one_line_and_harms_nothing(tmp_path):
+    """The system refuses to let a file grow, in the middle of the writing."""
+    file = tmp_path / LAST
+    write_checkpoint(content(1), file)
+    large = {"state_dict": {"weight": torch.zeros(1_000_000)}}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"last\.ckpt: could not be written \(File too large"):
+            write_checkpoint(large, file, previous=tmp_path / PREVIOUS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_checkpoint(file)["state_dict"]["weight"][0] == 1
+    assert [path.name for path in tmp_path.iterdir()] == [LAST]
+
+
+def test_a_disk_that_is_full_when_all_is_written(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write_checkpoint(content(1), tmp_path / LAST)
+    monkeypatch.setattr(durable_file.os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device; .* MiB free") as caught:
+        write_checkpoint(content(2), tmp_path / LAST)
+    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / LAST)["state_dict"]["weight"][0] == 1
+    assert [path.name for path in tmp_path.iterdir()] == [LAST]
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    writing = replacing(tmp_path / LAST)
+    writing.__enter__().write(b"half of")  # a killed process never leaves the block
+    assert [path.name for path in tmp_path.iterdir()] != []
+    write_checkpoint(content(1), tmp_path / "other.ckpt")
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.ckpt"]
+
+
+def whole(path):
+    write_checkpoint(content(1), path)
+    return path.read_bytes()
+
+
+BROKEN = {
+    "empty": (lambda data, _: b"", "got an empty file"),
+    "truncated": (lambda data, _: data[: len(data) // 2], "cut off or damaged"),
+    "flipped": (lambda data, _: data[:2000] + b"\xff" + data[2001:], "cut off or damaged"),
+    "text": (lambda data, _: b"epoch 3 was good", "another kind of file"),
+    "code": (lambda data, trap: pickle.dumps({"a": Trap(trap)}), "may carry code; none of it was"),
+    "object": (lambda data, _: pickle.dumps({"a": zipfile.ZipFile}), "may carry code"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_and_hostile_files_are_refused_by_name(tmp_path, kind):
+    make, message = BROKEN[kind]
+    file, trap = tmp_path / LAST, tmp_path / "trap"
+    file.write_bytes(make(whole(file), trap))
+    with pytest.raises(ValueError, match=message) as caught:
+        read_checkpoint(file)
+    assert str(caught.value).startswith(f"{file}: expected a checkpoint, got ")
+    assert "\n" not in str(caught.value)
+    assert not trap.exists()
+    write_checkpoint(content(1), tmp_path / PREVIOUS)
+    with pytest.raises(ValueError, match=r"the one before it is .*last_previous\.ckpt"):
+        read_checkpoint(file)
+
+
+def test_code_within_a_file_of_torch_is_not_run(tmp_path):
+    file, trap = tmp_path / LAST, tmp_path / "trap"
+    torch.save({"state_dict": {"weight": Trap(trap)}}, file)
+    with pytest.raises(ValueError, match="may carry code; none of it was loaded or run"):
+        read_checkpoint(file)
+    torch.save(torch.nn.Linear(2, 2), file)
+    with pytest.raises(ValueError, match="may carry code"):
+        read_checkpoint(file)
+    torch.save([1, 2], file)
+    with pytest.raises(ValueError, match="got a list"):
+        read_checkpoint(file)
+    assert not trap.exists()

@@ -1,0 +1,77 @@
+"""Real processes, really killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "kill_and_resume.py"
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_a_trial_ends_equal_and_the_script_counts_it(tmp_path):
+    command = [sys.executable, str(SCRIPT), "--trials", "1", "--methods", "baseline"]
+    command += ["--folder", str(tmp_path / "runs"), "--seed", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 of 1 equal" in done.stdout
+    assert "baseline  killed after" in done.stdout
+    # The comparison sees one changed weight.
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        import torch
+
+        import kill_and_resume
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
+    ours, theirs = (tmp_path / "runs" / name for name in ("trial01_baseline", "unbroken_baseline"))
+    assert kill_and_resume.differences(ours, theirs) == []
+    file = ours / "checkpoints" / "last.ckpt"
+    content = torch.load(file, weights_only=True)
+    next(iter(content["state_dict"].values())).view(-1)[0] += 1e-6
+    torch.save(content, file)
+    (difference,) = kill_and_resume.differences(ours, theirs)
+    assert difference.startswith("checkpoints/last.ckpt: ")
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_sigterm_to_the_group_ends_a_process_with_75_and_the_same_command_continues(
+    tmp_path, cache_dir
+):
+    """Loading processes are of the group, too."""
+    small = "trainer=cpu max_epochs=2 batch_size=8 dataset.read.num_train_ids=8 model=baseline"
+    small += " dataset.read.num_val_ids=3 dataset.read.num_test_ids=4 dataset.image_size=[48,16]"
+    small += " dataset.read.images_per_id=4 dataset.cache_images=false dataset.num_workers=1"
+    command = [sys.executable, "-m", "tireid.train", *small.split()]
+    command += ["trainer.log_every_n_steps=1", f"paths.cache_dir={cache_dir}"]
+    folder = tmp_path / "run"
+    command += [f"hydra.run.dir={folder}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=environment,
+    )
+    while process.poll() is None and not (folder / "metrics.csv").exists():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    began = time.monotonic()
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, said
+    assert time.monotonic() - began < 30
+    assert "stopped by SIGTERM: " in said
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "continuing after epoch" in done.stdout
+    assert json.loads((folder / "metrics.json").read_text())["finished"]

@@ -1,0 +1,273 @@
+"""A run that is killed after any step ends as if it had not been, to the last bit."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+
+from tireid.methods.base import RetrievalModule
+from tireid.train import train
+
+# Small runs of four steps an epoch; every step can be resumed from.
+COMMON = ["callbacks.last.every_n_train_steps=1", "trainer.log_every_n_steps=1"]
+TIMES = ("seconds", "images_per_second", "peak_memory_mib", "teacher", "config_sha256")
+
+
+class KilledError(BaseException):
+    """Stands for a kill: nobody catches it."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch):
+    """Return a function that has training die within a step, once."""
+    total_loss = RetrievalModule.total_loss
+
+    def armed(step, method=None):
+        def dying(self, terms, batch_size):
+            if self.global_step == step and method in (None, type(self).__name__):
+                monkeypatch.setattr(RetrievalModule, "total_loss", total_loss)
+                raise KilledError
+            return total_loss(self, terms, batch_size)
+
+        monkeypatch.setattr(RetrievalModule, "total_loss", dying)
+
+    return armed
+
+
+@pytest.fixture(scope="module")
+def unbroken(small_config, tmp_path_factory):
+    """Return a function from settings to the folder of a run that nothing stopped, kept."""
+    known = {}
+
+    def run(*settings):
+        if settings not in known:
+            known[settings] = tmp_path_factory.mktemp("unbroken")
+            train(small_config(known[settings], *COMMON, *settings))
+        return known[settings]
+
+    return run
+
+
+def left_by(folder):
+    """Return what a run is compared by: record, log, weights, names of files."""
+    record = json.loads((folder / "metrics.json").read_text())
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = [
+            {name: value for name, value in row.items() if name != "train/peak_memory_mib"}
+            for row in csv.DictReader(file)
+        ]
+    weights = {
+        f"{path.parent.name}/{path.name}": torch.load(path, weights_only=True)["state_dict"]
+        for path in folder.rglob("*.ckpt")
+    }
+    kept = {name: value for name, value in record.items() if name not in TIMES}
+    return kept, rows, weights, sorted(path.name for path in folder.rglob("*"))
+
+
+def assert_equal_runs(folder, other):
+    record, rows, weights, names = left_by(folder)
+    its_record, its_rows, its_weights, its_names = left_by(other)
+    assert names == its_names
+    assert record == its_record
+    assert rows == its_rows
+    for file, state in weights.items():
+        assert state.keys() == its_weights[file].keys()
+        for name, tensor in state.items():
+            assert torch.equal(tensor, its_weights[file][name]), (file, name)
+
+
+BY_TIME = ["callbacks.last.every_n_train_steps=null", "callbacks.last.minutes=0"]
+LCR2S = ["model=lcr2s", "model.teacher.source=memory"]
+JOINT = ["model=lcr2s", "model.joint=true"]
+HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "step", "method", "place"),
+    [
+        (["model=baseline"], 6, None, "epoch 2, batch 2, step 6"),
+        (["model=baseline"], 4, None, "epoch 1, step 4"),
+        (["model=lgur"], 3, None, "epoch 1, batch 3, step 3"),
+        (HALVES, 6, None, "epoch 2, batch 2, step 6"),
+        (LCR2S, 6, "Lcr2sTeacher", "epoch 2, batch 2, step 6"),
+        (LCR2S, 5, "Lcr2s", "epoch 2, batch 1, step 5"),
+        (JOINT, 5, "Lcr2s", "epoch 2, batch 1, step 5"),
+    ],
+)
+def test_a_killed_run_ends_as_an_unbroken_one(
+    small_config, tmp_path, unbroken, kill_at, capsys, settings, step, method, place
+):
+    whole = unbroken(*settings)
+    kill_at(step, method)
+    with pytest.raises(KilledError):
+        train(small_config(tmp_path, *COMMON, *settings))
+    capsys.readouterr()
+    train(small_config(tmp_path, *COMMON, *settings))
+    assert f"continuing after {place}, from" in capsys.readouterr().out
+    assert_equal_runs(tmp_path, whole)
+
+
+def test_checkpoints_come_by_time_too(small_config, tmp_path, unbroken, kill_at, capsys):
+    kill_at(5)
+    settings = [*COMMON, *BASELINE, *BY_TIME]
+    with pytest.raises(KilledError):
+        train(small_config(tmp_path, *settings))
+    train(small_config(tmp_path, *settings))
+    assert "continuing after epoch 2, batch 1, step 5, from" in capsys.readouterr().out
+    assert_equal_runs(tmp_path, unbroken(*BASELINE))
+
+
+BASELINE = ("model=baseline",)
+
+
+@pytest.fixture(scope="module")
+def killed_run(small_config, tmp_path_factory):
+    """Return the folder of a baseline that died in step 7 of 8, with checkpoints of 6 and 5."""
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    total_loss = RetrievalModule.total_loss
+
+    def dying(self, terms, batch_size):
+        if self.global_step == 6:
+            raise KilledError
+        return total_loss(self, terms, batch_size)
+
+    cfg = small_config(folder, *COMMON, *BASELINE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RetrievalModule, "total_loss", dying)
+        with pytest.raises(KilledError):
+            train(cfg)
+    return folder
+
+
+@pytest.fixture
+def killed(killed_run, tmp_path):
+    """Return a copy of that folder, elsewhere."""
+    return shutil.copytree(killed_run, tmp_path / "runs" / "earlier")
+
+
+def test_last_continues_the_run_beside_wherever_it_lies_now(small_config, killed, unbroken, capsys):
+    (killed.parent / "new" / ".hydra").mkdir(parents=True)
+    cfg = small_config(killed.parent / "new", *COMMON, *BASELINE, "ckpt_path=last")
+    train(cfg)
+    assert "continuing after epoch 2, batch 2, step 6" in capsys.readouterr().out
+    assert [path.name for path in killed.parent.iterdir()] == ["earlier"]
+    assert_equal_runs(killed, unbroken(*BASELINE))
+    with pytest.raises(FileNotFoundError, match="expected an unfinished run with these settings"):
+        train(cfg)
+
+
+def test_other_settings_are_named_with_the_ways_out(small_config, killed):
+    changed = [*COMMON, *BASELINE, "seed=7"]
+    with pytest.raises(ValueError, match=r"got seed=1 instead of 7; .*run\.dir=.*ckpt_path=null"):
+        train(small_config(killed, *changed))
+    with pytest.raises(FileNotFoundError, match=r"got none; .*earlier has seed=1 instead of 7"):
+        train(small_config(killed.parent / "new", *changed, "ckpt_path=last"))
+    file = killed / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match="got seed=1 instead of 7"):
+        train(small_config(killed.parent / "new", *changed, f"ckpt_path={file}"))
+    assert not (killed.parent / "new").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", pytest.param("foreign", marks=pytest.mark.slow)])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    small_config, killed, unbroken, untrained_run, capsys, damage
+):
+    last = killed / "checkpoints" / "last.ckpt"
+    if damage == "truncated":
+        last.write_bytes(last.read_bytes()[:-100])
+        message = r"last\.ckpt: expected a checkpoint, .*cut off or damaged.*continuing from .*prev"
+    else:
+        shutil.copy(untrained_run(*BASELINE) / "checkpoints" / "last.ckpt", last)
+        message = r"last\.ckpt: expected a checkpoint that training can continue from, got one with"
+    cfg = small_config(killed, *COMMON, *BASELINE)
+    with pytest.raises(ValueError, match=message[:40]):
+        train(small_config(killed, *COMMON, *BASELINE, f"ckpt_path={last}"))
+    with pytest.warns(UserWarning, match=message):
+        train(cfg)
+    assert "step 5, from last_previous.ckpt" in capsys.readouterr().out
+    assert_equal_runs(killed, unbroken(*BASELINE))
+
+
+def test_without_a_good_checkpoint_nothing_begins(small_config, killed, tmp_path):
+    for name in ("last.ckpt", "last_previous.ckpt"):
+        (killed / "checkpoints" / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"last\.ckpt.*; .*last_previous\.ckpt.*ckpt_path=null"):
+        train(small_config(killed, *COMMON, *BASELINE))
+    with pytest.raises(FileNotFoundError, match="expected auto, last, null, a checkpoint or"):
+        train(small_config(killed, *COMMON, *BASELINE, "ckpt_path=nowhere"))
+
+
+def test_a_checkpoint_of_another_run_is_refused(small_config, killed, lgur_run):
+    source = lgur_run[0] / "checkpoints" / "last.ckpt"
+    for name in ("last.ckpt", "last_previous.ckpt"):
+        shutil.copy(source, killed / "checkpoints" / name)
+    with pytest.raises(ValueError, match="of the run in its folder, got one of a Lgur with other"):
+        train(small_config(killed, *COMMON, *BASELINE))
+
+
+@pytest.mark.slow
+def test_a_path_continues_from_that_checkpoint(small_config, killed, unbroken):
+    (best,) = (killed / "checkpoints").glob("epoch*.ckpt")
+    cfg = small_config(killed.parent / "new", *COMMON, *BASELINE, f"ckpt_path={best}")
+    metrics = train(cfg)
+    whole = unbroken(*BASELINE)
+    assert metrics == json.loads((whole / "metrics.json").read_text())["metrics"]
+    assert left_by(killed)[2].keys() == left_by(whole)[2].keys()
+
+
+@pytest.mark.slow
+def test_null_begins_anew_and_leaves_nothing_of_the_run_before(small_config, killed, unbroken):
+    stale = killed / "checkpoints" / "epoch007_R1_99.99.ckpt"
+    stale.write_bytes(b"")
+    own = killed / "checkpoints" / "epoch007_R1_99.99 mine.ckpt"
+    own.write_bytes(b"")
+    train(small_config(killed, *COMMON, *BASELINE, "ckpt_path=null"))
+    assert not stale.exists()
+    own.unlink()  # what the run did not write, it does not remove
+    assert_equal_runs(killed, unbroken(*BASELINE))
+
+
+STOPPING = [
+    "max_epochs=5",
+    "+callbacks.stopping._target_=lightning.pytorch.callbacks.EarlyStopping",
+    "+callbacks.stopping.monitor=val/R1",
+    "+callbacks.stopping.mode=max",
+    "+callbacks.stopping.patience=1",
+    "+callbacks.stopping.min_delta=1000",
+]
+
+
+@pytest.mark.slow
+def test_a_run_that_stopped_early_and_died_in_its_test_trains_no_further(
+    small_config, tmp_path, unbroken, monkeypatch
+):
+    whole = unbroken(*BASELINE, *STOPPING)
+    assert json.loads((whole / "metrics.json").read_text())["epochs"] == 2
+
+    def dying(self, *_):
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RetrievalModule, "test_step", dying)
+        with pytest.raises(KilledError):
+            train(small_config(tmp_path, *COMMON, *BASELINE, *STOPPING))
+    train(small_config(tmp_path, *COMMON, *BASELINE, *STOPPING))
+    assert_equal_runs(tmp_path, whole)
+
+
+def test_a_resumed_folder_keeps_its_run_of_weights_and_biases(compose_config, tmp_path):
+    from tireid.resume import Start, logger_config
+
+    cfg = compose_config("logger=wandb", f"paths.output_dir={tmp_path}")
+    first, again, anew = (
+        logger_config(cfg, Start(tmp_path, resumed=resumed)).wandb
+        for resumed in (True, True, False)
+    )
+    assert first == again
+    assert first.resume == "allow"
+    assert anew.id != first.id
+    assert "id" not in cfg.logger.wandb
+    assert logger_config(compose_config(), Start(tmp_path)) == compose_config().logger
