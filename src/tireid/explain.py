@@ -1,6 +1,5 @@
 """Draw what a run's model looks at: words, places of pictures, dictionary atoms, support sets."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from tireid.saved_config import evaluation_config
 from tireid.teaching import find_teacher, restore_teacher
 
 FOLDER = "explanations"
+PICTURES = ("overview.png", "query_*.png", "atoms.png", "supports.png")
 _STAGES = {"train": "fit", "val": "validate", "test": "test"}
 
 
@@ -54,8 +54,10 @@ def explain(cfg: DictConfig) -> list[Path]:
     queries = _queries(cfg.queries, len(split.texts))
 
     out = folder / FOLDER
-    shutil.rmtree(out, ignore_errors=True)  # pages of another checkpoint would mix with these
-    out.mkdir()
+    out.mkdir(exist_ok=True)
+    for pattern in PICTURES:  # those of another checkpoint would mix with the new ones
+        for old in out.glob(pattern):
+            old.unlink()
     warning = ""
     if run_cfg.selection == "test":
         warning = "Checkpoint CHOSEN ON THE TEST SPLIT."
@@ -68,7 +70,7 @@ def explain(cfg: DictConfig) -> list[Path]:
     use = dictionary_use(model, split, items=cfg.sample, device=device)
     if use is not None:
         written.append(draw_atoms(use, split, out / "atoms.png", count=cfg.atoms, warning=warning))
-    written += _supports(cfg, run_cfg, folder, datamodule, split, queries, device)
+    written += _supports(cfg, run_cfg, folder, datamodule, split, queries, device, warning)
     console = Console(highlight=False, soft_wrap=True)
     if not pages:
         console.print(
@@ -112,6 +114,7 @@ def _supports(
     split: Split,
     queries: list[int],
     device: torch.device,
+    warning: str,
 ) -> list[Path]:
     """Draw the attention of an LCR2S run's teacher, if both are there."""
     if run_cfg.get("teaching") is None:
@@ -124,7 +127,9 @@ def _supports(
     teacher = restore_teacher(run_cfg, folder, path)
     supports = datamodule.supports_for(split.name)
     target = folder / FOLDER / "supports.png"
-    return [draw_supports(teacher, split, supports, queries, target, device=device, warning="")]
+    return [
+        draw_supports(teacher, split, supports, queries, target, device=device, warning=warning)
+    ]
 
 
 def _queries(wanted: Any, total: int) -> list[int]:

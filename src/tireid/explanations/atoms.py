@@ -144,11 +144,11 @@ def draw_atoms(use: DictionaryUse, split: Split, path: Path, *, count: int, warn
     together = float(np.corrcoef(use.by_words, use.by_patches)[0, 1]) if total > 1 else 1.0
     facts = (
         f"{total} atoms, looked at with {use.captions} captions and {len(use.image)} pictures of "
-        f"{split.name}. Half of what the words pay goes to {_half(use.by_words)} atoms, half of "
-        f"what the patches pay to {_half(use.by_patches)}; correlation of the two uses "
-        f"{together:.2f}. Numbers are multiples of an even share (1/{total} of a token's "
-        "attention), mean over heads. Words are means over all places where they occur; of each "
-        "picture only the patch that pays an atom most is shown (framed)."
+        f"{split.name}. Half of the words' attention goes to {_half(use.by_words)} atoms, half of "
+        f"the patches' to {_half(use.by_patches)}; correlation of the two uses {together:.2f}. "
+        f"Numbers are multiples of an even share (1/{total} of a token's attention), mean over "
+        "heads: of a word over all places where it occurs; of each picture for the patch with the "
+        "most, which is framed and shown with its neighbours."
     )
     head = [
         text_block("Dictionary atoms used most by words and patches", width, size=29, bold=True),

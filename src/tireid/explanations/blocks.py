@@ -118,7 +118,7 @@ def caption_block(
     block = Image.new("RGB", (width, y + line), PAPER)
     draw = ImageDraw.Draw(block)
     for x, y, wide, _, strength, is_token in placed:
-        box = (x - 1, y + 1, x + wide, y + line - 3)
+        box = (max(0, x - 1), y + 1, min(width - 1, x + wide), y + line - 3)
         draw.rectangle(box, fill=_tinted(strength), outline=None if is_token else "#BBBBBB")
     for x, y, _, text, _, is_token in placed:
         where = (x + (0 if is_token else 4), y + size)
@@ -160,7 +160,7 @@ def map_block(
         Image.Resampling.BILINEAR,  # bicubic would overshoot
     )
     amounts = np.clip(np.asarray(smooth), -1, 1)[..., None]
-    tint = np.where(amounts > 0, np.float32(MORE), np.float32(LESS))
+    tint = np.where(amounts > 0, np.asarray(MORE, np.float32), np.asarray(LESS, np.float32))
     # The tint is multiplied in, so that the drawing stays to be seen under it.
     tinted = base * (1 - np.abs(amounts) * (1 - tint / 255))
     return Image.fromarray(tinted.round().clip(0, 255).astype(np.uint8))
@@ -243,5 +243,5 @@ def rule(width: int) -> Image.Image:
 
 def save_page(content: Image.Image, path: Path, margin: int = 40) -> Path:
     """Write a page with a margin."""
-    ImageOps.expand(content, margin, PAPER).save(path, optimize=True, dpi=(200, 200))
+    ImageOps.expand(content, margin, PAPER).save(path, dpi=(200, 200))
     return path

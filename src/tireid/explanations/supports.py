@@ -33,11 +33,11 @@ _ORACLE = (
     "have. This shows what the teacher attends to and is no retrieval result."
 )
 _NOTE = (
-    "What the teacher's fusions pay the anchor (dashed) and the members of its support set, other "
-    "pictures of the person and captions of those: mean over heads, in brackets the least and the "
-    "most that a head pays. One row adds up to 100 %. Numbers stand for equal shares where all are "
-    "alike."
+    "Attention of the teacher's fusions to the anchor (dashed, bold) and to the members of its "
+    "support set: other pictures of the person, and captions of those. Mean over heads, then the "
+    "least and the most of a head; each set adds up to 100 %."
 )
+_COLUMN = 112  # width of what is written
 _HEIGHT, _TEXT_WIDTH = 190, 760
 
 
@@ -110,9 +110,7 @@ def _images(
         picture = picture.resize((wide, _HEIGHT), Image.Resampling.BICUBIC)
         own = number == 0
         block = framed(picture, OWN if own else "#999999", dashed=own)
-        label = text_block(_said(weights[:, number]), 108, size=15)
-        share = float(weights[:, number].mean())
-        blocks.append(stack([block, bar_block(share, block.width, 10), label], 5))
+        blocks.append(stack([block, _share(weights[:, number])], 5))
     return beside(blocks, 16)
 
 
@@ -125,15 +123,11 @@ def _texts(
     weights = _attention(teacher.text_fusion, features)
     blocks: list[Image.Image] = []
     for number, caption in enumerate(shown):
-        share = float(weights[:, number].mean())
-        bar = stack(
-            [bar_block(share, 108, 10), text_block(_said(weights[:, number]), 108, size=15)], 5
-        )
         own = number == 0
         said = text_block(
             caption, _TEXT_WIDTH, size=SMALL_SIZE, bold=own, colour=INK if own else "#444444"
         )
-        blocks.append(beside([bar, said], 18))
+        blocks.append(beside([_share(weights[:, number]), said], 18))
     return stack(blocks, 12)
 
 
@@ -146,8 +140,11 @@ def _attention(
     return fusion.attention(features[:1], support, valid)[0].float().cpu()  # pyright: ignore[reportCallIssue] -- a SupportFusion
 
 
-def _said(weights: Float[Tensor, " heads"]) -> str:
-    mean, least, most = (
-        round(100 * float(x)) for x in (weights.mean(), weights.min(), weights.max())
-    )
-    return f"{mean} % ({least} to {most})"
+def _share(weights: Float[Tensor, " heads"]) -> Image.Image:
+    """Return a bar and numbers for the attention of all heads to one member."""
+    mean, least, most = (float(x) for x in (weights.mean(), weights.min(), weights.max()))
+    lines = [text_block(f"{mean:.0%}", _COLUMN, size=SMALL_SIZE)]
+    if len(weights) > 1:
+        heads = f"heads {100 * least:.0f} to {100 * most:.0f}"
+        lines.append(text_block(heads, _COLUMN, size=13, colour=PALE))
+    return stack([bar_block(mean, _COLUMN - 8, 10), *lines], 3)

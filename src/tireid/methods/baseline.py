@@ -130,14 +130,15 @@ def _contributions(
     """Return the terms of `others`' dot product with the unit-norm features, by local token.
 
     A mean and a maximum are sums of what they take from each token, which is their gradient there
-    times the token. None where the features do not come from the local tokens, or are no such sum.
+    times the token. None where the features do not come from the local tokens, come from a single
+    one of each sample, such as the end token, or are no such sum.
     """
     features = project(tokens)
     scores = (features * others).sum(dim=1)
     if not tokens.local.requires_grad:
         return None
     (gradient,) = torch.autograd.grad(scores.sum(), tokens.local, allow_unused=True)
-    if gradient is None:
+    if gradient is None or gradient.any(dim=2).sum(dim=1).max() < 2:
         return None
     terms = (gradient * tokens.local).sum(dim=2)
     if not torch.allclose(terms.sum(dim=1) + others @ bias, scores, rtol=1e-3, atol=1e-4):
