@@ -11,7 +11,7 @@ from tireid.explain import explain
 from tireid.explanations import supports as supports_page
 from tireid.restore import restore_datamodule
 from tireid.saved_config import evaluation_config
-from tireid.teaching import find_teacher, restore_teacher
+from tireid.teaching import _fingerprint, find_teacher, restore_teacher
 
 SMALL_HEAD = ["model.head.dictionary_size=20", "model.head.num_prototypes=2"]
 
@@ -113,8 +113,9 @@ def test_a_teacher_shows_its_attention_as_an_oracle(untrained_run, explained, ca
     assert not any("ORACLE" in line for line in said)
 
 
-def test_a_shared_teacher_is_found_by_its_settings(untrained_run, tmp_path):
-    run = untrained_run("model=lcr2s", f"teaching.shared_dir={tmp_path}")
+def test_a_shared_teacher_is_found_by_its_settings(untrained_run, small_config, tmp_path):
+    overrides = ("model=lcr2s", f"teaching.shared_dir={tmp_path}")
+    run = untrained_run(*overrides)
     cfg = evaluation_config(run)
     datamodule = restore_datamodule(cfg, run)
     datamodule.setup("test")
@@ -124,6 +125,11 @@ def test_a_shared_teacher_is_found_by_its_settings(untrained_run, tmp_path):
     assert find_teacher(cfg, run, datamodule) is None
     assert find_teacher(cfg, run, datamodule, str(given)) == given
     assert restore_teacher(cfg, run, given).feature_dim == 512
+    name = _fingerprint(small_config(run, *overrides), datamodule)[:16]  # as training asks
+    shared = tmp_path / name / "teacher.ckpt"
+    shared.parent.mkdir()
+    given.rename(shared)
+    assert find_teacher(cfg, run, datamodule) == shared
     with pytest.raises(FileNotFoundError, match=r"teacher: expected a teacher\.ckpt, got .*none"):
         find_teacher(cfg, run, datamodule, str(tmp_path / "none"))
 

@@ -170,11 +170,12 @@ def find_teacher(
         if not Path(given).is_file():
             raise FileNotFoundError(f"teacher: expected a teacher.ckpt, got {given}")
         return Path(given)
-    if cfg.teaching.checkpoint is not None:
-        path = Path(cfg.teaching.checkpoint)
-    elif cfg.teaching.shared_dir is not None:
+    kept: Any = cfg.teaching  # of runs made before a key was there, without it
+    if kept.get("checkpoint") is not None:
+        path = Path(kept["checkpoint"])
+    elif kept.get("shared_dir") is not None:
         settings = _fingerprint(OmegaConf.create(read_settings(folder)), datamodule)
-        path = Path(cfg.teaching.shared_dir) / settings[:16] / "teacher.ckpt"
+        path = Path(kept["shared_dir"]) / settings[:16] / "teacher.ckpt"
     else:
         path = folder / "teacher" / "teacher.ckpt"
     return path if path.is_file() else None

@@ -145,6 +145,7 @@ def test_a_page_knows_ranks_and_where_the_weight_is(split):
     assert page.title == f"Caption 4 of test: first right picture at rank {first}"
     (row,) = page.rows
     assert row.title == "Prototype 1"
+    assert row.words == [0.25]  # an even share is a quarter of the tint
     assert np.argwhere(row.maps[0] > 0).tolist() == [[1, 0]]  # image 2 is white there
 
 

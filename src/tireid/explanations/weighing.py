@@ -20,6 +20,7 @@ from tireid.retrieval import top_k
 from tireid.structures import TokenMaps
 
 _FULL = 0.5  # share of the rows whose largest strength is drawn at full tint
+_EVEN = 4.0  # even shares that full tint stands for at least, so that an even row is pale
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _weights(images: TokenMaps, texts: TokenMaps, size: tuple[int, int]) -> dict
         rows.append(MapRow("Foreground weight", note, None, list(maps)))
     summary = rows[0] if rows else None
     if of_images is not None and of_texts is not None:
-        image_limit, text_limit = _limit(of_images), _limit(of_texts)
+        image_limit, text_limit = (max(_EVEN, _limit(x)) for x in (of_images, of_texts))
         maps = (of_images / image_limit).reshape(*of_images.shape[:2], *grid)
         words = of_texts[0] / text_limit
         for part in range(words.shape[0]):
@@ -172,16 +173,16 @@ def _weights(images: TokenMaps, texts: TokenMaps, size: tuple[int, int]) -> dict
             rows.append(MapRow(title, "", words[part].tolist(), list(maps[:, part])))
         even = "attention of a prototype to a"
         scales = [
-            (f"{even} word:", "none", f"{text_limit:.0f} times an even share, or more"),
-            (f"{even} patch:", "none", f"{image_limit:.0f} times an even share, or more"),
+            (f"{even} word:", "none", f"{text_limit:.1f} times an even share, or more"),
+            (f"{even} patch:", "none", f"{image_limit:.1f} times an even share, or more"),
         ]
         # The mean over prototypes, tinted by its own largest value: it is flatter than each.
         mean_images, mean_words = of_images.mean(axis=1), of_texts[0].mean(axis=0)
         summary = MapRow(
             "All prototypes",
             "",
-            (mean_words / _limit(mean_words[None])).tolist(),
-            list((mean_images / _limit(mean_images)).reshape(-1, *grid)),
+            (mean_words / max(_EVEN, _limit(mean_words[None]))).tolist(),
+            list((mean_images / max(_EVEN, _limit(mean_images))).reshape(-1, *grid)),
         )
     if summary is None:
         return None
@@ -234,7 +235,7 @@ def _contributions(
 
 
 def _limit(strengths: Float[np.ndarray, "..."]) -> float:
-    """Return the strength of full tint: one for all rows, so that flat ones stay pale."""
+    """Return the strength of full tint, one for all rows."""
     rows = strengths.reshape(-1, strengths.shape[-1])
     return float(np.quantile(rows.max(axis=1), _FULL)) or 1.0
 
