@@ -14,11 +14,13 @@ ARGS ?=
 RUN ?=
 RUNS ?= runs
 SWEEP ?=
+SEARCH ?=
+TRAIN ?=
 OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep compare evaluate explain export test test-all format lint types layers check lock wheel bench bench-supports clean
+.PHONY: help install train sweep tune compare evaluate explain export test test-all format lint types layers check lock wheel bench bench-supports clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +47,9 @@ train: $(READY) ## Train, evaluate, show: make train MODEL=lgur DATASET=syntheti
 
 sweep: $(READY) ## Run a grid, e.g. make sweep SWEEP=lgur_ablation; again: only what is missing
 	@$(PY) -m tireid.train $(if $(SWEEP),sweep=$(SWEEP),--multirun) $(OVERRIDES)
+
+tune: $(READY) ## Search settings: make tune SEARCH=lgur_rates TRAIN="trainer=gpu" ARGS="trials=20"
+	@$(PY) -m tireid.tune $(if $(SEARCH),search=$(SEARCH)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
 
 compare: $(READY) ## One table of runs: make compare RUNS=runs/sweeps/lgur_ablation
 	@$(PY) -m tireid.compare $(RUNS) $(ARGS)
@@ -89,7 +94,7 @@ check: lint types layers test ## All checks
 
 lock: ## Write requirements.lock anew from the newest versions pyproject.toml allows
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
-	@build/lock/bin/python -m pip install --disable-pip-version-check torch==2.13.0 hatchling editables '.[wandb,tensorboard,dev]'
+	@build/lock/bin/python -m pip install --disable-pip-version-check torch==2.13.0 hatchling editables '.[wandb,tensorboard,sweep,dev]'
 	@build/lock/bin/python -m pip freeze --all --exclude tireid --exclude pip | sed 's/+cpu$$//' > requirements.lock
 
 wheel: $(READY) ## Build the wheel into dist/

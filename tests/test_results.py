@@ -2,12 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tireid.compare import compare
-from tireid.results import Result, fill, markdown, read_csv, read_runs, table, write_csv
+from tireid.result_chart import draw_results
+from tireid.result_table import fill, markdown, table
+from tireid.results import Result, Unfinished, read_csv, read_runs, write_csv
 from tireid.run_folder import claimed, finished_metrics
 from tireid.train import train
 
@@ -87,14 +92,30 @@ def test_no_column_is_cut_in_a_narrow_window(tmp_path, capsys, monkeypatch):
     assert "million weights" in shown
 
 
+def test_the_picture_has_a_dot_for_each_seed(tmp_path):
+    """Told apart by position and shape: no text is needed, and no colour but the dots'."""
+    results = [
+        result(label=label, seed=s, r1=r) for label in "ab" for s, r in ((1, 40.0), (2, 60.0))
+    ]
+    results = [replace(r, metrics=r.metrics | {"test/mAP": 30.0 + r.seed}) for r in results]
+    draw_results(results, tmp_path / "a.png", "1 more without a result")
+    with Image.open(tmp_path / "a.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    blue = (pixels[..., 2] > 140) & (pixels[..., 0] < 100)
+    black = pixels.sum(axis=-1) < 60
+    assert blue.sum() > 8 * 40  # four dots in each panel
+    assert black.sum() > 500
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_markdown_is_a_table():
     assert markdown(["x", "y"], [["1", "2"]]) == "| x | y |\n| --- | ---: |\n| 1 | 2 |"
 
 
 def test_runs_are_read_from_their_folders(lgur_run, tmp_path, capsys):
     folder, metrics = lgur_run
-    complete, incomplete = read_runs(folder)
-    assert not incomplete
+    complete = read_runs(folder).complete
+    assert not read_runs(folder).unfinished
     assert complete[0].label == "Lgur"
     assert complete[0].metrics["test/R1"] == metrics["test/R1"]
     target = tmp_path / "page.md"
@@ -115,7 +136,9 @@ def test_an_incomplete_run_is_named_and_left_out(lgur_run, tmp_path):
     (run / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
     record = json.loads((folder / "metrics.json").read_text()) | {"finished": False}
     (run / "metrics.json").write_text(json.dumps(record))
-    assert read_runs(tmp_path) == ([], [run])
+    runs = read_runs(tmp_path)
+    assert not runs.complete
+    assert runs.unfinished == [Unfinished(str(run), "incomplete", run)]
     with pytest.raises(ValueError, match="expected a complete run, got none"):
         compare([tmp_path])
     (run / "metrics.json").write_text("{")

@@ -123,7 +123,8 @@ def test_other_compositions_train(small_config, tmp_path, model):
     ("override", "message"),
     [
         ("teaching.targets=always", "expected once or each_step, got 'always'"),
-        ("teaching.max_epochs=0", "expected an integer > 0, got 0"),
+        ("teaching.max_epochs=0", "expected an integer > 0 or null, got 0"),
+        ("teaching.epochs_factor=0", "teaching.epochs_factor: expected an integer > 0, got 0"),
         ("teaching.checkpoint=nowhere.ckpt", "expected a teacher.ckpt .* got nowhere.ckpt"),
     ],
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import hydra
 import lightning as L
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tireid import launch
@@ -28,6 +28,24 @@ def _warn_of_other_data(folder: Path, datamodule: Any, split: str) -> None:
         )
 
 
+def _use_data(run_cfg: DictConfig, cfg: DictConfig) -> None:
+    """Put another data set into a run's config; the size of an image stays what the run learned.
+
+    Raises:
+        ValueError: If its place is given in the way of the run's own data set.
+    """
+    if cfg.dataset_root is not None:
+        raise ValueError(
+            f"dataset_root: expected null with dataset={cfg.dataset.name}, got {cfg.dataset_root}; "
+            "set dataset.root=..."
+        )
+    dataset = OmegaConf.create(OmegaConf.to_container(cfg.dataset, resolve=True))
+    dataset.image_size = run_cfg.dataset.image_size
+    run_cfg.dataset = dataset
+    if cfg.paths.cache_dir is not None:
+        run_cfg.paths.cache_dir = cfg.paths.cache_dir
+
+
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Evaluate one checkpoint on one split.
 
@@ -47,16 +65,23 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         raise ValueError(f"split: expected val or test, got {cfg.split!r}")
     folder, checkpoint = find_run(cfg.run)
     run_cfg = evaluation_config(folder)
+    trained_on = run_cfg.dataset.name
+    other = OmegaConf.select(cfg, "dataset")
+    if other is not None:
+        _use_data(run_cfg, cfg)
     L.seed_everything(run_cfg.seed, workers=True, verbose=False)
     datamodule = restore_datamodule(
         run_cfg, folder, batch_size=cfg.batch_size, dataset_root=cfg.dataset_root
     )
     model = restore_model(run_cfg, folder, checkpoint)
 
+    name = f"{cfg.split}_{checkpoint.stem}"
+    if other is not None:
+        name = f"{other.name}_{name}"
     retrieval = RetrievalEvaluation()
     callbacks: list[Any] = [retrieval, make_progress_bar()]
     if cfg.split == "test":
-        gallery = f"gallery_test_{checkpoint.stem}.png"
+        gallery = f"gallery_{name}.png"
         callbacks.append(ResultGallery(str(folder), gallery, selection=run_cfg.selection))
     trainer = L.Trainer(
         accelerator=cfg.accelerator,
@@ -72,15 +97,20 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     datamodule.prepare_data()
     datamodule.setup("test" if cfg.split == "test" else "validate")
     datamodule.records(cfg.split)  # or a clear error
-    _warn_of_other_data(folder, datamodule, cfg.split)
+    if other is None:
+        _warn_of_other_data(folder, datamodule, cfg.split)
     run = trainer.test if cfg.split == "test" else trainer.validate
     run(model, datamodule=datamodule, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     chosen = launch.CHOSEN[run_cfg.selection]
-    title = f"{cfg.split} split, percent ({checkpoint.name}; the run's choice: {chosen})"
+    data = f" of {run_cfg.dataset.name}, trained on {trained_on}" if other is not None else ""
+    title = f"{cfg.split} split{data}, percent ({checkpoint.name}; the run's choice: {chosen})"
     launch.print_metrics(metrics, cfg.split, title)
-    result = folder / f"evaluation_{cfg.split}_{checkpoint.stem}.json"
-    write_json(result, {"checkpoint": checkpoint.name, "split": cfg.split, "metrics": metrics})
+    result = folder / f"evaluation_{name}.json"
+    record = {"checkpoint": checkpoint.name, "split": cfg.split, "metrics": metrics}
+    if other is not None:
+        record |= {"dataset": run_cfg.dataset.name, "trained_on": trained_on}
+    write_json(result, record | {"data_sha256": datamodule.fingerprints()[cfg.split]})
     Console(highlight=False, soft_wrap=True).print(f"written: {result}", markup=False)
     return metrics
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from tireid.data.word_features import WordEncoder
 from tireid.data.word_table import WordType
+from tireid.failures import root_cause
 
 TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
 BAD_INPUT = (ValueError, OSError, MisconfigurationException)
@@ -249,7 +250,7 @@ def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], A
         try:
             return entry(cfg)
         except (*BAD_INPUT, *SETTINGS_ERRORS) as error:
-            cause = _root_cause(error)
+            cause = root_cause(error)
             if isinstance(error, InstantiationException) and isinstance(cause, TypeError):
                 cause = error  # a value of a wrong type; Hydra's message names the setting
             theirs = isinstance(cause, (*BAD_INPUT, *SETTINGS_ERRORS))
@@ -262,12 +263,6 @@ def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], A
             sys.exit(1)
 
     return guarded
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def check_splits(cfg: DictConfig, datamodule: Any) -> None:

@@ -1,17 +1,20 @@
-"""Results of runs: read from run folders, kept as CSV, shown as a table of means over seeds."""
+"""Results of runs: read from run folders, kept as CSV."""
 
 import csv
 import hashlib
 import json
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-from tireid.run_folder import flat_settings
+from tireid.failures import FAILURE_FILE, read_failure
+from tireid.run_folder import claimed, flat_settings, read_overrides
+from tireid.run_labels import NamedRun, distinct_labels
+
+JOBS_FILE = "jobs.json"
 
 COLUMNS = {
     "val/R1": "val R@1",
@@ -56,43 +59,151 @@ class Result:
     metrics: dict[str, float]
 
 
-def read_runs(folder: Path) -> tuple[list[Result], list[Path]]:
-    """Return the complete runs below a folder, and the folders of incomplete ones.
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A run that is not complete.
+
+    Attributes:
+        name: What was set for it, or its folder.
+        state: Why it is not complete; `missing`: it has never begun.
+        folder: None if it has none.
+        reason: What it failed with; empty in the other states.
+    """
+
+    name: str
+    state: Literal["failed", "running", "incomplete", "missing"]
+    folder: Path | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The runs below a folder."""
+
+    complete: list[Result]
+    unfinished: list[Unfinished]
+
+    def count(self, state: str) -> int:
+        """Return the number of runs in a state of `Unfinished`."""
+        return sum(run.state == state for run in self.unfinished)
+
+
+def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
+    """Return the runs below a folder; of a sweep's folder also the jobs that never began.
+
+    Args:
+        folder: Of a run, of runs, or of a sweep.
+        must_exist: Whether it is an error if there is none at all.
 
     Raises:
         FileNotFoundError: If there is no run at all.
         ValueError: If a record cannot be read.
     """
-    complete: list[Result] = []
-    incomplete: list[Path] = []
-    for config in sorted(folder.rglob("config.yaml")):
-        if not (config.parent / "checkpoints").is_dir():
-            continue
-        record = config.with_name("metrics.json")
+    found: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = []
+    unfinished: list[Unfinished] = []
+    seen: list[list[str]] = []
+    for run in _run_folders(folder):
+        overrides = read_overrides(run)
+        name = " ".join(overrides) or str(run)
+        failure = read_failure(run)
         try:
-            content = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-            if content.get("finished"):
-                settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-                complete.append(_result(settings, content))
-            else:
-                incomplete.append(config.parent)
+            content = _finished_record(run)
+            if content is not None and failure is None:
+                settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+                _result(settings, content, "")  # or an error that names the folder
+                found.append((settings, content, overrides))
         except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
             raise ValueError(
-                f"{config.parent}: expected config.yaml and metrics.json as training leaves them, "
+                f"{run}: expected config.yaml and metrics.json as training leaves them, "
                 f"got {type(error).__name__}: {error}"
             ) from error
-    if not complete and not incomplete:
+        if failure is not None:
+            reason = f"{failure['error']}: {failure['message']}"
+            unfinished.append(Unfinished(name, "failed", run, reason))
+        elif content is None:
+            unfinished.append(_begun(name, run))
+        seen.append(overrides)
+    unfinished += _jobs_without_run(folder, seen)
+    if must_exist and not found and not unfinished:
         raise FileNotFoundError(
             f"{folder}: expected run folders, with config.yaml and checkpoints/ in them"
         )
-    return complete, incomplete
+    return Runs(_labelled(found), unfinished)
 
 
-def _result(settings: dict[str, Any], record: dict[str, Any]) -> Result:
-    target: str = settings["model"]["_target_"]
+def _run_folders(folder: Path) -> list[Path]:
+    found = {
+        config.parent
+        for config in folder.rglob("config.yaml")
+        if (config.parent / "checkpoints").is_dir()
+    }
+    found |= {file.parent for file in folder.rglob(FAILURE_FILE)}
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Order 2 before 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in path.parts]
+
+
+def _finished_record(run: Path) -> dict[str, Any] | None:
+    record = run / "metrics.json"
+    content = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    return content if content.get("finished") else None
+
+
+def _begun(name: str, run: Path) -> Unfinished:
+    with claimed(run) as free:
+        return Unfinished(name, "incomplete" if free else "running", run)
+
+
+def _jobs_without_run(folder: Path, seen: list[list[str]]) -> list[Unfinished]:
+    """Return the jobs of a sweep that have not begun, or have only just."""
+    jobs = [job for job in _jobs(folder) if job not in seen]
+    if not jobs:
+        return []
+    begun = [file.parents[1] for file in folder.rglob(".hydra/overrides.yaml")]
+    place = {tuple(read_overrides(run)): run for run in begun}
+    found = []
+    for job in jobs:
+        name, run = " ".join(job), place.get(tuple(job))
+        found.append(Unfinished(name, "missing") if run is None else _begun(name, run))
+    return found
+
+
+def _jobs(folder: Path) -> list[list[str]]:
+    """Return what was set for each job of a sweep, as its start left it."""
+    file = folder / JOBS_FILE
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    except ValueError as error:
+        raise ValueError(f"{file}: expected the jobs of a sweep, got {error}") from error
+
+
+def _labelled(found: list[tuple[dict[str, Any], dict[str, Any], list[str]]]) -> list[Result]:
+    named = []
+    for settings, _, overrides in found:
+        target: str = settings["model"]["_target_"]
+        named.append(
+            NamedRun(
+                label=settings.get("label") or target.rsplit(".", 1)[-1],
+                dataset=settings["dataset"]["name"],
+                settings=_hash(settings),
+                overrides=overrides,
+                values=flat_settings(settings),
+            )
+        )
+    labels = distinct_labels(named)
+    return [
+        _result(settings, record, label)
+        for (settings, record, _), label in zip(found, labels, strict=True)
+    ]
+
+
+def _result(settings: dict[str, Any], record: dict[str, Any], label: str) -> Result:
     commit = record["commit"] or ""
     return Result(
-        label=settings.get("label") or target.rsplit(".", 1)[-1],
+        label=label,
         dataset=settings["dataset"]["name"],
         seed=record["seed"],
         selection=record["selection"],
@@ -162,11 +273,11 @@ def read_csv(path: Path) -> list[Result]:
             ) from error
 
 
-def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Return the head and the rows of a table: mean ± standard deviation over seeds, by label.
+def rows_of(results: Sequence[Result]) -> list[list[Result]]:
+    """Return the runs of each row of a table: the seeds of one piece of work.
 
     Runs of one label with other settings, steps, data or selection are different rows, and a run
-    that is given twice counts once. The deviation is the sample's (n - 1); one run has none.
+    that is given twice counts once.
     """
     groups: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
@@ -181,44 +292,4 @@ def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
         members = groups.setdefault(key, [])
         if result.seed not in [member.seed for member in members]:
             members.append(result)
-    several_sets = len({result.dataset for result in results}) > 1
-    names = [name for name in COLUMNS if any(name in result.metrics for result in results)]
-    head = ["run", *(["data set"] if several_sets else []), "seeds"]
-    head += [*(COLUMNS[name] for name in names), "million weights", "steps"]
-    rows = []
-    for (label, dataset, steps, selection, *_), members in groups.items():
-        mark = " (CHOSEN ON TEST)" if selection == "test" else ""
-        row = [f"{label}{mark}", *([dataset] if several_sets else []), str(len(members))]
-        row += [
-            _spread([member.metrics[name] for member in members if name in member.metrics])
-            for name in names
-        ]
-        row += [f"{members[0].parameters / 1e6:.1f}", str(steps)]
-        rows.append(row)
-    return head, rows
-
-
-def _spread(values: list[float]) -> str:
-    if not values:
-        return "-"
-    mean = statistics.fmean(values)
-    return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def fill(text: str, name: str, content: str) -> str:
-    """Return `text` with the lines between the markers of a name replaced.
-
-    Raises:
-        ValueError: If `text` has not exactly one pair of `<!-- name -->` and `<!-- /name -->`.
-    """
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise ValueError(f"expected one {begin} and after it one {end}")
-    before, rest = text.split(begin)
-    return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
+    return list(groups.values())

@@ -1,7 +1,7 @@
 """What a run folder tells before anything runs in it: complete, being worked on, or free."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,20 @@ class _Taken(Exception):  # noqa: N818 -- not an error: another process is at wo
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[bool]:
-    """Hold a run folder while the block runs; False where another process holds it."""
+def claimed(folder: Path, lock: str = ".lock") -> Iterator[bool]:
+    """Hold a run folder while the block runs; False where another process holds it.
+
+    Args:
+        folder: Made if missing.
+        lock: Name of the file in it that stands for what is held.
+    """
     folder.mkdir(parents=True, exist_ok=True)
 
     def give_up() -> None:
         raise _Taken
 
     try:
-        with folder_lock(folder / ".lock", on_wait=give_up):
+        with folder_lock(folder / lock, on_wait=give_up):
             yield True
     except _Taken:
         yield False
@@ -63,6 +68,23 @@ def finished_metrics(folder: Path, settings: dict[str, Any]) -> dict[str, float]
             "choose another folder or delete this one"
         )
     return {name: value for name, value in content["metrics"].items() if value is not None}
+
+
+def read_overrides(folder: Path) -> list[str]:
+    """Return what was set on the command line, or by a sweep, for the run in a folder.
+
+    Empty where nothing says it. What is set for Hydra itself is left out.
+    """
+    try:
+        content = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return []
+    return own_overrides(content or [])
+
+
+def own_overrides(overrides: Iterable[Any]) -> list[str]:
+    """Return the overrides that are not for Hydra itself."""
+    return [str(text) for text in overrides if not str(text).startswith(("hydra.", "hydra/"))]
 
 
 def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

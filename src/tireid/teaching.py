@@ -25,7 +25,7 @@ from tireid import launch
 from tireid.data.supports import SplitSupports
 from tireid.methods.lcr2s_targets import TargetTable, enrich_split
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
-from tireid.restore import load_weights
+from tireid.restore import TOKENIZER_FOLDER, find_saved, load_weights
 from tireid.retrieval import evaluate_embeddings
 from tireid.saved_config import read_settings
 from tireid.world.locking import folder_lock
@@ -43,7 +43,7 @@ SETTINGS = (
 
 
 def check_teaching(cfg: DictConfig) -> None:
-    """Check the settings of the first stage, before anything is built.
+    """Check the settings of the first stage, before anything is built; settle its epochs.
 
     Raises:
         ValueError: Names the setting, its value and what was expected.
@@ -62,9 +62,14 @@ def check_teaching(cfg: DictConfig) -> None:
             "dataset.sampler: expected identity_balanced with model.teacher.source=batch, whose "
             f"supports are other pairs of the batch, got {cfg.dataset.sampler}"
         )
+    if cfg.teaching.max_epochs is None:
+        factor = cfg.teaching.epochs_factor
+        if not isinstance(factor, int) or factor < 1:
+            raise ValueError(f"teaching.epochs_factor: expected an integer > 0, got {factor!r}")
+        cfg.teaching.max_epochs = cfg.max_epochs * factor
     epochs = cfg.teaching.max_epochs
     if not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"teaching.max_epochs: expected an integer > 0, got {epochs!r}")
+        raise ValueError(f"teaching.max_epochs: expected an integer > 0 or null, got {epochs!r}")
     path = cfg.teaching.checkpoint
     if path is not None and not Path(path).is_file():
         raise FileNotFoundError(
@@ -349,6 +354,9 @@ def _fingerprint(cfg: DictConfig, datamodule: Any) -> str:
         "batch_size": datamodule.batch_size,
         "data": datamodule.fingerprints()["train"],
     }
+    if cfg.init_weights is not None:  # with which another vocabulary came
+        vocabulary = find_saved(cfg.init_weights)[0] / TOKENIZER_FOLDER / "tokenizer.json"
+        content["vocabulary"] = hashlib.sha256(vocabulary.read_bytes()).hexdigest()
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 

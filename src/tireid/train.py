@@ -10,8 +10,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tireid import launch, teaching
+from tireid import launch, sweeps, teaching, transfer
 from tireid.callbacks.run_record import RunRecord
+from tireid.failures import recorded_failure
 from tireid.run_folder import claimed, finished_metrics
 
 
@@ -29,9 +30,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         FileNotFoundError: If the data are missing.
     """
     launch.quiet()
-    launch.check_scalars(cfg)
-    teaching.check_teaching(cfg)
     if not (cfg.skip_finished and getattr(rank_zero_only, "rank", 0) == 0):
+        _check(cfg)
         return _train(cfg)
     folder = Path(cfg.paths.output_dir)
     console = Console(highlight=False, soft_wrap=True)
@@ -39,12 +39,19 @@ def train(cfg: DictConfig) -> dict[str, float]:
         if not free:
             console.print(f"{folder}: another process is at it", markup=False)
             return {}
-        settings: Any = OmegaConf.to_container(cfg, resolve=True)
-        known = finished_metrics(folder, settings)
-        if known is not None:
-            console.print(f"{folder}: complete already", markup=False)
-            return known
-        return _train(cfg)
+        with recorded_failure(folder):
+            _check(cfg)
+            settings: Any = OmegaConf.to_container(cfg, resolve=True)
+            known = finished_metrics(folder, settings)
+            if known is not None:
+                console.print(f"{folder}: complete already", markup=False)
+                return known
+            return _train(cfg)
+
+
+def _check(cfg: DictConfig) -> None:
+    launch.check_scalars(cfg)
+    teaching.check_teaching(cfg)
 
 
 def _train(cfg: DictConfig) -> dict[str, float]:
@@ -56,7 +63,7 @@ def _train(cfg: DictConfig) -> dict[str, float]:
 
     callbacks = list(instantiate(cfg.callbacks, _convert_="all").values())
     loggers = list(instantiate(cfg.logger, _convert_="all").values())
-    datamodule = launch.build_datamodule(cfg)
+    datamodule = launch.build_datamodule(cfg, **transfer.source_tokenizer(cfg))
     trainer = launch.build_trainer(cfg, callbacks, loggers)
     if cfg.compile and trainer.strategy.root_device.type == "cpu":
         launch.check_compiler()
@@ -67,6 +74,7 @@ def _train(cfg: DictConfig) -> dict[str, float]:
     encoders = launch.build_encoders(cfg)
     launch.cache_words(cfg, datamodule, encoders["text_encoder"], trainer)
     model = launch.build_model(cfg, encoders, datamodule.num_train_pids)
+    transfer.init_weights(cfg, model)
     if cfg.compile:
         launch.compile_model(model)
 
@@ -118,6 +126,9 @@ def _describe(splits: dict[str, dict[str, int]]) -> str:
 @hydra.main(version_base="1.3", config_path=launch.conf_dir(), config_name="train")
 @launch.clear_errors
 def _hydra_main(cfg: DictConfig) -> float | None:
+    if sweeps.is_job():
+        return sweeps.run_job(cfg)
+    sweeps.end_with_sweep()
     return train(cfg).get(cfg.monitor)
 
 

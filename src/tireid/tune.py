@@ -1,0 +1,157 @@
+"""Search the settings of a training: an optimiser proposes, validation decides."""
+
+import csv
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from tireid import launch
+from tireid.failures import recorded_failure
+from tireid.result_table import markdown
+from tireid.search_space import Dimension, read_space
+from tireid.study import Study, Trial
+from tireid.study_chart import draw_study
+from tireid.sweeps import run_in_process
+
+
+def tune(cfg: DictConfig) -> list[Trial]:
+    """Try settings until there are as many trials as asked for; each is a run folder.
+
+    Args:
+        cfg: Composed from `conf/tune.yaml`.
+
+    Returns:
+        All trials of the study, the best first.
+
+    Raises:
+        ValueError: If a setting is out of its range, or no trial is complete.
+    """
+    launch.quiet()
+    if OmegaConf.select(cfg, "search") is None:
+        raise ValueError("search: expected the name of a file in conf/search; set search=...")
+    for name, least in (("trials", 1), ("random_trials", 0), ("seed", 0)):
+        if not isinstance(cfg[name], int) or cfg[name] < least:
+            raise ValueError(f"{name}: expected an integer >= {least}, got {cfg[name]!r}")
+    search: Any = OmegaConf.to_container(cfg.search, resolve=True)
+    space = read_space(search["space"])
+    fixed = [str(text) for text in (*search["train"], *shlex.split(cfg.train))]
+    monitor = _monitor(fixed, space)
+    folder = Path(cfg.output or Path("runs") / "searches" / search["name"])
+    study = Study(folder, space, seed=cfg.seed, random_trials=cfg.random_trials)
+    console = Console(highlight=False, soft_wrap=True)
+    while True:
+        with study.next(cfg.trials) as trial:
+            if trial is None:
+                break
+            console.print(
+                f"trial {trial.number + 1}: {' '.join(trial.overrides)}", style="bold", markup=False
+            )
+            study.tell(trial, _run(trial, fixed, monitor))
+    trials = study.trials()
+    if not any(trial.value is not None for trial in trials):
+        raise ValueError(f"{folder}: expected a complete trial, got none of {len(trials)}")
+    _show(console, trials, fixed, monitor)
+    _write(folder, trials, space, monitor)
+    console.print(f"{folder}: trials.csv, trials.md, trials.png", markup=False)
+    return trials
+
+
+def _monitor(fixed: Sequence[str], space: Sequence[Dimension]) -> str:
+    """Return the metric that trials are judged by.
+
+    Raises:
+        ValueError: If it would be one of the test split.
+    """
+    names = {dimension.name for dimension in space}
+    train = compose("train", list(fixed))
+    if train.selection != "val" or train.validation_split != "val" or names & {"selection"}:
+        raise ValueError(
+            "train: expected selection=val and validation_split=val, since validation decides in a "
+            f"search, got selection={train.selection}, validation_split={train.validation_split}"
+        )
+    monitor: str = train.monitor
+    return monitor
+
+
+def _run(trial: Trial, fixed: Sequence[str], monitor: str) -> float | None:
+    """Train with a trial's settings; None if that fails."""
+    overrides = [*fixed, *trial.overrides]
+    place = str(trial.folder.absolute()).replace("\\", "\\\\").replace('"', '\\"')
+    told = trial.folder / ".hydra" / "overrides.yaml"
+    told.parent.mkdir(parents=True, exist_ok=True)
+    told.write_text(yaml.safe_dump(overrides), encoding="utf-8")
+    try:
+        with recorded_failure(trial.folder, keep=True):
+            train = compose("train", [*overrides, f'paths.output_dir="{place}"'])
+    except launch.SETTINGS_ERRORS as error:
+        said = f"failed: {' '.join(trial.overrides)}: {error}"
+        Console(stderr=True, soft_wrap=True).print(said, style="bold red", markup=False)
+        return None
+    metrics = run_in_process(train, overrides, trial.folder)
+    return None if metrics is None else metrics.get(monitor)
+
+
+def _show(console: Console, trials: Sequence[Trial], fixed: Sequence[str], monitor: str) -> None:
+    head, rows = _table(trials, monitor)
+    shown = Table()
+    for number, name in enumerate(head):
+        shown.add_column(name, justify="right" if number < 2 else "left", no_wrap=True)
+    for row in rows:
+        shown.add_row(*row)
+    wide = console.options.update(width=10_000)
+    console.width = max(console.width, console.measure(shown, options=wide).maximum)
+    console.print(shown)
+    best = trials[0]
+    command = shlex.join([*fixed, *best.overrides])
+    console.print(f"best: {monitor} {best.value:.2f} in {best.folder}", style="bold", markup=False)
+    console.print(f"python -m tireid.train {command}", markup=False)
+
+
+def _write(folder: Path, trials: Sequence[Trial], space: Sequence[Dimension], monitor: str) -> None:
+    head, rows = _table(trials, monitor)
+    temporary = folder / f".trials.{os.getpid()}"
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([head, *rows])
+    temporary.replace(folder / "trials.csv")
+    temporary.write_text(markdown(head, rows) + "\n", encoding="utf-8")
+    temporary.replace(folder / "trials.md")
+    draw_study(trials, space, monitor, folder / "trials.png")
+
+
+def _table(trials: Sequence[Trial], monitor: str) -> tuple[list[str], list[list[str]]]:
+    names = [text.split("=", 1)[0] for text in trials[0].overrides]
+    head = ["trial", monitor, *names, "folder"]
+    rows = [
+        [
+            str(trial.number + 1),
+            trial.state if trial.value is None else f"{trial.value:.2f}",
+            *(text.split("=", 1)[1] for text in trial.overrides),
+            trial.folder.name,
+        ]
+        for trial in trials
+    ]
+    return head, rows
+
+
+@hydra.main(version_base="1.3", config_path=launch.conf_dir(), config_name="tune")
+@launch.clear_errors
+def _hydra_main(cfg: DictConfig) -> None:
+    tune(cfg)
+
+
+def main() -> None:
+    """Run `tireid-tune`."""
+    _hydra_main()
+
+
+if __name__ == "__main__":
+    main()
