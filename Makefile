@@ -20,7 +20,7 @@ OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare evaluate export test test-all format lint types layers check lock wheel bench bench-supports endure clean
+.PHONY: help install train sweep tune compare evaluate explain export test test-all format lint types layers check lock wheel bench bench-supports endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ compare: $(READY) ## One table of runs: make compare RUNS=runs/sweeps/lgur_ablat
 
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
 	@$(PY) -m tireid.evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)
+
+explain: $(READY) ## Draw what a run looks at: make explain RUN=runs/... ARGS="queries=20"
+	@$(PY) -m tireid.explain $(if $(RUN),'run="$(RUN)"') $(ARGS)
 
 export: $(READY) ## Write a run's model for tireid.load: make export RUN=runs/... OUT=exported
 	@$(PY) -m tireid.export $(if $(RUN),'run="$(RUN)"') $(if $(OUT),'output="$(OUT)"') $(ARGS)

@@ -14,8 +14,7 @@ from tireid.callbacks.progress import make_progress_bar
 from tireid.callbacks.result_gallery import ResultGallery
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
 from tireid.callbacks.run_record import write_json
-from tireid.data.tokenizers import load_tokenizer
-from tireid.restore import TOKENIZER_FOLDER, find_run, read_record, restore_model
+from tireid.restore import find_run, read_record, restore_datamodule, restore_model
 from tireid.saved_config import evaluation_config
 
 
@@ -66,25 +65,14 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         raise ValueError(f"split: expected val or test, got {cfg.split!r}")
     folder, checkpoint = find_run(cfg.run)
     run_cfg = evaluation_config(folder)
-    changes: dict[str, Any] = {
-        "tokenizer": load_tokenizer(folder / TOKENIZER_FOLDER),
-        "validation_split": "val",
-    }
-    if cfg.batch_size is not None:
-        changes["eval_batch_size"] = cfg.batch_size
     trained_on = run_cfg.dataset.name
     other = OmegaConf.select(cfg, "dataset")
     if other is not None:
         _use_data(run_cfg, cfg)
-    elif cfg.dataset_root is not None:
-        if "root" not in run_cfg.dataset.read:
-            raise ValueError(
-                f"dataset_root: expected null for a run on {run_cfg.dataset.name}, whose files are "
-                f"made where they are missing; got {cfg.dataset_root}"
-            )
-        run_cfg.dataset.root = run_cfg.dataset.read.root = cfg.dataset_root
     L.seed_everything(run_cfg.seed, workers=True, verbose=False)
-    datamodule = launch.build_datamodule(run_cfg, **changes)
+    datamodule = restore_datamodule(
+        run_cfg, folder, batch_size=cfg.batch_size, dataset_root=cfg.dataset_root
+    )
     model = restore_model(run_cfg, folder, checkpoint)
 
     name = f"{cfg.split}_{checkpoint.stem}"

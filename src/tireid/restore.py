@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tireid import launch
 from tireid.callbacks.checkpoint_io import LAST, PREVIOUS, read_checkpoint
+from tireid.data.tokenizers import load_tokenizer
 from tireid.encoders.pretrained import misfit
 from tireid.methods.base import RetrievalModule
 from tireid.saved_config import CONFIG_FILE
@@ -162,6 +163,37 @@ def restore_model(cfg: DictConfig, folder: Path, weights: Path) -> RetrievalModu
         raise ValueError(f"{file}: model: expected a method, got a {type(model).__name__}")
     load_weights(model, weights)
     return model
+
+
+def restore_datamodule(
+    cfg: DictConfig, folder: Path, *, batch_size: int | None = None, dataset_root: Any = None
+) -> Any:
+    """Build a run's data module with the tokenizer that the run left; nothing is read yet.
+
+    Args:
+        cfg: As `tireid.saved_config.evaluation_config` gives it; its root is changed in place.
+        folder: Of the run.
+        batch_size: Images or captions at once; None: the run's.
+        dataset_root: Where the data set stands now, if it moved.
+
+    Raises:
+        ValueError: If a root is given for data that are made where they are missing.
+        FileNotFoundError: If the run left no tokenizer.
+    """
+    changes: dict[str, Any] = {
+        "tokenizer": load_tokenizer(folder / TOKENIZER_FOLDER),
+        "validation_split": "val",
+    }
+    if batch_size is not None:
+        changes["eval_batch_size"] = batch_size
+    if dataset_root is not None:
+        if "root" not in cfg.dataset.read:
+            raise ValueError(
+                f"dataset_root: expected null for a run on {cfg.dataset.name}, whose files are "
+                f"made where they are missing; got {dataset_root}"
+            )
+        cfg.dataset.root = cfg.dataset.read.root = dataset_root
+    return launch.build_datamodule(cfg, **changes)
 
 
 def _embedding_weights(model: RetrievalModule, state: dict[str, Tensor]) -> dict[str, Tensor]:

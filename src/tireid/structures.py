@@ -20,6 +20,24 @@ class Tokens(NamedTuple):
     valid: Bool[Tensor, "batch length"]
 
 
+class TokenMaps(NamedTuple):
+    """How a method weighs the tokens of images or of texts on the way to their features.
+
+    Attributes:
+        valid: True = real token.
+        parts: What each part (LGUR: prototype) pays each token, by layer and head. A row sums to 1
+            over the valid tokens, padding gets 0. None: there is no such attention.
+        foreground: Weight of each token, in (0, 1). None: there is none.
+        atoms: What each token pays each atom of a dictionary, by head. A row sums to 1, those of
+            padding are 0. None: there is no dictionary.
+    """
+
+    valid: Bool[Tensor, "batch length"]
+    parts: Float[Tensor, "batch layers heads parts length"] | None = None
+    foreground: Float[Tensor, "batch length"] | None = None
+    atoms: Float[Tensor, "batch heads length atoms"] | None = None
+
+
 class TextBatch(NamedTuple):
     """Captions, as queries of an evaluation.
 

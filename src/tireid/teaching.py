@@ -28,6 +28,7 @@ from tireid.methods.lcr2s_targets import TargetTable, enrich_split
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
 from tireid.restore import TOKENIZER_FOLDER, find_saved, load_weights
 from tireid.retrieval import evaluate_embeddings
+from tireid.saved_config import read_settings
 from tireid.world.locking import folder_lock
 
 TEACHER_SEED = 1_000_003  # added to the run's seed, so that the teacher's draws are its own
@@ -155,6 +156,50 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
             console.print(f"teacher: {kept}, complete already", markup=False)
         else:
             _train(teacher, stage, datamodule, kept, settings)
+    return teacher
+
+
+def find_teacher(
+    cfg: DictConfig, folder: Path, datamodule: Any, given: str | None = None
+) -> Path | None:
+    """Return the checkpoint of the teacher that a run followed; None: it is not there.
+
+    Args:
+        cfg: Of the run, as `tireid.saved_config.evaluation_config` gives it.
+        folder: Of the run.
+        datamodule: After `setup`; of the run's data.
+        given: The checkpoint, where the caller knows it.
+
+    Raises:
+        FileNotFoundError: If `given` is no file.
+    """
+    if given is not None:
+        if not Path(given).is_file():
+            raise FileNotFoundError(f"teacher: expected a teacher.ckpt, got {given}")
+        return Path(given)
+    kept: Any = cfg.teaching  # of runs made before a key was there, without it
+    if kept.get("checkpoint") is not None:
+        path = Path(kept["checkpoint"])
+    elif kept.get("shared_dir") is not None:
+        settings = _fingerprint(OmegaConf.create(read_settings(folder)), datamodule)
+        path = Path(kept["shared_dir"]) / settings[:16] / "teacher.ckpt"
+    else:
+        path = folder / "teacher" / "teacher.ckpt"
+    return path if path.is_file() else None
+
+
+def restore_teacher(cfg: DictConfig, folder: Path, path: Path) -> Lcr2sTeacher:
+    """Build a run's teacher from its checked config and load its weights, as `restore_model` does.
+
+    Raises:
+        ValueError: If the weights do not fit it, or the config describes no teacher.
+    """
+    with torch.random.fork_rng(devices=[]):
+        build = instantiate(cfg.model.teacher, _convert_="all")
+        teacher = build(num_train_pids=1, **launch.build_encoders(cfg))
+    if not isinstance(teacher, Lcr2sTeacher):
+        raise ValueError(f"{folder}: expected the config of a teacher, got {type(teacher)}")
+    load_weights(teacher, path)
     return teacher
 
 

@@ -186,3 +186,32 @@ def test_saved_folder_is_checked(trained, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match="expected a saved tokenizer, got"):
         load_tokenizer(tmp_path)
+
+
+def test_places_say_where_each_id_comes_from(trained):
+    caption = "A MAN wearing a greenish coat, carrying a bracket."
+    tokenizer = TrainedWordPiece(vocab_size=200, max_length=40)
+    tokenizer.fit(CAPTIONS)
+    places = tokenizer.places(caption)
+    assert len(places) == len(tokenizer([caption])[0])
+    assert [(place.end - place.start, place.word) for place in (places[0], places[-1])] == [
+        (0, None)
+    ] * 2
+    words = {}
+    for place in places[1:-1]:
+        words[place.word] = words.get(place.word, "") + caption[place.start : place.end]
+    spelt = ["A", "MAN", "wearing", "a", "greenish", "coat", ",", "carrying", "a", "bracket", "."]
+    assert list(words.values()) == spelt
+    assert len(places) - 2 > len(spelt)  # the bracket is in pieces
+    cut = trained.places(caption)  # to 12 ids, the last of them the end token's
+    assert cut == [*places[:11], places[-1]]
+
+
+def test_clips_places_are_those_of_the_caption(clip_folder):
+    tokenizer = HubTokenizer(str(clip_folder), max_length=77)
+    caption = "a man, a red shirt"
+    places = tokenizer.places(caption)
+    assert len(places) == len(tokenizer([caption])[0])
+    assert "".join(caption[p.start : p.end] for p in places).replace(" ", "") == "aman,aredshirt"
+    assert places[0].word is None
+    assert places[-1].word is None

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from tokenizers import (
     Tokenizer,
@@ -25,6 +25,23 @@ _SETTINGS_FILE = "tireid_tokenizer.json"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _SMALLEST_VOCABULARY = 100
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+_Token = TypeVar("_Token")
+
+
+class TokenPlace(NamedTuple):
+    """Where a token stands in its caption.
+
+    Attributes:
+        start: Its first character.
+        end: The one after its last; `start` where it stands for none, as the start token does.
+        word: Number of the word it is a piece of; None where it is none.
+    """
+
+    start: int
+    end: int
+    word: int | None
 
 
 class CaptionTokenizer:
@@ -69,6 +86,12 @@ class CaptionTokenizer:
         encodings = self._backend().encode_batch_fast(list(captions))
         return [self._cut(encoding.ids) for encoding in encodings]
 
+    def places(self, caption: str) -> list[TokenPlace]:
+        """Return where each of a caption's ids comes from."""
+        encoding = self._backend().encode(caption)
+        places = zip(encoding.offsets, encoding.word_ids, strict=True)
+        return self._cut([TokenPlace(start, end, word) for (start, end), word in places])
+
     def save(self, folder: Path) -> None:
         """Write the vocabulary and the settings into a folder, for `load_tokenizer`."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +108,7 @@ class CaptionTokenizer:
     def _backend(self) -> Tokenizer:
         raise NotImplementedError
 
-    def _cut(self, ids: list[int]) -> list[int]:
+    def _cut(self, ids: list[_Token]) -> list[_Token]:
         if len(ids) <= self.max_length:
             return ids
         return [*ids[: self.max_length - 1], ids[-1]] if self.keep_sep else ids[: self.max_length]

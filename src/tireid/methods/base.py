@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from tireid.losses.gather import mean_over_processes
 from tireid.losses.precision import full_precision
 from tireid.losses.ranking import RankingLoss
-from tireid.structures import ImageBatch, PairBatch, TextBatch, Tokens
+from tireid.structures import ImageBatch, PairBatch, TextBatch, TokenMaps, Tokens
 
 
 class TrainingTerms(NamedTuple):
@@ -134,6 +134,43 @@ class RetrievalModule(L.LightningModule):
         if words is None:
             return self.text_encoder(token_ids, valid)
         return self.text_encoder(token_ids, valid, words)
+
+    def explain_images(self, images: Float[Tensor, "batch 3 height width"]) -> TokenMaps | None:
+        """Return how the image tokens are weighed, computed anew; None: no weights to show."""
+        return None
+
+    def explain_texts(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
+    ) -> TokenMaps | None:
+        """Return how the text tokens are weighed, computed anew; None: no weights to show."""
+        return None
+
+    def image_contributions(
+        self, images: Float[Tensor, "batch 3 height width"], texts: Float[Tensor, "batch dim"]
+    ) -> Float[Tensor, "batch length"] | None:
+        """Return what each image token adds to the score of its image with a text.
+
+        Args:
+            images: Normalised RGB.
+            texts: Unit-norm embedding of the text that each image is scored with.
+
+        Returns:
+            Signed parts of the score, which miss only what no token brings, such as a bias; None:
+            the score is no sum over tokens.
+        """
+        return None
+
+    def text_contributions(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        images: Float[Tensor, "batch dim"],
+    ) -> Float[Tensor, "batch length"] | None:
+        """Return what each text token adds to the score with an image; see above."""
+        return None
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """Sum the terms of the loss."""

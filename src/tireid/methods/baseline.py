@@ -1,14 +1,15 @@
 """The control: two towers, one embedding each, one alignment loss and an identity loss."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tireid.losses.identity import identity_loss
 from tireid.methods.base import RetrievalModule, TrainingTerms, align
-from tireid.structures import PairBatch
+from tireid.structures import PairBatch, Tokens
 
 
 class Baseline(RetrievalModule):
@@ -62,7 +63,9 @@ class Baseline(RetrievalModule):
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch dim"]:
         """Return the image side of the shared space, not normalised."""
-        tokens = self.image_encoder(images)
+        return self._project_image(self.image_encoder(images))
+
+    def _project_image(self, tokens: Tokens) -> Tensor:
         if self.projection == "pooled":
             return self.image_projection(tokens.pooled)
         return self.image_projection(tokens.local).amax(dim=1)
@@ -74,7 +77,29 @@ class Baseline(RetrievalModule):
         words: Float[Tensor, "batch length width"] | None = None,
     ) -> Float[Tensor, "batch dim"]:
         """Return the text side of the shared space, not normalised."""
-        return self.text_projection(self.text_tokens(token_ids, valid, words).pooled)
+        return self._project_text(self.text_tokens(token_ids, valid, words))
+
+    def _project_text(self, tokens: Tokens) -> Tensor:
+        return self.text_projection(tokens.pooled)
+
+    def image_contributions(
+        self, images: Float[Tensor, "batch 3 height width"], texts: Float[Tensor, "batch dim"]
+    ) -> Float[Tensor, "batch length"] | None:
+        """Return the terms of the score by image token, if tokens are pooled by mean or maximum."""
+        with torch.enable_grad():
+            tokens = self.image_encoder(images)
+            return _contributions(tokens, self._project_image, self.image_projection.bias, texts)
+
+    def text_contributions(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        images: Float[Tensor, "batch dim"],
+    ) -> Float[Tensor, "batch length"] | None:
+        """Return the terms of the score by text token, if tokens are pooled by mean or maximum."""
+        with torch.enable_grad():
+            tokens = self.text_tokens(token_ids, valid)
+            return _contributions(tokens, self._project_text, self.text_projection.bias, images)
 
     def training_terms(self, batch: PairBatch, step: int) -> TrainingTerms:
         """Align the two modalities and identify both."""
@@ -97,3 +122,25 @@ class Baseline(RetrievalModule):
             "head": [*self.image_projection.parameters(), *self.text_projection.parameters()],
             "classifier": self.classifier.parameters(),
         }
+
+
+def _contributions(
+    tokens: Tokens, project: Callable[[Tokens], Tensor], bias: Tensor, others: Tensor
+) -> Tensor | None:
+    """Return the terms of `others`' dot product with the unit-norm features, by local token.
+
+    A mean and a maximum are sums of what they take from each token, which is their gradient there
+    times the token. None where the features do not come from the local tokens, come from a single
+    one of each sample, such as the end token, or are no such sum.
+    """
+    features = project(tokens)
+    scores = (features * others).sum(dim=1)
+    if not tokens.local.requires_grad:
+        return None
+    (gradient,) = torch.autograd.grad(scores.sum(), tokens.local, allow_unused=True)
+    if gradient is None or gradient.any(dim=2).sum(dim=1).max() < 2:
+        return None
+    terms = (gradient * tokens.local).sum(dim=2)
+    if not torch.allclose(terms.sum(dim=1) + others @ bias, scores, rtol=1e-3, atol=1e-4):
+        return None
+    return (terms / features.norm(dim=1, keepdim=True)).detach()

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tireid.losses.distillation import FeatureDistillationLoss, RelationDistillationLoss
 from tireid.methods.base import RetrievalModule, TrainingTerms
 from tireid.methods.lcr2s_modules import dual_terms, freeze_heads
-from tireid.structures import PairBatch
+from tireid.structures import PairBatch, TokenMaps
 
 TEACHER = "teacher."
 
@@ -154,6 +154,34 @@ class Lcr2s(RetrievalModule):
     ) -> Float[Tensor, "batch dim"]:
         """Return the dual encoder's text features, not normalised."""
         return self.dual.text_features(token_ids, valid, words)
+
+    def explain_images(self, images: Float[Tensor, "batch 3 height width"]) -> TokenMaps | None:
+        """Return how the dual encoder weighs the image tokens."""
+        return self.dual.explain_images(images)
+
+    def explain_texts(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
+    ) -> TokenMaps | None:
+        """Return how the dual encoder weighs the text tokens."""
+        return self.dual.explain_texts(token_ids, valid, words)
+
+    def image_contributions(
+        self, images: Float[Tensor, "batch 3 height width"], texts: Float[Tensor, "batch dim"]
+    ) -> Float[Tensor, "batch length"] | None:
+        """Return what each image token adds to the dual encoder's score."""
+        return self.dual.image_contributions(images, texts)
+
+    def text_contributions(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        images: Float[Tensor, "batch dim"],
+    ) -> Float[Tensor, "batch length"] | None:
+        """Return what each text token adds to the dual encoder's score."""
+        return self.dual.text_contributions(token_ids, valid, images)
 
     def training_terms(self, batch: PairBatch, step: int) -> TrainingTerms:
         """The dual encoder's own terms and the distillation from the teacher, if it has weight.

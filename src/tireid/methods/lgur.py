@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tireid.losses.identity import identity_loss
 from tireid.methods.base import RetrievalModule, TrainingTerms, align
 from tireid.methods.lgur_modules import LgurHead
-from tireid.structures import PairBatch
+from tireid.structures import PairBatch, TokenMaps
 
 
 class Lgur(RetrievalModule):
@@ -82,6 +82,20 @@ class Lgur(RetrievalModule):
         """Return the dictionary branch's prototype features, concatenated."""
         tokens = self.text_tokens(token_ids, valid, words)
         return self.head.encode_text(tokens.local, tokens.valid).flatten(1)
+
+    def explain_images(self, images: Float[Tensor, "batch 3 height width"]) -> TokenMaps:
+        """Return the foreground weights and the attention of prototypes and to atoms."""
+        return self.head.explain_image(self.image_projection(self.image_encoder(images).local))
+
+    def explain_texts(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        valid: Bool[Tensor, "batch length"],
+        words: Float[Tensor, "batch length width"] | None = None,
+    ) -> TokenMaps:
+        """Return the attention of prototypes and to atoms."""
+        tokens = self.text_tokens(token_ids, valid, words)
+        return self.head.explain_text(tokens.local, tokens.valid)
 
     def identity_losses(
         self, features: dict[str, Float[Tensor, "batch parts dim"]], labels: Int[Tensor, " batch"]

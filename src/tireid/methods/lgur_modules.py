@@ -20,6 +20,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tireid.structures import TokenMaps
+
 
 class CrossAttention(nn.Module):
     """Multi-head attention of queries to another sequence, normalised by one shared LayerNorm.
@@ -77,6 +79,26 @@ class CrossAttention(nn.Module):
         if self.order == "absorbed":
             return self._absorbed(queries, keys, valid)
         return self._plain(queries, keys, valid)
+
+    def weights(
+        self,
+        queries: Float[Tensor, "batch query dim"],
+        keys: Float[Tensor, "key_batch key dim"],
+        valid: Bool[Tensor, "key_batch key"] | None = None,
+    ) -> Float[Tensor, "out_batch heads query key"]:
+        """Return what each query pays each key, which `forward` does not keep; to be looked at.
+
+        Args:
+            queries: As in `forward`.
+            keys: As in `forward`.
+            valid: As in `forward`; other keys get exactly 0.
+        """
+        query = rearrange(self.to_query(self.norm(queries)), "b n (h e) -> b h n e", h=self.heads)
+        key = rearrange(self.to_key(self.norm(keys)), "b n (h e) -> b h n e", h=self.heads)
+        scores = query @ key.mT / math.sqrt(self.head_dim)
+        if valid is not None:
+            scores = scores.masked_fill(~valid[:, None, None], float("-inf"))
+        return scores.softmax(dim=-1)
 
     def _plain(self, queries: Tensor, keys: Tensor, valid: Tensor | None) -> Tensor:
         batch = queries.shape[0]
@@ -169,6 +191,19 @@ class CrossDecoder(nn.Module):
         for layer in self.layers:
             queries = layer(queries, keys, valid)
         return queries
+
+    def weights(
+        self,
+        queries: Float[Tensor, "batch query dim"],
+        keys: Float[Tensor, "key_batch key dim"],
+        valid: Bool[Tensor, "key_batch key"] | None = None,
+    ) -> Float[Tensor, "out_batch layers heads query key"]:
+        """Return what each query pays each key in every layer, computed anew."""
+        found: list[Tensor] = []
+        for layer in self.layers:
+            found.append(layer.attention.weights(queries, keys, valid))  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue] -- nn.ModuleList's members
+            queries = layer(queries, keys, valid)
+        return torch.stack(found, dim=1)
 
 
 class LgurFeatures(NamedTuple):
@@ -365,6 +400,43 @@ class LgurHead(nn.Module):
     ) -> Float[Tensor, "batch parts feature"]:
         """Return the dictionary branch's text features, the ones ranked."""
         return self.text_parts(self.rebuild(text_tokens), text_valid)
+
+    def explain_image(self, image_tokens: Float[Tensor, "batch length dim"]) -> TokenMaps:
+        """Return how `encode_image` weighs the tokens, computed anew."""
+        foreground = self.foreground_weights(image_tokens)
+        weighted = foreground * self.rebuild(image_tokens)
+        return TokenMaps(
+            valid=torch.ones_like(image_tokens[..., 0], dtype=torch.bool),
+            parts=self._part_weights(weighted, None, self.prototypes),
+            foreground=None if self.foreground is None else foreground[..., 0],
+            atoms=self._atom_weights(image_tokens),
+        )
+
+    def explain_text(
+        self,
+        text_tokens: Float[Tensor, "batch length dim"],
+        text_valid: Bool[Tensor, "batch length"],
+    ) -> TokenMaps:
+        """Return how `encode_text` weighs the tokens, computed anew."""
+        own = self.prototypes if self.text_prototypes is None else self.text_prototypes
+        atoms = self._atom_weights(text_tokens)
+        return TokenMaps(
+            valid=text_valid,
+            parts=self._part_weights(self.rebuild(text_tokens), text_valid, own),
+            atoms=None if atoms is None else atoms * text_valid[:, None, :, None],
+        )
+
+    def _part_weights(
+        self, tokens: Tensor, valid: Tensor | None, prototypes: Tensor | None
+    ) -> Tensor | None:
+        if self.prototype_decoder is None or prototypes is None:
+            return None
+        return self.prototype_decoder.weights(prototypes, tokens, valid)
+
+    def _atom_weights(self, tokens: Tensor) -> Tensor | None:
+        if self.dictionary_decoder is None or self.dictionary is None:
+            return None
+        return self.dictionary_decoder.weights(tokens, self.dictionary)[:, 0]  # its only layer
 
     def forward(
         self,

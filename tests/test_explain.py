@@ -1,0 +1,154 @@
+"""`explain` leaves pictures in the run folder; a teacher's only where there is one."""
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from PIL import Image
+
+from tireid import launch
+from tireid.explain import explain
+from tireid.explanations import supports as supports_page
+from tireid.restore import restore_datamodule
+from tireid.saved_config import evaluation_config
+from tireid.teaching import _fingerprint, find_teacher, restore_teacher
+
+SMALL_HEAD = ["model.head.dictionary_size=20", "model.head.num_prototypes=2"]
+
+
+@pytest.fixture
+def explained(compose_config):
+    def made(run, *overrides):
+        return explain(
+            compose_config(
+                f"run={run}",
+                "accelerator=cpu",
+                "queries=2",
+                "images=2",
+                "atoms=3",
+                "sample=6",
+                *overrides,
+                name="explain",
+            )
+        )
+
+    return made
+
+
+def names(paths):
+    return [path.name for path in paths]
+
+
+def test_lgur_leaves_pages_of_queries_and_atoms(untrained_run, explained):
+    run = untrained_run("model=lgur", *SMALL_HEAD)
+    paths = explained(run)
+    assert len(paths) == 4
+    assert names(paths)[0] == "overview.png"
+    assert names(paths)[-1] == "atoms.png"
+    for path in paths:
+        assert path.parent == run / "explanations"
+        with Image.open(path) as page:
+            pixels = np.asarray(page.convert("L"))
+        assert pixels.shape[1] > 800
+        for edge in (pixels[:20], pixels[-20:], pixels[:, :20], pixels[:, -20:]):
+            assert (edge == 255).all()  # the margin
+    # Named captions; pages of the earlier ones do not stay, what is not ours does.
+    (run / "explanations" / "notes.txt").write_text("mine")
+    again = explained(run, "queries=[3]", "split=val")
+    assert names(again) == ["overview.png", "query_00003.png", "atoms.png"]
+    assert {p.name for p in (run / "explanations").iterdir()} == {*names(again), "notes.txt"}
+
+
+def test_a_baseline_shows_its_score_where_tokens_are_pooled(untrained_run, explained, capsys):
+    assert len(explained(untrained_run("model=baseline"))) == 3
+    run = untrained_run("model=baseline", "image_encoder=vit_tiny", "text_encoder=clip_text_tiny")
+    assert explained(run) == []
+    assert "nothing to show over pictures and words" in capsys.readouterr().out
+
+
+def with_teacher(run):
+    """Leave an untrained teacher where training would; return it."""
+    cfg = evaluation_config(run)
+    torch.manual_seed(5)
+    build = instantiate(cfg.model.teacher, _convert_="all")
+    teacher = build(num_train_pids=1, **launch.build_encoders(cfg))
+    (run / "teacher").mkdir()
+    torch.save({"state_dict": teacher.state_dict()}, run / "teacher" / "teacher.ckpt")
+    return teacher
+
+
+def test_a_teacher_shows_its_attention_as_an_oracle(untrained_run, explained, capsys, monkeypatch):
+    run = untrained_run("model=lcr2s", "model.teacher.fusion.heads=2")
+    one = ("queries=[0]", "images=1", "sample=1")
+    assert "supports.png" not in names(explained(run, *one))
+    assert "give it: teacher=" in capsys.readouterr().out
+    teacher = with_teacher(run).eval()
+    found, said = [], []
+    real, text = supports_page._attention, supports_page.text_block
+
+    def kept(fusion, features):
+        weights = real(fusion, features)
+        found.append((features, weights))
+        return weights
+
+    def told(words, *args, **settings):
+        said.append(words)
+        return text(words, *args, **settings)
+
+    monkeypatch.setattr(supports_page, "_attention", kept)
+    monkeypatch.setattr(supports_page, "text_block", told)
+    assert names(explained(run))[-1] == "supports.png"
+    assert any(line.startswith("ORACLE: ") and "test identities" in line for line in said)
+    assert len(found) == 4  # the image and the caption of two queries
+    for number, (features, weights) in enumerate(found):
+        fusion = teacher.text_fusion if number % 2 else teacher.image_fusion
+        valid = torch.ones(1, len(features) - 1, dtype=torch.bool)
+        with torch.no_grad():
+            expected = fusion.attention(features[:1], features[None, 1:], valid)[0]
+        torch.testing.assert_close(weights, expected)
+        torch.testing.assert_close(weights.sum(1), torch.ones(2))
+
+    said.clear()
+    explained(run, "split=train", *one)
+    assert not any("ORACLE" in line for line in said)
+
+
+def test_a_shared_teacher_is_found_by_its_settings(untrained_run, small_config, tmp_path):
+    overrides = ("model=lcr2s", f"teaching.shared_dir={tmp_path}")
+    run = untrained_run(*overrides)
+    cfg = evaluation_config(run)
+    datamodule = restore_datamodule(cfg, run)
+    datamodule.setup("test")
+    assert find_teacher(cfg, run, datamodule) is None
+    with_teacher(run)
+    given = run / "teacher" / "teacher.ckpt"
+    assert find_teacher(cfg, run, datamodule) is None
+    assert find_teacher(cfg, run, datamodule, str(given)) == given
+    assert restore_teacher(cfg, run, given).feature_dim == 512
+    name = _fingerprint(small_config(run, *overrides), datamodule)[:16]  # as training asks
+    shared = tmp_path / name / "teacher.ckpt"
+    shared.parent.mkdir()
+    given.rename(shared)
+    assert find_teacher(cfg, run, datamodule) == shared
+    with pytest.raises(FileNotFoundError, match=r"teacher: expected a teacher\.ckpt, got .*none"):
+        find_teacher(cfg, run, datamodule, str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("queries=0", "queries: expected a number > 0 or positions"),
+        ("queries=[]", "queries: expected a number > 0 or positions"),
+        ("queries=[0,999]", r"queries: expected positions from 0 to 15, got \[999\]"),
+        ("split=all", "split: expected test, val or train, got 'all'"),
+        ("atoms=0", "atoms: expected an integer > 0, got 0"),
+    ],
+)
+def test_wrong_settings_say_what_is_right(lgur_like, explained, override, message):
+    with pytest.raises(ValueError, match=message):
+        explained(lgur_like, override)
+
+
+@pytest.fixture(scope="module")
+def lgur_like(untrained_run):
+    return untrained_run("model=baseline")
