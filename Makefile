@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+# Test files two at a time, each with one thread: WORKERS=8 where there are more cores.
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
 PIP := $(PY) -m pip install --disable-pip-version-check
 # A virtual environment does not survive being moved: its stamp names the place.
 READY := $(VENV)/.ready-$(shell pwd | cksum | cut -d' ' -f1)
@@ -64,10 +67,10 @@ export: $(READY) ## Write a run's model for tireid.load: make export RUN=runs/..
 	@$(PY) -m tireid.export $(if $(RUN),'run="$(RUN)"') $(if $(OUT),'output="$(OUT)"') $(ARGS)
 
 test: $(READY) ## Run the tests, without the slow ones
-	@$(PY) -m pytest -m "not slow and not ddp" $(ARGS)
+	@$(PYTEST) -m "not slow and not ddp" $(ARGS)
 
 test-all: $(READY) ## Run all tests; what the machine lacks is skipped with its reason
-	@$(PY) -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 bench: $(READY) ## Time and memory of a training step against a plain reference: make bench ARGS="--rounds 20"
 	@$(PY) benchmarks/lgur_step.py $(ARGS)
