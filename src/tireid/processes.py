@@ -27,14 +27,13 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch.distributed.rendezvous import rendezvous
 
+from tireid.callbacks.stop_signals import EXIT_CODE
 from tireid.data.samplers import check_batch_size
 
 # Names the default run folder; equal on all processes.
 START = "TIREID_START"
 # Folder in which a command and the processes it started leave messages for each other.
 FOLDER = "TIREID_PROCESSES"
-# Exit code of a run that was asked to stop and wrote a checkpoint (EX_TEMPFAIL): start it again.
-STOPPED = 75
 _ASKING = ("SIGTERM", "SIGUSR1")  # what batch systems send
 _GRACE_SECONDS = 25.0  # for processes that were asked to stop; SLURM kills after 30
 _KEPT_LINES = 30
@@ -219,7 +218,7 @@ def run_in_processes(cfg: DictConfig, count: int) -> dict[str, float]:
     Raises:
         ValueError: If the training found the user's input wrong.
         ChildProcessError: If a process died or failed otherwise; names it.
-        SystemExit: With `STOPPED`, if all stopped because they were asked to.
+        SystemExit: With `stop_signals.EXIT_CODE`, if all stopped because they were asked to.
     """
     with tempfile.TemporaryDirectory(prefix="tireid-") as name:
         folder = Path(name)
@@ -357,8 +356,8 @@ def _watch(processes: list[subprocess.Popen[bytes]]) -> int | None:
         codes = {process.returncode for process in processes}
         if codes == {0}:
             return None
-        if codes <= {0, STOPPED}:
-            raise SystemExit(STOPPED) from None
+        if codes <= {0, EXIT_CODE}:
+            raise SystemExit(EXIT_CODE) from None
         if isinstance(asked, KeyboardInterrupt):
             raise
         raise SystemExit(128 + signal.SIGTERM) from None
@@ -372,8 +371,8 @@ def _first_failure(processes: list[subprocess.Popen[bytes]]) -> int | None:
         codes = [process.poll() for process in processes]
         failed = [number for number, code in enumerate(codes) if code]
         # A killed one is the cause; others fail when they lose contact. Stopping ones all stop.
-        failed.sort(key=lambda number: ((codes[number] or 0) > 0, codes[number] == STOPPED))
-        if failed and codes[failed[0]] != STOPPED:
+        failed.sort(key=lambda number: ((codes[number] or 0) > 0, codes[number] == EXIT_CODE))
+        if failed and codes[failed[0]] != EXIT_CODE:
             return failed[0]
         if None not in codes:
             return failed[0] if failed else None
@@ -398,8 +397,8 @@ def _end(processes: list[subprocess.Popen[bytes]], how: int, seconds: float = 0.
 
 def _failure(number: int, code: int, count: int, folder: Path) -> BaseException:
     """Return what to raise for a process that failed, after showing what it said."""
-    if code == STOPPED:
-        return SystemExit(STOPPED)
+    if code == EXIT_CODE:
+        return SystemExit(EXIT_CODE)
     report = folder / f"{number}.json"
     if report.is_file() and "error" in (told := json.loads(report.read_text(encoding="utf-8"))):
         return ValueError(told["error"])
