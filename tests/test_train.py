@@ -21,6 +21,7 @@ def test_run_folder_holds_everything(lgur_run):
         "metrics.csv",
         "curves.png",
         "gallery_test.png",
+        "queries_test.npz",
         "tokenizer",
         "checkpoints",
     } <= names

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tireid import launch
 from tireid.callbacks.progress import make_progress_bar
+from tireid.callbacks.query_record import QueryRecord
 from tireid.callbacks.result_gallery import ResultGallery
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
 from tireid.callbacks.run_record import write_json
@@ -82,6 +83,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     callbacks: list[Any] = [retrieval, make_progress_bar()]
     if cfg.split == "test":
         gallery = f"gallery_{name}.png"
+        callbacks.append(QueryRecord(str(folder), f"queries_{name}.npz"))
         callbacks.append(ResultGallery(str(folder), gallery, selection=run_cfg.selection))
     trainer = L.Trainer(
         accelerator=cfg.accelerator,

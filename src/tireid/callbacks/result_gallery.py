@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image, ImageOps
 
-from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
+from tireid.callbacks.retrieval_evaluation import embeddings_of
 from tireid.retrieval import top_k
 
 RIGHT, WRONG, OWN = "#009E73", "#D55E00", "#444444"
@@ -127,13 +127,9 @@ class ResultGallery(Callback):
             rank_zero_warn(f"{self.path} was not drawn: {type(error).__name__}: {error}")
 
     def _draw(self, trainer: L.Trainer) -> None:
-        evaluation = next(
-            (c for c in trainer.callbacks if isinstance(c, RetrievalEvaluation)),  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer's connector
-            None,
-        )
-        if evaluation is None or evaluation.embeddings is None:
+        split = embeddings_of(trainer)
+        if split is None:
             return
-        split = evaluation.embeddings
         records = trainer.datamodule.records("test")  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.test
         captions = [caption for record in records for caption in record.captions]
         if len(captions) != len(split.texts) or len(records) != len(split.images):

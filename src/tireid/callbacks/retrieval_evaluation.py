@@ -123,3 +123,10 @@ class RetrievalEvaluation(Callback):
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the test split."""
         self._finish(pl_module, "test")
+
+
+def embeddings_of(trainer: L.Trainer) -> SplitEmbeddings | None:
+    """Return the embeddings of a trainer's last test; None: nothing was tested, or kept."""
+    callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer's connector
+    found = (one.embeddings for one in callbacks if isinstance(one, RetrievalEvaluation))
+    return next(found, None)

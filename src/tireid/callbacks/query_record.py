@@ -1,0 +1,44 @@
+"""`queries_test.npz`: what a run's tested checkpoint does with each query of the test split."""
+
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from tireid.callbacks.durable_file import replacing
+from tireid.callbacks.retrieval_evaluation import embeddings_of
+from tireid.retrieval.query_results import (
+    QUERIES_FILE,
+    QueryResults,
+    queries_content,
+    query_results,
+)
+
+
+class QueryRecord(Callback):
+    """Keep the ranks and best images of each test query, for comparisons over queries.
+
+    Args:
+        output_dir: The run folder.
+        filename: Name of the file in it.
+        top_k: Best images to keep of each query.
+
+    Attributes:
+        results: Those of the last test, on the first process; None before.
+    """
+
+    results: QueryResults | None
+
+    def __init__(self, output_dir: str, filename: str = QUERIES_FILE, top_k: int = 10) -> None:
+        self.path = Path(output_dir) / filename
+        self.top_k = top_k
+        self.results = None
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the file."""
+        split = embeddings_of(trainer)
+        if not trainer.is_global_zero or split is None:
+            return
+        self.results = query_results(*split, k=self.top_k)
+        with replacing(self.path) as file:
+            file.write(queries_content(self.results))

@@ -1,0 +1,145 @@
+"""What a model does with each query of a split: ranks, the best images, how scores are spread."""
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+from torch import Tensor
+
+from tireid.metrics.ranks import rank_positives
+from tireid.metrics.values import join_values, query_values
+from tireid.retrieval.similarity import check_embeddings, similarity_blocks
+
+QUERIES_FILE = "queries_test.npz"  # in a run folder
+_BINS = 200
+_VALUE = "value/"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResults:
+    """The results of each caption of a split, in the order of the split.
+
+    Attributes:
+        values: Every metric of every query by name, as fractions; NaN where it is left out.
+        first_rank: Rank of the best image of the query's person, from 1; 0 where there is none.
+        pids: Identity of each query.
+        own: Position in the gallery of the image that the caption was written for; -1: not there.
+        found: Positions in the gallery of the best images, best first.
+        scores: Their cosine similarities.
+        right: Whether each shows the query's person.
+        edges: Of the bins that similarities are counted in, from -1 to 1.
+        positives: Pairs of one person with a similarity in each bin.
+        negatives: Pairs of two persons, likewise.
+    """
+
+    values: dict[str, Float[ndarray, " query"]]
+    first_rank: Int[ndarray, " query"]
+    pids: Int[ndarray, " query"]
+    own: Int[ndarray, " query"]
+    found: Int[ndarray, "query k"]
+    scores: Float[ndarray, "query k"]
+    right: Bool[ndarray, "query k"]
+    edges: Float[ndarray, " edges"]
+    positives: Int[ndarray, " bins"]
+    negatives: Int[ndarray, " bins"]
+
+
+def query_results(
+    text_embeddings: Float[Tensor, "query dim"],
+    image_embeddings: Float[Tensor, "gallery image_dim"],
+    text_pids: Int[Tensor, " query"],
+    image_pids: Int[Tensor, " gallery"],
+    own: Int[Tensor, " query"],
+    *,
+    k: int = 10,
+    block_size: int = 256,
+) -> QueryResults:
+    """Rank a gallery by each text, and keep what pictures and comparisons of runs need of it.
+
+    Args:
+        text_embeddings: The queries; any float type, need not be normalised.
+        image_embeddings: The gallery, every image once; of the same width.
+        text_pids: Identity of each text.
+        image_pids: Identity of each image.
+        own: Position in the gallery of each text's own image, -1 where it is not there.
+        k: Best images to keep of each text, at most the gallery.
+        block_size: Texts compared with the gallery at a time; bounds the memory.
+
+    Raises:
+        ValueError: If embeddings are empty, of two widths, NaN or infinite.
+    """
+    check_embeddings(text_embeddings, image_embeddings, block_size)
+    device = image_embeddings.device
+    pids, gallery, paired = text_pids.to(device), image_pids.to(device), own.to(device)
+    blocks: list[dict[str, Tensor]] = []
+    positives = torch.zeros(_BINS, dtype=torch.int64, device=device)
+    negatives = torch.zeros_like(positives)
+    for rows, similarity in similarity_blocks(text_embeddings, image_embeddings, block_size):
+        ordered = similarity.sort(dim=1, descending=True, stable=True)
+        same = pids[rows, None] == gallery
+        found = ordered.indices[:, :k]
+        bins = ((similarity + 1) * (_BINS / 2)).long().clamp_(0, _BINS - 1)
+        positives += torch.bincount(bins[same], minlength=_BINS)
+        negatives += torch.bincount(bins[~same], minlength=_BINS)
+        blocks.append(
+            {
+                **query_values(similarity, pids[rows], gallery, paired[rows]),
+                "found": found.clone(),
+                "scores": ordered.values[:, :k].clone(),
+                "right": same.gather(1, found),
+                "first_rank": rank_positives(similarity, pids[rows], gallery).ranks[:, 0],
+            }
+        )
+    joined = {name: value.cpu().numpy() for name, value in join_values(blocks).items()}
+    return QueryResults(
+        first_rank=joined.pop("first_rank").astype(np.int32),
+        found=joined.pop("found").astype(np.int32),
+        scores=joined.pop("scores").astype(np.float32),
+        right=joined.pop("right"),
+        values={name: value.astype(np.float32) for name, value in joined.items()},
+        pids=text_pids.cpu().numpy(),
+        own=own.cpu().numpy(),
+        edges=np.linspace(-1.0, 1.0, _BINS + 1),
+        positives=positives.cpu().numpy(),
+        negatives=negatives.cpu().numpy(),
+    )
+
+
+def queries_content(results: QueryResults) -> bytes:
+    """Return the content of a file from which `read_queries` gives the results again."""
+    arrays: dict[str, Any] = {
+        name: getattr(results, name) for name in QueryResults.__slots__ if name != "values"
+    }
+    arrays |= {_VALUE + name: value for name, value in results.values.items()}
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def read_queries(path: Path) -> QueryResults:
+    """Read what `queries_content` made; nothing in the file is executed.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or something else.
+    """
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: expected the results of queries, got {error}") from error
+    values = {
+        name.removeprefix(_VALUE): arrays.pop(name)
+        for name in list(arrays)
+        if name.startswith(_VALUE)
+    }
+    try:
+        return QueryResults(values=values, **arrays)
+    except TypeError as error:
+        raise ValueError(f"{path}: expected the results of queries, got {error}") from error
