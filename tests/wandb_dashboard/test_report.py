@@ -97,7 +97,10 @@ def test_charts_ask_the_runs_for_what_they_draw(spec):
         assert chart["panelDefId"] == f"me/{preset.name}"
         fields = chart["userQuery"]["queryFields"][0]["fields"]
         asked = {f["name"]: f["args"][0]["value"] for f in fields if f.get("args")}
-        assert asked == {"summary": [preset.metric], "config": ["label", "seed"]}
+        assert asked == {
+            "summary": [preset.metric],
+            "config": ["label", "encoders", "selection", "seed"],
+        }
         assert set(chart["fieldSettings"].values()) == {*asked["summary"], *asked["config"]}
         used = re.findall(r"\$\{field:([^}]+)\}", json.dumps(preset.spec))
         assert set(used) == set(chart["fieldSettings"])

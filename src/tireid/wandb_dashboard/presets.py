@@ -13,10 +13,12 @@ from typing import Any
 import wandb_workspaces.reports.v2.interface as wr
 
 from tireid.published import Published
-from tireid.wandb_dashboard.names import LABEL, SEED
+from tireid.wandb_dashboard.names import METHOD, SEED
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 _GREY = "#555555"
+# One line for each setting that tells methods apart.
+_METHOD = r" + '\n' + ".join(f"(datum['${{field:{name}}}'] || '')" for name in METHOD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Preset:
     Attributes:
         title: Shown above the chart, and in wandb's list of charts.
         metric: The summary value that it draws.
-        spec: In Vega-Lite; its fields are label, seed and value.
+        spec: In Vega-Lite; its fields are the settings of a method, `seed` and `value`.
     """
 
     title: str
@@ -42,9 +44,9 @@ class Preset:
     def panel(self, entity: str) -> wr.CustomChart:
         """Return the panel that draws it, of all runs of its grid."""
         return wr.CustomChart(
-            query={"summary": {"keys": [self.metric]}, "config": {"keys": [LABEL, SEED]}},
+            query={"summary": {"keys": [self.metric]}, "config": {"keys": [*METHOD, SEED]}},
             chart_name=f"{entity}/{self.name}",
-            chart_fields={"label": LABEL, "seed": SEED, "value": self.metric},
+            chart_fields={name: name for name in (*METHOD, SEED)} | {"value": self.metric},
             chart_strings={"title": self.title},
         )
 
@@ -62,7 +64,7 @@ def seeds_and_references(metric: str, published: Sequence[Published]) -> Preset:
         "mark": {"type": "point", "filled": True, "opacity": 0.6, "size": 40},
         "encoding": {
             "y": value,
-            "tooltip": [_field("label", "nominal"), _field("seed", "ordinal")],
+            "tooltip": [_field(SEED, "ordinal"), value],
         },
     }
     deviation = {
@@ -74,8 +76,17 @@ def seeds_and_references(metric: str, published: Sequence[Published]) -> Preset:
         "encoding": {"y": value | {"aggregate": "mean"}},
     }
     method = {
-        "x": _field("label", "nominal", title=None, axis={"labelAngle": 0, "labelLimit": 250}),
-        "color": _field("label", "nominal", legend=None, scale={"scheme": "tableau10"}),
+        "x": {
+            "field": "method",
+            "type": "nominal",
+            "title": None,
+            "axis": {
+                "labelAngle": 0,
+                "labelLimit": 250,
+                "labelExpr": r"split(datum.label, '\n')",
+            },
+        },
+        "color": {"field": "method", "legend": None, "scale": {"scheme": "tableau10"}},
     }
     layers: list[dict[str, Any]] = [
         {**layer, "encoding": {**layer["encoding"], **method}} for layer in (seeds, deviation, mean)
@@ -89,6 +100,7 @@ def seeds_and_references(metric: str, published: Sequence[Published]) -> Preset:
             "$schema": _SCHEMA,
             "title": "${string:title}",
             "data": {"name": "wandb"},
+            "transform": [{"calculate": _METHOD, "as": "method"}],
             "layer": layers + lines,
         },
     )

@@ -46,6 +46,7 @@ def metrics(scope: Scope, presets: Sequence[Preset]) -> list[Any]:
         charts = [preset.panel(scope.entity) for preset in presets]
         blocks += [
             wr.H2("Each seed, and published figures as reference lines"),
+            wr.P(f"A column is what agrees in {', '.join(names.METHOD)}."),
             _grid(scope, charts, columns=1, height=14),
         ]
     return blocks
