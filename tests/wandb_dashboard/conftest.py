@@ -115,6 +115,7 @@ def server(monkeypatch):
         client._projects, client._reports = {}, {}
         return client
 
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setattr(wandb, "Api", api)
     monkeypatch.setattr(wandb, "login", lambda **_: True)
     return server

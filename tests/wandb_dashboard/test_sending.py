@@ -212,6 +212,14 @@ def test_without_a_key_it_says_what_to_do_and_does_not_ask(tmp_path):
     assert not [path for path in Path(tmp_path).rglob("*") if path.is_file()]
 
 
+def test_kept_off_the_network_it_says_so(server, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with pytest.raises(SystemExit):
+        run(monkeypatch)
+    assert "error: WANDB_MODE=offline: expected online or nothing" in capsys.readouterr().err
+    assert not server.requests
+
+
 def test_a_name_that_a_filter_cannot_hold_is_an_error(server, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, "--group", "o'clock")

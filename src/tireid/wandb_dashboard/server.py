@@ -1,5 +1,6 @@
 """The side of the server: the key, the charts it keeps, the report it has."""
 
+import os
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,6 +13,7 @@ from tireid.wandb_dashboard.presets import Preset
 # What the client raises when the server refuses or cannot be reached.
 FAILURES = (wandb.Error, WandbApiFailedError)
 _TAKEN = 409
+_OFFLINE = ("offline", "dryrun", "disabled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,18 @@ def log_in() -> None:
     """Take the key that this machine has for wandb; never ask for one.
 
     Raises:
-        PermissionError: If it has none.
+        PermissionError: If it has none, or wandb is kept off the network.
     """
+    mode = os.environ.get("WANDB_MODE", "")
+    if mode in _OFFLINE:
+        raise PermissionError(
+            f"WANDB_MODE={mode}: expected online or nothing, for the report lies on the server; "
+            "--dry-run FILE needs none"
+        )
     if not wandb.login(prompt=False, verify=False):
         raise PermissionError(
             "expected a key for Weights & Biases, got none: run `wandb login` once, or set "
-            "WANDB_API_KEY (and no WANDB_MODE); --dry-run FILE needs no key"
+            "WANDB_API_KEY; --dry-run FILE needs no key"
         )
 
 
