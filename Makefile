@@ -23,7 +23,7 @@ OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare evaluate explain export test test-all format lint types layers check lock wheel bench bench-supports endure clean
+.PHONY: help install train sweep tune compare dashboard evaluate explain export test test-all format lint types layers check lock wheel bench bench-supports endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ tune: $(READY) ## Search settings: make tune SEARCH=lgur_rates TRAIN="trainer=gp
 
 compare: $(READY) ## One table of runs: make compare RUNS=runs/sweeps/lgur_ablation
 	@$(PY) -m tireid.compare $(RUNS) $(ARGS)
+
+dashboard: $(READY) ## Report on Weights & Biases: make dashboard ARGS="--entity me --group like_for_like"
+	@$(PY) -m tireid.dashboard $(ARGS)
 
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
 	@$(PY) -m tireid.evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)
