@@ -57,7 +57,7 @@ tune: $(READY) ## Search settings: make tune SEARCH=lgur_rates TRAIN="trainer=gp
 compare: $(READY) ## One table of runs: make compare RUNS=runs/sweeps/lgur_ablation
 	@$(PY) -m tireid.compare $(RUNS) $(ARGS)
 
-dashboard: $(READY) ## Report on Weights & Biases: make dashboard ARGS="--entity me --group like_for_like"
+dashboard: $(READY) ## Report on Weights & Biases: make dashboard ARGS="--group like_for_like"
 	@$(PY) -m tireid.dashboard $(ARGS)
 
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"

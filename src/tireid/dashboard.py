@@ -1,8 +1,8 @@
 """Lay methods side by side in a report on Weights & Biases, and bring it up to date.
 
-python -m tireid.dashboard --entity me --project tireid --group like_for_like
-python -m tireid.dashboard --entity me --dataset cuhk_pedes
-python -m tireid.dashboard --entity me --dry-run dashboard.json
+python -m tireid.dashboard --project tireid --group like_for_like
+python -m tireid.dashboard --entity team --dataset cuhk_pedes
+python -m tireid.dashboard --dry-run dashboard.json
 """
 
 import argparse
@@ -26,21 +26,19 @@ def send(scope: "Scope", url: str | None = None) -> str:
     """Create the report of a scope, or bring the one that is there up to date.
 
     Args:
-        scope: The runs it compares.
+        scope: The runs it compares; the client is logged in.
         url: Of the report to update; None: the project's report of the same title, or a new one.
 
     Returns:
         Its address.
 
     Raises:
-        PermissionError: If this machine has no key for wandb.
         ValueError: If the project or the report at `url` is not there.
     """
     from tireid.wandb_dashboard import server
     from tireid.wandb_dashboard.report import build, presets_of
 
     console = Console(highlight=False, soft_wrap=True)
-    server.log_in()
     url = url or server.find(scope.entity, scope.project, scope.title)
     published = read_published(scope.dataset)
     presets = []
@@ -93,13 +91,17 @@ def main() -> None:
     if missing:
         _stop(f"expected {' and '.join(missing)}, got none: pip install 'tireid[wandb]'")
     os.environ.setdefault("WANDB_SILENT", "true")  # what is to be said is said here
+    from tireid.wandb_dashboard import server
     from tireid.wandb_dashboard.names import METHOD
     from tireid.wandb_dashboard.scope import Scope
-    from tireid.wandb_dashboard.server import FAILURES
 
+    entity: str | None = arguments.entity or os.environ.get("WANDB_ENTITY")
     try:
+        if arguments.dry_run is None:
+            server.log_in()
+            entity = entity or server.default_entity()
         scope = Scope(
-            entity=arguments.entity,
+            entity=entity or "your-entity",
             project=arguments.project,
             dataset=arguments.dataset,
             group=arguments.group,
@@ -109,7 +111,7 @@ def main() -> None:
             write(scope, arguments.dry_run)
         else:
             send(scope, arguments.url)
-    except (ValueError, OSError, *FAILURES) as error:
+    except (ValueError, OSError, *server.FAILURES) as error:
         _stop(str(error))
 
 
@@ -118,7 +120,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="tireid-dashboard",
         description="Create or update a report on Weights & Biases that lays methods side by side.",
     )
-    parser.add_argument("--entity", required=True, help="user or team that owns the project")
+    parser.add_argument(
+        "--entity",
+        help="user or team that owns the project (default: WANDB_ENTITY, or your account's)",
+    )
     parser.add_argument("--project", default="tireid", help="of the runs (default: %(default)s)")
     parser.add_argument(
         "--dataset", default="synthetic", help="only runs on this data set (default: %(default)s)"

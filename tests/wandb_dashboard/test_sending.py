@@ -52,6 +52,13 @@ def test_an_update_replaces_the_blocks_and_keeps_what_people_added(server):
     assert content(server)["discussionThreads"] == [{"id": "a remark"}]
 
 
+def test_without_an_entity_it_is_the_accounts(server, monkeypatch, capsys):
+    monkeypatch.delenv("WANDB_ENTITY", raising=False)
+    monkeypatch.setattr(sys, "argv", ["tireid-dashboard"])
+    main()
+    assert capsys.readouterr().out.startswith("created: https://app.test/me/tireid/reports/")
+
+
 def test_another_group_has_a_report_of_its_own(server):
     first = send(Scope("me", "tireid", "synthetic"))
     second = send(Scope("me", "tireid", "synthetic", group="other"))
@@ -192,7 +199,7 @@ def test_without_a_key_it_says_what_to_do_and_does_not_ask(tmp_path):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     places = {"HOME": tmp_path, "NETRC": tmp_path / "netrc", "WANDB_CONFIG_DIR": tmp_path}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tireid.dashboard", "--entity", "me"],
+        [sys.executable, "-m", "tireid.dashboard"],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

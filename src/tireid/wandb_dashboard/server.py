@@ -48,6 +48,18 @@ def log_in() -> None:
         )
 
 
+def default_entity() -> str:
+    """Return the user or team that the key's runs go to.
+
+    Raises:
+        ValueError: If the account has none.
+    """
+    entity = wandb.Api().default_entity
+    if not entity:
+        raise ValueError("expected a user or team that owns the project: say --entity NAME")
+    return entity
+
+
 def keep_preset(entity: str, preset: Preset) -> None:
     """Make the server keep a chart, if it does not have it.
 
