@@ -73,7 +73,7 @@ test-all: $(READY) ## Run all tests; what the machine lacks is skipped with its 
 	@$(PYTEST) $(ARGS)
 
 notebooks: $(READY) ## Run the notebooks, as CI does; their pictures are not kept
-	@$(PYTEST) --nbmake --nbmake-timeout 600 --timeout 900 notebooks $(ARGS)
+	@$(PYTEST) --nbmake --nbmake-timeout 1500 --timeout 1800 notebooks $(ARGS)
 
 bench: $(READY) ## Time and memory of a training step against a plain reference: make bench ARGS="--rounds 20"
 	@$(PY) benchmarks/lgur_step.py $(ARGS)
