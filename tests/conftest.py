@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from tireid import launch
 
 SMALL = [
+    "logger=csv",
     "trainer=cpu",
     "max_epochs=2",
     "batch_size=8",
