@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.loggers.logger import _DummyExperiment  # what Lightning gives other ranks
-from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from tireid.wandb_runs import read_offline_runs
+from tireid.wandb_runs import read_offline_run, read_offline_runs
 from tireid.wandb_session import INSTALL, Mode, find_mode, import_quietly, is_installed
 
 STEP = "trainer/global_step"
@@ -105,15 +104,14 @@ class WandbLogger(Logger):
         return str(self.folder)
 
     @property
-    @rank_zero_experiment
     def experiment(self) -> Any:
-        """The run; something that takes everything and does nothing where there is none."""
-        return self.run or _DummyExperiment()
+        """The run, as `run`."""
+        return self.run
 
     @property
     def run(self) -> Any:
         """The run, begun if need be; None where nothing is logged."""
-        if self._run is None and not self._ended and rank_zero_only.rank == 0:
+        if self._run is None and not self._ended and getattr(rank_zero_only, "rank", 0) == 0:
             with self._unharmed(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of wandb's imports, and on its older interfaces
                 self._run = self._begin()
@@ -195,13 +193,13 @@ class WandbLogger(Logger):
             try:
                 run.finish(exit_code=exit_code)
             except TimeoutError:
-                late = "not all is uploaded yet: "
+                late = "not all was uploaded; "
             folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
             if url and not late:
                 _say(f"wandb: {url}")
             else:
                 why = f" ({self._mode.reason})" if self._mode.reason else ""
-                _say(f"wandb: {late or f'offline{why}: '}wandb sync {folder}")
+                _say(f"wandb: {late or f'kept offline{why}; '}to upload: wandb sync {folder}")
 
     def _begin(self) -> Any:
         if not is_installed() and os.environ.get("WANDB_MODE") != "disabled":
@@ -313,6 +311,33 @@ def finished(loggers: Sequence[Any]) -> Iterator[None]:
 def wandb_logger_of(loggers: Sequence[Any]) -> WandbLogger | None:
     """Return the one of some loggers that logs to Weights & Biases."""
     return next((one for one in loggers if isinstance(one, WandbLogger)), None)
+
+
+def log_pictures(folder: Path, settings: Mapping[str, Any], pictures: Sequence[Path]) -> None:
+    """Add pictures of a run folder to the run that was logged from it, or say that there is none.
+
+    Args:
+        folder: The run folder.
+        settings: Of the run's logger: project and entity.
+        pictures: Files below the folder; each is named by its place there.
+    """
+    try:
+        earlier = read_offline_run(folder)
+    except (FileNotFoundError, ValueError, ModuleNotFoundError) as error:
+        _say(f"wandb: no run to add the pictures to: {error}")
+        return
+    place = {name: settings[name] for name in ("project", "entity") if settings.get(name)}
+    logger = WandbLogger(str(folder), **place, id=earlier.id, job_type=earlier.job_type)
+    logger.describe(earlier.name, earlier.group, earlier.tags, {})
+    with finished([logger]):
+        if logger.run is None:
+            return
+        wandb = import_quietly()
+        row = {
+            str(path.relative_to(folder).with_suffix("")): wandb.Image(str(path))
+            for path in pictures
+        }
+        logger.log_row(row, earlier.summary.get(STEP))
 
 
 def _best_of(summary: Mapping[str, Any]) -> dict[str, float]:

@@ -45,7 +45,7 @@ class OfflineRun:
 
     Attributes:
         id: The run's.
-        folders: Of its parts, the oldest first; `files/` in them holds its pictures and tables.
+        folders: Of its parts, the oldest first; `files/` in them holds its pictures.
         name: Shown in tables.
         group: Runs that belong together.
         job_type: `train` or `teacher`.
@@ -82,8 +82,23 @@ class OfflineRun:
         found = {row[step]: row[name] for row in self.history if name in row and step in row}
         return sorted(found.items())
 
+    def table(self, name: str) -> tuple[list[str], list[list[Any]]]:
+        """Return the columns and the rows of a table that was logged; pictures as their files.
+
+        Raises:
+            FileNotFoundError: If it was not logged, or its files are gone.
+        """
+        kept = f"run-{self.id}-{name}"
+        for artifact in reversed(self.artifacts):
+            file = artifact.files.get(f"{name}.table.json")
+            if artifact.name == kept and file is not None:
+                content = json.loads(file.read_text(encoding="utf-8"))
+                rows = [[_cell(value, artifact) for value in row] for row in content["data"]]
+                return content["columns"], rows
+        raise FileNotFoundError(f"{self.folders[-1]}: expected a table {name!r}, got none")
+
     def media(self, reference: dict[str, Any]) -> Path:
-        """Return the file of a picture or table that a value of `history` or `summary` names.
+        """Return the file of a picture that a value of `history` or `summary` names.
 
         Raises:
             FileNotFoundError: If it is gone.
@@ -132,6 +147,11 @@ def read_offline_runs(folder: Path) -> list[OfflineRun]:
             f"{folder}: expected a run of Weights & Biases in it (wandb/offline-run-*/run-*.wandb)"
         )
     return runs
+
+
+def _cell(value: Any, artifact: LoggedArtifact) -> Any:
+    is_file = isinstance(value, dict) and str(value.get("_type", "")).endswith("-file")
+    return artifact.files[value["path"]] if is_file else value
 
 
 def has_offline_run(folder: Path) -> bool:
@@ -263,10 +283,11 @@ def _records(file: Path) -> Iterator[Any]:
     Raises:
         ValueError: If it is none of wandb's files.
     """
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto import wandb_internal_pb2
 
+    messages: Any = wandb_internal_pb2
     for content in _contents(file):
-        record = Record()
+        record = messages.Record()
         record.ParseFromString(content)
         yield record
 

@@ -37,7 +37,7 @@ def find_mode() -> Mode:
         return Mode(wanted)
     wandb = import_quietly()
     settings = wandb.setup().settings
-    wanted = wanted or _MODES.get(settings.mode, settings.mode)
+    wanted = wanted or _MODES.get(str(settings.mode), str(settings.mode))
     if wanted in ("disabled", "offline"):
         return Mode(wanted)
     reason = _missing_login(settings)

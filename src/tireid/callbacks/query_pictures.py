@@ -93,7 +93,7 @@ def draw_similarities(results: QueryResults) -> Image.Image:
         axes.stairs(density, results.edges, color=colour)
     used = np.flatnonzero(results.positives + results.negatives)
     if len(used):
-        axes.set_xlim(results.edges[used[0]], results.edges[used[-1] + 1])
+        axes.set_xlim(float(results.edges[used[0]]), float(results.edges[used[-1] + 1]))
     axes.set(
         title="Similarity of a caption with an image",
         xlabel="cosine similarity",

@@ -74,7 +74,7 @@ class WandbReport(Callback):
         if not trainer.is_global_zero or logger is None or logger.run is None:
             return
         datamodule: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.test
-        shown = datamodule.name in DRAWN if self.pictures == "auto" else self.pictures
+        shown = datamodule.name in DRAWN if self.pictures == "auto" else bool(self.pictures)
         if not shown and self.pictures == "auto":
             Console(highlight=False, soft_wrap=True).print(
                 f"wandb: no pictures of {datamodule.name} are logged, whose people are real; "
