@@ -53,8 +53,8 @@ class WandbLogger(Logger):
         id: str | None = None,
         resume: str | None = "allow",
         required: bool = False,
-        init_timeout: float = 20.0,
-        finish_timeout: float = 300.0,
+        init_timeout: float | int = 20,
+        finish_timeout: float | int = 300,
     ) -> None:
         super().__init__()
         if required and not is_installed():
