@@ -6,7 +6,6 @@ import os
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
@@ -92,7 +91,6 @@ def test_every_logged_value_is_in_its_history(run, folder):
     names = set(rows[0]) - {"step"}
     assert {
         "train/loss",
-        "train/loss_id_global",
         "train/lr_image_encoder",
         "train/lr_text_encoder",
         "train/lr_head",
@@ -103,6 +101,7 @@ def test_every_logged_value_is_in_its_history(run, folder):
         "test/R1",
         "test/mINP",
     } <= names
+    assert any(name.startswith("train/loss_id") for name in names)
     for name in names:
         expected = {int(row["step"]): float(row[name]) for row in rows if row[name]}
         assert dict(run.column(name)) == pytest.approx(expected), name
@@ -208,15 +207,17 @@ def test_all_of_it_lies_in_the_run_folder(run, folder):
 def test_one_line_says_where_the_run_is(small_config, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     short = ["model=baseline", "max_epochs=1", "callbacks.wandb.checkpoint=false"]
-    train(small_config(tmp_path / "run", *short, *LOGGED))
+    train(small_config(tmp_path / "run", *short, "label='a: b/c'", *LOGGED))
     said = "".join(capfd.readouterr())
-    lines = [line for line in said.splitlines() if "wandb" in line]
+    lines = [line for line in said.splitlines() if line.startswith("wandb")]
     (part,) = read_offline_run(tmp_path / "run").folders
     assert lines == [f"wandb: kept offline; to upload: wandb sync {part.relative_to(tmp_path)}"]
     (model,) = [one for one in read_offline_run(tmp_path / "run").artifacts if one.type == "model"]
+    assert model.name == "a-b-c-synthetic"
     assert not [name for name in model.files if name.endswith(".ckpt")]
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_process_are_two(small_config, tmp_path):
     short = ["model=baseline", "max_epochs=1", *LOGGED]
     for seed in (1, 2):
@@ -245,6 +246,7 @@ def test_a_teacher_has_a_run_of_its_own_that_ends_before_its_students(small_conf
     assert teacher.history[-1]["_timestamp"] < student.history[0]["_timestamp"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_continued_is_one(small_config, tmp_path, monkeypatch):
     settings = ["model=baseline", "callbacks.last.every_n_train_steps=1", *LOGGED]
     train(small_config(tmp_path / "unbroken", *settings))
@@ -305,6 +307,7 @@ def test_whatever_fails_in_wandb_is_said_once_and_training_goes_on(
     assert (tmp_path / "metrics.csv").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_begin_trains_all_the_same(small_config, tmp_path, monkeypatch):
     def broken(**_):
         raise RuntimeError("no service")
@@ -322,7 +325,8 @@ def test_a_disabled_one_leaves_nothing(small_config, tmp_path, monkeypatch, capf
     assert "wandb" not in "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize(("pictures", "shown"), [("auto", False), (True, True), (False, False)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("pictures", "shown"), [("auto", False), (True, True)])
 def test_pictures_of_real_people_are_not_logged_unasked(
     small_config, tmp_path, capfd, pictures, shown
 ):
@@ -366,11 +370,3 @@ def test_without_a_run_explanations_say_so(copied_run, compose_config, capfd):
     assert "no run to add the pictures to" in capfd.readouterr().out
     assert written
     assert not (Path(copied_run) / "wandb").exists()
-
-
-def test_an_artifacts_name_is_one_that_wandb_takes(small_config, tmp_path):
-    overrides = ["model=baseline", "max_epochs=1", "label='a: b/c'"]
-    train(small_config(tmp_path, *overrides, *LOGGED))
-    run = read_offline_run(tmp_path)
-    assert {one.name for one in run.artifacts if one.type == "model"} == {"a-b-c-synthetic"}
-    assert np.isfinite(run.summary["test/R1"])

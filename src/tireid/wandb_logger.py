@@ -1,6 +1,7 @@
 """Log to Weights & Biases: online where the user is logged in, else offline; never in the way."""
 
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from tireid.wandb_runs import read_offline_run, read_offline_runs
+from tireid.wandb_runs import has_ended, read_offline_run, read_offline_runs
 from tireid.wandb_session import INSTALL, Mode, find_mode, import_quietly, is_installed
 
 STEP = "trainer/global_step"
@@ -194,6 +195,8 @@ class WandbLogger(Logger):
                 run.finish(exit_code=exit_code)
             except TimeoutError:
                 late = "not all was uploaded; "
+            if not url:
+                _wait_for_end(folder)
             folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
             if url and not late:
                 _say(f"wandb: {url}")
@@ -338,6 +341,13 @@ def log_pictures(folder: Path, settings: Mapping[str, Any], pictures: Sequence[P
             for path in pictures
         }
         logger.log_row(row, earlier.summary.get(STEP))
+
+
+def _wait_for_end(folder: Path, seconds: float = 5.0) -> None:
+    """Wait until wandb's own process has written all it was told; it answers a little earlier."""
+    deadline = time.monotonic() + seconds
+    while not has_ended(folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _best_of(summary: Mapping[str, Any]) -> dict[str, float]:

@@ -8,6 +8,7 @@ of one record hold one message of wandb's own protocol.
 import json
 import struct
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ ID_FILE = "wandb_id.txt"  # in a run folder: which of its runs is the current on
 _BLOCK = 32 * 1024
 _CHUNK = struct.Struct("<IHB")
 _HEADER = struct.Struct("<4sHB")
+_LAST_RECORDS = 5  # among which the end of a run is
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
@@ -157,6 +159,24 @@ def _cell(value: Any, artifact: LoggedArtifact) -> Any:
 def has_offline_run(folder: Path) -> bool:
     """Return whether a folder holds a run that could be read."""
     return bool(_files(folder))
+
+
+def has_ended(folder: Path) -> bool:
+    """Return whether the file of one run's part holds its end, with which it is complete.
+
+    Args:
+        folder: Of the part.
+    """
+    from wandb.proto import wandb_internal_pb2
+
+    messages: Any = wandb_internal_pb2
+    for file in _files(folder):
+        for content in deque(_contents(file), maxlen=_LAST_RECORDS):
+            record = messages.Record()
+            record.ParseFromString(content)
+            if record.WhichOneof("record_type") == "exit":
+                return True
+    return False
 
 
 def _files(folder: Path) -> list[Path]:
