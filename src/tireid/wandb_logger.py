@@ -219,6 +219,7 @@ class WandbLogger(Logger):
                 raise
             self._mode = Mode("offline", "the server was not reached")
             _say(f"wandb: {_first_line(error)}; the run is kept offline")
+            import_quietly().teardown()  # wandb's own process still holds the run's id
             run = self._init("offline")
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
