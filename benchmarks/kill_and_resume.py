@@ -28,6 +28,7 @@ from rich.console import Console
 
 METHODS = ("baseline", "lgur", "lcr2s")
 SETTINGS = [
+    "logger=csv",
     "trainer=cpu",
     "trainer.log_every_n_steps=1",
     "max_epochs=3",

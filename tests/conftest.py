@@ -18,7 +18,12 @@ from omegaconf import OmegaConf
 
 from tireid import launch
 
+# Whoever is logged in, tests upload nothing; those of Weights & Biases choose a mode.
+os.environ["WANDB_MODE"] = "disabled"
+os.environ["WANDB_ERROR_REPORTING"] = "false"
+
 SMALL = [
+    "logger=csv",
     "trainer=cpu",
     "max_epochs=2",
     "batch_size=8",

@@ -17,8 +17,9 @@ from tireid.explanations.queries import QueryPage, draw_overview, draw_query
 from tireid.explanations.supports import draw_supports
 from tireid.explanations.weighing import Split, embed_split, query_page
 from tireid.restore import find_run, restore_datamodule, restore_model
-from tireid.saved_config import evaluation_config
+from tireid.saved_config import evaluation_config, read_settings
 from tireid.teaching import find_teacher, restore_teacher
+from tireid.wandb_logger import log_pictures
 
 FOLDER = "explanations"
 PICTURES = ("overview.png", "query_*.png", "atoms.png", "supports.png")
@@ -80,6 +81,9 @@ def explain(cfg: DictConfig) -> list[Path]:
         )
     for path in written:
         console.print(f"written: {path}", markup=False)
+    if cfg.wandb and written:
+        logger = read_settings(folder).get("logger") or {}
+        log_pictures(folder, logger.get("wandb") or {}, written)
     return written
 
 

@@ -20,6 +20,7 @@ _NOT_SETTINGS = (
     "ckpt_path",
     "num_train_pids",
     "label",
+    "wandb_group",
 )
 
 

@@ -28,7 +28,9 @@ from tireid.methods.lcr2s_targets import TargetTable, enrich_split
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
 from tireid.restore import TOKENIZER_FOLDER, find_saved, load_weights
 from tireid.retrieval import evaluate_embeddings
+from tireid.run_title import RunTitle, run_title
 from tireid.saved_config import read_settings
+from tireid.wandb_logger import finished, wandb_logger_of
 from tireid.world.locking import folder_lock
 
 TEACHER_SEED = 1_000_003  # added to the run's seed, so that the teacher's draws are its own
@@ -157,7 +159,9 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
                 _load_if_same(teacher, kept, settings)
             console.print(f"teacher: {kept}, complete already", markup=False)
         else:
-            _train(teacher, stage, datamodule, kept, settings)
+            resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+            title = run_title(resolved, Path(cfg.paths.output_dir), teacher=True)
+            _train(teacher, stage, datamodule, kept, settings, title)
     return teacher
 
 
@@ -223,11 +227,16 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _train(
-    teacher: Lcr2sTeacher, stage: DictConfig, datamodule: Any, kept: Path, settings: str
+    teacher: Lcr2sTeacher,
+    stage: DictConfig,
+    datamodule: Any,
+    kept: Path,
+    settings: str,
+    title: RunTitle,
 ) -> None:
     callbacks = {
         name: instantiate(stage.callbacks[name], _convert_="all")
-        for name in ("retrieval", "last", "finite", "lines", "progress", "curves")
+        for name in ("retrieval", "last", "finite", "rates", "lines", "progress", "curves")
         if name in stage.callbacks
     }
     last = callbacks.get("last")
@@ -236,6 +245,9 @@ def _train(
     if begun:
         start = resume.agreed(lambda: resume.newest(kept.parent, settings))
     loggers = list(instantiate(resume.logger_config(stage, start), _convert_="all").values())
+    if (tracker := wandb_logger_of(loggers)) is not None:
+        tracker.job_type = "teacher"
+        tracker.describe(*title)
     if last is None:  # else Lightning adds one of its own
         OmegaConf.update(stage, "trainer.enable_checkpointing", False, force_add=True)
     else:
@@ -250,7 +262,8 @@ def _train(
         )
         if start.checkpoint is not None:
             console.print(f"continuing after {start.place}, from {start.checkpoint}", markup=False)
-    trainer.fit(teacher, datamodule, ckpt_path=start.checkpoint, weights_only=True)
+    with finished(loggers):  # before the student's run begins
+        trainer.fit(teacher, datamodule, ckpt_path=start.checkpoint, weights_only=True)
     if trainer.is_global_zero:
         content = {"state_dict": teacher.state_dict(), "settings": settings}
         write_checkpoint(content, kept)

@@ -19,6 +19,8 @@ from tireid.callbacks.last_checkpoint import LastCheckpoint
 from tireid.callbacks.run_record import RunRecord
 from tireid.failures import recorded_failure
 from tireid.run_folder import claimed, finished_metrics
+from tireid.run_title import run_title
+from tireid.wandb_logger import finished, wandb_logger_of
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -67,7 +69,7 @@ def _claim_and_train(cfg: DictConfig) -> dict[str, float]:
             for written in (folder, folder / "checkpoints"):
                 remove_leftovers(written)
             _leave_nothing(own, folder)
-        return _train(cfg, start)
+        return _train(cfg, start, held)
 
 
 def _say(line: str) -> None:
@@ -83,7 +85,7 @@ def _leave_nothing(own: Path, folder: Path) -> None:
         shutil.rmtree(own, ignore_errors=True)
 
 
-def _train(cfg: DictConfig, start: resume.Start) -> dict[str, float]:
+def _train(cfg: DictConfig, start: resume.Start, held: ExitStack) -> dict[str, float]:
     launch.use_fast_matmul()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     output_dir = start.folder
@@ -93,6 +95,7 @@ def _train(cfg: DictConfig, start: resume.Start) -> dict[str, float]:
 
     callbacks = list(instantiate(cfg.callbacks, _convert_="all").values())
     loggers = list(instantiate(resume.logger_config(cfg, start), _convert_="all").values())
+    held.enter_context(finished(loggers))
     datamodule = launch.build_datamodule(cfg, **transfer.source_tokenizer(cfg))
     trainer = launch.build_trainer(cfg, callbacks, loggers)
     launch.join_process_group(trainer)
@@ -132,6 +135,8 @@ def _train(cfg: DictConfig, start: resume.Start) -> dict[str, float]:
                 f"continuing after {start.place}, from {start.checkpoint.name}", markup=False
             )
 
+    if (tracker := wandb_logger_of(loggers)) is not None:
+        tracker.describe(*run_title(resolved, output_dir))
     taught = teaching.teach(cfg, model, datamodule, trainer)
     for record in callbacks:
         if isinstance(record, RunRecord):

@@ -125,6 +125,7 @@ class RunRecord(Callback):
         self._earlier_seconds = 0.0  # of the run's parts before it was resumed
         self._train_seconds = 0.0
         self._images = 0
+        self._before = (0, 0.0)  # images and seconds when the epoch began
         self._evaluation_seconds = 0.0
         self._evaluation_began = 0.0
         self._batch_began = 0.0
@@ -153,7 +154,11 @@ class RunRecord(Callback):
         self._images += len(batch.pid) * trainer.world_size
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the peak memory so far: over the processes, the largest."""
+        """Log the epoch's images a second, and the peak memory so far: the largest of processes."""
+        images, seconds = self._images - self._before[0], self._train_seconds - self._before[1]
+        self._before = (self._images, self._train_seconds)
+        speed = images / max(seconds, 1e-9)
+        pl_module.log("train/images_per_second", speed, sync_dist=True, reduce_fx="mean")
         peak = peak_memory_mib(pl_module.device)
         pl_module.log("train/peak_memory_mib", peak, sync_dist=True, reduce_fx="max")
 
@@ -204,6 +209,7 @@ class RunRecord(Callback):
         self._train_seconds = kept["train_seconds"]
         self._evaluation_seconds = kept["evaluation_seconds"]
         self._images = kept["images"]
+        self._before = (self._images, self._train_seconds)
 
     @property
     def _seconds(self) -> float:

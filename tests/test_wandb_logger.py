@@ -1,0 +1,372 @@
+"""Weights & Biases: what a run leaves there, read back from its files; nothing is ever sent."""
+
+import csv
+import json
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from tireid.callbacks import stop_signals
+from tireid.callbacks.query_pictures import interesting_queries
+from tireid.methods.base import RetrievalModule
+from tireid.retrieval.query_results import read_queries
+from tireid.train import train
+from tireid.wandb_runs import read_offline_run, read_offline_runs
+
+wandb = pytest.importorskip("wandb")
+
+LOGGED = ["logger=auto", "trainer.log_every_n_steps=1"]
+
+
+class KilledError(BaseException):
+    """Stands for a kill: nobody catches it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _offline():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        patch.delenv("WANDB_DATA_DIR", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(small_config, tmp_path_factory):
+    """Return the folder of a run that was logged."""
+    folder = tmp_path_factory.mktemp("logged")
+    (folder / ".hydra").mkdir()
+    choices = {"sweep": "small_grid", "image_encoder": "resnet_tiny", "text_encoder": "bilstm_tiny"}
+    content = {"hydra": {"runtime": {"choices": choices}}}
+    (folder / ".hydra" / "hydra.yaml").write_text(json.dumps(content))
+    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(["model=lgur", "hydra.run.dir=x"]))
+    train(small_config(folder, "model=lgur", "label=row", "seed=3", *LOGGED))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return read_offline_run(folder)
+
+
+@pytest.fixture(scope="module")
+def record(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_a_run_is_named_grouped_and_tagged(run):
+    assert run.name == "row resnet_tiny+bilstm_tiny synthetic seed3"
+    assert (run.group, run.job_type, run.project) == ("small_grid", "train", "tireid")
+    assert set(run.tags) == {"row", "resnet_tiny", "bilstm_tiny", "synthetic"}
+    assert run.exit_code == 0
+    assert len(run.folders) == 1
+
+
+def test_every_setting_is_in_its_config(run, folder, record):
+    settings = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    flat = dict(_leaves(settings))
+    assert len(flat) > 150
+    assert {name: run.config.get(name) for name in flat} == flat
+    assert run.config["model._target_"] == "tireid.methods.lgur.Lgur"
+    assert run.config["seed"] == 3
+    assert run.config["overrides"] == ["model=lgur"]
+    assert run.config["commit"] == record["commit"]
+    assert run.config["dirty"] == record["dirty"]
+
+
+def _leaves(node, prefix=""):
+    for name, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def test_every_logged_value_is_in_its_history(run, folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = set(rows[0]) - {"step"}
+    assert {
+        "train/loss",
+        "train/lr_image_encoder",
+        "train/lr_text_encoder",
+        "train/lr_head",
+        "train/images_per_second",
+        "train/peak_memory_mib",
+        "val/R1",
+        "val/i2t_mAP",
+        "test/R1",
+        "test/mINP",
+    } <= names
+    assert any(name.startswith("train/loss_id") for name in names)
+    for name in names:
+        expected = {int(row["step"]): float(row[name]) for row in rows if row[name]}
+        assert dict(run.column(name)) == pytest.approx(expected), name
+    assert len(run.column("train/loss")) == 8
+    assert len(run.column("val/R1")) == len(run.column("train/images_per_second")) == 2
+    assert len(run.column("test/R1")) == 1
+
+
+def test_the_step_of_all_metrics_is_the_optimisers(run):
+    assert run.definitions["*"]["step"] == "trainer/global_step"
+    assert run.definitions["val/*"] == {"step": "trainer/global_step", "summary": "none"}
+
+
+def test_the_summary_has_the_best_and_the_last_of_validation(run, record):
+    validations = record["validations"]
+    names = [name for name in validations[0] if name.startswith("val/")]
+    assert len(names) >= 12
+    for name in names:
+        values = [found[name] for found in validations]
+        assert run.summary[name] == pytest.approx(max(values))
+        assert run.summary[f"last/{name}"] == pytest.approx(values[-1])
+    tested = {name: value for name, value in record["metrics"].items() if name.startswith("test/")}
+    assert {name: run.summary[name] for name in tested} == pytest.approx(tested)
+
+
+def test_the_summary_has_what_the_run_cost(run, record):
+    for name in ("images_per_second", "peak_memory_mib", "parameters", "steps", "epochs"):
+        assert run.summary[name] == record[name]
+    assert run.summary["seconds"]["training"] > 0
+
+
+def test_similarities_are_counted_and_drawn(run, folder):
+    results = read_queries(folder / "queries_test.npz")
+    for name in ("positives", "negatives"):
+        logged = run.summary[f"similarity/{name}"]
+        assert logged["values"] == getattr(results, name).tolist()
+        assert logged["bins"] == pytest.approx(results.edges.tolist())
+    with Image.open(run.media(run.summary["similarity/spread"])) as picture:
+        assert len(picture.convert("RGB").getcolors(2**24)) > 20
+
+
+def test_pictures_of_the_run_folder_are_logged(run, folder):
+    for name in ("curves", "gallery_test"):
+        logged = run.media(run.summary[name])
+        assert logged.read_bytes() == (folder / f"{name}.png").read_bytes()
+
+
+def test_the_table_shows_queries_with_pictures_scores_and_ranks(run, folder, small_data):
+    results = read_queries(folder / "queries_test.npz")
+    columns, rows = run.table("queries")
+    captions = [caption for one in small_data.records("test") for caption in one.captions]
+    shown = interesting_queries(results, 8)
+    assert [(row[0], row[1]) for row in rows] == [(one.kind, one.number) for one in shown]
+    assert {one.kind for one in shown} == {"best hit", "worst miss", "at random"}
+    for row in (dict(zip(columns, row, strict=True)) for row in rows):
+        query = row["query"]
+        assert row["caption"] == captions[query]
+        assert row["first rank"] == results.first_rank[query]
+        assert row["average precision"] == pytest.approx(results.values["mAP"][query])
+        for rank in range(5):
+            assert row[f"score {rank + 1}"] == pytest.approx(results.scores[query, rank])
+            right = bool(results.right[query, rank])
+            assert row[f"right {rank + 1}"] == ("\u2713" if right else "\u2715")
+            path = small_data.records("test")[results.found[query, rank]].image_path
+            assert _inner(row[f"rank {rank + 1}"]) == _pixels(path)
+        own = small_data.records("test")[results.own[query]].image_path
+        assert _inner(row["described"]) == _pixels(own)
+
+
+def _inner(path):
+    with Image.open(path) as picture:
+        width, height = picture.size
+        return picture.convert("RGB").crop((4, 4, width - 4, height - 4)).tobytes()
+
+
+def _pixels(path):
+    with Image.open(path) as picture:
+        return picture.convert("RGB").tobytes()
+
+
+def test_the_files_are_artifacts(run, folder, record):
+    model, results = [one for one in run.artifacts if one.type != "run_table"]
+    assert (model.name, model.type) == ("row-synthetic", "model")
+    assert {"best", "seed3"} <= set(model.aliases)
+    assert model.metadata["metrics"] == pytest.approx(record["metrics"])
+    tested = record["tested_checkpoint"]
+    assert model.files[f"checkpoints/{tested}"] == folder / "checkpoints" / tested  # no copy
+    for name in ("metrics.json", "config.yaml", "tokenizer/tokenizer.json"):
+        assert model.files[name].read_bytes() == (folder / name).read_bytes()
+    assert (results.name, results.type) == ("row-synthetic-queries", "results")
+    assert "seed3" in results.aliases
+    assert read_queries(results.files["queries_test.npz"]).pids.tolist() == (
+        read_queries(folder / "queries_test.npz").pids.tolist()
+    )
+
+
+def test_all_of_it_lies_in_the_run_folder(run, folder):
+    for artifact in run.artifacts:
+        assert all(path.is_relative_to(folder) for path in artifact.files.values())
+    assert "WANDB_DATA_DIR" not in os.environ
+
+
+def test_one_line_says_where_the_run_is(small_config, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    short = ["model=baseline", "max_epochs=1", "callbacks.wandb.checkpoint=false"]
+    train(small_config(tmp_path / "run", *short, "label='a: b/c'", *LOGGED))
+    said = "".join(capfd.readouterr())
+    lines = [line for line in said.splitlines() if line.startswith("wandb")]
+    (part,) = read_offline_run(tmp_path / "run").folders
+    assert lines == [f"wandb: kept offline; to upload: wandb sync {part.relative_to(tmp_path)}"]
+    (model,) = [one for one in read_offline_run(tmp_path / "run").artifacts if one.type == "model"]
+    assert model.name == "a-b-c-synthetic"
+    assert not [name for name in model.files if name.endswith(".ckpt")]
+
+
+@pytest.mark.slow
+def test_two_runs_of_one_process_are_two(small_config, tmp_path):
+    short = ["model=baseline", "max_epochs=1", *LOGGED]
+    for seed in (1, 2):
+        train(small_config(tmp_path / str(seed), *short, f"seed={seed}"))
+    first, second = (read_offline_run(tmp_path / name) for name in ("1", "2"))
+    assert first.id != second.id
+    assert [first.config["seed"], second.config["seed"]] == [1, 2]
+    for one in (first, second):
+        assert [step for step, _ in one.column("train/loss")] == [0, 1, 2, 3]
+        assert one.exit_code == 0
+    assert first.column("train/loss") != second.column("train/loss")
+
+
+@pytest.mark.slow
+def test_a_teacher_has_a_run_of_its_own_that_ends_before_its_students(small_config, tmp_path):
+    settings = ["model=lcr2s", "model.teacher.source=memory", "teaching.max_epochs=1"]
+    train(small_config(tmp_path, *settings, "max_epochs=1", "label=row", *LOGGED))
+    teacher, student = read_offline_run(tmp_path / "teacher"), read_offline_run(tmp_path)
+    assert teacher.id != student.id
+    assert (teacher.job_type, student.job_type) == ("teacher", "train")
+    assert teacher.group == student.group == "synthetic"
+    assert teacher.name == "row teacher ResNetEncoder+BiLstmEncoder synthetic seed1"
+    assert "train/loss_distil_features" in student.summary
+    assert "train/loss_distil_features" not in teacher.summary
+    assert teacher.exit_code == student.exit_code == 0
+    assert teacher.history[-1]["_timestamp"] < student.history[0]["_timestamp"]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_and_continued_is_one(small_config, tmp_path, monkeypatch):
+    settings = ["model=baseline", "callbacks.last.every_n_train_steps=1", *LOGGED]
+    train(small_config(tmp_path / "unbroken", *settings))
+    total_loss = RetrievalModule.total_loss
+
+    def dying(self, terms, batch_size):
+        if self.global_step == 6:
+            raise KilledError
+        return total_loss(self, terms, batch_size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RetrievalModule, "total_loss", dying)
+        with pytest.raises(KilledError):
+            train(small_config(tmp_path / "run", *settings))
+    before = read_offline_run(tmp_path / "run")
+    assert before.exit_code == 1
+    train(small_config(tmp_path / "run", *settings))
+    (run,) = read_offline_runs(tmp_path / "run")
+    unbroken = read_offline_run(tmp_path / "unbroken")
+    assert len(run.folders) == 2
+    assert run.exit_code == 0
+    for name in ("train/loss", "val/R1", "test/mAP", "train/lr_head"):
+        assert run.column(name) == unbroken.column(name)
+    counts = [row["_step"] for row in run.history]
+    assert counts == sorted(set(counts))  # so that both parts can be uploaded
+    best = {name: value for name, value in unbroken.summary.items() if "val/" in name}
+    assert {name: run.summary[name] for name in best} == best
+
+
+def test_a_run_that_is_asked_to_stop_ends_with_its_exit_code(small_config, tmp_path, monkeypatch):
+    total_loss = RetrievalModule.total_loss
+
+    def stopped(self, terms, batch_size):
+        if self.global_step == 2:
+            stop_signals.stop("nothing")
+        return total_loss(self, terms, batch_size)
+
+    monkeypatch.setattr(RetrievalModule, "total_loss", stopped)
+    with pytest.raises(stop_signals.Stopped):
+        train(small_config(tmp_path, "model=baseline", *LOGGED))
+    assert read_offline_run(tmp_path).exit_code == stop_signals.EXIT_CODE
+    stop_signals.reset()
+
+
+def test_whatever_fails_in_wandb_is_said_once_and_training_goes_on(
+    small_config, tmp_path, monkeypatch
+):
+    def full(self, *_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(wandb.Run, "log", full)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        metrics = train(small_config(tmp_path, "model=baseline", "max_epochs=1", *LOGGED))
+    assert 0 <= metrics["test/R1"] <= 100
+    (warning,) = [str(one.message) for one in said if "wandb" in str(one.message)]
+    assert "No space left on device" in warning
+    assert (tmp_path / "metrics.csv").is_file()
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_begin_trains_all_the_same(small_config, tmp_path, monkeypatch):
+    def broken(**_):
+        raise RuntimeError("no service")
+
+    monkeypatch.setattr(wandb, "init", broken)
+    with pytest.warns(UserWarning, match="no service"):
+        metrics = train(small_config(tmp_path, "model=baseline", "max_epochs=1", *LOGGED))
+    assert 0 <= metrics["test/R1"] <= 100
+
+
+def test_a_disabled_one_leaves_nothing(small_config, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    train(small_config(tmp_path, "model=baseline", "max_epochs=1", *LOGGED))
+    assert not (tmp_path / "wandb").exists()
+    assert "wandb" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("pictures", "shown"), [("auto", False), (True, True)])
+def test_pictures_of_real_people_are_not_logged_unasked(
+    small_config, tmp_path, capfd, pictures, shown
+):
+    """The embedded set under another name stands for a real one."""
+    overrides = ["model=baseline", "max_epochs=1", "dataset.name=cuhk_pedes", *LOGGED]
+    train(small_config(tmp_path, *overrides, f"callbacks.wandb.pictures={pictures}"))
+    said = "".join(capfd.readouterr())
+    assert ("no pictures of cuhk_pedes are logged" in said) == (pictures == "auto")
+    run = read_offline_run(tmp_path)
+    columns, rows = run.table("queries")
+    assert ("described" in columns) == ("rank 1" in columns) == shown
+    assert ("gallery_test" in run.summary) == shown
+    assert "curves" in run.summary
+    assert len(rows) > 0
+    if not shown:
+        files = [path for part in run.folders for path in part.rglob("*.png")]
+        assert {path.name.split("_")[0] for path in files} == {"curves", "spread"}
+
+
+def test_explanations_can_be_added_to_the_run(folder, run, compose_config):
+    from tireid.explain import explain
+
+    overrides = [f"run={folder}", "queries=2", "images=2", "atoms=2", "wandb=true"]
+    written = explain(compose_config(*overrides, "accelerator=cpu", name="explain"))
+    again = read_offline_run(folder)
+    assert again.id == run.id
+    assert len(again.folders) == len(run.folders) + 1
+    assert (again.name, again.group) == (run.name, run.group)
+    assert again.config == run.config
+    for path in written:
+        name = str(path.relative_to(folder).with_suffix(""))
+        assert again.media(again.summary[name]).read_bytes() == path.read_bytes()
+    assert again.summary["test/R1"] == run.summary["test/R1"]
+
+
+def test_without_a_run_explanations_say_so(copied_run, compose_config, capfd):
+    from tireid.explain import explain
+
+    overrides = [f"run={copied_run}", "queries=1", "images=1", "atoms=1", "wandb=true"]
+    written = explain(compose_config(*overrides, "accelerator=cpu", name="explain"))
+    assert "no run to add the pictures to" in capfd.readouterr().out
+    assert written
+    assert not (Path(copied_run) / "wandb").exists()

@@ -1,0 +1,183 @@
+"""Online where there is a key, else offline: decided without a question and without network."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tireid
+from tireid.wandb_runs import read_offline_run
+from tireid.wandb_session import Mode, find_mode
+
+pytest.importorskip("wandb")
+KEY = "0123456789" * 4  # the form of a key, and nobody's
+NOWHERE = "http://127.0.0.1:9"  # refuses at once
+
+SAID = r"^wandb|\[wandb\]"
+
+SMALL = [
+    "trainer=cpu",
+    "max_epochs=1",
+    "batch_size=8",
+    "dataset.read.num_train_ids=8",
+    "dataset.read.num_val_ids=3",
+    "dataset.read.num_test_ids=4",
+    "dataset.read.images_per_id=2",
+    "dataset.image_size=[48,16]",
+    "model=baseline",
+    "callbacks.gallery.num_queries=1",
+]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty home: nobody is logged in."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    return tmp_path
+
+
+def test_without_a_login_it_is_offline(home):
+    assert find_mode() == Mode("offline", "not logged in")
+
+
+@pytest.mark.parametrize(
+    ("word", "mode"),
+    [
+        ("offline", "offline"),
+        ("dryrun", "offline"),
+        ("disabled", "disabled"),
+        ("OFFLINE", "offline"),
+    ],
+)
+def test_the_environments_mode_decides_also_where_somebody_is_logged_in(
+    home, monkeypatch, word, mode
+):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert find_mode() == Mode("online")
+    monkeypatch.setenv("WANDB_MODE", word)
+    assert find_mode() == Mode(mode)
+
+
+def test_a_key_in_the_netrc_file_is_found_and_one_of_a_wrong_form_is_told(home, monkeypatch):
+    import wandb
+
+    host = wandb.setup().settings.base_url.removeprefix("https://")
+    (home / "netrc").write_text(f"machine {host} login user password {KEY}\n")
+    assert find_mode() == Mode("online")
+    (home / "netrc").unlink()
+    assert find_mode().name == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    assert find_mode() == Mode("offline", "the API key has not the form of one")
+
+
+def test_online_is_not_asked_for_in_vain(home, monkeypatch):
+    """It would ask for a key."""
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert find_mode() == Mode("offline", "not logged in")
+
+
+def run(folder, cache_dir, *overrides, before="", **environment):
+    """Train in a process with nothing of this one's set-up and an open terminal's input."""
+    code = f"{before}\nfrom tireid.train import main\nmain()"
+    places = [f"paths.cache_dir={cache_dir}", f"hydra.run.dir={folder}"]
+    package = str(Path(tireid.__file__).parents[1])
+    known = {"PATH": os.environ["PATH"], "PYTHONPATH": package, "OMP_NUM_THREADS": "1"}
+    reader, writer = os.pipe()  # nobody ever answers
+    began = time.monotonic()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *SMALL, *places, *overrides],
+            stdin=reader,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            env=known | environment,
+            cwd=folder.parent,
+            check=False,
+        )
+    finally:
+        os.close(reader)
+        os.close(writer)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if re.search(SAID, line)]
+    return done, lines, time.monotonic() - began
+
+
+@pytest.mark.slow
+def test_without_any_set_up_nothing_asks_waits_or_fails(tmp_path, cache_dir):
+    done, lines, _ = run(tmp_path / "run", cache_dir, HOME=str(tmp_path / "home"))
+    assert done.returncode == 0, done.stderr
+    logged = read_offline_run(tmp_path / "run")
+    assert logged.exit_code == 0
+    assert len(lines) == 1
+    assert lines[0].startswith("wandb: kept offline (not logged in); to upload: wandb sync run/")
+    assert len(logged.column("val/R1")) == 1
+    assert logged.name == "Baseline resnet_tiny+bilstm_tiny synthetic seed1"
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_logged_in_without_network_it_is_offline_after_a_short_wait(tmp_path, cache_dir):
+    done, lines, seconds = run(
+        tmp_path / "run",
+        cache_dir,
+        "logger.wandb.init_timeout=2",
+        HOME=str(tmp_path / "home"),
+        WANDB_API_KEY=KEY,
+        WANDB_BASE_URL=NOWHERE,
+        WANDB_ERROR_REPORTING="false",
+    )
+    assert done.returncode == 0, done.stderr
+    assert seconds < 120
+    assert len(lines) == 2
+    assert lines[0].endswith("the run is kept offline")
+    assert lines[1].startswith("wandb: kept offline (the server was not reached); to upload:")
+    logged = read_offline_run(tmp_path / "run")
+    assert len(logged.column("test/R1")) == 1
+    assert KEY not in done.stdout + done.stderr
+    texts = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert not [path for path in texts if KEY.encode() in path.read_bytes()]
+
+
+@pytest.mark.slow
+def test_without_wandb_training_works_and_says_so(tmp_path, cache_dir):
+    gone = "import sys; sys.modules['wandb'] = None"
+    done, lines, _ = run(tmp_path / "run", cache_dir, before=gone, HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == 1
+    assert "wandb is not installed" in lines[0]
+    assert "pip install 'tireid[wandb]'" in lines[0]
+    assert (tmp_path / "run" / "metrics.csv").is_file()
+    done, lines, _ = run(
+        tmp_path / "forced", cache_dir, "logger=wandb", before=gone, HOME=str(tmp_path)
+    )
+    assert done.returncode == 1
+    assert "logger=wandb: expected wandb to be installed" in "".join(lines)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+@pytest.mark.timeout(600)
+def test_two_processes_log_one_run(tmp_path, cache_dir):
+    done, lines, _ = run(
+        tmp_path / "run",
+        cache_dir,
+        "strategy=ddp_cpu",
+        HOME=str(tmp_path),
+        WANDB_MODE="offline",
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == 1
+    assert len(list((tmp_path / "run" / "wandb").glob("*run-*/*.wandb"))) == 1
+    logged = read_offline_run(tmp_path / "run")
+    assert len(logged.column("val/R1")) == 1
+    assert len(logged.table("queries")[1]) > 0
+    assert [one.type for one in logged.artifacts] == ["run_table", "model", "results"]
