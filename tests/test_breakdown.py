@@ -1,0 +1,62 @@
+"""Groups of captions follow the ground truth of the embedded data set."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tireid.breakdown import caption_groups
+from tireid.data.records import Record
+
+
+def by_question(small_data):
+    root = small_data.records("test")[0].image_path.parents[2]
+    records = small_data.records("test")
+    return root, records, {one.question: one.groups for one in caption_groups(root, records)}
+
+
+def test_captions_are_in_the_groups_that_their_words_ask_for(small_data):
+    _, records, found = by_question(small_data)
+    texts = [caption for record in records for caption in record.captions]
+    glasses = set(found["the caption mentions"]["glasses"].tolist())
+    spoken = {n for n, text in enumerate(texts) if "glasses" in text}
+    assert spoken <= glasses
+    count = found["attributes that the caption mentions"]
+    words = {
+        name: np.mean([len(texts[i].split()) for i in group])
+        for name, group in count.items()
+        if len(group)
+    }
+    assert words["10 or more"] > words["fewer than 6"]
+
+
+def test_parts_that_exclude_one_another_hold_every_caption_once(small_data):
+    _, records, found = by_question(small_data)
+    queries = sum(len(record.captions) for record in records)
+    for question, groups in found.items():
+        joined = sorted(np.concatenate(list(groups.values())).tolist())
+        if question != "the caption mentions":
+            assert joined == list(range(queries)), question
+
+
+def test_groups_follow_the_view_and_the_twins_of_the_truth(small_data):
+    root, records, found = by_question(small_data)
+    rows = [json.loads(line) for line in (root / "ground_truth.jsonl").read_text().splitlines()]
+    truth = {root / "imgs" / row["path"]: row for row in rows}
+    owners = [record for record in records for _ in record.captions]
+    for query in found["the described picture shows the person from"]["back"]:
+        assert truth[owners[query].image_path]["view"].startswith("back")
+    paired = {row["pid"] for row in rows if row["twin"]} | {row["twin"] for row in rows}
+    for query in found["the person"]["has none"]:
+        assert owners[query].pid not in paired
+
+
+def test_a_set_without_ground_truth_has_no_groups(small_data, tmp_path):
+    assert caption_groups(tmp_path, small_data.records("test")) == []
+
+
+def test_ground_truth_of_other_records_is_refused(small_data):
+    root = small_data.records("test")[0].image_path.parents[2]
+    nobody = Record(root / "imgs" / "nobody.jpg", 1, ("a man",), 0)
+    with pytest.raises(ValueError, match=r"ground_truth\.jsonl: expected a line for each caption"):
+        caption_groups(root, [nobody])

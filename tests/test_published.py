@@ -1,0 +1,41 @@
+"""The printed figures are those of the file, each with its source."""
+
+import csv
+from importlib import resources
+
+import pytest
+
+from tireid.published import METRICS, read_published
+
+
+def test_every_figure_of_the_file_is_there_with_its_source():
+    text = resources.files("tireid").joinpath("published.csv").read_text(encoding="utf-8")
+    lines = list(csv.DictReader(text.splitlines()))
+    rows = read_published()
+    assert len(rows) == len(lines) > 30
+    for row, line in zip(rows, lines, strict=True):
+        assert row.source
+        assert [row.method, str(row.year), row.dataset] == [
+            line[n] for n in ("method", "year", "dataset")
+        ]
+        for name in METRICS:
+            printed = line[name]
+            assert row.metrics.get(name) == (float(printed) if printed else None)
+            assert not printed or 0 < float(printed) < 100
+
+
+def test_lgur_and_lcr2s_on_cuhk_pedes():
+    found = {
+        (row.method, row.image_encoder): row.metrics["R1"] for row in read_published("cuhk_pedes")
+    }
+    assert found["LGUR", "DeiT-Small"] == 65.25
+    assert found["LCR2S", "ResNet-50"] == 67.36
+
+
+@pytest.mark.parametrize("name", ["ICFG-PEDES", "icfg_pedes"])
+def test_names_of_papers_and_configs(name):
+    assert {row.dataset for row in read_published(name)} == {"ICFG-PEDES"}
+
+
+def test_nothing_is_printed_of_the_embedded_set():
+    assert read_published("synthetic") == []
