@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from tireid.run_folder import claimed, flat_settings, read_overrides
 from tireid.run_labels import NamedRun, distinct_labels
 
 JOBS_FILE = "jobs.json"
+_Found = tuple[dict[str, Any], dict[str, Any], list[str]]  # settings, record, overrides
 
 COLUMNS = {
     "val/R1": "val R@1",
@@ -78,28 +79,55 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """The runs below a folder."""
+    """The runs below some folders.
+
+    Attributes:
+        complete: Those with a result.
+        unfinished: The others.
+        folders: Of the complete runs, in their order.
+    """
 
     complete: list[Result]
     unfinished: list[Unfinished]
+    folders: list[Path] = field(default_factory=list)
 
     def count(self, state: str) -> int:
         """Return the number of runs in a state of `Unfinished`."""
         return sum(run.state == state for run in self.unfinished)
 
 
-def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
-    """Return the runs below a folder; of a sweep's folder also the jobs that never began.
+def read_runs(*folders: Path, must_exist: bool = True) -> Runs:
+    """Return the runs below some folders; of a sweep's folder also the jobs that never began.
 
     Args:
-        folder: Of a run, of runs, or of a sweep.
-        must_exist: Whether it is an error if there is none at all.
+        *folders: Of a run, of runs, or of a sweep. Runs of one label that differ are told apart
+            over all of them; a run in several counts once.
+        must_exist: Whether it is an error if there is none at all in one of them.
 
     Raises:
         FileNotFoundError: If there is no run at all.
         ValueError: If a record cannot be read.
     """
-    found: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = []
+    found: dict[Path, _Found] = {}
+    unfinished: dict[Path | str, Unfinished] = {}
+    for folder in folders:
+        complete, others = _read(folder)
+        if must_exist and not complete and not others:
+            raise FileNotFoundError(
+                f"{folder}: expected run folders, with config.yaml and checkpoints/ in them"
+            )
+        found |= {run.resolve(): content for run, content in complete.items()}
+        unfinished |= {
+            f"{folder}: {run.name}" if run.folder is None else run.folder.resolve(): run
+            for run in others
+        }
+    results = _labelled(list(found.values()))
+    return Runs(results, list(unfinished.values()), list(found))
+
+
+def _read(folder: Path) -> tuple[dict[Path, _Found], list[Unfinished]]:
+    """Return what the complete runs below a folder left, by their folders, and the others."""
+    found: dict[Path, _Found] = {}
     unfinished: list[Unfinished] = []
     seen: list[list[str]] = []
     for run in _run_folders(folder):
@@ -111,7 +139,7 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
             if content is not None and failure is None:
                 settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
                 _result(settings, content, "")  # or an error that names the folder
-                found.append((settings, content, overrides))
+                found[run] = (settings, content, overrides)
         except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
             raise ValueError(
                 f"{run}: expected config.yaml and metrics.json as training leaves them, "
@@ -123,12 +151,7 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
         elif content is None:
             unfinished.append(_begun(name, run))
         seen.append(overrides)
-    unfinished += _jobs_without_run(folder, seen)
-    if must_exist and not found and not unfinished:
-        raise FileNotFoundError(
-            f"{folder}: expected run folders, with config.yaml and checkpoints/ in them"
-        )
-    return Runs(_labelled(found), unfinished)
+    return found, unfinished + _jobs_without_run(folder, seen)
 
 
 def _run_folders(folder: Path) -> list[Path]:
@@ -180,7 +203,7 @@ def _jobs(folder: Path) -> list[list[str]]:
         raise ValueError(f"{file}: expected the jobs of a sweep, got {error}") from error
 
 
-def _labelled(found: list[tuple[dict[str, Any], dict[str, Any], list[str]]]) -> list[Result]:
+def _labelled(found: list[_Found]) -> list[Result]:
     named = []
     for settings, _, overrides in found:
         target: str = settings["model"]["_target_"]

@@ -1,0 +1,144 @@
+"""What each row cost: time, memory, weights; and what it reached for that."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from tireid.report.blocks import Block, Figure, Figures, Note, Section, Table
+from tireid.report.material import Material, Row, Run
+from tireid.report.style import drawing, figure
+from tireid.report.words import NONE, hours, row_line, spread
+
+_TEACHER_SETTINGS = (
+    "image_encoder", "text_encoder", "dataset", "supports", "batch_size", "max_epochs",
+)  # fmt: skip
+
+
+def costs(material: Material) -> Section:
+    """Return a table of costs, and figures of cost against quality."""
+    teachers = _teachers([run for row in material.rows for run in row.runs])
+    taught = any(_teacher(row, teachers) for row in material.rows)
+    devices = {run.record.get("device") for row in material.rows for run in row.runs} - {None}
+    head = ["run", "training, hours"]
+    head += ["teacher, hours", "both, hours"] if taught else []
+    head += ["images a second", "peak memory, MiB", "million weights", "of them trained"]
+    head += ["device"] if len(devices) > 1 else []
+    lines = []
+    for row in material.rows:
+        own, teacher = _seconds(row), _teacher(row, teachers)
+        cells = [hours(own)]
+        cells += [hours(teacher) if teacher else NONE, hours(own + teacher)] if taught else []
+        trained = row.runs[0].record.get("parameters", {}).get("trained")
+        cells += [
+            spread([run.result.images_per_second for run in row.runs], 0),
+            spread(_recorded(row, "peak_memory_mib"), 0),
+            f"{row.first.parameters / 1e6:.1f}",
+            NONE if trained is None else f"{trained / 1e6:.1f}",
+        ]
+        cells += [str(row.runs[0].record.get("device", NONE))] if len(devices) > 1 else []
+        lines.append(row_line(row, cells))
+    said = f"On {next(iter(devices))}. " if len(devices) == 1 else ""
+    blocks: list[Block] = [
+        Note(
+            f"{said}Means over seeds. Hours are those of training steps; what else ran on the "
+            "machine at the time is not known, so small differences say nothing."
+        ),
+        Table(head, lines, "Costs"),
+    ]
+    if taught:
+        blocks.append(
+            Note(
+                "A teacher is trained first, and its time is the price of the row too. Where runs "
+                "share one, all are charged what the run that trained it took, if that is here."
+            )
+        )
+    for dataset in material.datasets:
+        rows = [row for row in material.rows_on(dataset) if row.values("test/R1")]
+        several = f" on {dataset}" if len(material.datasets) > 1 else ""
+        if rows:
+            blocks.append(
+                Figures([_against_time(rows, teachers, several), _against_size(rows, several)])
+            )
+    return Section("costs", "Costs", blocks)
+
+
+def _seconds(row: Row) -> float:
+    return statistics.fmean(run.result.seconds for run in row.runs)
+
+
+def _recorded(row: Row, name: str) -> list[float]:
+    found = [run.record.get(name) for run in row.runs]
+    return [value for value in found if value is not None]
+
+
+def _teachers(runs: Sequence[Run]) -> dict[str, float]:
+    """Return the longest that one of the runs with a teacher spent on it, by the teacher."""
+    found: dict[str, float] = {}
+    for run in runs:
+        seconds = (run.record.get("teacher") or {}).get("seconds")
+        if seconds is not None:
+            found[_key(run)] = max(seconds, found.get(_key(run), 0.0))
+    return found
+
+
+def _teacher(row: Row, teachers: dict[str, float]) -> float:
+    found = [teachers[_key(run)] for run in row.runs if _key(run) in teachers]
+    return statistics.fmean(found) if found else 0.0
+
+
+def _key(run: Run) -> str:
+    """Return what a run's teacher depends on, nearly; empty for a run that has none."""
+    model: Any = run.settings.get("model")
+    if not run.record.get("teacher") or not isinstance(model, dict):
+        return ""
+    content = {name: run.settings.get(name) for name in _TEACHER_SETTINGS}
+    content |= {"teacher": model.get("teacher"), "teaching": run.settings.get("teaching")}
+    return json.dumps([run.result.seed, content], sort_keys=True, default=str)
+
+
+def _against_time(rows: Sequence[Row], teachers: dict[str, float], several: str) -> Figure:
+    with drawing(4.7, 3.3) as drawn:
+        axes = drawn.add_subplot()
+        taught = False
+        for row in rows:
+            own, teacher = _seconds(row) / 3600, _teacher(row, teachers) / 3600
+            if teacher:
+                taught = True
+                quality = statistics.fmean(row.values("test/R1"))
+                line = {"color": row.style.colour, "marker": row.style.marker}
+                axes.plot([own, own + teacher], [quality] * 2, ":", color=row.style.colour)
+                axes.plot(own, quality, **line, markerfacecolor="white", markersize=7)
+            _point(axes, own + teacher, row)
+        axes.set(xlabel="training, hours", ylabel="test R@1, percent")
+        axes.set_xlim(left=0)
+        title = f"Test R@1 against training time{several}"
+        title += "; hollow: without the teacher's" if taught else ""
+        alt = "; ".join(
+            f"{r.name}: {spread(r.values('test/R1'))} after "
+            f"{hours(_seconds(r) + _teacher(r, teachers))} hours"
+            for r in rows
+        )
+        return figure(drawn, f"{title}. {alt}", title)
+
+
+def _against_size(rows: Sequence[Row], several: str) -> Figure:
+    with drawing(4.7, 3.3) as drawn:
+        axes = drawn.add_subplot()
+        for row in rows:
+            _point(axes, row.first.parameters / 1e6, row)
+        axes.set(xlabel="million weights", ylabel="test R@1, percent")
+        axes.set_xlim(left=0)
+        title = f"Test R@1 against size{several}"
+        alt = "; ".join(f"{r.name}: {r.first.parameters / 1e6:.1f} million" for r in rows)
+        return figure(drawn, f"{title}. {alt}", title)
+
+
+def _point(axes: Any, place: float, row: Row) -> None:
+    """Draw a row's mean, and a line over its seeds."""
+    values = row.values("test/R1")
+    axes.plot([place] * 2, [min(values), max(values)], color=row.style.colour, linewidth=1.2)
+    axes.plot(
+        place, statistics.fmean(values), color=row.style.colour, marker=row.style.marker,
+        markersize=7,
+    )  # fmt: skip
