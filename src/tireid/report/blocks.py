@@ -36,12 +36,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table whose columns are numbers but for the first ones.
+    """A table whose columns are numbers but for those at its sides.
 
     Attributes:
         head: Names of the columns.
         lines: As many cells each.
         words: Number of columns, from the left, that are no numbers.
+        tail: Likewise, from the right.
         caption: What it shows; its accessible name too.
     """
 
@@ -50,6 +51,7 @@ class Table:
     lines: Sequence[Line]
     caption: str
     words: int = 1
+    tail: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,18 @@ class Figures:
 
     kind: ClassVar[str] = "figures"
     figures: Sequence[Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What the colours and markers of figures stand for.
+
+    Attributes:
+        rows: Name and swatch of each row.
+    """
+
+    kind: ClassVar[str] = "key"
+    rows: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +153,7 @@ class Fold:
     opened: bool = False
 
 
-Block = Note | Table | Figures | Query | Fold
+Block = Note | Table | Figures | Key | Query | Fold
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from typing import Any
 
 from tireid.report.blocks import Block, Figure, Figures, Note, Section, Table
 from tireid.report.material import Material, Row, Run
-from tireid.report.style import drawing, figure
-from tireid.report.words import NONE, hours, row_line, spread
+from tireid.report.style import WIDTH, drawing, figure
+from tireid.report.words import NONE, row_line, spread
 
 _TEACHER_SETTINGS = (
     "image_encoder", "text_encoder", "dataset", "supports", "batch_size", "max_epochs",
 )  # fmt: skip
+_SECONDS = {"hours": 3600.0, "minutes": 60.0}
 
 
 def costs(material: Material) -> Section:
@@ -20,15 +21,17 @@ def costs(material: Material) -> Section:
     teachers = _teachers([run for row in material.rows for run in row.runs])
     taught = any(_teacher(row, teachers) for row in material.rows)
     devices = {run.record.get("device") for row in material.rows for run in row.runs} - {None}
-    head = ["run", "training, hours"]
-    head += ["teacher, hours", "both, hours"] if taught else []
+    unit = _unit(max(_seconds(row) + _teacher(row, teachers) for row in material.rows))
+    head = ["run", f"training, {unit}"]
+    head += [f"teacher, {unit}", f"both, {unit}"] if taught else []
     head += ["images a second", "peak memory, MiB", "million weights", "of them trained"]
     head += ["device"] if len(devices) > 1 else []
     lines = []
     for row in material.rows:
         own, teacher = _seconds(row), _teacher(row, teachers)
-        cells = [hours(own)]
-        cells += [hours(teacher) if teacher else NONE, hours(own + teacher)] if taught else []
+        cells = [_in(unit, own)]
+        cells += [_in(unit, teacher) if teacher else NONE] if taught else []
+        cells += [_in(unit, own + teacher)] if taught else []
         trained = row.runs[0].record.get("parameters", {}).get("trained")
         cells += [
             spread([run.result.images_per_second for run in row.runs], 0),
@@ -41,7 +44,7 @@ def costs(material: Material) -> Section:
     said = f"On {next(iter(devices))}. " if len(devices) == 1 else ""
     blocks: list[Block] = [
         Note(
-            f"{said}Means over seeds. Hours are those of training steps; what else ran on the "
+            f"{said}Means over seeds. Time is that of training steps; what else ran on the "
             "machine at the time is not known, so small differences say nothing."
         ),
         Table(head, lines, "Costs"),
@@ -58,7 +61,7 @@ def costs(material: Material) -> Section:
         several = f" on {dataset}" if len(material.datasets) > 1 else ""
         if rows:
             blocks.append(
-                Figures([_against_time(rows, teachers, several), _against_size(rows, several)])
+                Figures([_against_time(rows, teachers, unit, several), _against_size(rows, several)])
             )
     return Section("costs", "Costs", blocks)
 
@@ -97,12 +100,24 @@ def _key(run: Run) -> str:
     return json.dumps([run.result.seed, content], sort_keys=True, default=str)
 
 
-def _against_time(rows: Sequence[Row], teachers: dict[str, float], several: str) -> Figure:
-    with drawing(4.7, 3.3) as drawn:
+def _unit(longest: float) -> str:
+    """Return hours, or minutes where none of the rows took an hour."""
+    return "hours" if longest >= 3600 else "minutes"
+
+
+def _in(unit: str, seconds: float) -> str:
+    return f"{seconds / _SECONDS[unit]:.1f}"
+
+
+def _against_time(
+    rows: Sequence[Row], teachers: dict[str, float], unit: str, several: str
+) -> Figure:
+    with drawing(WIDTH, 3.0) as drawn:
         axes = drawn.add_subplot()
         taught = False
         for row in rows:
-            own, teacher = _seconds(row) / 3600, _teacher(row, teachers) / 3600
+            own = _seconds(row) / _SECONDS[unit]
+            teacher = _teacher(row, teachers) / _SECONDS[unit]
             if teacher:
                 taught = True
                 quality = statistics.fmean(row.values("test/R1"))
@@ -110,20 +125,20 @@ def _against_time(rows: Sequence[Row], teachers: dict[str, float], several: str)
                 axes.plot([own, own + teacher], [quality] * 2, ":", color=row.style.colour)
                 axes.plot(own, quality, **line, markerfacecolor="white", markersize=7)
             _point(axes, own + teacher, row)
-        axes.set(xlabel="training, hours", ylabel="test R@1, percent")
+        axes.set(xlabel=f"training, {unit}", ylabel="test R@1, percent")
         axes.set_xlim(left=0)
         title = f"Test R@1 against training time{several}"
         title += "; hollow: without the teacher's" if taught else ""
         alt = "; ".join(
             f"{r.name}: {spread(r.values('test/R1'))} after "
-            f"{hours(_seconds(r) + _teacher(r, teachers))} hours"
+            f"{_in(unit, _seconds(r) + _teacher(r, teachers))} {unit}"
             for r in rows
         )
         return figure(drawn, f"{title}. {alt}", title)
 
 
 def _against_size(rows: Sequence[Row], several: str) -> Figure:
-    with drawing(4.7, 3.3) as drawn:
+    with drawing(WIDTH, 3.0) as drawn:
         axes = drawn.add_subplot()
         for row in rows:
             _point(axes, row.first.parameters / 1e6, row)

@@ -6,7 +6,8 @@ import numpy as np
 
 from tireid.report.blocks import Block, Figure, Figures, Note, Section
 from tireid.report.material import Material, Row, Run
-from tireid.report.style import drawing, figure
+from tireid.report.style import WIDTH, drawing, figure
+from tireid.report.words import key
 
 _PANELS = {
     "R1": "validation R@1, percent",
@@ -26,7 +27,7 @@ def curves(material: Material) -> Section:
     for dataset in material.datasets:
         drawn = [one for name in _PANELS for one in _panel(dataset, material, name)]
         if drawn:
-            blocks.append(Figures(drawn))
+            blocks += [key(material.rows_on(dataset)), Figures(drawn)]
     if len(blocks) == 1:
         blocks = [Note("Not recorded by these runs.")]
     return Section("curves", "Curves", blocks)
@@ -39,7 +40,7 @@ def _panel(dataset: str, material: Material, name: str) -> Iterator[Figure]:
     label = _PANELS[name]
     if any(row.first.selection == "test" for row, _ in rows) and name != "loss":
         label = label.replace("validation", "validation (TEST where it chose)")
-    with drawing(4.7, 3.3) as drawn:
+    with drawing(WIDTH, 3.0) as drawn:
         axes = drawn.add_subplot()
         lowest = np.inf
         for row, lines in rows:
@@ -60,6 +61,8 @@ def _panel(dataset: str, material: Material, name: str) -> Iterator[Figure]:
         axes.set(xlabel="step", ylabel=label)
         if name == "loss" and lowest > 0:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:g}")
         several = f" on {dataset}" if len(material.datasets) > 1 else ""
         ends = "; ".join(f"{row.name}: {_end(lines):.1f}" for row, lines in rows)
         yield figure(drawn, f"{label} over steps{several}. At the end {ends}", f"{label}{several}")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tireid.report.blocks import Block, Figures, Note, Section, Table
 from tireid.report.material import Material, Row, same_queries
-from tireid.report.style import drawing, figure
+from tireid.report.style import WIDTH, drawing, figure
 from tireid.report.words import NONE, plural, row_line, signed
 from tireid.significance import Difference, paired_difference
 
@@ -84,7 +84,7 @@ def _forest(
     for name in names:  # names stand above their intervals, so that these have all the width
         top += 0.62 + 0.5 * (name.count("\n") + 1)
         heights.append(top)
-    with drawing(4.7, 0.9 + 0.36 * (top + 0.5)) as drawn:
+    with drawing(WIDTH, 0.9 + 0.36 * (top + 0.5)) as drawn:
         axes = drawn.add_subplot()
         axes.axvline(0, color="black", linewidth=1)
         for height, name, row in zip(heights, names, rows, strict=True):
@@ -105,8 +105,9 @@ def _forest(
                 xycoords=("axes fraction", "data"),
                 xytext=(2, 5),
                 textcoords="offset points",
-                fontsize=9,
+                fontsize=9.5,
                 va="bottom",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             )
         axes.set(yticks=[], ylim=(top + 0.5, -0.1), xlabel=f"{_METRICS[metric]}, percent points")
         axes.margins(x=0.08)

@@ -8,7 +8,7 @@ from numpy import ndarray
 
 from tireid.report.blocks import Block, Figure, Figures, Note, Section
 from tireid.report.material import Material, Row
-from tireid.report.style import drawing, figure
+from tireid.report.style import WIDTH, drawing, figure
 
 _RIGHT, _WRONG = "#0072B2", "#D55E00"
 _JOINED = 4  # bins of a file in one of a figure
@@ -60,7 +60,7 @@ def _histogram(row: Row, limits: tuple[float, float]) -> Figure:
     edges, positives, negatives = _counts(row)
     below = np.cumsum(negatives) - negatives / 2
     area = float(positives @ below / max(positives.sum() * negatives.sum(), 1))
-    with drawing(3.1, 2.1) as drawn:
+    with drawing(0.72 * WIDTH, 2.1) as drawn:
         axes = drawn.add_subplot()
         for counts, colour, line, hatch in (
             (negatives, _WRONG, "--", "////"),

@@ -18,6 +18,7 @@ from tireid.report.blocks import Figure
 _COLOURS = COLOURS[:7]
 _MARKERS = "osD^vPX*<>d"
 _LINES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+WIDTH = 4.25  # inches: three figures side by side on a wide page, one on a phone
 _DOTS_PER_INCH = 96
 _FONT_SIZE = 10.5  # points; still read where a phone shrinks the picture
 

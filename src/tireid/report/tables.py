@@ -50,22 +50,22 @@ def _dataset(material: Material, dataset: str) -> Iterator[Block]:
     metrics = [name for name in _METRICS if any(row.values(name) for row in rows)]
     encoders = bool(printed) or any(row.encoders != (NONE, NONE) for row in rows)
     files = len({row.first.test_data for row in rows}) > 1
-    head = ["run", *(["image encoder", "text encoder"] if encoders else [])]
-    words = len(head)
-    head += ["seeds", "chosen on", *(_METRICS[name] for name in metrics)]
-    head += ["million weights", "steps"]
+    # The figures first: where a page is narrow, the rest is scrolled to.
+    head = ["run", "seeds", *(_METRICS[name] for name in metrics), "million weights", "steps"]
+    numbers = len(head)
+    head += ["chosen on", *(["image encoder", "text encoder"] if encoders else [])]
     head += [*(["test files"] if files else []), *(["source"] if printed else [])]
     lines = []
     for row in rows:
         first = row.first
-        cells = [*(row.encoders if encoders else ()), str(len(row.runs)), first.selection]
-        cells += [spread(row.values(name)) for name in metrics]
-        cells += [f"{first.parameters / 1e6:.1f}", f"{first.steps:,}"]
+        cells = [str(len(row.runs)), *(spread(row.values(name)) for name in metrics)]
+        cells += [f"{first.parameters / 1e6:.1f}", f"{first.steps:,}", first.selection]
+        cells += row.encoders if encoders else ()
         cells += [first.test_data[:8] or NONE] if files else []
         cells += ["these runs"] if printed else []
         lines.append(row_line(row, cells, control=material.control_of(row) is row))
     lines += [_printed(one, metrics, files=files) for one in printed]
-    yield Table(head, lines, f"Metrics on {dataset}, percent", words)
+    yield Table(head, lines, f"Metrics on {dataset}, percent", tail=len(head) - numbers)
     if printed:
         yield Note(
             "Figures that others have printed stand below, as printed; which split chose their "
@@ -79,9 +79,10 @@ def _dataset(material: Material, dataset: str) -> Iterator[Block]:
 
 def _printed(one: Published, metrics: Sequence[str], *, files: bool) -> Line:
     values = {f"test/{name}": value for name, value in one.metrics.items()}
-    cells = [f"{one.method} ({one.year}), printed", one.image_encoder, one.text_encoder]
-    cells += [NONE, NONE, *(f"{values[n]:.2f}" if n in values else NONE for n in metrics)]
-    cells += [NONE, NONE, *([NONE] if files else []), one.source]
+    cells = [f"{one.method} ({one.year}), printed", NONE]
+    cells += [f"{values[name]:.2f}" if name in values else NONE for name in metrics]
+    cells += [NONE, NONE, "not said", one.image_encoder, one.text_encoder]
+    cells += [*([NONE] if files else []), one.source]
     return Line(cells, "published")
 
 
@@ -103,7 +104,7 @@ def _folded() -> Fold:
         for one in read_published()
     ]
     head = ["method", "image encoder", "text encoder", "data set", "R@1", "R@5", "R@10", "mAP"]
-    table = Table([*head, "source"], lines, "Figures that others have printed, percent", 4)
+    table = Table([*head, "source"], lines, "Figures that others have printed, percent", 4, 1)
     note = Note("On other data: no figure above compares with one of these.", warning=True)
     return Fold("What others have printed on real data sets", [note, table])
 

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from tireid.report.blocks import Line
+from tireid.report.blocks import Key, Line
 from tireid.report.material import Row
 from tireid.report.style import swatch
 
@@ -23,16 +23,15 @@ def signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
-def hours(seconds: float) -> str:
-    """Return a duration in hours, with two digits that count."""
-    value = seconds / 3600
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
-
-
 def row_line(row: Row, cells: Sequence[str], *, control: bool = False) -> Line:
     """Return a line of a table that begins with a row's name and its mark in the figures."""
     mark = "warning" if row.first.selection == "test" else "control" if control else ""
     return Line([row.name + (" (control)" if control else ""), *cells], mark, swatch(row.style))
+
+
+def key(rows: Sequence[Row]) -> Key:
+    """Return what the colours and markers of rows stand for."""
+    return Key([(row.name, swatch(row.style)) for row in rows])
 
 
 def plural(number: int, word: str) -> str:
