@@ -8,7 +8,7 @@ python -m tireid.compare results/*.csv --no-page --fill README.md
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from tireid.comparison import print_results, print_unfinished
 from tireid.result_chart import draw_results
 from tireid.result_table import fill, markdown, table
-from tireid.results import Result, Runs, read_csv, read_runs, write_csv
+from tireid.results import Runs, read_csv, read_runs, write_csv
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,10 @@ def compare(
             raise FileNotFoundError(
                 f"{source}: expected a folder of runs, or a CSV file of results"
             )
-    runs = read_runs(*(source for source in sources if source.is_dir()))
-    kept = [result for source in sources if source.is_file() for result in read_csv(source)]
-    results = [*runs.complete, *kept]
-    print_unfinished(console, runs.unfinished)
+    read = {source: _read(source) for source in sources}
+    results = [result for runs in read.values() for result in runs.complete]
+    for runs in read.values():
+        print_unfinished(console, runs.unfinished)
     if not results:
         raise ValueError(f"{', '.join(map(str, sources))}: expected a complete run, got none")
     print_results(console, results)
@@ -79,36 +79,24 @@ def compare(
         draw_results(results, picture)
         console.print(f"written: {picture}", markup=False)
     if into is not None:
-        tables = {csv.stem: results} if csv else {s.stem: _results(s) for s in sources}
+        tables = {csv.stem: results} if csv else {s.stem: r.complete for s, r in read.items()}
         text = into.read_text(encoding="utf-8")
         for name, members in tables.items():
             text = fill(text, name, markdown(*table(members)))
         into.write_text(text, encoding="utf-8")
         console.print(f"written: {into}, at {', '.join(tables)}", markup=False)
     if page is not None:
-        _write_page(console, sources, runs, kept, page)
+        _write_page(console, read, page)
 
 
-def _results(source: Path) -> list[Result]:
-    return read_csv(source) if source.is_file() else read_runs(source).complete
+def _read(source: Path) -> Runs:
+    return Runs(read_csv(source), []) if source.is_file() else read_runs(source)
 
 
-def _write_page(
-    console: Console,
-    sources: Sequence[Path],
-    runs: Runs,
-    others: Sequence[Result],
-    page: PageSettings,
-) -> None:
+def _write_page(console: Console, read: Mapping[Path, Runs], page: PageSettings) -> None:
     from tireid.report import read_material, write_report  # late: tables need no figures
 
-    material = read_material(
-        [str(source) for source in sources],
-        runs,
-        others,
-        control=page.control,
-        pictures=page.pictures,
-    )
+    material = read_material(read, control=page.control, pictures=page.pictures)
     words = ["python", "-m", "tireid.compare", *sys.argv[1:]]
     for path in write_report(material, page.out, command=shlex.join(words)):
         console.print(f"written: {path}", markup=False)

@@ -15,7 +15,6 @@ from tireid.run_folder import claimed, flat_settings, read_overrides
 from tireid.run_labels import NamedRun, distinct_labels
 
 JOBS_FILE = "jobs.json"
-_Found = tuple[dict[str, Any], dict[str, Any], list[str]]  # settings, record, overrides
 
 COLUMNS = {
     "val/R1": "val R@1",
@@ -79,7 +78,7 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """The runs below some folders.
+    """The runs below a folder.
 
     Attributes:
         complete: Those with a result.
@@ -96,38 +95,19 @@ class Runs:
         return sum(run.state == state for run in self.unfinished)
 
 
-def read_runs(*folders: Path, must_exist: bool = True) -> Runs:
-    """Return the runs below some folders; of a sweep's folder also the jobs that never began.
+def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
+    """Return the runs below a folder; of a sweep's folder also the jobs that never began.
 
     Args:
-        *folders: Of a run, of runs, or of a sweep. Runs of one label that differ are told apart
-            over all of them; a run in several counts once.
-        must_exist: Whether it is an error if there is none at all in one of them.
+        folder: Of a run, of runs, or of a sweep.
+        must_exist: Whether it is an error if there is none at all.
 
     Raises:
         FileNotFoundError: If there is no run at all.
         ValueError: If a record cannot be read.
     """
-    found: dict[Path, _Found] = {}
-    unfinished: dict[Path | str, Unfinished] = {}
-    for folder in folders:
-        complete, others = _read(folder)
-        if must_exist and not complete and not others:
-            raise FileNotFoundError(
-                f"{folder}: expected run folders, with config.yaml and checkpoints/ in them"
-            )
-        found |= {run.resolve(): content for run, content in complete.items()}
-        unfinished |= {
-            f"{folder}: {run.name}" if run.folder is None else run.folder.resolve(): run
-            for run in others
-        }
-    results = _labelled(list(found.values()))
-    return Runs(results, list(unfinished.values()), list(found))
-
-
-def _read(folder: Path) -> tuple[dict[Path, _Found], list[Unfinished]]:
-    """Return what the complete runs below a folder left, by their folders, and the others."""
-    found: dict[Path, _Found] = {}
+    found: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = []
+    folders: list[Path] = []
     unfinished: list[Unfinished] = []
     seen: list[list[str]] = []
     for run in _run_folders(folder):
@@ -139,7 +119,8 @@ def _read(folder: Path) -> tuple[dict[Path, _Found], list[Unfinished]]:
             if content is not None and failure is None:
                 settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
                 _result(settings, content, "")  # or an error that names the folder
-                found[run] = (settings, content, overrides)
+                found.append((settings, content, overrides))
+                folders.append(run)
         except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
             raise ValueError(
                 f"{run}: expected config.yaml and metrics.json as training leaves them, "
@@ -151,7 +132,12 @@ def _read(folder: Path) -> tuple[dict[Path, _Found], list[Unfinished]]:
         elif content is None:
             unfinished.append(_begun(name, run))
         seen.append(overrides)
-    return found, unfinished + _jobs_without_run(folder, seen)
+    unfinished += _jobs_without_run(folder, seen)
+    if must_exist and not found and not unfinished:
+        raise FileNotFoundError(
+            f"{folder}: expected run folders, with config.yaml and checkpoints/ in them"
+        )
+    return Runs(_labelled(found), unfinished, folders)
 
 
 def _run_folders(folder: Path) -> list[Path]:
@@ -203,7 +189,7 @@ def _jobs(folder: Path) -> list[list[str]]:
         raise ValueError(f"{file}: expected the jobs of a sweep, got {error}") from error
 
 
-def _labelled(found: list[_Found]) -> list[Result]:
+def _labelled(found: list[tuple[dict[str, Any], dict[str, Any], list[str]]]) -> list[Result]:
     named = []
     for settings, _, overrides in found:
         target: str = settings["model"]["_target_"]

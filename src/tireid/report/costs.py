@@ -10,9 +10,8 @@ from tireid.report.material import Material, Row, Run
 from tireid.report.style import WIDTH, drawing, figure
 from tireid.report.words import NONE, row_line, spread
 
-_TEACHER_SETTINGS = (
-    "image_encoder", "text_encoder", "dataset", "supports", "batch_size", "max_epochs",
-)  # fmt: skip
+_TEACHER_SETTINGS = ("image_encoder", "text_encoder", "dataset", "supports", "batch_size")
+_FOUND_READY = 0.2  # of the student's time: in less no teacher is trained
 _SECONDS = {"hours": 3600.0, "minutes": 60.0}
 
 
@@ -30,8 +29,10 @@ def costs(material: Material) -> Section:
     for row in material.rows:
         own, teacher = _seconds(row), _teacher(row, teachers)
         cells = [_in(unit, own)]
-        cells += [_in(unit, teacher) if teacher else NONE] if taught else []
-        cells += [_in(unit, own + teacher)] if taught else []
+        if taught:
+            cells += [_in(unit, teacher) if teacher else NONE, _in(unit, own + teacher)]
+            if 0 < teacher < _FOUND_READY * own:
+                cells[-2:] = ["found ready", NONE]
         trained = row.runs[0].record.get("parameters", {}).get("trained")
         cells += [
             spread([run.result.images_per_second for run in row.runs], 0),
@@ -52,8 +53,9 @@ def costs(material: Material) -> Section:
     if taught:
         blocks.append(
             Note(
-                "A teacher is trained first, and its time is the price of the row too. Where runs "
-                "share one, all are charged what the run that trained it took, if that is here."
+                "A teacher is trained first, and its time is a price of the row too. Where runs "
+                "share one, all are charged what the run that trained it took; where that is not "
+                "here, the teacher was found ready, and the row's whole price is not known."
             )
         )
     for dataset in material.datasets:
@@ -61,7 +63,9 @@ def costs(material: Material) -> Section:
         several = f" on {dataset}" if len(material.datasets) > 1 else ""
         if rows:
             blocks.append(
-                Figures([_against_time(rows, teachers, unit, several), _against_size(rows, several)])
+                Figures(
+                    [_against_time(rows, teachers, unit, several), _against_size(rows, several)]
+                )
             )
     return Section("costs", "Costs", blocks)
 
@@ -96,7 +100,11 @@ def _key(run: Run) -> str:
     if not run.record.get("teacher") or not isinstance(model, dict):
         return ""
     content = {name: run.settings.get(name) for name in _TEACHER_SETTINGS}
-    content |= {"teacher": model.get("teacher"), "teaching": run.settings.get("teaching")}
+    teaching: Any = run.settings.get("teaching") or {}
+    epochs = teaching.get("max_epochs")
+    if epochs is None:
+        epochs = [run.settings.get("max_epochs"), teaching.get("epochs_factor")]
+    content |= {"teacher": model.get("teacher"), "epochs": epochs}
     return json.dumps([run.result.seed, content], sort_keys=True, default=str)
 
 

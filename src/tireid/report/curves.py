@@ -14,14 +14,16 @@ _PANELS = {
     "mAP": "validation mAP, percent",
     "loss": "training loss",
 }
+_MOST_BANDS = 8
 
 
 def curves(material: Material) -> Section:
     """Return the curves of all rows, a figure a metric and data set."""
     blocks: list[Block] = [
         Note(
-            "Lines are means over seeds, bands run from the lowest to the highest seed. Losses of "
-            "methods have different terms: their heights do not compare."
+            f"Lines are means over seeds, bands (of up to {_MOST_BANDS} rows) run from the lowest "
+            "to the highest seed. Losses of methods have different terms: their heights do not "
+            "compare."
         )
     ]
     for dataset in material.datasets:
@@ -40,6 +42,8 @@ def _panel(dataset: str, material: Material, name: str) -> Iterator[Figure]:
     label = _PANELS[name]
     if any(row.first.selection == "test" for row, _ in rows) and name != "loss":
         label = label.replace("validation", "validation (TEST where it chose)")
+    from matplotlib.ticker import LogLocator
+
     with drawing(WIDTH, 3.0) as drawn:
         axes = drawn.add_subplot()
         lowest = np.inf
@@ -54,7 +58,7 @@ def _panel(dataset: str, material: Material, name: str) -> Iterator[Figure]:
                 continue
             lowest = min(lowest, values.min())
             axes.plot(steps, values.mean(0), **keywords)
-            if len(values) > 1:
+            if len(values) > 1 and len(rows) <= _MOST_BANDS:
                 axes.fill_between(
                     steps, values.min(0), values.max(0), color=row.style.colour, alpha=0.15, lw=0
                 )
@@ -62,7 +66,8 @@ def _panel(dataset: str, material: Material, name: str) -> Iterator[Figure]:
         if name == "loss" and lowest > 0:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         several = f" on {dataset}" if len(material.datasets) > 1 else ""
         ends = "; ".join(f"{row.name}: {_end(lines):.1f}" for row, lines in rows)
         yield figure(drawn, f"{label} over steps{several}. At the end {ends}", f"{label}{several}")

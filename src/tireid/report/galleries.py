@@ -110,9 +110,7 @@ def _evenly(found: Int[ndarray, " query"], count: int) -> Int[ndarray, " chosen"
     return found[places.astype(int)]
 
 
-def _query(
-    query: int, rows: Sequence[Row], split: TestSplit, made: dict[int, Figure]
-) -> Block:
+def _query(query: int, rows: Sequence[Row], split: TestSplit, made: dict[int, Figure]) -> Block:
     captions = [caption for record in split.records for caption in record.captions]
 
     def picture(image: int, alt: str) -> Figure:

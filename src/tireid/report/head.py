@@ -1,4 +1,4 @@
-"""What was compared, when and by which command, and what has to be known before figures are read."""
+"""What was compared, when and how, and what has to be known before figures are read."""
 
 from tireid.comparison import STATES
 from tireid.report.blocks import Block, Line, Note, Section, Table
@@ -16,7 +16,7 @@ def head(material: Material, *, when: str, command: str) -> Section:
     """
     runs = [run for row in material.rows for run in row.runs]
     chosen = sorted({run.result.selection for run in runs})
-    commits = sorted({run.result.commit for run in runs} - {""})
+    commits = sorted({_short(run.result.commit) for run in runs} - {""})
     failed = sum(run.state == "failed" for run in material.unfinished)
     others = len(material.unfinished) - failed
     count = plural(len(runs), "run") + f" in {plural(len(material.rows), 'row')}"
@@ -27,7 +27,7 @@ def head(material: Material, *, when: str, command: str) -> Section:
         "runs": count,
         "data": ", ".join(material.datasets),
         "checkpoints chosen on": ", ".join(chosen),
-        "commits": ", ".join(f"{c[:10]}{'-dirty' if c.endswith('-dirty') else ''}" for c in commits),
+        "commits": ", ".join(commits),
         "written": when,
         "command": command,
     }
@@ -48,6 +48,10 @@ def head(material: Material, *, when: str, command: str) -> Section:
     if material.unfinished:
         blocks.append(_unfinished(material))
     return Section("about", "", blocks)
+
+
+def _short(commit: str) -> str:
+    return commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
 def _unfinished(material: Material) -> Table:

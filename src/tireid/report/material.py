@@ -26,6 +26,7 @@ class Run:
 
     Attributes:
         result: Its line of a table.
+        source: What was named to compare.
         folder: None where it was read from elsewhere.
         record: Its `metrics.json`; empty where there is none.
         settings: Its config; empty where there is none.
@@ -34,6 +35,7 @@ class Run:
     """
 
     result: Result
+    source: Path
     folder: Path | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -135,19 +137,12 @@ class Material:
 
 
 def read_material(
-    sources: Sequence[str],
-    runs: Runs,
-    others: Sequence[Run | Result] = (),
-    *,
-    control: str | None = None,
-    pictures: bool = False,
+    read: Mapping[Path, Runs], *, control: str | None = None, pictures: bool = False
 ) -> Material:
     """Read what the folders of runs tell beyond their results.
 
     Args:
-        sources: What was compared, as it was named.
-        runs: With their folders.
-        others: Runs that were read from elsewhere.
+        read: The runs of each source; those of a folder with their folders.
         control: Label of the row to compare with.
         pictures: Whether pictures of real data sets may be shown.
 
@@ -155,11 +150,13 @@ def read_material(
         ValueError: If there is no run, or none has the label of the control.
     """
     notes: list[str] = []
-    known = [
-        _read_run(result, folder, notes)
-        for result, folder in zip(runs.complete, runs.folders, strict=True)
-    ]
-    known += [Run(other) if isinstance(other, Result) else other for other in others]
+    known: list[Run] = []
+    for source, runs in read.items():
+        folders = runs.folders or [None] * len(runs.complete)
+        known += [
+            _read_run(result, source, folder, notes)
+            for result, folder in zip(runs.complete, folders, strict=True)
+        ]
     if not known:
         raise ValueError("expected a complete run, got none")
     rows = _rows(known)
@@ -169,9 +166,9 @@ def read_material(
     tested = {run.folder: run.result.test_data for run in known if run.folder and run.queries}
     splits, missing = read_test_splits(tested, pictures=pictures)
     return Material(
-        sources=sources,
+        sources=[str(source) for source in read],
         rows=rows,
-        unfinished=runs.unfinished,
+        unfinished=[run for runs in read.values() for run in runs.unfinished],
         control=control,
         splits=splits,
         missing=missing,
@@ -180,9 +177,12 @@ def read_material(
     )
 
 
-def _read_run(result: Result, folder: Path, notes: list[str]) -> Run:
+def _read_run(result: Result, source: Path, folder: Path | None, notes: list[str]) -> Run:
+    if folder is None:
+        return Run(result, source)
     run = Run(
         result,
+        source,
         folder,
         json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
         yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
@@ -200,22 +200,34 @@ def _read_run(result: Result, folder: Path, notes: list[str]) -> Run:
 def _rows(runs: Sequence[Run]) -> list[Row]:
     of = {id(run.result): run for run in runs}
     groups = [[of[id(result)] for result in row] for row in rows_of([run.result for run in runs])]
-    names = _names([group[0].result for group in groups])
+    names = _names([group[0] for group in groups])
     return [
         Row(name, sorted(group, key=lambda run: run.result.seed), Style.of(number))
         for number, (name, group) in enumerate(zip(names, groups, strict=True))
     ]
 
 
-def _names(firsts: Sequence[Result]) -> list[str]:
+def _names(firsts: Sequence[Run]) -> list[str]:
     """Return a name for each row; labels that several rows share get what tells them apart."""
-    several = len({first.dataset for first in firsts}) > 1
-    names = [marked_label(one) + (f" [{one.dataset}]" if several else "") for one in firsts]
-    for told in (lambda one: f"{one.steps} steps", lambda one: f"settings {one.settings}"):
+    several = len({first.result.dataset for first in firsts}) > 1
+    names = [
+        marked_label(one.result) + (f" [{one.result.dataset}]" if several else "") for one in firsts
+    ]
+    for told in (
+        lambda one: f"{one.result.steps} steps",
+        lambda one: one.source.name,
+        lambda one: f"settings {one.result.settings}",
+    ):
+        values = [told(first) for first in firsts]
         shared = [name for name in names if names.count(name) > 1]
+        telling = {
+            name
+            for name in shared
+            if len({v for n, v in zip(names, values, strict=True) if n == name}) > 1
+        }
         names = [
-            f"{name}, {told(first)}" if name in shared else name
-            for name, first in zip(names, firsts, strict=True)
+            f"{name}, {value}" if name in telling else name
+            for name, value in zip(names, values, strict=True)
         ]
     return [
         f"{name} ({number})" if names.count(name) > 1 else name

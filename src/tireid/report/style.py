@@ -63,7 +63,7 @@ def drawing(width: float, height: float) -> Iterator[Any]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure as Drawing
 
-    settings = {
+    settings: dict[Any, Any] = {
         "font.size": _FONT_SIZE,
         "axes.titlesize": _FONT_SIZE,
         "axes.labelsize": _FONT_SIZE,

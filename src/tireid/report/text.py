@@ -42,7 +42,9 @@ def _block(block: Block) -> Iterator[str]:
     elif isinstance(block, Table):
         yield f"{escaped(block.caption)}:"
         lines = [[escaped(cell) for cell in line.cells] for line in block.lines]
-        yield markdown([escaped(name) for name in block.head], lines, words=block.words, tail=block.tail)
+        yield markdown(
+            [escaped(name) for name in block.head], lines, words=block.words, tail=block.tail
+        )
     elif isinstance(block, Figures):
         titles = [escaped(figure.title) for figure in block.figures if figure.title]
         if titles:
