@@ -8,7 +8,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from tireid.metrics.collection import RetrievalMetrics
-from tireid.retrieval import evaluate_embeddings
+from tireid.metrics.values import mean_percent
+from tireid.retrieval.sharing import shared_embedding_values
 
 
 class SplitEmbeddings(NamedTuple):
@@ -67,10 +68,14 @@ class RetrievalEvaluation(Callback):
         self.embeddings = split
         texts, images, text_pids, image_pids, paired = split
         size = self.block_size
-        forward = evaluate_embeddings(
-            texts, images, text_pids, image_pids, paired=paired, block_size=size
+        forward = mean_percent(
+            shared_embedding_values(
+                texts, images, text_pids, image_pids, paired=paired, block_size=size
+            )
         )
-        backward = evaluate_embeddings(images, texts, image_pids, text_pids, block_size=size)
+        backward = mean_percent(
+            shared_embedding_values(images, texts, image_pids, text_pids, block_size=size)
+        )
         return forward | {f"i2t_{name}": value for name, value in backward.items()}
 
     def _finish(self, pl_module: L.LightningModule, split: str) -> None:
