@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tireid.report.blocks import Block, Figures, Note, Section, Table
 from tireid.report.material import Material, Row, same_queries
 from tireid.report.style import WIDTH, drawing, figure
-from tireid.report.words import NONE, plural, row_line, signed
+from tireid.report.words import NONE, row_line, signed
 from tireid.significance import Difference, paired_difference
 
 _METRICS = {"R1": "R@1", "mAP": "mAP"}
@@ -56,8 +56,8 @@ def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
         one = found[row.name]["R1"]
         cells = [_interval(found[row.name][metric]) for metric in _METRICS]
         cells += [
-            plural(one.queries, "query").replace("querys", "queries"),
-            plural(one.people, "person").replace("persons", "people"),
+            f"{one.queries:,}",
+            f"{one.people:,}",
             f"{one.seeds[1]} / {one.seeds[0]}",
         ]
         lines.append(row_line(row, cells))

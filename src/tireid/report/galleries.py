@@ -1,5 +1,6 @@
 """Queries that one method answers and another does not, with their pictures."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -14,7 +15,8 @@ from tireid.run_data import TestSplit
 
 FAR = 10  # a first right image behind this rank is not found
 _SHOWN = 3  # queries a direction
-_PAIRS = 5  # of a control and another row
+_PAIRS = 5  # of rows
+_FEW_ROWS = 3  # of which each is compared with each
 _IMAGES = 5  # a method
 
 Thumbnails = Callable[[int, str], Figure]
@@ -22,12 +24,7 @@ Thumbnails = Callable[[int, str], Figure]
 
 def galleries(material: Material) -> Section | None:
     """Return queries on which rows and their controls disagree; None where none was recorded."""
-    pairs = [
-        (material.control_of(row), row)
-        for row in material.rows
-        if material.control_of(row) is not row and row.queries
-    ]
-    pairs = [pair for pair in pairs if pair[0].queries and same_queries(*pair)]
+    pairs = _pairs(material)
     if not pairs:
         return None
     blocks: list[Block] = [
@@ -45,15 +42,37 @@ def galleries(material: Material) -> Section | None:
         blocks.append(
             Note(f"The {_PAIRS} rows with the largest test R@1 are shown; {left_out} more are not.")
         )
-    for number, (control, row) in enumerate(shown):
+    opened = False
+    said: set[str] = set()
+    for control, row in shown:
         split = material.splits.get(row.first.test_data)
         why = _hidden(material, row, split)
         if split is None or why:
-            blocks.append(Note(f"{row.name}, no pictures: {why}"))
+            if why not in said:
+                blocks.append(Note(f"No pictures: {why}"))
+            said.add(why)
             continue
         parts = list(_both_ways(control, row, split))
-        blocks.append(Fold(f"{row.name}, against {control.name}", parts, opened=number == 0))
+        first = not opened and any(isinstance(part, Query) for part in parts)
+        blocks.append(Fold(f"{row.name}, against {control.name}", parts, opened=first))
+        opened |= first
     return Section("galleries", "Where they disagree", blocks)
+
+
+def _pairs(material: Material) -> list[tuple[Row, Row]]:
+    """Return rows with their controls, and of few rows each with each, that rank the same."""
+    rows = [row for row in material.rows if row.queries]
+    found = [(material.control_of(row), row) for row in rows if material.control_of(row) is not row]
+    if len(rows) <= _FEW_ROWS:
+        known = {frozenset((one.name, other.name)) for one, other in found}
+        for one, other in itertools.combinations(rows, 2):
+            if frozenset((one.name, other.name)) not in known:
+                found.append((one, other))
+    return [
+        (one, other)
+        for one, other in found
+        if one.queries and one.first.test_data == other.first.test_data and same_queries(one, other)
+    ]
 
 
 def _most_different(pairs: Sequence[tuple[Row, Row]]) -> list[tuple[Row, Row]]:
