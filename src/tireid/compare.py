@@ -18,6 +18,7 @@ from tireid.comparison import print_results, print_unfinished
 from tireid.result_chart import draw_results
 from tireid.result_table import fill, markdown, table
 from tireid.results import Runs, read_csv, read_runs, write_csv
+from tireid.wandb_results import holds_wandb_runs, read_wandb_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ def compare(
     """Print one table of all runs; write it, and what else the runs tell, where asked.
 
     Args:
-        sources: Run folders, folders of them, or CSV files that this wrote.
+        sources: Run folders, folders of them, CSV files that this wrote, or folders of runs that
+            Weights & Biases kept offline.
         csv: Keep the runs, a line each, in this file.
         picture: Draw the runs of each row into this file.
         into: Put the tables, as Markdown, between the markers of their names in this file: of
@@ -63,7 +65,7 @@ def compare(
             raise FileNotFoundError(
                 f"{source}: expected a folder of runs, or a CSV file of results"
             )
-    read = {source: _read(source) for source in sources}
+    read = _read(sources)
     results = [result for runs in read.values() for result in runs.complete]
     for runs in read.values():
         print_unfinished(console, runs.unfinished)
@@ -89,8 +91,29 @@ def compare(
         _write_page(console, read, page)
 
 
-def _read(source: Path) -> Runs:
-    return Runs(read_csv(source), []) if source.is_file() else read_runs(source)
+def _read(sources: Sequence[Path]) -> dict[Path, Runs]:
+    """Return the runs of each source; one that two sources hold counts for the first."""
+    read: dict[Path, Runs] = {}
+    for source in sources:
+        if source.is_file():
+            read[source] = Runs(read_csv(source), [])
+            continue
+        read[source] = read_runs(source, must_exist=not holds_wandb_runs(source))
+    known = {
+        place.resolve()
+        for runs in read.values()
+        for place in [*runs.origins, *(run.folder for run in runs.unfinished)]
+        if isinstance(place, Path)
+    }
+    for source in sources:
+        if source.is_dir():
+            more = read_wandb_runs(source, known)
+            read[source] = Runs(
+                [*read[source].complete, *more.complete],
+                [*read[source].unfinished, *more.unfinished],
+                [*read[source].origins, *more.origins],
+            )
+    return read
 
 
 def _write_page(console: Console, read: Mapping[Path, Runs], page: PageSettings) -> None:
@@ -110,7 +133,10 @@ def main() -> None:
         "that the runs tell, as a page (report.html) and as text (report.md)."
     )
     parser.add_argument(
-        "sources", nargs="+", type=Path, help="run folders, or CSV files of results"
+        "sources",
+        nargs="+",
+        type=Path,
+        help="run folders, CSV files of results, or offline runs of wandb",
     )
     parser.add_argument("--csv", type=Path, help="keep the runs, a line each, in this file")
     parser.add_argument("--picture", type=Path, help="draw the runs into this file (.png, .pdf)")

@@ -15,6 +15,8 @@ from tireid.result_table import marked_label
 from tireid.results import Result, Runs, Unfinished, rows_of
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults, read_queries
 from tireid.run_data import TestSplit, read_test_splits
+from tireid.wandb_results import logged_curves, told_by
+from tireid.wandb_runs import OfflineRun
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 _BASELINE = "baseline.Baseline"
@@ -142,7 +144,7 @@ def read_material(
     """Read what the folders of runs tell beyond their results.
 
     Args:
-        read: The runs of each source; those of a folder with their folders.
+        read: The runs of each source, with their origins.
         control: Label of the row to compare with.
         pictures: Whether pictures of real data sets may be shown.
 
@@ -152,10 +154,10 @@ def read_material(
     notes: list[str] = []
     known: list[Run] = []
     for source, runs in read.items():
-        folders = runs.folders or [None] * len(runs.complete)
+        origins = runs.origins or [None] * len(runs.complete)
         known += [
-            _read_run(result, source, folder, notes)
-            for result, folder in zip(runs.complete, folders, strict=True)
+            _read_run(result, source, origin, notes)
+            for result, origin in zip(runs.complete, origins, strict=True)
         ]
     if not known:
         raise ValueError("expected a complete run, got none")
@@ -177,9 +179,15 @@ def read_material(
     )
 
 
-def _read_run(result: Result, source: Path, folder: Path | None, notes: list[str]) -> Run:
-    if folder is None:
+def _read_run(
+    result: Result, source: Path, origin: Path | OfflineRun | None, notes: list[str]
+) -> Run:
+    if origin is None:
         return Run(result, source)
+    if isinstance(origin, OfflineRun):
+        settings, record = told_by(origin)
+        return Run(result, source, None, record, settings, logged_curves(origin))
+    folder = origin
     run = Run(
         result,
         source,
