@@ -42,7 +42,7 @@ def run(tmp_path, monkeypatch):
     return command
 
 
-def test_a_report_of_files_is_written_here_and_of_a_folder_into_it(run, tmp_path, lgur_run):
+def test_a_report_of_files_is_written_here_and_of_a_folder_into_it(run, tmp_path):
     place = run(kept(tmp_path / "a.csv", "a", 50.0))
     assert sorted(path.name for path in place.iterdir()) == ["report.html", "report.md"]
     text = (place / "report.md").read_text(encoding="utf-8")
