@@ -50,6 +50,17 @@ def test_a_method_without_a_head_is_compiled_too(compose_config, monkeypatch, tm
     assert compiled == [model.image_encoder, model.text_encoder]
 
 
+@pytest.mark.slow
+def test_a_teacher_is_compiled_too(small_config, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: compiled.append(self))
+    monkeypatch.setattr(launch, "check_compiler", lambda: None)
+    train(small_config(tmp_path, "model=lcr2s", "max_epochs=1", "compile=true"))
+    student, teacher = compiled[:2], compiled[2:]
+    assert [type(module) for module in teacher] == [type(module) for module in student]
+    assert not set(teacher) & set(student)
+
+
 def test_a_missing_compiler_is_named_before_training(small_config, tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ValueError, match=r"got no 'no-such-compiler'; install one .*g\+\+"):

@@ -142,6 +142,8 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
     encoders = launch.build_encoders(cfg)
     build = instantiate(stage.model.teacher, _convert_="all")
     teacher = build(num_train_pids=num_train_pids, **encoders)
+    if cfg.compile:
+        launch.compile_model(teacher)
     if cfg.teaching.checkpoint is not None:
         load_weights(teacher, Path(cfg.teaching.checkpoint))
         console.print(f"teacher: {cfg.teaching.checkpoint}", markup=False)

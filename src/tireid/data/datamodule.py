@@ -92,8 +92,6 @@ class TireidDataModule(LightningDataModule):
 
     Attributes:
         words: Tables that batches take their words from, by split; see `cache_words`.
-
-    Attributes:
         support_batches: Whether training batches carry the support sets that `supports` describes.
 
     Raises:
