@@ -68,8 +68,8 @@ def _dataset(material: Material, dataset: str) -> Iterator[Block]:
     yield Table(head, lines, f"Metrics on {dataset}, percent", tail=len(head) - numbers)
     if printed:
         yield Note(
-            "Figures that others have printed stand below, as printed; which split chose their "
-            "checkpoints, sources do not always say."
+            "Rows named 'printed' are what others have printed, as they did; which split chose "
+            "their checkpoints, sources do not always say."
         )
     else:
         yield Note(f"Nothing is published on {dataset}.")
