@@ -23,7 +23,7 @@ OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare evaluate explain export test test-all format lint types layers check lock wheel bench bench-supports endure clean
+.PHONY: help install train sweep tune compare dashboard evaluate explain export test test-all notebooks format lint types layers check lock wheel bench bench-supports endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ tune: $(READY) ## Search settings: make tune SEARCH=lgur_rates TRAIN="trainer=gp
 compare: $(READY) ## One table and a report of runs: make compare RUNS=runs/sweeps/methods_quick
 	@$(PY) -m tireid.compare $(RUNS) $(ARGS)
 
+dashboard: $(READY) ## Report on Weights & Biases: make dashboard ARGS="--group like_for_like"
+	@$(PY) -m tireid.dashboard $(ARGS)
+
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
 	@$(PY) -m tireid.evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)
 
@@ -72,6 +75,9 @@ test: $(READY) ## Run the tests, without the slow ones
 test-all: $(READY) ## Run all tests; what the machine lacks is skipped with its reason
 	@$(PYTEST) $(ARGS)
 
+notebooks: $(READY) ## Run the notebooks, as CI does; their pictures are not kept
+	@$(PYTEST) --nbmake --nbmake-timeout 1500 --timeout 1800 notebooks $(ARGS)
+
 bench: $(READY) ## Time and memory of a training step against a plain reference: make bench ARGS="--rounds 20"
 	@$(PY) benchmarks/lgur_step.py $(ARGS)
 
@@ -82,13 +88,13 @@ endure: $(READY) ## Kill trainings at random moments, continue them, compare: ma
 	@$(PY) benchmarks/kill_and_resume.py $(ARGS)
 
 format: $(READY) ## Format the code
-	@$(VENV)/bin/ruff check --fix src tests benchmarks
-	@$(VENV)/bin/ruff format src tests benchmarks
+	@$(VENV)/bin/ruff check --fix src tests benchmarks notebooks
+	@$(VENV)/bin/ruff format src tests benchmarks notebooks
 
 lint: $(READY) ## Check style and spelling
-	@$(VENV)/bin/ruff check src tests benchmarks
-	@$(VENV)/bin/ruff format --check src tests benchmarks
-	@$(VENV)/bin/codespell src tests benchmarks conf README.md CHANGELOG.md Makefile
+	@$(VENV)/bin/ruff check src tests benchmarks notebooks
+	@$(VENV)/bin/ruff format --check src tests benchmarks notebooks
+	@$(VENV)/bin/codespell src tests benchmarks notebooks conf README.md CHANGELOG.md Makefile
 
 types: $(READY) ## Check types
 	@$(VENV)/bin/pyright

@@ -1,0 +1,31 @@
+"""What runs log, by the names that panels ask for."""
+
+# Summary values, in percent; of the validation split the best of the run.
+VAL = ("val/R1", "val/mAP")
+TEST = ("test/R1", "test/R5", "test/R10", "test/mAP", "test/mINP")
+QUALITY = ("test/mAP", "test/R1")
+
+# Histories, over optimiser steps.
+STEP = "trainer/global_step"
+LOSS = "train/loss"
+LOSS_TERMS = "^train/loss_"
+GRADIENT_SHARES = "^train/gradient_share_"
+
+# Summary values, with what an axis says of them.
+COST = {
+    "cost/train_seconds": "training, seconds",
+    "cost/images_per_second": "training, images a second",
+    "cost/peak_memory_mib": "peak memory, MiB",
+    "cost/parameters_million": "parameters, millions",
+}
+
+# A table: best hits, worst misses and queries drawn at random, with what was found.
+QUERIES = "queries"
+# Pictures.
+GALLERY = "gallery_test"
+SIMILARITIES = "similarity/spread"
+
+# Settings: the row of a run in a table, its seed, and what the seeds of one row agree in.
+LABEL = "label"
+SEED = "seed"
+METHOD = (LABEL, "encoders", "selection")

@@ -1,0 +1,51 @@
+"""What panels ask for is what a training logs."""
+
+import re
+
+import pytest
+
+from tireid.train import train
+from tireid.wandb_dashboard import names
+from tireid.wandb_dashboard.scope import Scope
+
+wandb_runs = pytest.importorskip("tireid.wandb_runs")
+
+
+@pytest.fixture(scope="module")
+def run(small_config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("logged")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        train(small_config(folder, "model=lgur", "logger=wandb", "trainer.log_every_n_steps=1"))
+    return wandb_runs.read_offline_run(folder)
+
+
+@pytest.mark.slow
+def test_every_name_is_logged(run):
+    summary = {*names.VAL, *names.TEST, *names.QUALITY, *names.COST}
+    summary |= {names.QUERIES, names.GALLERY, names.SIMILARITIES}
+    assert summary <= set(run.summary)
+    assert {names.LABEL, names.SEED, *names.METHOD} <= set(run.config)
+    history = {name for row in run.history for name in row}
+    assert {names.STEP, names.LOSS, *names.VAL, *names.TEST} <= history
+    assert [name for name in history if re.search(names.LOSS_TERMS, name)]
+
+
+@pytest.mark.slow
+def test_the_run_is_among_those_that_are_compared(run):
+    runs = Scope("me", run.project, "synthetic", group=run.group).runs()
+    assert runs.filters == (
+        "Metric(\"Tags\") in ['synthetic'] and Metric(\"JobType\") == 'train' and "
+        f"Metric(\"Group\") == '{run.group}' and Metric(\"State\") == 'finished'"
+    )
+    assert "synthetic" in run.tags
+    assert (run.job_type, run.exit_code) == ("train", 0)
+
+
+@pytest.mark.slow
+def test_costs_are_in_the_units_that_their_axes_say(run):
+    cost = {name: run.summary[name] for name in names.COST}
+    steps_per_second = cost["cost/images_per_second"] * cost["cost/train_seconds"]
+    assert steps_per_second == pytest.approx(2 * 32, rel=0.05)  # two epochs of 32 captions
+    assert 3 < cost["cost/parameters_million"] < 5
+    assert 100 < cost["cost/peak_memory_mib"] < 20_000

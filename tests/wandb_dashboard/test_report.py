@@ -1,0 +1,234 @@
+"""What the report shows: every panel by name, which runs it takes, and the printed figures."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+import wandb_workspaces.reports.v2.interface as wr
+
+from tireid.published import read_published
+from tireid.wandb_dashboard.presets import seeds_and_references
+from tireid.wandb_dashboard.report import build, content, presets_of
+from tireid.wandb_dashboard.scope import Scope
+
+pytestmark = pytest.mark.usefixtures("unreachable")
+SCOPE = Scope("me", "tireid", "cuhk_pedes", group="like_for_like")
+
+
+def built(scope=SCOPE):
+    published = read_published(scope.dataset)
+    return build(scope, published, presets_of(published))
+
+
+def grids(spec):
+    return [block["metadata"] for block in spec["blocks"] if block["type"] == "panel-grid"]
+
+
+def panels(spec):
+    return [panel for grid in grids(spec) for panel in grid["panelBankSectionConfig"]["panels"]]
+
+
+def text(spec):
+    """All that is written between the panels."""
+    said = []
+    for block in spec["blocks"]:
+        said += [block.get("content", ""), *(child["text"] for child in block["children"])]
+    return "\n".join(said)
+
+
+@pytest.fixture(scope="module")
+def spec():
+    return content(built())["spec"]
+
+
+def shown(spec, kind):
+    return [panel["config"] for panel in panels(spec) if panel["viewType"] == kind]
+
+
+def test_bars_are_the_metrics_of_both_splits_with_their_deviation(spec):
+    bars = shown(spec, "Bar Chart")
+    assert [bar["metrics"] for bar in bars] == [
+        ["val/R1"],
+        ["val/mAP"],
+        ["test/R1"],
+        ["test/R5"],
+        ["test/R10"],
+        ["test/mAP"],
+        ["test/mINP"],
+    ]
+    assert {(bar["groupAgg"], bar["groupArea"]) for bar in bars} == {("mean", "stddev")}
+
+
+def test_curves_are_validation_losses_and_gradients_with_their_range(spec):
+    lines = shown(spec, "Run History Line Plot")
+    assert [line["metrics"] or line["metricRegex"] for line in lines] == [
+        ["val/R1"],
+        ["val/mAP"],
+        ["train/loss"],
+        "^train/loss_",
+        "^train/gradient_share_",
+    ]
+    assert {line["xAxis"] for line in lines} == {"trainer/global_step"}
+    assert {(line["groupAgg"], line["groupArea"]) for line in lines} == {("mean", "minmax")}
+
+
+def test_every_cost_is_drawn_against_both_qualities(spec):
+    costs = ("train_seconds", "images_per_second", "peak_memory_mib", "parameters_million")
+    assert [(plot["xAxis"], plot["yAxis"]) for plot in shown(spec, "Scatter Plot")] == [
+        (f"summary:cost/{cost}", f"summary:test/{quality}")
+        for cost in costs
+        for quality in ("mAP", "R1")
+    ]
+
+
+def test_queries_galleries_and_similarities_are_those_of_each_run(spec):
+    (table,) = shown(spec, "Weave")
+    assert table["panel2Config"]["exp"]["fromOp"]["inputs"]["key"]["val"] == "queries"
+    media = [browser["mediaKeys"] for browser in shown(spec, "Media Browser")]
+    assert media == [["gallery_test"], ["similarity/spread"]]
+
+
+def test_charts_ask_the_runs_for_what_they_draw(spec):
+    presets = presets_of(read_published("cuhk_pedes"))
+    charts = shown(spec, "Vega2")
+    assert [chart["fieldSettings"]["value"] for chart in charts] == ["test/mAP", "test/R1"]
+    for chart, preset in zip(charts, presets, strict=True):
+        assert chart["panelDefId"] == f"me/{preset.name}"
+        fields = chart["userQuery"]["queryFields"][0]["fields"]
+        asked = {f["name"]: f["args"][0]["value"] for f in fields if f.get("args")}
+        assert asked == {
+            "summary": [preset.metric],
+            "config": ["label", "encoders", "selection", "seed"],
+        }
+        assert set(chart["fieldSettings"].values()) == {*asked["summary"], *asked["config"]}
+        used = re.findall(r"\$\{field:([^}]+)\}", json.dumps(preset.spec))
+        assert set(used) == set(chart["fieldSettings"])
+
+
+def test_every_grid_takes_the_training_runs_of_the_group_on_the_data_set(spec):
+    of_all = [
+        ("tags", "IN", ["cuhk_pedes"]),
+        ("jobType", "=", "train"),
+        ("group", "=", "like_for_like"),
+    ]
+    found = [
+        [(part["key"]["name"], part["op"], part["value"]) for part in runs["filters"]["filters"]]
+        for grid in grids(spec)
+        for runs in grid["runSets"]
+    ]
+    finished = [*of_all, ("state", "=", "finished")]
+    assert found == [finished, finished, of_all, *[finished] * 4]
+
+
+def test_runs_are_grouped_by_settings():
+    """With `value` after the first part: so the server keeps nested settings."""
+    (grid, *_) = grids(content(built(replace(SCOPE, by=("label", "model.head.parts"))))["spec"])
+    assert grid["runSets"][0]["grouping"] == [
+        {"section": "config", "name": "label.value"},
+        {"section": "config", "name": "model.value.head.parts"},
+    ]
+
+
+def test_panels_do_not_overlap(spec):
+    for grid in grids(spec):
+        cells = [
+            (x, y)
+            for panel in grid["panelBankSectionConfig"]["panels"]
+            for at in [panel["layout"]]
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        ]
+        assert len(cells) == len(set(cells))
+        assert max(x for x, _ in cells) < 24
+
+
+def test_published_figures_are_rows_with_their_sources(spec):
+    said = text(spec)
+    published = read_published("cuhk_pedes")
+    assert len(published) > 5
+    for row in published:
+        figures = [
+            f"{row.metrics[m]:.2f}" if m in row.metrics else "-" for m in ("R1", "R5", "R10", "mAP")
+        ]
+        cells = [row.method, str(row.year), row.image_encoder, row.text_encoder, *figures]
+        assert f"| {' | '.join(cells)} | {row.source} |" in said
+    assert "icfg" not in said.lower()
+
+
+@pytest.mark.parametrize("metric", ["R1", "mAP"])
+def test_reference_lines_are_the_published_figures(metric):
+    published = read_published("cuhk_pedes")
+    layers = seeds_and_references(f"test/{metric}", published).spec["layer"]
+    (rule,) = [layer for layer in layers if layer["mark"]["type"] == "rule"]
+    expected = sorted(row.metrics[metric] for row in published if metric in row.metrics)
+    assert [row["figure"] for row in rule["data"]["values"]] == expected
+    named = [
+        row["name"]
+        for layer in layers
+        if layer["mark"]["type"] == "text"
+        for row in layer["data"]["values"]
+    ]
+    assert sorted(named) == sorted(row["name"] for row in rule["data"]["values"])
+    assert len(named) == len(set(named))
+
+
+def test_made_data_have_no_reference_lines_and_that_is_said():
+    spec = content(built(Scope("me", "tireid", "synthetic")))["spec"]
+    assert "There is no published figure on synthetic." in text(spec)
+    assert "CUHK" not in text(spec)
+    chart = seeds_and_references("test/R1", read_published("synthetic"))
+    assert "rule" not in [layer["mark"]["type"] for layer in chart.spec["layer"]]
+    assert "published" not in chart.title
+
+
+def test_it_says_what_chose_what_and_what_it_is_not_for(spec):
+    said = text(spec)
+    assert "chosen on the validation split" in said
+    assert "consent" in said
+
+
+def test_a_chart_of_another_content_has_another_name():
+    published = read_published("cuhk_pedes")
+    one = seeds_and_references("test/R1", published)
+    others = [
+        seeds_and_references("test/mAP", published),
+        seeds_and_references("test/R1", published[1:]),
+        seeds_and_references("test/R1", []),
+    ]
+    assert len({one.name, *(other.name for other in others)}) == 4
+    assert seeds_and_references("test/R1", published).name == one.name
+
+
+def test_a_report_that_the_client_cannot_load_is_an_error():
+    """Such as a gallery of addresses, which it writes but does not read."""
+    report = built()
+    report.blocks = [*report.blocks, wr.Gallery(items=[wr.GalleryURL("https://x", "y")])]
+    with pytest.raises(ValueError, match=r"expected a report that can be loaded, got .*gallery"):
+        content(report)
+
+
+def test_a_panel_that_the_client_does_not_know_is_an_error():
+    report = built()
+    grid = next(block for block in report.blocks if isinstance(block, wr.PanelGrid))
+    grid.panels = [wr.UnknownPanel(viewType="Hologram")]
+    with pytest.raises(ValueError, match=r"expected panels that can be loaded, got .*Hologram"):
+        content(report)
+
+
+@pytest.mark.parametrize("group", ["like_for_like", "2026-11 a.b @x+y"])
+def test_names_reach_the_filter_as_they_are(group):
+    runs = content(built(replace(SCOPE, group=group)))["spec"]
+    (grid, *_) = grids(runs)
+    assert grid["runSets"][0]["filters"]["filters"][2]["value"] == group
+
+
+@pytest.mark.parametrize("name", ["a'b", 'a"b', "a/b", "a(b)", ""])
+def test_other_names_are_errors(name):
+    with pytest.raises(ValueError, match="group: expected letters"):
+        replace(SCOPE, group=name)
+
+
+def test_a_title_that_is_too_long_is_an_error():
+    with pytest.raises(ValueError, match="take a shorter group"):
+        replace(SCOPE, group="x" * 120)
