@@ -54,7 +54,7 @@ sweep: $(READY) ## Run a grid, e.g. make sweep SWEEP=lgur_ablation; again: only 
 tune: $(READY) ## Search settings: make tune SEARCH=lgur_rates TRAIN="trainer=gpu" ARGS="trials=20"
 	@$(PY) -m tireid.tune $(if $(SEARCH),search=$(SEARCH)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
 
-compare: $(READY) ## One table of runs: make compare RUNS=runs/sweeps/lgur_ablation
+compare: $(READY) ## One table and a report of runs: make compare RUNS=runs/sweeps/methods_quick
 	@$(PY) -m tireid.compare $(RUNS) $(ARGS)
 
 dashboard: $(READY) ## Report on Weights & Biases: make dashboard ARGS="--group like_for_like"

@@ -74,13 +74,15 @@ def test_fill_replaces_between_markers_only():
 
 
 def test_the_tables_of_the_readme_are_those_of_their_results():
-    """`make compare RUNS=results/<name>.csv ARGS="--fill README.md"` makes them anew."""
+    """`make compare RUNS="results/*.csv" ARGS="--no-page --fill README.md"` makes them anew."""
     root = Path(__file__).parents[1]
     readme = (root / "README.md").read_text(encoding="utf-8")
     files = sorted((root / "results").glob("*.csv"))
     assert files
     for file in files:
         assert fill(readme, file.stem, markdown(*table(read_csv(file)))) == readme, file.name
+    filled = re.findall(r"<!-- /?\w+ -->\n\|[^<]*<!-- /(\w+) -->", readme)
+    assert sorted(filled) == [file.stem for file in files]  # no table without its runs
 
 
 def test_no_column_is_cut_in_a_narrow_window(tmp_path, capsys, monkeypatch):

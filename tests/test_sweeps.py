@@ -268,6 +268,24 @@ def test_jobs_that_never_began_are_named_at_the_end(tmp_path, capsys):
     assert f"0 of 5 runs complete, {counts}" in shown
 
 
+def test_a_sweep_ends_with_a_report_and_ends_without_it_if_that_fails(
+    copied_run, monkeypatch, capsys
+):
+    folder = copied_run.parent
+    assert sweeps.conclude(folder)
+    assert "results.png, report.html, report.md" in capsys.readouterr().out
+    assert "val R@1" in (folder / "report.md").read_text(encoding="utf-8")
+
+    def failing(*_, **__):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("tireid.report.write_report", failing)
+    assert sweeps.conclude(folder)
+    said = capsys.readouterr().out
+    assert f"RuntimeError: no ink; make compare RUNS={folder} tries again" in said
+    assert "1 of 1 runs complete" in said
+
+
 @pytest.mark.parametrize("name", ["parallel", "slurm", "slurm_local"])
 def test_a_launcher_that_is_not_there_says_how_to_install_it(tmp_path, monkeypatch, capsys, name):
     (file,) = (Path(launch.conf_dir()) / "hydra" / "launcher").glob(f"{name}.yaml")

@@ -1,13 +1,15 @@
-"""Compare runs: one table, mean and standard deviation over seeds.
+"""Compare runs: one table, mean and standard deviation over seeds, and a report of all they tell.
 
 python -m tireid.compare runs/sweeps/lgur_ablation
 python -m tireid.compare runs/sweeps/lgur_ablation --csv results/lgur_ablation.csv
-python -m tireid.compare results/lgur_ablation.csv --fill README.md
+python -m tireid.compare results/*.csv --no-page --fill README.md
 """
 
 import argparse
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +17,23 @@ from rich.console import Console
 from tireid.comparison import print_results, print_unfinished
 from tireid.result_chart import draw_results
 from tireid.result_table import fill, markdown, table
-from tireid.results import Result, read_csv, read_runs, write_csv
+from tireid.results import Runs, read_csv, read_runs, write_csv
+from tireid.wandb_results import holds_wandb_runs, read_wandb_runs
+
+
+@dataclass(frozen=True, slots=True)
+class PageSettings:
+    """How a report is written.
+
+    Attributes:
+        out: Folder of `report.html` and `report.md`.
+        control: Label of the row that others are compared with; None: a baseline.
+        pictures: Whether pictures of real data sets may be put in.
+    """
+
+    out: Path
+    control: str | None = None
+    pictures: bool = False
 
 
 def compare(
@@ -24,32 +42,33 @@ def compare(
     csv: Path | None = None,
     picture: Path | None = None,
     into: Path | None = None,
+    page: PageSettings | None = None,
 ) -> None:
-    """Print one table of all runs; write it where asked.
+    """Print one table of all runs; write it, and what else the runs tell, where asked.
 
     Args:
-        sources: Run folders, folders of them, or CSV files that this wrote.
+        sources: Run folders, folders of them, CSV files that this wrote, or folders of runs that
+            Weights & Biases kept offline.
         csv: Keep the runs, a line each, in this file.
         picture: Draw the runs of each row into this file.
-        into: Put the table, as Markdown, between the markers of each CSV's name in this file.
+        into: Put the tables, as Markdown, between the markers of their names in this file: of
+            the CSV that is written or, without one, of each source.
+        page: Write a report.
 
     Raises:
         FileNotFoundError: If a source is missing or holds no runs.
-        ValueError: If a record cannot be read, or a marker is missing.
+        ValueError: If a record cannot be read, or a marker or the control is missing.
     """
     console = Console(highlight=False, soft_wrap=True)
-    results: list[Result] = []
     for source in sources:
         if not source.exists():
             raise FileNotFoundError(
                 f"{source}: expected a folder of runs, or a CSV file of results"
             )
-        if source.is_dir():
-            runs = read_runs(source)
-            results += runs.complete
-            print_unfinished(console, runs.unfinished)
-        else:
-            results += read_csv(source)
+    read = _read(sources)
+    results = [result for runs in read.values() for result in runs.complete]
+    for runs in read.values():
+        print_unfinished(console, runs.unfinished)
     if not results:
         raise ValueError(f"{', '.join(map(str, sources))}: expected a complete run, got none")
     print_results(console, results)
@@ -62,27 +81,91 @@ def compare(
         draw_results(results, picture)
         console.print(f"written: {picture}", markup=False)
     if into is not None:
-        name = (csv or sources[0]).stem
+        tables = {csv.stem: results} if csv else {s.stem: r.complete for s, r in read.items()}
         text = into.read_text(encoding="utf-8")
-        into.write_text(fill(text, name, markdown(*table(results))), encoding="utf-8")
-        console.print(f"written: {into}, at {name}", markup=False)
+        for name, members in tables.items():
+            text = fill(text, name, markdown(*table(members)))
+        into.write_text(text, encoding="utf-8")
+        console.print(f"written: {into}, at {', '.join(tables)}", markup=False)
+    if page is not None:
+        _write_page(console, read, page)
+
+
+def _read(sources: Sequence[Path]) -> dict[Path, Runs]:
+    """Return the runs of each source; one that two sources hold counts for the first."""
+    read: dict[Path, Runs] = {}
+    for source in sources:
+        if source.is_file():
+            read[source] = Runs(read_csv(source), [])
+            continue
+        read[source] = read_runs(source, must_exist=not holds_wandb_runs(source))
+    known = {
+        place.resolve()
+        for runs in read.values()
+        for place in [*runs.origins, *(run.folder for run in runs.unfinished)]
+        if isinstance(place, Path)
+    }
+    for source in sources:
+        if source.is_dir():
+            more = read_wandb_runs(source, known)
+            read[source] = Runs(
+                [*read[source].complete, *more.complete],
+                [*read[source].unfinished, *more.unfinished],
+                [*read[source].origins, *more.origins],
+            )
+    return read
+
+
+def _write_page(console: Console, read: Mapping[Path, Runs], page: PageSettings) -> None:
+    from tireid.report import read_material, write_report  # late: tables need no figures
+
+    material = read_material(read, control=page.control, pictures=page.pictures)
+    words = ["python", "-m", "tireid.compare", *sys.argv[1:]]
+    for path in write_report(material, page.out, command=shlex.join(words)):
+        console.print(f"written: {path}", markup=False)
 
 
 def main() -> None:
     """Run `tireid-compare`."""
-    parser = argparse.ArgumentParser(prog="tireid-compare", description=compare.__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "Compare runs: one table, mean and standard deviation over seeds."
+    parser = argparse.ArgumentParser(prog="tireid-compare")
+    parser.description = (
+        "Compare runs: one table, mean and standard deviation over seeds, and a report of all "
+        "that the runs tell, as a page (report.html) and as text (report.md)."
+    )
     parser.add_argument(
-        "sources", nargs="+", type=Path, help="run folders, or CSV files of results"
+        "sources",
+        nargs="+",
+        type=Path,
+        help="run folders, CSV files of results, or offline runs of wandb",
     )
     parser.add_argument("--csv", type=Path, help="keep the runs, a line each, in this file")
     parser.add_argument("--picture", type=Path, help="draw the runs into this file (.png, .pdf)")
-    parser.add_argument("--fill", type=Path, help="put the table between this file's markers")
+    parser.add_argument(
+        "--fill", type=Path, help="put the tables between this file's markers of their names"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of the report; default: the first source, or here"
+    )
+    parser.add_argument("--no-page", action="store_true", help="write no report")
+    parser.add_argument(
+        "--control", metavar="LABEL", help="compare with this row; default: a baseline"
+    )
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="put pictures of real people into the report too, where their terms allow it",
+    )
     arguments = parser.parse_args()
+    first: Path = arguments.sources[0]
+    out = arguments.out or (first if first.is_dir() else Path())
+    page = PageSettings(out, arguments.control, arguments.pictures)
     try:
         compare(
-            arguments.sources, csv=arguments.csv, picture=arguments.picture, into=arguments.fill
+            arguments.sources,
+            csv=arguments.csv,
+            picture=arguments.picture,
+            into=arguments.fill,
+            page=None if arguments.no_page else page,
         )
     except (ValueError, OSError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(

@@ -11,7 +11,7 @@ from tireid.result_chart import draw_results
 from tireid.result_table import markdown, table
 from tireid.results import Result, Runs, Unfinished, write_csv
 
-_STATES = {
+STATES = {
     "failed": "failed",
     "running": "another process is at it",
     "incomplete": "not complete",
@@ -77,4 +77,4 @@ def write_comparison(console: Console, runs: Runs, folder: Path) -> list[str]:
 def _line(run: Unfinished) -> str:
     reason = f": {' '.join(run.reason.split())}" if run.reason else ""
     place = f" ({run.folder})" if run.folder is not None and str(run.folder) != run.name else ""
-    return f"{_STATES[run.state]}: {run.name}{reason}{place}"
+    return f"{STATES[run.state]}: {run.name}{reason}{place}"

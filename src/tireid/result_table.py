@@ -40,9 +40,13 @@ def _spread(values: list[float]) -> str:
     return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+def markdown(
+    head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1, tail: int = 0
+) -> str:
+    """Return a Markdown table, of which so many columns at its left and right are no numbers."""
+    numbers = len(head) - words - tail
+    ruler = [*["---"] * words, *["---:"] * numbers, *["---"] * tail]
+    lines = [head, ruler, *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import yaml
 from tireid.failures import FAILURE_FILE, read_failure
 from tireid.run_folder import claimed, flat_settings, read_overrides
 from tireid.run_labels import NamedRun, distinct_labels
+from tireid.wandb_runs import OfflineRun
 
 JOBS_FILE = "jobs.json"
 
@@ -78,10 +79,18 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """The runs below a folder."""
+    """The runs below a folder.
+
+    Attributes:
+        complete: Those with a result.
+        unfinished: The others.
+        origins: Of the complete runs, in their order: the run folder, or the run as Weights &
+            Biases kept it. Empty for those of a table.
+    """
 
     complete: list[Result]
     unfinished: list[Unfinished]
+    origins: list[Path | OfflineRun] = field(default_factory=list)
 
     def count(self, state: str) -> int:
         """Return the number of runs in a state of `Unfinished`."""
@@ -100,6 +109,7 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
         ValueError: If a record cannot be read.
     """
     found: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = []
+    origins: list[Path | OfflineRun] = []
     unfinished: list[Unfinished] = []
     seen: list[list[str]] = []
     for run in _run_folders(folder):
@@ -112,6 +122,7 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
                 settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
                 _result(settings, content, "")  # or an error that names the folder
                 found.append((settings, content, overrides))
+                origins.append(run)
         except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
             raise ValueError(
                 f"{run}: expected config.yaml and metrics.json as training leaves them, "
@@ -128,7 +139,7 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
         raise FileNotFoundError(
             f"{folder}: expected run folders, with config.yaml and checkpoints/ in them"
         )
-    return Runs(_labelled(found), unfinished)
+    return Runs(labelled_results(found), unfinished, origins)
 
 
 def _run_folders(folder: Path) -> list[Path]:
@@ -180,7 +191,17 @@ def _jobs(folder: Path) -> list[list[str]]:
         raise ValueError(f"{file}: expected the jobs of a sweep, got {error}") from error
 
 
-def _labelled(found: list[tuple[dict[str, Any], dict[str, Any], list[str]]]) -> list[Result]:
+def labelled_results(
+    found: Sequence[tuple[dict[str, Any], dict[str, Any], list[str]]],
+) -> list[Result]:
+    """Return the results of complete runs, with labels that tell them apart.
+
+    Args:
+        found: Settings, record and overrides of each run.
+
+    Raises:
+        KeyError: If settings or a record lack something.
+    """
     named = []
     for settings, _, overrides in found:
         target: str = settings["model"]["_target_"]

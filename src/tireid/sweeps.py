@@ -6,6 +6,7 @@ processes of a distributed job are started by the command of that job, not by th
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -271,11 +272,26 @@ def conclude(folder: Path) -> bool:
     console = Console(highlight=False, soft_wrap=True)
     runs = read_runs(folder, must_exist=False)
     if runs.complete:
-        written = write_comparison(console, runs, folder)
+        written = write_comparison(console, runs, folder) + _report(console, runs, folder)
         console.print(f"{folder}: {', '.join(written)}", markup=False)
     print_unfinished(console, runs.unfinished)
     console.print(_summary(runs), style="bold red" if runs.count("failed") else "bold")
     return not any(run.state != "running" for run in runs.unfinished)
+
+
+def _report(console: Console, runs: Runs, folder: Path) -> list[str]:
+    """Write the page; one that fails takes nothing of the sweep with it."""
+    from tireid.report import read_material, write_report  # late: the jobs need none of it
+
+    command = shlex.join(["python", "-m", "tireid.train", *sys.argv[1:]])
+    try:
+        written = write_report(read_material({folder: runs}), folder, command=command)
+    except Exception as error:
+        said = f"the report was not written: {type(error).__name__}: {error}"
+        again = f"make compare RUNS={folder} tries again"
+        console.print(f"{said}; {again}", style="yellow", markup=False)
+        return []
+    return [path.name for path in written]
 
 
 def _summary(runs: Runs) -> str:

@@ -1,7 +1,5 @@
 """The one LightningDataModule: a parser's records in, batches out."""
 
-import hashlib
-import json
 import os
 import signal
 import warnings
@@ -37,7 +35,7 @@ from tireid.data.images import (
     resampling,
     verify_images,
 )
-from tireid.data.records import Record, Splits, renumber
+from tireid.data.records import Record, Splits, renumber, split_sha256
 from tireid.data.samplers import (
     EvaluationSampler,
     GlobalBatchSampler,
@@ -201,14 +199,7 @@ class TireidDataModule(LightningDataModule):
 
     def fingerprints(self) -> dict[str, str]:
         """Return a SHA-256 of each split's pids, file names and captions, in their order."""
-        found = {}
-        for split, records in (self._splits or {}).items():
-            digest = hashlib.sha256()
-            for record in records:
-                line = [record.pid, record.image_path.name, *record.captions]
-                digest.update(json.dumps(line).encode())
-            found[split] = digest.hexdigest()
-        return found
+        return {split: split_sha256(records) for split, records in (self._splits or {}).items()}
 
     def eval_image_transform(self, source: Path | Image.Image) -> Float[Tensor, "3 height width"]:
         """Return an image as an evaluation batch would hold it."""

@@ -1,6 +1,7 @@
 """One image and its captions, and the rules that the records of a data set keep."""
 
 import hashlib
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,15 @@ class Record:
 
 
 Splits = dict[str, list[Record]]
+
+
+def split_sha256(records: Sequence[Record]) -> str:
+    """Return a SHA-256 of a split's pids, file names and captions, in their order."""
+    digest = hashlib.sha256()
+    for record in records:
+        line = [record.pid, record.image_path.name, *record.captions]
+        digest.update(json.dumps(line).encode())
+    return digest.hexdigest()
 
 
 def hold_out(

@@ -9,6 +9,7 @@ from tireid.data.icfg_pedes import read_icfg_pedes
 from tireid.data.records import Splits
 from tireid.data.rstp_reid import read_rstp_reid
 from tireid.world import WorldSettings, ensure_world
+from tireid.world.build import world_key
 
 _READERS = {
     "cuhk_pedes": read_cuhk_pedes,
@@ -45,3 +46,22 @@ def read_synthetic(
     # ICFG-PEDES has no val split: there the validation people are among the training people.
     val_fraction = world.num_val_ids / (world.num_train_ids + world.num_val_ids)
     return _READERS[layout](root, val_fraction=val_fraction, split_seed=world_seed)
+
+
+def made_root(
+    cache_dir: str | Path | None,
+    *,
+    layout: str = "cuhk_pedes",
+    world_seed: int = 0,
+    **settings: Any,
+) -> Path:
+    """Return where `read_synthetic` keeps its files, whether they are there or not.
+
+    Args:
+        cache_dir: As `read_synthetic` takes it; so are the others.
+        layout: Whose files.
+        world_seed: Of the people.
+        **settings: The other fields of `tireid.world.WorldSettings`.
+    """
+    world = WorldSettings(layout=layout, seed=world_seed, **settings)
+    return resolve_cache_dir(cache_dir) / world_key(world)

@@ -1,0 +1,413 @@
+"""What each part of a report says, against figures worked out by hand or straight from the data."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tireid.breakdown import caption_groups
+from tireid.published import read_published
+from tireid.report import read_material
+from tireid.report.blocks import Figures, Fold, Key, Note, Query, Table
+from tireid.report.breakdowns import breakdowns
+from tireid.report.costs import costs
+from tireid.report.curves import curves
+from tireid.report.differences import differences
+from tireid.report.explained import explained
+from tireid.report.galleries import disagreements, galleries
+from tireid.report.head import head
+from tireid.report.similarities import similarities
+from tireid.report.tables import results
+from tireid.results import Result, Runs, read_runs
+from tireid.significance import paired_difference
+
+PLAIN, LCR2S, LGUR = "plain <b>|*tower*", "LCR2S, made up", "LGUR, made up"
+
+
+def result(label="a", seed=1, **other):
+    fields = {
+        "dataset": "synthetic",
+        "selection": "val",
+        "steps": 200,
+        "seconds": 3600.0,
+        "images_per_second": 100.0,
+        "parameters": 2_340_000,
+        "test_data": "f00",
+        "settings": "5e7",
+        "commit": "",
+        "metrics": {"test/R1": 50.0},
+    }
+    return Result(label=label, seed=seed, **fields | other)
+
+
+def of_table(*results):
+    """A report of a CSV file, which tells nothing but results."""
+    return read_material({Path("kept.csv"): Runs(list(results), [])})
+
+
+def tables(section):
+    return [block for block in section.blocks if isinstance(block, Table)]
+
+
+def notes(section):
+    return " ".join(block.text for block in section.blocks if isinstance(block, Note))
+
+
+def column(table, name):
+    """Cells of a column by the first cell of their line."""
+    place = list(table.head).index(name)
+    return {line.cells[0].removesuffix(" (control)"): line.cells[place] for line in table.lines}
+
+
+def test_metrics_are_means_over_seeds_beside_encoders(material):
+    table = tables(results(material))[0]
+    row = next(row for row in material.rows if row.name == LGUR)
+    values = [100 * float(q.values["R1"].mean()) for q in row.queries]
+    shown = f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+    assert column(table, "R@1")[LGUR] == shown
+    assert column(table, "val mAP")[LGUR] != "-"  # no column of a CSV file: from the record
+    assert column(table, "image encoder")[LGUR] == "ResNet"
+    assert column(table, "text encoder")[LGUR] == "BiLstm"
+    assert [line.mark for line in table.lines] == ["control", "", ""]
+    assert len({line.swatch for line in table.lines}) == 3
+
+
+def test_the_oracle_is_apart_and_called_so(material):
+    first, second = tables(results(material))
+    assert "ORACLE" not in str(first) + notes(results(material)).split("Teachers.")[0]
+    assert [line.mark for line in second.lines] == ["oracle"]
+    assert second.lines[0].cells[:3] == [
+        LCR2S,
+        "ORACLE: teacher, supports from the test identities",
+        "77.7 ± 0.0",
+    ]
+    assert "no retrieval result" in notes(results(material))
+
+
+def test_printed_figures_stand_beside_runs_on_the_same_data_only(material):
+    table = tables(results(of_table(result(dataset="cuhk_pedes"))))[0]
+    printed = [line for line in table.lines if line.mark == "published"]
+    expected = read_published("cuhk_pedes")
+    assert len(printed) == len(expected) > 3
+    for line, one in zip(printed, expected, strict=True):
+        cells = dict(zip(table.head, line.cells, strict=True))
+        assert cells["run"].startswith(f"{one.method} ({one.year})")
+        assert float(cells["R@1"]) == one.metrics["R1"]
+        assert cells["source"] == one.source
+    made = results(material)
+    assert not [line for line in tables(made)[0].lines if line.mark == "published"]
+    assert "Nothing is published on synthetic" in notes(made)
+    fold = next(block for block in made.blocks if isinstance(block, Fold))
+    warning, folded = fold.blocks
+    assert isinstance(warning, Note)
+    assert warning.warning
+    assert isinstance(folded, Table)
+    assert len(folded.lines) == len(read_published())
+    for line, one in zip(folded.lines, read_published(), strict=True):
+        for name, metric in (("R@1", "R1"), ("R@5", "R5"), ("R@10", "R10"), ("mAP", "mAP")):
+            cell = line.cells[list(folded.head).index(name)]
+            assert (None if cell == "-" else float(cell)) == one.metrics.get(metric)
+
+
+def test_other_files_and_a_choice_on_test_are_said_in_red():
+    material = of_table(result(), result("b", test_data="bad", selection="test"))
+    section = head(material, when="now", command="tireid-compare")
+    warning = next(b for b in section.blocks if isinstance(b, Note) and b.warning)
+    assert "CHOSEN ON TEST" in warning.text
+    assert warning.text.endswith("b (CHOSEN ON TEST).")
+    shown = results(material)
+    assert any(isinstance(b, Note) and b.warning and "same files" in b.text for b in shown.blocks)
+    assert list(column(tables(shown)[0], "test files").values()) == ["f00", "bad"]
+    assert [line.mark for line in tables(shown)[0].lines] == ["control", "warning"]
+
+
+def test_the_head_counts_runs_and_lists_what_failed(material):
+    facts, failed = tables(head(material, when="now", command="c"))
+    assert ["runs", "6 runs in 3 rows; 1 failed"] in [line.cells for line in facts.lines]
+    assert failed.lines[0].cells[1:] == ["failed", "ValueError: a <i>bad</i> value"]
+
+
+def test_differences_are_those_of_the_bootstrap_against_the_control(material):
+    section = differences(material, resamples=300)
+    table = tables(section)[0]
+    rows = {row.name: row for row in material.rows}
+    one = paired_difference(rows[PLAIN].queries, rows[LGUR].queries, "R1", resamples=300)
+    assert one.clear
+    shown = column(table, "R@1 [95 %]")
+    assert shown[LGUR] == f"+{one.mean:.1f} [+{one.low:.1f}, +{one.high:.1f}]"
+    assert list(shown) == [LCR2S, LGUR]
+    figures = next(block for block in section.blocks if isinstance(block, Figures)).figures
+    assert len(figures) == 2
+    assert shown[LGUR] in figures[0].alt
+
+
+def test_any_row_may_be_the_control(made_runs):
+    read = {made_runs: read_runs(made_runs)}
+    material = read_material(read, control=LGUR)
+    table = tables(differences(material, resamples=100))[0]
+    assert list(column(table, "mAP [95 %]")) == [PLAIN, LCR2S]
+    assert all(v.startswith("\N{MINUS SIGN}") for v in column(table, "mAP [95 %]").values())
+    with pytest.raises(ValueError, match=r"control: expected one of plain.*; got 'LGUR'"):
+        read_material(read, control="LGUR")
+
+
+def test_the_control_is_the_baseline_of_the_same_encoders():
+    def row(label, encoder, model):
+        settings = {
+            "image_encoder": {"module": {"_target_": f"tireid.encoders.x.{encoder}Encoder"}},
+            "model": {"_target_": f"tireid.methods.{model}"},
+        }
+        return label, settings
+
+    labels = [
+        row("first", "Vit", "lgur.Lgur"),
+        row("plain vit", "Vit", "baseline.Baseline"),
+        row("plain resnet", "ResNet", "baseline.Baseline"),
+        row("other", "ResNet", "lgur.Lgur"),
+        row("lonely", "Clip", "lgur.Lgur"),
+    ]
+    material = of_table(*(result(label) for label, _ in labels))
+    rows = [
+        replace(row, runs=[replace(row.runs[0], settings=settings)])
+        for row, (_, settings) in zip(material.rows, labels, strict=True)
+    ]
+    material = replace(material, rows=rows)
+    assert [material.control_of(row).name for row in rows] == [
+        *("plain vit", "plain vit", "plain resnet", "plain resnet", "plain vit")
+    ]
+
+
+def test_older_runs_say_what_they_did_not_record():
+    material = of_table(result("baseline"), result("b"))
+    assert "not recorded by these runs" in notes(differences(material))
+    assert notes(similarities(material)) == "Not recorded by these runs."
+    assert notes(curves(material)) == "Not recorded by these runs."
+    assert galleries(material) is None
+    assert breakdowns(material) is None
+    assert explained(material) is None
+    assert column(tables(costs(material))[0], "training, hours") == {"baseline": "1.0", "b": "1.0"}
+
+
+def test_curves_are_means_of_what_was_logged(material):
+    section = curves(material)
+    key, figures = section.blocks[1:]
+    assert isinstance(key, Key)
+    assert [name for name, _ in key.rows] == [row.name for row in material.rows]
+    assert isinstance(figures, Figures)
+    assert [one.title for one in figures.figures] == [
+        *("validation R@1, percent", "validation mAP, percent", "training loss")
+    ]
+    assert f"{LGUR}: 30.0" in figures.figures[0].alt  # of 20 and 40
+    assert f"{LGUR}: 2.0" in figures.figures[2].alt
+
+
+def test_validations_of_the_record_stand_for_a_log_that_is_missing(material):
+    run = replace(
+        material.rows[0].runs[0],
+        curves={},
+        record={"validations": [{"epoch": 0, "val/R1": 3.0}, {"epoch": 1, "val/R1": 8.0}]},
+    )
+    alone = replace(material, rows=[replace(material.rows[0], runs=[run])])
+    figures = curves(alone).blocks[-1]
+    assert isinstance(figures, Figures)
+    assert len(figures.figures) == 1
+    assert "8.0" in figures.figures[0].alt
+
+
+def test_a_teacher_is_a_price_of_its_student(material):
+    table = tables(costs(material))[0]
+    assert column(table, "training, minutes") == {PLAIN: "1.5", LCR2S: "1.5", LGUR: "1.5"}
+    assert column(table, "teacher, minutes") == {PLAIN: "-", LCR2S: "4.5", LGUR: "-"}
+    assert column(table, "both, minutes")[LCR2S] == "6.0"
+    assert column(table, "peak memory, MiB")[LGUR] == "1002 ± 1"
+    assert column(table, "of them trained")[LGUR] == "1.5"
+
+
+def test_all_are_charged_for_a_shared_teacher_as_far_as_it_is_known(material):
+    row = next(row for row in material.rows if row.name == LCR2S)
+
+    def taught(name, seconds):
+        runs = [replace(r, record=r.record | {"teacher": {"seconds": seconds}}) for r in row.runs]
+        return replace(row, name=name, runs=runs)
+
+    shared = replace(material, rows=[taught("trained", 240.0), taught("shared", 2.0)])
+    assert column(tables(costs(shared))[0], "both, minutes") == {"trained": "5.5", "shared": "5.5"}
+    alone = tables(costs(replace(material, rows=[taught("shared", 2.0)])))[0]
+    assert column(alone, "teacher, minutes") == {"shared": "found ready"}
+    assert column(alone, "both, minutes") == {"shared": "-"}
+
+
+def test_right_pairs_above_wrong_ones_are_counted(material):
+    row = material.rows[0]
+    zeros = np.zeros_like(row.queries[0].positives)
+    positives, negatives = zeros.copy(), zeros.copy()
+    positives[[50, 150]] = [1, 3]
+    negatives[[100, 150]] = [1, 1]
+    queries = replace(row.queries[0], positives=positives, negatives=negatives)
+    alone = replace(material, rows=[replace(row, runs=[replace(row.runs[0], queries=queries)])])
+    # Of 8 pairs of pairs: 3 above, and 3 in one bin, which count half.
+    figures = similarities(alone).blocks[1]
+    assert isinstance(figures, Figures)
+    assert figures.figures[0].title == f"{PLAIN}: {100 * 4.5 / 8:.1f} %"
+
+
+def test_groups_of_captions_are_read_from_the_ground_truth(material, made_data):
+    section = breakdowns(material)
+    assert section is not None
+    found = tables(section)
+    root = next(iter(material.splits.values())).root
+    groupings = caption_groups(root, made_data)
+    assert len(found) == len(groupings)
+    row = next(row for row in material.rows if row.name == LCR2S)
+    group = groupings[1].groups["hair"]
+    values = [100 * q.values["R1"][group].mean() for q in row.queries]
+    shown = column(found[1], f"hair ({len(group)})")[LCR2S]
+    assert shown == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+
+
+def test_disagreements_are_first_here_and_far_there_in_every_seed(material):
+    queries = material.rows[0].queries[0]
+
+    def ranked(*ranks):
+        return replace(queries, first_rank=np.array([*ranks, *[5] * (64 - len(ranks))]))
+
+    first = [ranked(1, 1, 1, 2, 1, 1), ranked(1, 1, 1, 1, 1, 3)]
+    second = [ranked(11, 10, 99, 99, 11, 99), ranked(40, 99, 99, 99, 12, 99)]
+    assert disagreements(first, second).tolist() == [0, 2, 4]
+    assert disagreements(second, first).tolist() == []
+
+
+def test_galleries_show_what_was_found_with_marks_and_words(material, made_data):
+    section = galleries(material)
+    assert section is not None
+    folds = [block for block in section.blocks if isinstance(block, Fold)]
+    assert [fold.opened for fold in folds].count(True) == 1
+    assert len(folds) == 3  # few rows: each against each
+    fold = next(fold for fold in folds if LGUR in fold.summary and PLAIN in fold.summary)
+    found = [block for block in fold.blocks if isinstance(block, Query)]
+    assert 1 <= len(found) <= 3
+    captions = [caption for record in made_data for caption in record.captions]
+    rows = {row.name: row for row in material.rows}
+    expected = disagreements(rows[LGUR].queries, rows[PLAIN].queries)
+    for query in found:
+        assert captions.index(query.caption) in expected
+        winner, loser = query.answers
+        assert (winner.method, loser.method) == (LGUR, PLAIN)
+        assert winner.rank == "first right image at rank 1, 1"
+        assert winner.found[0].right
+        assert not any(one.right for one in loser.found)
+        assert winner.found[0].figure.alt == f"Rank 1 of {LGUR}: the right person"
+        assert len(winner.found) == 5
+        assert query.own is not None
+    assert fold.blocks[0] == Note(
+        f"Found by {LGUR} and not by {PLAIN}: {len(expected)} of 64 queries"
+        f"{'.' if len(found) == len(expected) else f', of which {len(found)} are shown.'}"
+    )
+
+
+def test_no_pictures_but_a_reason_where_the_data_are_others_or_not_there(
+    made_runs, tmp_path, material
+):
+    run = shutil.copytree(made_runs / "lgur", tmp_path / "runs" / "lgur")
+    shutil.copytree(made_runs / "baseline", tmp_path / "runs" / "baseline")
+    for folder in tmp_path.glob("runs/*/seed*"):
+        record = json.loads((folder / "metrics.json").read_text())
+        record["data_sha256"]["test"] = "0" * 64
+        (folder / "metrics.json").write_text(json.dumps(record))
+    section = galleries(read_material({run.parent: read_runs(run.parent)}))
+    assert section is not None
+    assert "holds another test split" in notes(section)
+    for config in tmp_path.glob("runs/*/seed*/config.yaml"):
+        settings = yaml.safe_load(config.read_text())
+        settings["dataset"]["read"]["cache_dir"] = str(tmp_path / "nowhere")
+        config.write_text(yaml.safe_dump(settings))
+    section = galleries(read_material({run.parent: read_runs(run.parent)}))
+    assert section is not None
+    assert "nowhere" in notes(section)
+    assert "no such folder" in notes(section)
+    assert not (tmp_path / "nowhere").exists()
+    assert not [block for block in section.blocks if isinstance(block, Fold)]
+
+
+def test_pictures_of_real_people_are_left_out_unless_asked_for(made_runs, tmp_path):
+    """The made people, as files in the layout of a real data set."""
+    runs = tmp_path / "runs"
+    for model in ("baseline", "lgur"):
+        shutil.copytree(made_runs / model, runs / model)
+    world = next(iter(read_material({made_runs: read_runs(made_runs)}).splits.values())).root
+    for config in runs.glob("*/seed*/config.yaml"):
+        settings = yaml.safe_load(config.read_text())
+        settings["dataset"] |= {
+            "name": "cuhk_pedes",
+            "root": str(world),
+            "terms": "research only",
+            "read": {
+                "_target_": "tireid.data.cuhk_pedes.read_cuhk_pedes",
+                "_partial_": True,
+                "root": str(world),
+            },
+        }
+        config.write_text(yaml.safe_dump(settings))
+        explanations = config.parent / "explanations"
+        explanations.mkdir()
+        Image.new("RGB", (30, 20)).save(explanations / "overview.png")
+    read = {runs: read_runs(runs)}
+    shy = read_material(read)
+    section = galleries(shy)
+    assert section is not None
+    assert "real people and is handed out under terms (research only)" in notes(section)
+    assert not [block for block in section.blocks if isinstance(block, Fold)]
+    hidden = explained(shy)
+    assert hidden is not None
+    assert not [block for block in hidden.blocks if isinstance(block, Fold)]
+    bold = read_material(read, pictures=True)
+    section = galleries(bold)
+    assert section is not None
+    assert [block for block in section.blocks if isinstance(block, Fold)]
+    shown = explained(bold)
+    assert shown is not None
+    assert [block for block in shown.blocks if isinstance(block, Fold)]
+
+
+def test_explanations_of_the_run_folders_are_shown_smaller(made_runs, tmp_path):
+    run = shutil.copytree(made_runs / "lgur", tmp_path / "lgur")
+    folder = run / "seed2" / "explanations"
+    folder.mkdir()
+    for name in ("overview.png", "atoms.png", "query_00001.png"):
+        Image.new("RGB", (3000, 1500)).save(folder / name)
+    section = explained(read_material({run: read_runs(run)}))
+    assert section is not None
+    fold = section.blocks[1]
+    assert isinstance(fold, Fold)
+    figures = fold.blocks[0]
+    assert isinstance(figures, Figures)
+    assert [one.title for one in figures.figures] == ["captions and pictures", "dictionary atoms"]
+    assert {one.width for one in figures.figures} == {1000}
+
+
+def test_rows_of_one_label_get_names_that_tell_them_apart():
+    read = {
+        Path("first"): Runs([result(), result("b"), result("c")], []),
+        Path("second.csv"): Runs(
+            [result(steps=400), result("b", settings="x"), result("d"), result("d", settings="y")],
+            [],
+        ),
+    }
+    assert [row.name for row in read_material(read).rows] == [
+        *("a, 200 steps", "b, first", "c", "a, 400 steps", "b, second.csv"),
+        *("d, settings 5e7", "d, settings y"),
+    ]
+
+
+def test_a_damaged_record_of_queries_is_said_and_the_rest_is_told(made_runs, tmp_path):
+    run = shutil.copytree(made_runs / "lgur", tmp_path / "lgur")
+    (run / "seed1" / "queries_test.npz").write_bytes(b"PK broken")
+    material = read_material({run: read_runs(run)})
+    assert "queries_test.npz" in material.notes[0]
+    assert material.rows[0].queries == []
+    assert column(tables(results(material))[0], "seeds")[LGUR] == "2"

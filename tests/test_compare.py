@@ -1,0 +1,99 @@
+"""The command that compares: what it writes, where, and what it says when it cannot."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tireid.compare import main
+from tireid.result_table import markdown, table
+from tireid.results import Result, read_csv, write_csv
+
+
+def kept(path, label, r1):
+    fields = {
+        "dataset": "synthetic",
+        "seed": 1,
+        "selection": "val",
+        "steps": 200,
+        "seconds": 10.0,
+        "images_per_second": 100.0,
+        "parameters": 2_340_000,
+        "test_data": "f00",
+        "settings": "5e7",
+        "commit": "",
+    }
+    write_csv([Result(label=label, metrics={"test/R1": r1}, **fields)], path)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Return a function that runs the command in a folder of its own."""
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+
+    def command(*words):
+        monkeypatch.setattr(sys, "argv", ["tireid-compare", *map(str, words)])
+        main()
+        return place
+
+    return command
+
+
+def test_a_report_of_files_is_written_here_and_of_a_folder_into_it(run, tmp_path):
+    place = run(kept(tmp_path / "a.csv", "a", 50.0))
+    assert sorted(path.name for path in place.iterdir()) == ["report.html", "report.md"]
+    text = (place / "report.md").read_text(encoding="utf-8")
+    assert "| a (control) | 1 | 50.0 | 2.3 | 200 | val |" in text
+    assert "a.csv" in text
+    run(kept(tmp_path / "a.csv", "a", 50.0), "--out", tmp_path / "there" / "deep")
+    assert (tmp_path / "there" / "deep" / "report.html").is_file()
+
+
+def test_a_trained_run_gets_its_report_into_its_folder(run, copied_run):
+    place = run(copied_run)
+    assert not list(place.iterdir())
+    page = (copied_run / "report.html").read_text(encoding="utf-8")
+    assert "Where they disagree" not in page  # there is one row
+    assert "Similarities" in page
+    assert "Attributes that the caption mentions" in page
+
+
+def test_one_call_fills_several_tables_and_may_leave_the_report_out(run, tmp_path):
+    files = [kept(tmp_path / f"{name}.csv", name, r1) for name, r1 in (("a", 40.0), ("b", 60.0))]
+    page = tmp_path / "page.md"
+    page.write_text("<!-- a -->\n<!-- /a -->\nbetween\n<!-- b -->\nold\n<!-- /b -->\n")
+    place = run(*files, "--fill", page, "--no-page")
+    expected = [markdown(*table(read_csv(file))) for file in files]
+    assert page.read_text() == (
+        f"<!-- a -->\n{expected[0]}\n<!-- /a -->\nbetween\n<!-- b -->\n{expected[1]}\n<!-- /b -->\n"
+    )
+    assert "40.0" in expected[0]
+    assert not list(place.iterdir())
+
+
+def test_nothing_is_filled_if_a_marker_is_missing(run, tmp_path, capsys):
+    files = [kept(tmp_path / f"{name}.csv", name, 1.0) for name in "ab"]
+    page = tmp_path / "page.md"
+    page.write_text("<!-- a -->\n<!-- /a -->\n")
+    with pytest.raises(SystemExit):
+        run(*files, "--fill", page)
+    assert "expected one <!-- b -->" in capsys.readouterr().err
+    assert page.read_text() == "<!-- a -->\n<!-- /a -->\n"
+
+
+def test_the_control_is_named_on_the_command_line(run, tmp_path, capsys):
+    sources = [kept(tmp_path / f"{name}.csv", name, 1.0) for name in "ab"]
+    place = run(*sources, "--control", "b")
+    assert "| b (control) |" in (place / "report.md").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        run(*sources, "--control", "c")
+    assert "expected one of a; b; got 'c'" in capsys.readouterr().err
+
+
+def test_a_missing_source_is_named(run, capsys):
+    with pytest.raises(SystemExit):
+        run(Path("nowhere"))
+    assert "nowhere: expected a folder of runs, or a CSV file" in capsys.readouterr().err
