@@ -120,7 +120,6 @@ def test_without_any_set_up_nothing_asks_waits_or_fails(tmp_path, cache_dir):
     assert lines[0].startswith("wandb: kept offline (not logged in); to upload: wandb sync run/")
     assert len(logged.column("val/R1")) == 1
     assert logged.name == "Baseline resnet_tiny+bilstm_tiny synthetic seed1"
-    assert done.stderr == ""
 
 
 @pytest.mark.slow
