@@ -27,7 +27,16 @@ from tireid.wandb_session import import_quietly
 
 DRAWN = ("synthetic",)  # data sets without real people
 _PEOPLE = ("gallery_test.png", "explanations/*.png")
-_FIGURES = ("seconds", "images_per_second", "peak_memory_mib", "parameters", "epochs", "steps")
+_FIGURES = (
+    "seconds",
+    "images_per_second",
+    "peak_memory_mib",
+    "parameters",
+    "epochs",
+    "steps",
+    "teacher",
+    "data_sha256",
+)
 
 
 class WandbReport(Callback):
