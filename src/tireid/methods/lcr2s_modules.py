@@ -164,7 +164,8 @@ class _Attention(nn.Module):
         def split(projected: Tensor) -> Tensor:
             return rearrange(projected, "b s (h d) -> b h s d", h=self.heads)
 
-        query = split(self.to_query(normed[:, : asking.shape[1]]))
+        # Contiguous: on a slice, a frozen layer in bfloat16 takes a path 400 times slower on a CPU.
+        query = split(self.to_query(normed[:, : asking.shape[1]].contiguous()))
         key, value = split(self.to_key(normed)), split(self.to_value(normed))
         scores = query @ key.mT / math.sqrt(key.shape[-1])  # (batch, heads, asking, members)
         scores = scores.masked_fill(~filled[:, None, None], float("-inf"))
