@@ -201,6 +201,7 @@ def test_other_settings_are_those_of_training(compose_config):
     expected = resolved(
         "train",
         "task=convert",
+        "logger=csv",
         "model=lgur_official",
         "image_encoder=deit_small",
         "text_encoder=bert_bilstm",
@@ -213,6 +214,6 @@ def test_other_settings_are_those_of_training(compose_config):
     for name in (*OWN_SETTINGS, "num_train_pids"):
         del found[name]
     only_in_training = {"label", "compile", "skip_finished", "teaching", "supports", "ckpt_path"}
-    only_in_training |= {"cache_words", "cache_words_dtype", "init_weights"}
+    only_in_training |= {"cache_words", "cache_words_dtype", "init_weights", "wandb_group"}
     assert expected.keys() - found.keys() == only_in_training
     assert found == {name: expected[name] for name in found}

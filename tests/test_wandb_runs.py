@@ -1,11 +1,19 @@
 """Runs of Weights & Biases are read back as its client wrote them."""
 
 import shutil
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tireid.wandb_runs import ID_FILE, has_offline_run, read_offline_run, read_offline_runs
+from tireid.wandb_runs import (
+    ID_FILE,
+    has_ended,
+    has_offline_run,
+    read_offline_run,
+    read_offline_runs,
+)
 
 wandb = pytest.importorskip("wandb")
 LONG = "word " * 30_000  # more than four blocks of the file
@@ -17,6 +25,7 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("offline")
 
     def start(identity, **arguments):
+        time.sleep(1.05)  # wandb names folders by the second
         return wandb.init(
             id=identity,
             project="people",
@@ -52,6 +61,9 @@ def written(tmp_path_factory):
     second.log({"trainer/global_step": 3, "picture": wandb.Image(np.zeros((4, 6, 3), np.uint8))})
     second.summary["test/R1"] = 12.5
     second.finish()
+    for place in (first.settings.sync_dir, second.settings.sync_dir):
+        while not has_ended(Path(place)):  # wandb's own process writes a little later
+            time.sleep(0.02)
     return folder
 
 

@@ -35,13 +35,17 @@ SMALL = [
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """An empty home: nobody is logged in."""
+    """An empty home: nobody is logged in, and wandb remembers nothing of earlier tests."""
+    import wandb
+
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    return tmp_path
+    wandb.teardown()
+    yield tmp_path
+    wandb.teardown()
 
 
 def test_without_a_login_it_is_offline(home):
