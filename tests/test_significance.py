@@ -55,8 +55,8 @@ def test_equal_runs_cover_zero_exactly():
     assert not found.clear
 
 
-@pytest.mark.parametrize(("difference", "least", "most"), [(0.0, 0.88, 1.0), (0.1, 0.88, 1.0)])
-def test_interval_covers_the_known_difference_as_often_as_promised(difference, least, most):
+@pytest.mark.parametrize("difference", [0.0, 0.1])
+def test_interval_covers_the_known_difference_as_often_as_promised(difference):
     """200 made-up comparisons; 95 % of the intervals should hold the truth."""
     covered = []
     for trial in range(200):
@@ -65,7 +65,7 @@ def test_interval_covers_the_known_difference_as_often_as_promised(difference, l
             draw(rng, 0.4, 1), draw(rng, 0.4 + difference, 1), "R1", resamples=300
         )
         covered.append(found.low <= 100 * difference <= found.high)
-    assert least <= np.mean(covered) <= most
+    assert 0.9 <= np.mean(covered) <= 0.99
 
 
 def test_a_clear_difference_is_called_clear():
