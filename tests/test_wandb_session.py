@@ -38,12 +38,12 @@ def home(tmp_path, monkeypatch):
     """An empty home: nobody is logged in, and wandb remembers nothing of earlier tests."""
     import wandb
 
+    wandb.teardown()  # first: monkeypatch would bring back the address of wandb's ended process
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    wandb.teardown()
     yield tmp_path
     wandb.teardown()
 
