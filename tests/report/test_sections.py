@@ -411,3 +411,19 @@ def test_a_damaged_record_of_queries_is_said_and_the_rest_is_told(made_runs, tmp
     assert "queries_test.npz" in material.notes[0]
     assert material.rows[0].queries == []
     assert column(tables(results(material))[0], "seeds")[LGUR] == "2"
+
+
+@pytest.mark.parametrize(("tested", "fits"), [("a" * 64, True), ("b" * 64, False)])
+def test_queries_of_a_later_evaluation_count_if_it_was_of_the_same_test(
+    made_runs, tmp_path, tested, fits
+):
+    run = shutil.copytree(made_runs / "lgur", tmp_path / "lgur")
+    for folder in run.glob("seed*"):
+        record = json.loads((folder / "metrics.json").read_text())
+        record |= {"tested_checkpoint": "epoch001_R1_9.00.ckpt", "data_sha256": {"test": tested}}
+        (folder / "metrics.json").write_text(json.dumps(record))
+        (folder / "queries_test.npz").rename(folder / "queries_test_epoch001_R1_9.00.npz")
+        evaluation = {"checkpoint": "epoch001_R1_9.00.ckpt", "data_sha256": "a" * 64}
+        (folder / "evaluation_test_epoch001_R1_9.00.json").write_text(json.dumps(evaluation))
+    material = read_material({run: read_runs(run)})
+    assert [run.queries is not None for run in material.rows[0].runs] == [fits, fits]

@@ -10,6 +10,7 @@ from tireid.report.words import NONE, row_line, signed
 from tireid.significance import Difference, paired_difference
 
 _METRICS = {"R1": "R@1", "mAP": "mAP"}
+_UNTOLD = "not recorded by these runs; make evaluate RUN=... of each adds it"
 _NAME_WIDTH = 52  # letters in a line of a figure
 
 
@@ -39,12 +40,12 @@ def differences(material: Material, resamples: int = 2000) -> Section:
 
 def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
     if not control.queries:
-        return [Note(f"Against {control.name}: not recorded by these runs.")]
+        return [Note(f"Against {control.name}: {_UNTOLD}.")]
     found: dict[str, dict[str, Difference]] = {}
     lines = []
     for row in rows:
         if not row.queries or not same_queries(row, control):
-            said = "not recorded by these runs" if not row.queries else "other queries"
+            said = _UNTOLD if not row.queries else "other queries"
             lines.append(row_line(row, [said, NONE, NONE, NONE, NONE]))
             continue
         found[row.name] = {

@@ -198,11 +198,24 @@ def _read_run(
     try:
         if (folder / "metrics.csv").is_file():
             run = replace(run, curves=read_columns(folder / "metrics.csv"))
-        if (folder / QUERIES_FILE).is_file():
-            run = replace(run, queries=read_queries(folder / QUERIES_FILE))
+        run = replace(run, queries=_read_queries(folder, run.record))
     except (ValueError, KeyError, OSError) as error:
         notes.append(f"{folder}: {error}")
     return run
+
+
+def _read_queries(folder: Path, record: Mapping[str, Any]) -> QueryResults | None:
+    """Return what a run left of its test or, without that, a later evaluation of the same."""
+    if (folder / QUERIES_FILE).is_file():
+        return read_queries(folder / QUERIES_FILE)
+    stem = Path(str(record.get("tested_checkpoint"))).stem
+    evaluation = folder / f"evaluation_test_{stem}.json"
+    queries = folder / f"queries_test_{stem}.npz"
+    if not (evaluation.is_file() and queries.is_file()):
+        return None
+    data = json.loads(evaluation.read_text(encoding="utf-8")).get("data_sha256")
+    same = data == record.get("data_sha256", {}).get("test")
+    return read_queries(queries) if same else None
 
 
 def _rows(runs: Sequence[Run]) -> list[Row]:
