@@ -26,7 +26,7 @@ def run(module, *overrides, cwd):
         capture_output=True,
         text=True,
         cwd=cwd,
-        timeout=240,
+        timeout=560,
         env=environment,
         check=False,
     )

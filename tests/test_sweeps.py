@@ -49,7 +49,7 @@ def command(folder, cache_dir, *overrides):
 def run(words, **kwargs):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        words, capture_output=True, text=True, timeout=280, env=environment, check=False, **kwargs
+        words, capture_output=True, text=True, timeout=560, env=environment, check=False, **kwargs
     )
 
 

@@ -214,7 +214,7 @@ def test_a_trial_is_a_run_folder(tmp_path, cache_dir):
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=280,
+        timeout=560,
         check=False,
     )
     assert done.returncode == 0, done.stderr
