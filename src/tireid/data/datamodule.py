@@ -1,9 +1,8 @@
 """The one LightningDataModule: a parser's records in, batches out."""
 
 import os
-import signal
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from tireid.data.images import (
     resampling,
     verify_images,
 )
+from tireid.data.late_loader import LateDataLoader, outlive_signals
 from tireid.data.records import Record, Splits, renumber, split_sha256
 from tireid.data.samplers import (
     EvaluationSampler,
@@ -53,10 +53,8 @@ from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise, TrainTransform
 from tireid.data.word_features import WordEncoder, word_table
 from tireid.data.word_table import WordTable, WordType
-from tireid.structures import PairBatch
 
 _SAMPLERS = ("shuffled", "identity_balanced")
-_GRACE_SECONDS = 30  # that a loading process outlives a signal
 
 
 class TireidDataModule(LightningDataModule):
@@ -318,7 +316,7 @@ class TireidDataModule(LightningDataModule):
         """Return batches of this process's share of the global batch."""
         dataset = self._train_dataset()
         num_workers = self._workers()
-        return _LateDataLoader(
+        return LateDataLoader(
             dataset,
             batch_size=self.batch_size // self._num_replicas,
             sampler=self._train_sampler(dataset),
@@ -455,50 +453,8 @@ class TireidDataModule(LightningDataModule):
         return {
             "pin_memory": torch.cuda.is_available(),
             "generator": generator,
-            "worker_init_fn": _outlive_signals,
+            "worker_init_fn": outlive_signals,
         }
-
-
-class _LateDataLoader(DataLoader[Any]):
-    """Starts on the first batch instead of on `iter`, and within an epoch where it is told to.
-
-    Lightning calls `iter` before `set_epoch` when a run starts or resumes; workers would by then
-    have been sent the first items of the wrong epoch.
-    """
-
-    _yielded = 0  # in the iteration under way
-    _first = 0  # batch that the next iteration begins with
-
-    def __iter__(self) -> Iterator[PairBatch]:  # pyright: ignore[reportIncompatibleMethodOverride]  Lightning needs no more
-        first, self._first = self._first, 0
-        if first:
-            sampler: Any = self.sampler
-            sampler.skip(first)
-        self._yielded = first
-        for batch in super().__iter__():
-            self._yielded += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Return how many batches of the epoch were given out; Lightning keeps it."""
-        return {"batches": self._yielded % len(self)}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Begin the next iteration after so many batches, without loading them.
-
-        After all of an epoch nothing more is asked of it: the next one begins with its first.
-        """
-        self._first = state["batches"] % len(self)
-
-
-def _outlive_signals(_: int) -> None:
-    """Let a loading process live on when its whole group is asked to stop.
-
-    The training process then finishes its step, which needs the next batch, and ends this one.
-    """
-    for name in ("SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name) and hasattr(signal, "alarm"):  # not on Windows
-            signal.signal(getattr(signal, name), lambda *_: signal.alarm(_GRACE_SECONDS))
 
 
 def _captions(records: Sequence[Record]) -> list[str]:
