@@ -179,3 +179,9 @@ def test_every_group_of_the_official_preset_has_its_rate_in_every_epoch(compose_
         optimizer.step()
         schedule["scheduler"].step()
     assert cfg.max_epochs == len(factors)
+
+
+def test_lgur_as_the_dual_encoder_of_lcr2s_is_lcr2s_on_lgur(compose_config):
+    by_hand = compose_config("model=lcr2s", "model@model.dual=lgur")
+    assert by_hand.model == compose_config("model=lcr2s_lgur").model
+    assert by_hand.model.teacher.fusion.parts is None

@@ -289,10 +289,30 @@ def test_errors_name_what_is_wrong(make_student, teacher, normed_arguments, fami
     with pytest.raises(ValueError, match="joint: expected a teacher to be made"):
         make_student(teacher, joint=True)
     maker = partial(make_teacher, copy.deepcopy(normed_arguments))
-    with pytest.raises(ValueError, match="init_from_teacher=True"):
+    with pytest.raises(ValueError, match="init_from_teacher: expected false with joint=true"):
         make_student(maker, joint=True, init_from_teacher=True)
     # Not joint: the maker is left alone, as in evaluation.
     assert make_student(maker).state_dict().keys() == make_student().state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task_weight": -1.0}, "task_weight: expected a number >= 0, got -1.0"),
+        ({"feature_weight": "x"}, "feature_weight: expected a number >= 0, got 'x'"),
+        ({"relation_weight": True}, "relation_weight: expected a number >= 0, got True"),
+        ({"warmup_epochs": -1}, "warmup_epochs: expected a number >= 0, got -1"),
+        ({"gradient_share_steps": -3}, "gradient_share_steps: expected an integer >= 0, got -3"),
+        (
+            {"task_weight": 0.0, "feature_weight": 0.0, "relation_weight": 0.0},
+            "expected one above 0, got none",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_settings_out_of_range_are_named(make_student, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_student(**settings)
 
 
 @pytest.fixture

@@ -202,6 +202,11 @@ def test_errors_name_what_is_wrong():
         SupportFusion(8, kind="mean", ffn=True)
     with pytest.raises(ValueError, match="readout: expected 'anchor' with kind 'anchor_query'"):
         SupportFusion(8, readout="mean")
+    for heads in (0, -2):
+        with pytest.raises(ValueError, match=f"heads: expected an integer > 0, got {heads}"):
+            SupportFusion(8, heads=heads)
+    with pytest.raises(ValueError, match="parts: expected a divisor of the width 8, got 0"):
+        SupportFusion(8, parts=0)
     with pytest.raises(ValueError, match="heads: expected a divisor of the width 8, got 3"):
         SupportFusion(8, heads=3)
     with pytest.raises(ValueError, match="parts: expected a divisor of the width 8, got 3"):

@@ -109,9 +109,17 @@ class MemoryByHand:
         }
 
 
+@pytest.mark.parametrize("written", ["in order", "backwards"])  # a GPU promises no order
 @pytest.mark.parametrize("max_age", [None, 2])
 @pytest.mark.parametrize("capacity", [60, 17])
-def test_memory_draws_what_a_dictionary_holds(capacity, max_age):
+def test_memory_draws_what_a_dictionary_holds(capacity, max_age, written, monkeypatch):
+    if written == "backwards":
+        copy = torch.Tensor.index_copy_
+        monkeypatch.setattr(
+            torch.Tensor,
+            "index_copy_",
+            lambda self, dim, index, source: copy(self, dim, index.flip(0), source.flip(0)),
+        )
     draws = generator(5)
     memory, by_hand = FeatureMemory(capacity, 1, max_age=max_age), MemoryByHand(capacity, max_age)
     count = 3
@@ -132,6 +140,14 @@ def test_memory_draws_what_a_dictionary_holds(capacity, max_age):
             keys.tolist(), features.flatten().tolist(), pids.tolist(), images.tolist(), step
         )
     assert not memory.features.requires_grad
+
+
+@pytest.mark.parametrize("settings", [{"capacity": 0}, {"capacity": 2.5}, {"max_age": 0}])
+@pytest.mark.usefixtures("unchecked")
+def test_sizes_of_a_memory_are_checked(settings):
+    (name, value), *_ = settings.items()
+    with pytest.raises(ValueError, match=rf"memory\.{name}: expected an integer > 0, got {value}"):
+        FeatureMemory(**{"capacity": 12, "dim": 4} | settings)
 
 
 def test_memory_outlives_a_checkpoint():
