@@ -161,6 +161,16 @@ def test_memory_outlives_a_checkpoint():
     assert torch.equal(other.draw(PIDS, IMAGES, 2, generator(), 4), expected)
 
 
+def test_the_memory_of_a_frozen_teacher_does_not_age():
+    """The student's steps are counted anew, and may be more than the teacher's."""
+    memory = FeatureMemory(12, 4, max_age=2)
+    memory.write(torch.arange(10), torch.randn(10, 4), PIDS, IMAGES, 3)
+    fresh = memory.draw(PIDS, IMAGES, 2, generator(), 4)
+    assert (fresh[0] >= 0).all()
+    assert (memory.draw(PIDS, IMAGES, 2, generator(), 400) == -1).all()
+    assert torch.equal(memory.eval().draw(PIDS, IMAGES, 2, generator(), 400), fresh)
+
+
 def test_nothing_waits_for_the_device():
     """Fake tensors have no values: a step that asks for one, or for a size that follows, fails."""
     with FakeTensorMode(allow_non_fake_inputs=True):

@@ -116,7 +116,8 @@ class FeatureMemory(nn.Module):
     Args:
         capacity: Number of rows; item k has row k modulo `capacity`, where the later one stays.
         dim: Width of the features.
-        max_age: Steps after which a feature is no longer drawn; None: never.
+        max_age: Steps after which a feature is no longer drawn while the module is in training
+            mode; None: never. A frozen teacher's memory does not age.
 
     Raises:
         ValueError: If a number is not positive.
@@ -187,7 +188,7 @@ class FeatureMemory(nn.Module):
             step: Number of the training step.
         """
         usable = self.written >= 0
-        if self.max_age is not None:
+        if self.max_age is not None and self.training:
             usable = usable & (self.written >= step - self.max_age)
         candidates = _other_views(pids, image_ids, self.pid, self.image_id) & usable
         priorities = torch.rand(len(usable), generator=generator, device=pids.device)
