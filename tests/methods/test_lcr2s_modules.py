@@ -131,6 +131,9 @@ def test_empty_slots_get_exactly_no_attention(given, settings):
     assert (weights[2, :, 0] == 1).all()  # without support the anchor attends to itself
     rubbish = support.masked_fill(~valid[..., None], float("nan"))
     assert torch.equal(module(anchor, rubbish, valid), module(*given))
+    half = module.to(torch.bfloat16).attention(anchor.bfloat16(), rubbish.bfloat16(), valid)
+    assert (half[..., 1:].mT[~valid] == 0).all()
+    assert (half[2, :, 0] == 1).all()
 
 
 @pytest.mark.parametrize("settings", VARIANTS)
