@@ -212,6 +212,14 @@ def test_what_is_no_teacher_is_refused(run, request, small_config, tmp_path):
         train(small_config(tmp_path, "model=lcr2s", f"teaching.checkpoint={checkpoint}"))
 
 
+def test_supports_from_the_batch_need_batches_that_hold_some(small_config, tmp_path):
+    settings = ["model=lcr2s", "model.teacher.source=batch", "dataset.sampler=identity_balanced"]
+    with pytest.raises(ValueError, match=r"pairs_per_id: expected at least 2 .*, got 1"):
+        train(small_config(tmp_path, *settings, "dataset.pairs_per_id=1"))
+    with pytest.raises(ValueError, match=r"sampler: expected identity_balanced .*, got shuffled"):
+        train(small_config(tmp_path, *settings[:2]))
+
+
 def test_joint_training_takes_no_trained_teacher(lcr2s_run, small_config, tmp_path):
     given = f"teaching.checkpoint={lcr2s_run[0] / 'teacher' / 'teacher.ckpt'}"
     with pytest.raises(ValueError, match=r"checkpoint=null with model\.joint=true"):

@@ -74,6 +74,11 @@ def check_teaching(cfg: DictConfig) -> None:
             "dataset.sampler: expected identity_balanced with model.teacher.source=batch, whose "
             f"supports are other pairs of the batch, got {cfg.dataset.sampler}"
         )
+    if cfg.model.teacher.source == "batch" and cfg.dataset.pairs_per_id < 2:
+        raise ValueError(
+            "dataset.pairs_per_id: expected at least 2 with model.teacher.source=batch, whose "
+            f"supports are other pairs of the batch, got {cfg.dataset.pairs_per_id}"
+        )
     factor, epochs = cfg.teaching.epochs_factor, cfg.teaching.max_epochs
     if not _is_count(factor):
         raise ValueError(f"teaching.epochs_factor: expected an integer > 0, got {factor!r}")
