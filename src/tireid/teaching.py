@@ -157,7 +157,7 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, trainer: L.Trainer) -> Lcr
     if cfg.teaching.shared_dir is not None:
         folder = Path(cfg.teaching.shared_dir) / settings[:16]
     stage = _stage_config(cfg, folder)
-    L.seed_everything(cfg.seed + TEACHER_SEED, workers=True, verbose=False)
+    L.seed_everything((cfg.seed + TEACHER_SEED) % 2**32, workers=True, verbose=False)
     encoders = launch.build_encoders(cfg)
     build = instantiate(stage.model.teacher, _convert_="all")
     teacher = build(num_train_pids=datamodule.num_train_pids, **encoders)
