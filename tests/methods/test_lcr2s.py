@@ -1,6 +1,7 @@
 """The student: what it follows, what it never touches, what its checkpoints hold."""
 
 import copy
+import csv
 import math
 from functools import partial
 
@@ -8,6 +9,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
@@ -77,11 +79,10 @@ def fit(model, batches, *, epochs=1, resume=None, **options):
     trainer = L.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
-        logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
-        **options,
+        **{"logger": False} | options,
     )
     model.train()
     loader = DataLoader(batches, batch_size=None)
@@ -255,20 +256,44 @@ def test_shares_of_the_gradient():
     )
 
 
-def test_shares_are_logged_now_and_then_and_change_no_gradient(make_student, teacher, family_batch):
+def test_shares_change_no_gradient(make_student, teacher, family_batch):
     gradients = []
     for steps in (0, 1):
         student = make_student(teacher, gradient_share_steps=steps)
         student.training_step(family_batch, 0).backward()
         gradients.append([weight.grad for weight in student.parameters()])
-        logged = student.logged
-        shares = [v for name, v in logged.items() if name.startswith("train/gradient_share_")]
-        assert len(shares) == (4 if steps else 0)
-        assert "train/loss_distil_features" in logged
-        if steps:
-            assert float(sum(shares)) == pytest.approx(1.0)
+        assert "train/loss_distil_features" in student.logged
     for plain, shared in zip(*gradients, strict=True):
         assert torch.equal(plain, shared)
+
+
+def test_shares_are_logged_at_their_own_steps_whatever_the_epochs_and_other_rows(
+    make_student, teacher, family_batch, tmp_path
+):
+    student = make_student(teacher, gradient_share_steps=5)
+    del student.log_dict  # the real one
+    expected = {}
+    real = student._log_shares
+
+    def kept(shares):
+        expected[student.global_step] = {n: float(share) for n, share in shares.items()}
+        real(shares)
+
+    student._log_shares = kept
+    logger = CSVLogger(tmp_path, name="", version="")
+    fit(student, [family_batch] * 4, epochs=3, logger=logger, log_every_n_steps=3)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = [
+            {n.removeprefix("train/gradient_share_"): float(v) for n, v in row.items() if v}
+            for row in csv.DictReader(file)
+            if row["train/gradient_share_id"]
+        ]
+    assert [(row["step"], row["epoch"]) for row in rows] == [(0, 0), (5, 1), (10, 2)]
+    for row in rows:
+        shares = {n: v for n, v in row.items() if n not in ("step", "epoch")}
+        assert shares == pytest.approx(expected[row["step"]])
+        assert set(shares) == {"alignment", "id", "distil_features", "distil_relations"}
+        assert sum(shares.values()) == pytest.approx(1.0)
 
 
 def test_lgurs_own_terms_have_shares_at_the_ranked_features(normed_arguments, family_batch):

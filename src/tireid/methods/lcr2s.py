@@ -223,9 +223,7 @@ class Lcr2s(RetrievalModule):
         """Sum the terms of the loss; from time to time, log their shares of the gradient."""
         terms, images, texts = self.training_terms(batch, self.global_step)
         if self.gradient_share_steps and self.global_step % self.gradient_share_steps == 0:
-            shares = gradient_shares(terms, (images, texts))
-            logged = {f"train/gradient_share_{name}": share for name, share in shares.items()}
-            self.log_dict(logged, on_step=True, on_epoch=False, batch_size=len(batch.pid))
+            self._log_shares(gradient_shares(terms, (images, texts)))
         return self.total_loss(terms, len(batch.pid))
 
     def on_train_start(self) -> None:
@@ -257,6 +255,12 @@ class Lcr2s(RetrievalModule):
         for teacher in self._held:
             teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
+
+    def _log_shares(self, shares: Mapping[str, Tensor]) -> None:
+        # Not by `log_dict`, which would repeat them in later rows or, at an epoch's end, drop them.
+        row = {f"train/gradient_share_{name}": share.item() for name, share in shares.items()}
+        for logger in self.loggers:
+            logger.log_metrics({**row, "epoch": self.current_epoch}, step=self.global_step)
 
     def _teach(
         self, batch: PairBatch, step: int, terms: dict[str, Tensor]
