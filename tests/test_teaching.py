@@ -192,7 +192,8 @@ def test_other_compositions_train(small_config, tmp_path, model):
         ("teaching.epochs_factor=0", "teaching.epochs_factor: expected an integer > 0, got 0"),
         ("teaching.epochs_factor=true", "epochs_factor: expected an integer > 0, got True"),
         ("teaching.oracle=maybe", "teaching.oracle: expected true or false, got 'maybe'"),
-        ("~teaching", "teaching: expected the settings of a teacher's training, got null"),
+        ("~teaching", "teaching: expected a teacher's training, got None"),
+        ("model.teacher=null", "teaching: expected null with a model without a teacher, got .*once"),
         ("teaching.checkpoint=nowhere.ckpt", "expected a teacher.ckpt .* got nowhere.ckpt"),
     ],
 )

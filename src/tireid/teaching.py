@@ -54,9 +54,11 @@ def check_teaching(cfg: DictConfig) -> None:
         ValueError: Names the setting, its value and what was expected.
         FileNotFoundError: If the teacher to start from is not there.
     """
+    has_teacher = OmegaConf.select(cfg, "model.teacher") is not None
+    if has_teacher != (cfg.teaching is not None):
+        expected = "a teacher's training" if has_teacher else "null with a model without a teacher"
+        raise ValueError(f"teaching: expected {expected}, got {cfg.teaching}")
     if cfg.teaching is None:
-        if OmegaConf.select(cfg, "model.teacher") is not None:
-            raise ValueError("teaching: expected the settings of a teacher's training, got null")
         return
     if cfg.teaching.targets not in ("once", "each_step"):
         raise ValueError(
