@@ -193,7 +193,10 @@ def test_other_compositions_train(small_config, tmp_path, model):
         ("teaching.epochs_factor=true", "epochs_factor: expected an integer > 0, got True"),
         ("teaching.oracle=maybe", "teaching.oracle: expected true or false, got 'maybe'"),
         ("~teaching", "teaching: expected a teacher's training, got None"),
-        ("model.teacher=null", "teaching: expected null with a model without a teacher, got .*once"),
+        (
+            "model.teacher=null",
+            "teaching: expected null with a model without a teacher, got .*once",
+        ),
         ("teaching.checkpoint=nowhere.ckpt", "expected a teacher.ckpt .* got nowhere.ckpt"),
     ],
 )

@@ -354,6 +354,8 @@ def test_errors_name_what_is_wrong(make, family_batch):
 def test_settings_out_of_range_are_named(make, name, value, expected):
     with pytest.raises(ValueError, match=rf"{name}: expected {expected}, got {value!r}"):
         make(**{name: value})
+    with pytest.raises(ValueError, match="expected one above 0, got none"):
+        make(alignment_weight=0.0, identity_weight=0, anchor_weight=0.0)
 
 
 class FlatImages(nn.Module):

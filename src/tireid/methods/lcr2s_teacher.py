@@ -136,6 +136,11 @@ class Lcr2sTeacher(RetrievalModule):
             identity_weight=identity_weight,
             anchor_weight=anchor_weight,
         )
+        if not (alignment_weight or identity_weight or anchor_weight):
+            raise ValueError(
+                "alignment_weight, identity_weight, anchor_weight: expected one above 0, got none; "
+                "there is nothing to train the teacher with"
+            )
         self.dual = dual(
             num_train_pids=num_train_pids,
             image_encoder=image_encoder,
