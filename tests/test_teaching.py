@@ -163,9 +163,9 @@ def test_without_distillation_the_student_is_its_dual_encoder(small_config, tmp_
         ["model.joint=true"],
         ["model.init_from_teacher=true", "seed=4294967295"],
         ["supports.num_images=5", "supports.num_texts=7"],
-        ["supports.short=pad"],
+        ["supports.short=pad", "model.teacher.source=dataset", "teaching.targets=each_step"],
         pytest.param(
-            ["dataset.read.images_per_id=1"],
+            ["dataset.read.images_per_id=1", "model.teacher.source=dataset"],
             marks=pytest.mark.filterwarnings("ignore:no query has a positive beside its own"),
         ),
         ["dataset.read.layout=icfg_pedes"],
@@ -232,7 +232,7 @@ def test_joint_training_takes_no_trained_teacher(lcr2s_run, small_config, tmp_pa
 
 def test_runs_that_differ_in_the_student_only_share_a_teacher(small_config, tmp_path, capsys):
     shared = tmp_path / "teachers"
-    settings = ["model=lcr2s", f"teaching.shared_dir={shared}"]
+    settings = ["model=lcr2s", "max_epochs=1", f"teaching.shared_dir={shared}"]
     for number, change in enumerate(
         (
             "model.feature_weight=1.0",

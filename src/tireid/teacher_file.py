@@ -12,7 +12,7 @@ from tireid.methods.lcr2s_teacher import Lcr2sTeacher
 from tireid.restore import load_weights, read_weights
 from tireid.run_folder import flat_settings
 
-# What a teacher's features depend on though weights of the same shapes may stand for either.
+# What a teacher's features depend on, though weights of the same shapes would fit other values too.
 _MADE_WITH = (
     "model.teacher.fusion",
     "model.teacher.share_fusion",
@@ -26,7 +26,16 @@ _MADE_WITH = (
     "dataset.image_size",
 )
 _TRAINING = ("pretrained", "optimizer", "schedule", "learning_rates", "alignment")
-_TRAINING_VALUES = ("alignment_weight", "identity_weight", "dropout", "frozen", "frozen_dropout")
+_TRAINING_VALUES = (
+    "alignment_weight",
+    "identity_weight",
+    "use_guidance",
+    "prototype_order",  # the same result
+    "drop_path_rate",
+    "dropout",
+    "frozen",
+    "frozen_dropout",
+)
 
 
 def write_teacher(
