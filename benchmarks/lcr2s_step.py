@@ -164,7 +164,7 @@ def summarise(seconds: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     """Measure, show and write."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=10, help="steps of each variant")
     parser.add_argument("--batch-size", type=int, default=64, help="pairs a step")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

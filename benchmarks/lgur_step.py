@@ -79,10 +79,11 @@ def make_batch(model: Lgur, size: int) -> PairBatch:
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(LENGTHS[0], LENGTHS[1] + 1, (size,), generator=generator)
     valid = torch.arange(int(lengths.max())) < lengths[:, None]
-    vocab_size = model.text_encoder.embedding.bert.config.vocab_size
+    encoders: Any = model
+    vocab_size = encoders.text_encoder.embedding.bert.config.vocab_size
     labels = torch.randperm(model.classifier_weight.shape[1], generator=generator)[:size]
     return PairBatch(
-        images=torch.randn(size, 3, *model.image_encoder.image_size, generator=generator),
+        images=torch.randn(size, 3, *encoders.image_encoder.image_size, generator=generator),
         token_ids=torch.randint(1, vocab_size, valid.shape, generator=generator) * valid,
         valid=valid,
         label=labels,
@@ -102,7 +103,7 @@ class Variant:
     """
 
     def __init__(
-        self, network: nn.Module, loss: Callable[..., Tensor], optimizer: torch.optim.Optimizer
+        self, network: Any, loss: Callable[..., Tensor], optimizer: torch.optim.Optimizer
     ) -> None:
         self.network = network
         self.loss = loss
@@ -165,9 +166,10 @@ def build_variants(model: Lgur, batch: PairBatch, names: Sequence[str]) -> dict[
             {"params": [p for p in group if p.requires_grad], "lr": model.learning_rates[name]}
             for name, group in model.parameter_groups().items()
         ]
-        optimizer = model.build_optimizer(groups)
+        trained: Any = model  # its optimiser is given
+        optimizer = trained.build_optimizer(groups)
         with torch.no_grad():  # what a run reads from disk
-            words = model.text_encoder.embedding(batch.token_ids, batch.valid).local
+            words = trained.text_encoder.embedding(batch.token_ids, batch.valid).local
         for name, given in {PLAIN: batch, CACHED: batch._replace(words=words)}.items():
             if name in names:
                 variants[name] = Variant(
@@ -299,7 +301,7 @@ def make_table(summary: dict[str, Any], title: str, caption: str) -> Table:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=10, help="steps of each variant")
     parser.add_argument("--batch-size", type=int, default=8, help="pairs a step")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -328,7 +330,7 @@ def main() -> None:
 
     summary = summarise(variants, memory, arguments.batch_size)
     lengths = batch.valid.sum(dim=1).tolist()
-    height, width = model.image_encoder.image_size
+    height, width = batch.images.shape[2:]
     title = "LGUR, one training step" + (", tiny sizes: no measurement" * arguments.quick)
     caption = (
         f"{device_name(torch.device('cpu'))}, load {load:.1f} before; {arguments.rounds} rounds, "

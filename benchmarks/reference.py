@@ -8,6 +8,7 @@ on the host, one anchor at a time, and losses added up in Python.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tireid.losses.ranking import Triplets
 from tireid.methods.lgur import Lgur
-from tireid.methods.lgur_modules import CrossDecoder, CrossDecoderLayer
+from tireid.methods.lgur_modules import CrossDecoder
 from tireid.structures import PairBatch
 
 PADDED_LENGTH = 100
@@ -68,7 +69,7 @@ class ImageBlock(nn.Module):
 class ImageEncoder(nn.Module):
     """Patch convolution, class token, positions, blocks; no last norm; the class token goes."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: Any) -> None:
         super().__init__()
         config = encoder.vit.config
         dim, patch = config.hidden_size, config.patch_size
@@ -97,7 +98,7 @@ class TextEncoder(nn.Module):
     BERT is the very module of the model under test (it has no gradients, so sharing it is safe).
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: Any) -> None:
         super().__init__()
         self.bert = encoder.embedding.bert
         self.padded_length = min(PADDED_LENGTH, encoder.embedding.max_positions)
@@ -122,7 +123,7 @@ class TextEncoder(nn.Module):
 class DecoderLayer(nn.Module):
     """Cross-attention with one norm for both sides, then a feed-forward network."""
 
-    def __init__(self, layer: CrossDecoderLayer) -> None:
+    def __init__(self, layer: Any) -> None:
         super().__init__()
         attention, feed_forward = layer.attention, layer.feed_forward
         dim, width = attention.to_query.in_features, attention.to_query.out_features
@@ -152,7 +153,8 @@ class ReferenceLgur(nn.Module):
 
     def __init__(self, model: Lgur) -> None:
         super().__init__()
-        head = model.head
+        head: Any = model.head
+        alignment: Any = model.alignment
         self.image_encoder = ImageEncoder(model.image_encoder)
         self.text_encoder = TextEncoder(model.text_encoder)
         self.dictionary = nn.Parameter(torch.empty_like(head.dictionary))
@@ -164,7 +166,7 @@ class ReferenceLgur(nn.Module):
         parts, feature, dim = head.part_projection.shape
         self.part_maps = nn.ModuleList(nn.Linear(dim, feature, bias=False) for _ in range(parts))
         self.identity_heads = nn.ModuleList(nn.Linear(feature, ids) for _ in range(parts))
-        self.margin = model.alignment.margin
+        self.margin: float = alignment.margin
         self.random = np.random.RandomState(0)
         with torch.no_grad():
             for mine, theirs in self.correspondence(model, "data"):
@@ -181,7 +183,9 @@ class ReferenceLgur(nn.Module):
         def of(parameter: nn.Parameter) -> Tensor:
             return getattr(parameter, attribute)
 
-        vit, image = model.image_encoder.vit, self.image_encoder
+        encoder: Any = model.image_encoder
+        image: Any = self.image_encoder
+        vit = encoder.vit
         pairs: list[tuple[nn.Parameter, list[nn.Parameter]]] = [
             (image.class_token, [vit.embeddings.cls_token]),
             (image.positions, [vit.embeddings.position_embeddings]),
@@ -201,19 +205,22 @@ class ReferenceLgur(nn.Module):
                     (block.mlp[2], layer.mlp.fc2),
                 ),
             ]
-        head = model.head
+        head: Any = model.head
+        decoders: Any = (
+            (self.dictionary_decoder, head.dictionary_decoder),
+            (self.prototype_decoder, head.prototype_decoder),
+        )
+        parts: Any = enumerate(zip(self.part_maps, self.identity_heads, strict=True))
+        text: Any = model.text_encoder
         pairs += [
             (self.dictionary, [head.dictionary]),
             (self.prototypes, [head.prototypes]),
             *_modules(
                 (self.foreground, head.foreground),
-                (self.text_encoder.lstm, model.text_encoder.lstm),
+                (self.text_encoder.lstm, text.lstm),
             ),
         ]
-        for mine, theirs in (
-            (self.dictionary_decoder, head.dictionary_decoder),
-            (self.prototype_decoder, head.prototype_decoder),
-        ):
+        for mine, theirs in decoders:
             for layer, other in zip(mine, theirs.layers, strict=True):
                 attention = other.attention
                 pairs += [
@@ -227,9 +234,7 @@ class ReferenceLgur(nn.Module):
                 ]
         for mine, theirs in pairs:
             yield of(mine), torch.cat([of(part) for part in theirs])
-        for k, (part_map, identity) in enumerate(
-            zip(self.part_maps, self.identity_heads, strict=True)
-        ):
+        for k, (part_map, identity) in parts:
             yield of(part_map.weight), of(head.part_projection)[k]
             yield of(identity.weight), of(model.classifier_weight)[k]
             yield of(identity.bias), of(model.classifier_bias)[k, 0]

@@ -8,7 +8,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from tireid import launch
+from tireid import launch, teaching
+from tireid.published import read_published
 
 CONF = Path(launch.conf_dir())
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
@@ -100,8 +101,22 @@ def test_experiment_says_what_is_published_and_what_is_expected(compose_config, 
     assert f"experiment={choice}" in text
     if cfg.expected is None:
         assert "expected: null # " in text  # with the reason
+    printed = [{f"test/{k}": v for k, v in row.metrics.items()} for row in printed_for(cfg)]
+    assert not cfg.paper or dict(cfg.paper) in printed
     with torch.device("meta"):
-        launch.build_model(cfg, launch.build_encoders(cfg), 7)
+        model = launch.build_model(cfg, launch.build_encoders(cfg), 7)
+        if cfg.teaching is not None:
+            teaching.check_teaching(cfg)
+            build = instantiate(cfg.model.teacher, _convert_="all")
+            teacher = build(num_train_pids=7, **launch.build_encoders(cfg))
+            assert teacher.feature_dim == model.feature_dim
+            assert cfg.dataset.pad == 0  # as the recipe's source
+
+
+def printed_for(cfg):
+    """Return what is printed for an experiment's method on its data set."""
+    method = "LCR2S" if "Lcr2s" in cfg.model._target_ else "LGUR"
+    return [row for row in read_published(cfg.dataset.name) if row.method == method]
 
 
 def test_the_official_presets_differ_in_what_they_name(compose_config):
@@ -179,3 +194,9 @@ def test_every_group_of_the_official_preset_has_its_rate_in_every_epoch(compose_
         optimizer.step()
         schedule["scheduler"].step()
     assert cfg.max_epochs == len(factors)
+
+
+def test_lgur_as_the_dual_encoder_of_lcr2s_is_lcr2s_on_lgur(compose_config):
+    by_hand = compose_config("model=lcr2s", "model@model.dual=lgur")
+    assert by_hand.model == compose_config("model=lcr2s_lgur").model
+    assert by_hand.model.teacher.fusion.parts is None

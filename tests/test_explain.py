@@ -1,11 +1,14 @@
 """`explain` leaves pictures in the run folder; a teacher's only where there is one."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
 from PIL import Image
 
+from tireid import explain as explain_module
 from tireid import launch
 from tireid.explain import explain
 from tireid.explanations import supports as supports_page
@@ -111,6 +114,30 @@ def test_a_teacher_shows_its_attention_as_an_oracle(untrained_run, explained, ca
     said.clear()
     explained(run, "split=train", *one)
     assert not any("ORACLE" in line for line in said)
+
+
+def test_a_teacher_that_was_trained_along_is_read_from_the_runs_checkpoint(
+    untrained_run, explained, monkeypatch
+):
+    run = untrained_run("model=lcr2s", "model.joint=true", "model.teacher.fusion.heads=2")
+    one = ("queries=[0]", "images=1", "sample=1")
+    with pytest.raises(ValueError, match=r"last\.ckpt: expected the weights.* it has no teacher"):
+        explained(run, *one)
+    teacher = with_teacher(run)
+    shutil.rmtree(run / "teacher")
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save(content | {"teacher": teacher.state_dict()}, checkpoint)
+    shown = []
+    real = explain_module.draw_supports
+    monkeypatch.setattr(
+        explain_module,
+        "draw_supports",
+        lambda drawn, *args, **settings: shown.append(drawn) or real(drawn, *args, **settings),
+    )
+    assert names(explained(run, *one))[-1] == "supports.png"
+    for name, weight in shown[0].fusions.named_parameters():
+        assert torch.equal(weight, teacher.fusions.get_parameter(name))
 
 
 def test_a_shared_teacher_is_found_by_its_settings(untrained_run, small_config, tmp_path):

@@ -31,6 +31,7 @@ TRANSFORMERS = [
     "text_encoder.module.embedding.dropout=0.0",
 ]
 CONVOLUTIONS = ["text_encoder=textcnn_tiny", "text_encoder.module.dropout=0.0"]
+ENCODED = "model.teacher.source=dataset"  # support sets come with the batch
 # Settings, and what is trained: the model, LCR2S's teacher, or its student by teacher or table.
 CASES = {
     "baseline": (["model=baseline", *DEFAULT], "model"),
@@ -38,13 +39,13 @@ CASES = {
     "baseline, TextCNN": (["model=baseline", *CONVOLUTIONS], "model"),
     "lgur": (["model=lgur", *DEFAULT], "model"),
     "lgur, ViT": (["model=lgur", *TRANSFORMERS], "model"),
-    "teacher": (["model=lcr2s", *DEFAULT], "teacher"),
+    "teacher": (["model=lcr2s", *DEFAULT, ENCODED], "teacher"),
     "teacher, many supports": (
-        ["model=lcr2s", *CONVOLUTIONS, "dataset.pairs_per_id=4", "supports.num_images=5"],
+        ["model=lcr2s", *CONVOLUTIONS, ENCODED, "dataset.pairs_per_id=4", "supports.num_images=5"],
         "teacher",
     ),
-    "teacher, no supports": (["model=lcr2s", *DEFAULT, "supports.num_texts=0"], "teacher"),
-    "teacher, ViT": (["model=lcr2s", *TRANSFORMERS], "teacher"),
+    "teacher, no supports": (["model=lcr2s", *DEFAULT, ENCODED, "supports.num_texts=0"], "teacher"),
+    "teacher, ViT": (["model=lcr2s", *TRANSFORMERS, ENCODED], "teacher"),
     "teacher of the batch": (
         ["model=lcr2s", *DEFAULT, "model.teacher.source=batch"],
         "teacher",
@@ -53,8 +54,8 @@ CASES = {
         ["model=lcr2s", *DEFAULT, "model.teacher.source=memory"],
         "teacher",
     ),
-    "student": (["model=lcr2s", *DEFAULT], "student"),
-    "student, ViT": (["model=lcr2s", *TRANSFORMERS], "student"),
+    "student": (["model=lcr2s", *DEFAULT, ENCODED], "student"),
+    "student, ViT": (["model=lcr2s", *TRANSFORMERS, ENCODED], "student"),
     "student by a table": (["model=lcr2s_plain", *DEFAULT], "table"),
     "student with its teacher": (["model=lcr2s", *DEFAULT, "model.joint=true"], "model"),
 }

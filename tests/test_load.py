@@ -326,6 +326,18 @@ def test_foreign_names_are_refused_before_anything_is_built(
     assert not trap.exists()
 
 
+@pytest.mark.parametrize("place", ["model", "image_encoder.module"])
+def test_a_class_of_ones_own_is_refused_with_what_to_do(copied_run, compose_config, place):
+    settings = OmegaConf.load(copied_run / "config.yaml")
+    OmegaConf.update(settings, f"{place}._target_", "mine.Model")
+    OmegaConf.save(settings, copied_run / "config.yaml")
+    message = (
+        rf"{place}\._target_: expected a .*, got 'mine\.Model'; nothing .*If the class is yours"
+    )
+    with pytest.raises(ValueError, match=message):
+        tireid.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
+
+
 def test_evaluate_refuses_a_foreign_reader_which_load_does_not_need(
     copied_run, compose_config, tmp_path
 ):

@@ -1,13 +1,17 @@
 """Both stages of LCR2S by the commands a user runs."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from PIL import Image
 
+from tireid import launch
 from tireid.evaluate import evaluate
 from tireid.retriever import load
+from tireid.teacher_file import load_given_teacher
 from tireid.train import train
 
 
@@ -69,6 +73,68 @@ def test_a_complete_teacher_is_kept_and_another_setting_trains_another(
     assert checkpoint.stat().st_mtime_ns == written
 
 
+def test_targets_are_computed_once_in_the_precision_of_the_training(small_config, tmp_path, capsys):
+    settings = ["model=lcr2s", "max_epochs=1", "teaching.oracle=true", "ckpt_path=null"]
+    config = small_config(tmp_path, *settings, "trainer.precision=64-true")
+    metrics = train(config)
+    assert state_of(tmp_path)["dual.image_projection.weight"].dtype == torch.float64
+    kept = torch.load(tmp_path / "teacher" / "teacher.ckpt", weights_only=True)["state_dict"]
+    assert kept["dual.image_projection.weight"].dtype == torch.float64
+    record = json.loads((tmp_path / "metrics.json").read_text())["teacher"]
+    assert train(config) == metrics  # with the teacher as it was written
+    assert "complete already" in capsys.readouterr().out
+    again = json.loads((tmp_path / "metrics.json").read_text())["teacher"]
+    assert {**again, "seconds": 0} == {**record, "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "model.teacher.fusion.heads=2",
+            r"was trained with .*fusion\.heads=8, got 2; set it alike",
+        ),
+        ("dataset.image_size=[64,32]", r"image_size=\[48, 16\], got \[64, 32\]"),
+        ("model.teacher.source=dataset", r"source='memory', got 'dataset'"),
+        ("dataset.read.world_seed=5", r"knows another vocabulary, learnt from other captions"),
+    ],
+)
+def test_a_teacher_that_would_say_something_else_is_refused(
+    lcr2s_run, small_config, tmp_path, override, message
+):
+    checkpoint = lcr2s_run[0] / "teacher" / "teacher.ckpt"
+    given = f"teaching.checkpoint={checkpoint}"
+    with pytest.raises(ValueError, match=rf"teaching\.checkpoint: .*teacher\.ckpt .*{message}"):
+        train(small_config(tmp_path, "model=lcr2s", given, override))
+
+
+def test_a_teacher_of_other_people_is_named_and_leaves_its_heads(
+    lcr2s_run, small_config, small_data, tmp_path, monkeypatch
+):
+    """With the data it was trained on, all of it is loaded, and with others its features."""
+    file = lcr2s_run[0] / "teacher" / "teacher.ckpt"
+    cfg = small_config(tmp_path, "model=lcr2s")
+    kept = torch.load(file, weights_only=True)["state_dict"]
+    teacher = untrained_teacher(cfg, small_data.num_train_pids)
+    load_given_teacher(teacher, file, cfg, small_data)
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, kept[name]), name
+
+    monkeypatch.setattr(small_data, "fingerprints", lambda: {"train": "others"})
+    teacher = untrained_teacher(cfg, 3)
+    with pytest.warns(UserWarning, match="trained on other images or captions .synthetic."):
+        load_given_teacher(teacher, file, cfg, small_data)
+    assert torch.equal(
+        teacher.fusions[0].mixer.to_key.weight, kept["fusions.0.mixer.to_key.weight"]
+    )
+    assert teacher.dual.classifier.weight.shape[0] == teacher.classifier.weight.shape[0] == 3
+
+
+def untrained_teacher(cfg, num_train_pids):
+    build = instantiate(cfg.model.teacher, _convert_="all")
+    return build(num_train_pids=num_train_pids, **launch.build_encoders(cfg))
+
+
 def test_without_distillation_the_student_is_its_dual_encoder(small_config, tmp_path):
     alone = train(small_config(tmp_path / "a", "model=baseline"))
     student = train(
@@ -94,13 +160,12 @@ def test_without_distillation_the_student_is_its_dual_encoder(small_config, tmp_
             "dataset.sampler=identity_balanced",
             "dataset.pairs_per_id=2",
         ],
-        ["model.teacher.source=memory"],
         ["model.joint=true"],
-        ["model.init_from_teacher=true"],
+        ["model.init_from_teacher=true", "seed=4294967295"],
         ["supports.num_images=5", "supports.num_texts=7"],
-        ["supports.short=pad"],
+        ["supports.short=pad", "model.teacher.source=dataset", "teaching.targets=each_step"],
         pytest.param(
-            ["dataset.read.images_per_id=1"],
+            ["dataset.read.images_per_id=1", "model.teacher.source=dataset"],
             marks=pytest.mark.filterwarnings("ignore:no query has a positive beside its own"),
         ),
         ["dataset.read.layout=icfg_pedes"],
@@ -125,6 +190,13 @@ def test_other_compositions_train(small_config, tmp_path, model):
         ("teaching.targets=always", "expected once or each_step, got 'always'"),
         ("teaching.max_epochs=0", "expected an integer > 0 or null, got 0"),
         ("teaching.epochs_factor=0", "teaching.epochs_factor: expected an integer > 0, got 0"),
+        ("teaching.epochs_factor=true", "epochs_factor: expected an integer > 0, got True"),
+        ("teaching.oracle=maybe", "teaching.oracle: expected true or false, got 'maybe'"),
+        ("~teaching", "teaching: expected a teacher's training, got None"),
+        (
+            "model.teacher=null",
+            "teaching: expected null with a model without a teacher, got .*once",
+        ),
         ("teaching.checkpoint=nowhere.ckpt", "expected a teacher.ckpt .* got nowhere.ckpt"),
     ],
 )
@@ -133,16 +205,34 @@ def test_bad_settings_are_named_before_training(small_config, tmp_path, override
         train(small_config(tmp_path, "model=lcr2s", override))
 
 
-def test_a_foreign_teacher_is_refused(lgur_run, small_config, tmp_path):
-    folder, _ = lgur_run
-    checkpoint = next(folder.glob("checkpoints/*.ckpt"))
-    with pytest.raises(ValueError, match=r"does not fit"):
+@pytest.mark.parametrize("run", ["lgur_run", "lcr2s_run"])
+def test_what_is_no_teacher_is_refused(run, request, small_config, tmp_path):
+    folder, _ = request.getfixturevalue(run)
+    checkpoint = tmp_path / "given.ckpt"
+    shutil.copy(next(folder.glob("checkpoints/epoch*.ckpt")), checkpoint)
+    with pytest.raises(
+        ValueError, match=r"given\.ckpt: expected a teacher, got the weights of som"
+    ):
         train(small_config(tmp_path, "model=lcr2s", f"teaching.checkpoint={checkpoint}"))
+
+
+def test_supports_from_the_batch_need_batches_that_hold_some(small_config, tmp_path):
+    settings = ["model=lcr2s", "model.teacher.source=batch", "dataset.sampler=identity_balanced"]
+    with pytest.raises(ValueError, match=r"pairs_per_id: expected at least 2 .*, got 1"):
+        train(small_config(tmp_path, *settings, "dataset.pairs_per_id=1"))
+    with pytest.raises(ValueError, match=r"sampler: expected identity_balanced .*, got shuffled"):
+        train(small_config(tmp_path, *settings[:2]))
+
+
+def test_joint_training_takes_no_trained_teacher(lcr2s_run, small_config, tmp_path):
+    given = f"teaching.checkpoint={lcr2s_run[0] / 'teacher' / 'teacher.ckpt'}"
+    with pytest.raises(ValueError, match=r"checkpoint=null with model\.joint=true"):
+        train(small_config(tmp_path, "model=lcr2s", "model.joint=true", given))
 
 
 def test_runs_that_differ_in_the_student_only_share_a_teacher(small_config, tmp_path, capsys):
     shared = tmp_path / "teachers"
-    settings = ["model=lcr2s", f"teaching.shared_dir={shared}"]
+    settings = ["model=lcr2s", "max_epochs=1", f"teaching.shared_dir={shared}"]
     for number, change in enumerate(
         (
             "model.feature_weight=1.0",

@@ -71,7 +71,9 @@ def explain(cfg: DictConfig) -> list[Path]:
     use = dictionary_use(model, split, items=cfg.sample, device=device)
     if use is not None:
         written.append(draw_atoms(use, split, out / "atoms.png", count=cfg.atoms, warning=warning))
-    written += _supports(cfg, run_cfg, folder, datamodule, split, queries, device, warning)
+    written += _supports(
+        cfg, run_cfg, folder, checkpoint, datamodule, split, queries, device, warning
+    )
     console = Console(highlight=False, soft_wrap=True)
     if not pages:
         console.print(
@@ -114,6 +116,7 @@ def _supports(
     cfg: DictConfig,
     run_cfg: DictConfig,
     folder: Path,
+    checkpoint: Path,
     datamodule: Any,
     split: Split,
     queries: list[int],
@@ -124,7 +127,10 @@ def _supports(
     if run_cfg.get("teaching") is None:
         return []
     console = Console(highlight=False, soft_wrap=True)
-    path = find_teacher(run_cfg, folder, datamodule, cfg.teacher)
+    given = cfg.teacher
+    if given is None and run_cfg.model.joint:
+        given = str(checkpoint)  # holds both
+    path = find_teacher(run_cfg, folder, datamodule, given)
     if path is None:
         console.print("no teacher.ckpt of this run was found; give it: teacher=...", markup=False)
         return []

@@ -96,8 +96,12 @@ def read_record(folder: Path, name: str = RECORD_FILE) -> dict[str, Any]:
     return record
 
 
-def read_weights(file: Path) -> dict[str, Tensor]:
+def read_weights(file: Path, entry: str = "state_dict") -> dict[str, Tensor]:
     """Return the weights in a checkpoint or a safetensors file, by name.
+
+    Args:
+        file: Checkpoint or safetensors file.
+        entry: Where in a checkpoint they stand.
 
     Raises:
         ValueError: If the file holds none; names it.
@@ -105,11 +109,11 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        state = read_checkpoint(file).get("state_dict")
+        state = read_checkpoint(file).get(entry)
         if not isinstance(state, dict):
-            raise TypeError("it has no state_dict")
+            raise TypeError(f"it has no {entry}")
         if not all(isinstance(value, Tensor) for value in state.values()):
-            raise TypeError("its state_dict holds other things than tensors")
+            raise TypeError(f"its {entry} holds other things than tensors")
     except Exception as error:  # Broken files raise nearly anything.
         reason = str(error).splitlines()[0] if str(error) else "an unreadable file"
         raise ValueError(
@@ -119,14 +123,19 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_weights(model: RetrievalModule, file: Path) -> None:
+def load_weights(model: RetrievalModule, file: Path, entry: str = "state_dict") -> None:
     """Load a file's weights; those that only training needs may be missing, and are left alone.
+
+    Args:
+        model: Gets them.
+        file: Checkpoint or safetensors file.
+        entry: Where in a checkpoint they stand.
 
     Raises:
         ValueError: If the file holds no weights, or not exactly those of this model.
     """
     expected = _embedding_weights(model, model.state_dict())
-    state = _embedding_weights(model, read_weights(file))
+    state = _embedding_weights(model, read_weights(file, entry))
     if faults := misfit(expected, state):
         raise ValueError(
             f"{file}: does not fit the {type(model).__name__} of {CONFIG_FILE}: {faults}"

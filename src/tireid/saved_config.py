@@ -99,8 +99,8 @@ def _complete_settings(folder: Path) -> dict[str, Any]:
     target = settings["model"].get("_target_")
     if not _is_method(target):
         raise ValueError(
-            f"{file}: model._target_: expected a method of tireid.methods, got {target!r}; nothing "
-            "was built or run"
+            f"{file}: model._target_: expected a method of tireid.methods, got {target!r}; "
+            f"{_refused(target)}"
         )
     for section, names in _INFERENCE.items():
         values = settings.get(section)
@@ -145,13 +145,24 @@ def _check(node: Any, file: Path, place: str) -> None:
             if name == "_target_" and not _may_be_built(value, inner):
                 raise ValueError(
                     f"{file}: {inner}: expected a class of tireid.data, tireid.encoders, "
-                    f"tireid.losses or tireid.methods, got {value!r}; nothing was built or run"
+                    f"tireid.losses or tireid.methods, got {value!r}; {_refused(value)}"
                 )
             if _SPECIAL.fullmatch(str(name)) and name not in _SPECIAL_KEYS:
                 raise ValueError(f"{file}: {inner}: expected arguments by name, got {value!r}")
             _check(value, file, inner)
     elif isinstance(node, str) and "${" in node:
         raise ValueError(f"{file}: {place}: expected a value, got the interpolation {node!r}")
+
+
+def _refused(target: Any) -> str:
+    """Return what was done about a name that must not be built, and what its owner can do."""
+    if not isinstance(target, str) or target.startswith("tireid."):
+        return "nothing was built or run"
+    return (
+        "nothing was built or run, since a saved config may be anybody's. If the class is yours, "
+        "move it into one of these packages and name it so here, or build the model in Python and "
+        "load the checkpoint's state_dict into it"
+    )
 
 
 def _may_be_built(target: Any, place: str) -> bool:

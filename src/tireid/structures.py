@@ -105,7 +105,8 @@ class PairBatch(NamedTuple):
         valid: True = real token.
         label: Training class, 0 .. ids - 1, in the order of the sorted pids.
         pid: The data set's own identity numbers.
-        image_id: Key of the image within its split; equal for two captions of one image.
+        image_id: Key of the image within its split; equal for two captions of one image, also where
+            an identity's file is named by two entries: the position of the first.
         index: Position of the (image, caption) pair in the split.
         words: Output of the text encoder's frozen word encoder, where it was computed beforehand.
         support: Support sets, where the method asks for them.

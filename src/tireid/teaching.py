@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from jaxtyping import Float
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tireid import launch, processes, resume
-from tireid.callbacks.checkpoint_io import read_checkpoint, write_checkpoint
+from tireid.callbacks.checkpoint_io import read_checkpoint
 from tireid.callbacks.durable_file import remove_leftovers
 from tireid.data.supports import SplitSupports
 from tireid.methods.lcr2s_targets import TargetTable, enrich_split
@@ -30,6 +31,7 @@ from tireid.restore import TOKENIZER_FOLDER, find_saved, load_weights
 from tireid.retrieval import evaluate_embeddings
 from tireid.run_title import RunTitle, run_title
 from tireid.saved_config import read_settings
+from tireid.teacher_file import load_given_teacher, write_teacher
 from tireid.wandb_logger import finished, wandb_logger_of
 from tireid.world.locking import folder_lock
 
@@ -52,29 +54,47 @@ def check_teaching(cfg: DictConfig) -> None:
         ValueError: Names the setting, its value and what was expected.
         FileNotFoundError: If the teacher to start from is not there.
     """
+    has_teacher = OmegaConf.select(cfg, "model.teacher") is not None
+    if has_teacher != (cfg.teaching is not None):
+        expected = "a teacher's training" if has_teacher else "null with a model without a teacher"
+        raise ValueError(f"teaching: expected {expected}, got {cfg.teaching}")
     if cfg.teaching is None:
         return
     if cfg.teaching.targets not in ("once", "each_step"):
         raise ValueError(
             f"teaching.targets: expected once or each_step, got {cfg.teaching.targets!r}"
         )
-    if cfg.teaching.oracle and cfg.model.joint:
-        raise ValueError("teaching.oracle: expected false with model.joint=true, got true")
+    if not isinstance(cfg.teaching.oracle, bool):
+        raise ValueError(f"teaching.oracle: expected true or false, got {cfg.teaching.oracle!r}")
+    if cfg.model.joint and (cfg.teaching.oracle or cfg.teaching.checkpoint is not None):
+        raise ValueError(
+            "teaching: expected oracle=false and checkpoint=null with model.joint=true, whose "
+            f"teacher is trained along, got {cfg.teaching.oracle} and {cfg.teaching.checkpoint}"
+        )
     if cfg.model.teacher.source == "batch" and cfg.dataset.sampler != "identity_balanced":
         raise ValueError(
             "dataset.sampler: expected identity_balanced with model.teacher.source=batch, whose "
             f"supports are other pairs of the batch, got {cfg.dataset.sampler}"
         )
+    if cfg.model.teacher.source == "batch" and cfg.dataset.pairs_per_id < 2:
+        raise ValueError(
+            "dataset.pairs_per_id: expected at least 2 with model.teacher.source=batch, whose "
+            f"supports are other pairs of the batch, got {cfg.dataset.pairs_per_id}"
+        )
     factor, epochs = cfg.teaching.epochs_factor, cfg.teaching.max_epochs
-    if not isinstance(factor, int) or factor < 1:
+    if not _is_count(factor):
         raise ValueError(f"teaching.epochs_factor: expected an integer > 0, got {factor!r}")
-    if epochs is not None and (not isinstance(epochs, int) or epochs < 1):
+    if epochs is not None and not _is_count(epochs):
         raise ValueError(f"teaching.max_epochs: expected an integer > 0 or null, got {epochs!r}")
     path = cfg.teaching.checkpoint
     if path is not None and not Path(path).is_file():
         raise FileNotFoundError(
             f"teaching.checkpoint: expected a teacher.ckpt that training left, got {path}"
         )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def teach(
@@ -100,12 +120,11 @@ def teach(
     if not needs_teacher(cfg):
         return {}
     began = time.perf_counter()
-    teacher = prepare_teacher(cfg, datamodule, datamodule.num_train_pids)
-    device = trainer.strategy.root_device
+    teacher = prepare_teacher(cfg, datamodule, trainer)
     found: dict[str, float] = {}
     if cfg.teaching.oracle:
-        found = teacher_metrics(teacher, datamodule, device)
-    model.set_teacher(targets_of(teacher, cfg, datamodule, device), origin=teacher)
+        found = teacher_metrics(teacher, datamodule, trainer)
+    model.set_teacher(targets_of(teacher, cfg, datamodule, trainer), origin=teacher)
     datamodule.trainer = trainer
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     if trainer.is_global_zero:
@@ -123,13 +142,13 @@ def needs_teacher(cfg: DictConfig) -> bool:
     return bool(followed or oracle)
 
 
-def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lcr2sTeacher:
+def prepare_teacher(cfg: DictConfig, datamodule: Any, trainer: L.Trainer) -> Lcr2sTeacher:
     """Return a trained teacher: the given one, one kept with the same settings, or a new one.
 
     Args:
         cfg: A composed training config with `teaching`.
         datamodule: After `setup("fit")`.
-        num_train_pids: Number of training identities.
+        trainer: The student's; its precision is the teacher's.
 
     Raises:
         ValueError: If a given checkpoint does not fit.
@@ -140,14 +159,15 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, num_train_pids: int) -> Lc
     if cfg.teaching.shared_dir is not None:
         folder = Path(cfg.teaching.shared_dir) / settings[:16]
     stage = _stage_config(cfg, folder)
-    L.seed_everything(cfg.seed + TEACHER_SEED, workers=True, verbose=False)
+    L.seed_everything((cfg.seed + TEACHER_SEED) % 2**32, workers=True, verbose=False)
     encoders = launch.build_encoders(cfg)
     build = instantiate(stage.model.teacher, _convert_="all")
-    teacher = build(num_train_pids=num_train_pids, **encoders)
+    teacher = build(num_train_pids=datamodule.num_train_pids, **encoders)
+    trainer.precision_plugin.convert_module(teacher)  # before weights of that precision are read
     if cfg.compile:
         launch.compile_model(teacher)
     if cfg.teaching.checkpoint is not None:
-        load_weights(teacher, Path(cfg.teaching.checkpoint))
+        load_given_teacher(teacher, Path(cfg.teaching.checkpoint), cfg, datamodule)
         console.print(f"teacher: {cfg.teaching.checkpoint}", markup=False)
         return teacher
     with _alone(folder):
@@ -197,6 +217,11 @@ def find_teacher(
 def restore_teacher(cfg: DictConfig, folder: Path, path: Path) -> Lcr2sTeacher:
     """Build a run's teacher from its checked config and load its weights, as `restore_model` does.
 
+    Args:
+        cfg: As `tireid.saved_config.evaluation_config` gives it.
+        folder: Where the config stands, for the message.
+        path: A teacher's file or, of joint training, a checkpoint of the run, which holds both.
+
     Raises:
         ValueError: If the weights do not fit it, or the config describes no teacher.
     """
@@ -205,7 +230,7 @@ def restore_teacher(cfg: DictConfig, folder: Path, path: Path) -> Lcr2sTeacher:
         teacher = build(num_train_pids=1, **launch.build_encoders(cfg))
     if not isinstance(teacher, Lcr2sTeacher):
         raise ValueError(f"{folder}: expected the config of a teacher, got {type(teacher)}")
-    load_weights(teacher, path)
+    load_weights(teacher, path, "teacher" if cfg.model.joint else "state_dict")
     return teacher
 
 
@@ -265,28 +290,25 @@ def _train(
     with finished(loggers):  # before the student's run begins
         trainer.fit(teacher, datamodule, ckpt_path=start.checkpoint, weights_only=True)
     if trainer.is_global_zero:
-        content = {"state_dict": teacher.state_dict(), "settings": settings}
-        write_checkpoint(content, kept)
+        write_teacher(teacher, kept, settings, stage, datamodule)
         if last is not None:
             last.clear()
     trainer.strategy.barrier()
 
 
 def targets_of(
-    teacher: Lcr2sTeacher, cfg: DictConfig, datamodule: Any, device: torch.device
+    teacher: Lcr2sTeacher, cfg: DictConfig, datamodule: Any, trainer: L.Trainer
 ) -> torch.nn.Module:
     """Return what the student follows: the teacher, or a table of what it says of each item."""
     if cfg.teaching.targets == "each_step":
         return teacher
-    features = _features(teacher, datamodule, "train", device)
+    features = _features(teacher, datamodule, "train", trainer)
     images, texts = _enriched(teacher, features, datamodule.supports_for("train"))
     datamodule.support_batches = False
     return TargetTable(images, texts)
 
 
-def teacher_metrics(
-    teacher: Lcr2sTeacher, datamodule: Any, device: torch.device
-) -> dict[str, float]:
+def teacher_metrics(teacher: Lcr2sTeacher, datamodule: Any, trainer: L.Trainer) -> dict[str, float]:
     """Rank the test split by the teacher: with empty supports, and as an oracle.
 
     The oracle's supports are drawn from the test identities themselves, so its figures tell what
@@ -296,15 +318,15 @@ def teacher_metrics(
     records = datamodule.records("test")
     image_pids = torch.tensor([record.pid for record in records])
     text_pids = torch.tensor([record.pid for record in records for _ in record.captions])
-    features = _features(teacher, datamodule, "test", device)
+    features = _features(teacher, datamodule, "test", trainer)
     slots = datamodule.supports_for("test")
     nothing = SplitSupports(slots.images[:, :0], slots.texts[:, :0])
     found: dict[str, float] = {}
     for name, supports in (("empty", nothing), ("oracle", slots)):
         images, texts = _enriched(teacher, features, supports)
         values = evaluate_embeddings(
-            F.normalize(texts, dim=-1).cpu(),
-            F.normalize(images, dim=-1).cpu(),
+            F.normalize(texts.float(), dim=-1).cpu(),
+            F.normalize(images.float(), dim=-1).cpu(),
             text_pids,
             image_pids,
         )
@@ -331,25 +353,25 @@ def print_teacher(taught: dict[str, dict[str, float]]) -> None:
 
 @torch.no_grad()
 def _features(
-    teacher: Lcr2sTeacher, datamodule: Any, split: str, device: torch.device
+    teacher: Lcr2sTeacher, datamodule: Any, split: str, trainer: L.Trainer
 ) -> tuple[Float[Tensor, "images dim"], Float[Tensor, "texts dim"]]:
-    """Return the un-fused features of a split, not normalised."""
+    """Return the un-fused features of a split, not normalised; mixed precision is not used."""
+    device, plugin = trainer.strategy.root_device, trainer.precision_plugin
     teacher.eval().to(device)
-    texts, images = datamodule.whole_split(split)
+    loaders = datamodule.whole_split(split)
     quiet = processes.rank() > 0
     dual = teacher.dual
-    image_features = [
-        dual.image_features(batch.images.to(device))
-        for batch in track(images, f"teacher: images of {split}", transient=True, disable=quiet)
-    ]
+
+    def batches(loader: Any, what: str) -> Iterator[Any]:
+        title = f"teacher: {what} of {split}"
+        for batch in track(loader, title, transient=True, disable=quiet):
+            yield plugin.convert_input(move_data_to_device(batch, device))
+
     text_features = [
-        dual.text_features(
-            batch.token_ids.to(device),
-            batch.valid.to(device),
-            None if batch.words is None else batch.words.to(device),
-        )
-        for batch in track(texts, f"teacher: captions of {split}", transient=True, disable=quiet)
+        dual.text_features(batch.token_ids, batch.valid, batch.words)
+        for batch in batches(loaders[0], "captions")
     ]
+    image_features = [dual.image_features(b.images) for b in batches(loaders[1], "images")]
     return torch.cat(image_features), torch.cat(text_features)
 
 

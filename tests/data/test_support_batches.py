@@ -14,6 +14,7 @@ from tireid.data.datamodule import TireidDataModule
 from tireid.data.supports import SupportSettings
 from tireid.data.tokenizers import TrainedWordPiece
 from tireid.data.word_features import WordEncoder
+from tireid.methods.lcr2s_supports import batch_supports
 
 # Training identities of the small data set: two with two images, one with a single image.
 RED = {"70_0": 0, "3_0": 10, "70_1": 30, "12_0": 40, "3_1": 60}
@@ -220,6 +221,25 @@ def test_a_batch_without_supports_is_well_formed(make, entries, reason):
             assert slots.shape == (4, number)
             assert slots.dtype == torch.int64
             assert slots.eq(-1).all()
+
+
+def test_entries_of_one_file_have_one_key_among_the_pairs_of_an_identity(make, entries):
+    """By it a teacher's supports from the batch or a memory leave out the anchor's picture."""
+    again = {**entries[0], "captions": ["the red woman once more"]}
+    foreign = {**entries[0], "id": 12, "captions": ["somebody else, by mistake"]}
+    datamodule = make([*entries, again, foreign], batch_size=12)
+    with pytest.warns(UserWarning, match="name an image that an earlier entry names"):
+        (batch,) = one_epoch(datamodule)
+    paths = [record.image_path for record in datamodule.records("train")]
+    captions = [c for record in datamodule.records("train") for c in record.captions]
+    key_of = {captions[i]: int(key) for i, key in zip(batch.index, batch.image_id, strict=True)}
+    assert key_of["the red woman once more"] == key_of["a woman in red"] == paths.index(paths[0])
+    assert key_of["somebody else, by mistake"] == len(paths) - 1
+    slots = batch_supports(batch.pid, batch.image_id, 12, torch.Generator())
+    for anchor, row in enumerate(slots.tolist()):
+        for other in (slot for slot in row if slot >= 0):
+            names = [paths[batch.image_id[i]].name for i in (anchor, other)]
+            assert names[0] != names[1]
 
 
 def test_drop_leaves_identities_with_one_image_out(make):

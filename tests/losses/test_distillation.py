@@ -202,6 +202,13 @@ def test_errors_name_what_is_wrong():
         relation_distillation_loss(images, texts, *teacher, similarity="l2")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"reduction: expected one of fro_sq_over_batch, .*'kl'"):
         relation_distillation_loss(images, texts, *teacher, reduction="kl")  # type: ignore[arg-type]
+    # Not only when the teacher has been trained and the first loss is computed.
+    with pytest.raises(ValueError, match="reduction: expected one of mean"):
+        FeatureDistillationLoss(reduction="x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="similarity: expected one of cosine"):
+        RelationDistillationLoss(similarity="l2")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="reduction: expected one of fro_sq_over_batch"):
+        RelationDistillationLoss(reduction="kl")  # type: ignore[arg-type]
 
 
 def loss_and_gradient(reduction: str, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:

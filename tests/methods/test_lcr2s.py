@@ -1,6 +1,7 @@
 """The student: what it follows, what it never touches, what its checkpoints hold."""
 
 import copy
+import csv
 import math
 from functools import partial
 
@@ -8,6 +9,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
@@ -77,11 +79,10 @@ def fit(model, batches, *, epochs=1, resume=None, **options):
     trainer = L.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
-        logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
-        **options,
+        **{"logger": False} | options,
     )
     model.train()
     loader = DataLoader(batches, batch_size=None)
@@ -255,20 +256,44 @@ def test_shares_of_the_gradient():
     )
 
 
-def test_shares_are_logged_now_and_then_and_change_no_gradient(make_student, teacher, family_batch):
+def test_shares_change_no_gradient(make_student, teacher, family_batch):
     gradients = []
     for steps in (0, 1):
         student = make_student(teacher, gradient_share_steps=steps)
         student.training_step(family_batch, 0).backward()
         gradients.append([weight.grad for weight in student.parameters()])
-        logged = student.logged
-        shares = [v for name, v in logged.items() if name.startswith("train/gradient_share_")]
-        assert len(shares) == (4 if steps else 0)
-        assert "train/loss_distil_features" in logged
-        if steps:
-            assert float(sum(shares)) == pytest.approx(1.0)
+        assert "train/loss_distil_features" in student.logged
     for plain, shared in zip(*gradients, strict=True):
         assert torch.equal(plain, shared)
+
+
+def test_shares_are_logged_at_their_own_steps_whatever_the_epochs_and_other_rows(
+    make_student, teacher, family_batch, tmp_path
+):
+    student = make_student(teacher, gradient_share_steps=5)
+    del student.log_dict  # the real one
+    expected = {}
+    real = student._log_shares
+
+    def kept(shares):
+        expected[student.global_step] = {n: float(share) for n, share in shares.items()}
+        real(shares)
+
+    student._log_shares = kept
+    logger = CSVLogger(tmp_path, name="", version="")
+    fit(student, [family_batch] * 4, epochs=3, logger=logger, log_every_n_steps=3)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = [
+            {n.removeprefix("train/gradient_share_"): float(v) for n, v in row.items() if v}
+            for row in csv.DictReader(file)
+            if row["train/gradient_share_id"]
+        ]
+    assert [(row["step"], row["epoch"]) for row in rows] == [(0, 0), (5, 1), (10, 2)]
+    for row in rows:
+        shares = {n: v for n, v in row.items() if n not in ("step", "epoch")}
+        assert shares == pytest.approx(expected[row["step"]])
+        assert set(shares) == {"alignment", "id", "distil_features", "distil_relations"}
+        assert sum(shares.values()) == pytest.approx(1.0)
 
 
 def test_lgurs_own_terms_have_shares_at_the_ranked_features(normed_arguments, family_batch):
@@ -289,10 +314,30 @@ def test_errors_name_what_is_wrong(make_student, teacher, normed_arguments, fami
     with pytest.raises(ValueError, match="joint: expected a teacher to be made"):
         make_student(teacher, joint=True)
     maker = partial(make_teacher, copy.deepcopy(normed_arguments))
-    with pytest.raises(ValueError, match="init_from_teacher=True"):
+    with pytest.raises(ValueError, match="init_from_teacher: expected false with joint=true"):
         make_student(maker, joint=True, init_from_teacher=True)
     # Not joint: the maker is left alone, as in evaluation.
     assert make_student(maker).state_dict().keys() == make_student().state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task_weight": -1.0}, "task_weight: expected a number >= 0, got -1.0"),
+        ({"feature_weight": "x"}, "feature_weight: expected a number >= 0, got 'x'"),
+        ({"relation_weight": True}, "relation_weight: expected a number >= 0, got True"),
+        ({"warmup_epochs": -1}, "warmup_epochs: expected a number >= 0, got -1"),
+        ({"gradient_share_steps": -3}, "gradient_share_steps: expected an integer >= 0, got -3"),
+        (
+            {"task_weight": 0.0, "feature_weight": 0.0, "relation_weight": 0.0},
+            "expected one above 0, got none",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_settings_out_of_range_are_named(make_student, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_student(**settings)
 
 
 @pytest.fixture

@@ -131,6 +131,9 @@ def test_empty_slots_get_exactly_no_attention(given, settings):
     assert (weights[2, :, 0] == 1).all()  # without support the anchor attends to itself
     rubbish = support.masked_fill(~valid[..., None], float("nan"))
     assert torch.equal(module(anchor, rubbish, valid), module(*given))
+    half = module.to(torch.bfloat16).attention(anchor.bfloat16(), rubbish.bfloat16(), valid)
+    assert (half[..., 1:].mT[~valid] == 0).all()
+    assert (half[2, :, 0] == 1).all()
 
 
 @pytest.mark.parametrize("settings", VARIANTS)
@@ -202,6 +205,11 @@ def test_errors_name_what_is_wrong():
         SupportFusion(8, kind="mean", ffn=True)
     with pytest.raises(ValueError, match="readout: expected 'anchor' with kind 'anchor_query'"):
         SupportFusion(8, readout="mean")
+    for heads in (0, -2):
+        with pytest.raises(ValueError, match=f"heads: expected an integer > 0, got {heads}"):
+            SupportFusion(8, heads=heads)
+    with pytest.raises(ValueError, match="parts: expected a divisor of the width 8, got 0"):
+        SupportFusion(8, parts=0)
     with pytest.raises(ValueError, match="heads: expected a divisor of the width 8, got 3"):
         SupportFusion(8, heads=3)
     with pytest.raises(ValueError, match="parts: expected a divisor of the width 8, got 3"):

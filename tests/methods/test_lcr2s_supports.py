@@ -109,9 +109,17 @@ class MemoryByHand:
         }
 
 
+@pytest.mark.parametrize("written", ["in order", "backwards"])  # a GPU promises no order
 @pytest.mark.parametrize("max_age", [None, 2])
 @pytest.mark.parametrize("capacity", [60, 17])
-def test_memory_draws_what_a_dictionary_holds(capacity, max_age):
+def test_memory_draws_what_a_dictionary_holds(capacity, max_age, written, monkeypatch):
+    if written == "backwards":
+        copy = torch.Tensor.index_copy_
+        monkeypatch.setattr(
+            torch.Tensor,
+            "index_copy_",
+            lambda self, dim, index, source: copy(self, dim, index.flip(0), source.flip(0)),
+        )
     draws = generator(5)
     memory, by_hand = FeatureMemory(capacity, 1, max_age=max_age), MemoryByHand(capacity, max_age)
     count = 3
@@ -134,6 +142,14 @@ def test_memory_draws_what_a_dictionary_holds(capacity, max_age):
     assert not memory.features.requires_grad
 
 
+@pytest.mark.parametrize("settings", [{"capacity": 0}, {"capacity": 2.5}, {"max_age": 0}])
+@pytest.mark.usefixtures("unchecked")
+def test_sizes_of_a_memory_are_checked(settings):
+    (name, value), *_ = settings.items()
+    with pytest.raises(ValueError, match=rf"memory\.{name}: expected an integer > 0, got {value}"):
+        FeatureMemory(**{"capacity": 12, "dim": 4} | settings)
+
+
 def test_memory_outlives_a_checkpoint():
     memory = FeatureMemory(12, 4)
     memory.write(torch.arange(10), torch.randn(10, 4), PIDS, IMAGES, 3)
@@ -143,6 +159,16 @@ def test_memory_outlives_a_checkpoint():
     expected = memory.draw(PIDS, IMAGES, 2, generator(), 4)
     assert (expected[0] >= 0).all()
     assert torch.equal(other.draw(PIDS, IMAGES, 2, generator(), 4), expected)
+
+
+def test_the_memory_of_a_frozen_teacher_does_not_age():
+    """The student's steps are counted anew, and may be more than the teacher's."""
+    memory = FeatureMemory(12, 4, max_age=2)
+    memory.write(torch.arange(10), torch.randn(10, 4), PIDS, IMAGES, 3)
+    fresh = memory.draw(PIDS, IMAGES, 2, generator(), 4)
+    assert (fresh[0] >= 0).all()
+    assert (memory.draw(PIDS, IMAGES, 2, generator(), 400) == -1).all()
+    assert torch.equal(memory.eval().draw(PIDS, IMAGES, 2, generator(), 400), fresh)
 
 
 def test_nothing_waits_for_the_device():

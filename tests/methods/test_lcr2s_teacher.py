@@ -292,7 +292,7 @@ def test_over_lgur_each_prototype_is_fused_by_itself(normed_arguments, family_ba
         **normed_arguments,
         dual=lgur,
         alignment=CmpmLoss(),
-        fusion={"heads": 2, "parts": 3},
+        fusion={"heads": 2},
         source="batch",
         anchor_weight=1.0,
     )
@@ -306,11 +306,12 @@ def test_over_lgur_each_prototype_is_fused_by_itself(normed_arguments, family_ba
         assert weight.grad.isfinite().all(), name
     silent = Lcr2sTeacher(
         **copy.deepcopy(normed_arguments),
-        dual=lgur,
+        dual=partial(Lgur, head=head | {"pooling": "max"}, alignment=RankingLoss(seed=1)),
         alignment=CmpmLoss(),
-        fusion={"heads": 2},
+        fusion={"heads": 2, "parts": None},
         source="batch",
     )
+    assert silent.image_fusion.mixer.to_query.weight.shape == (6, 6)  # one part in their place
     sum(silent.training_terms(family_batch, 0).terms.values()).backward()
     for name, weight in silent.named_parameters():
         assert (weight.grad is not None) == weight.requires_grad, name
@@ -335,6 +336,26 @@ def test_errors_name_what_is_wrong(make, family_batch):
         make(source="batch", paired=True, num_texts=3)
     with pytest.raises(ValueError, match="expected batches with support sets"):
         make().enrich(family_batch._replace(support=None), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("num_images", -1, "an integer >= 0"),
+        ("num_texts", 1.5, "an integer >= 0"),
+        ("support_dropout", 1.5, "a number from 0 to 1"),
+        ("slot_dropout", -0.5, "a number from 0 to 1"),
+        ("alignment_weight", -1, "a number >= 0"),
+        ("identity_weight", float("nan"), "a number >= 0"),
+        ("anchor_weight", "much", "a number >= 0"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_settings_out_of_range_are_named(make, name, value, expected):
+    with pytest.raises(ValueError, match=rf"{name}: expected {expected}, got {value!r}"):
+        make(**{name: value})
+    with pytest.raises(ValueError, match="expected one above 0, got none"):
+        make(alignment_weight=0.0, identity_weight=0, anchor_weight=0.0)
 
 
 class FlatImages(nn.Module):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -90,6 +91,8 @@ class PairDataset(Dataset[PairItem]):
         self._supports = supports
         self._image_of = _image_of_captions(records)
         self._label_of = label_of
+        first: dict[tuple[int, Path], int] = {}
+        self._keys = [first.setdefault((r.pid, r.image_path), r.image_id) for r in records]
 
     @property
     def labels(self) -> list[int]:
@@ -111,7 +114,7 @@ class PairDataset(Dataset[PairItem]):
             token_ids=self._token_ids[index],
             label=self._label_of[record.pid],
             pid=record.pid,
-            image_id=record.image_id,
+            image_id=self._keys[image_index],
             index=index,
             support=self._supports.for_pair(key) if self._supports is not None else None,
         )

@@ -3,6 +3,7 @@
 All run on the `tokenizers` library and are saved as its `tokenizer.json`: data, never code.
 """
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -91,6 +92,10 @@ class CaptionTokenizer:
         encoding = self._backend().encode(caption)
         places = zip(encoding.offsets, encoding.word_ids, strict=True)
         return self._cut([TokenPlace(start, end, word) for (start, end), word in places])
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of the vocabulary and of how captions are cut into its pieces."""
+        return hashlib.sha256(self._backend().to_str().encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write the vocabulary and the settings into a folder, for `load_tokenizer`."""

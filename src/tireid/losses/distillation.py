@@ -1,6 +1,6 @@
 """LCR2S's distillation: a student's features, and its image-text relations, follow a teacher's."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -54,7 +54,7 @@ def feature_distillation_loss(
             "expected features of student and teacher of one shape, got "
             f"{tuple(student.shape)} and {tuple(teacher.shape)}"
         )
-    _check("reduction", reduction, ("mean", "sum_over_dim"))
+    _check("reduction", reduction, get_args(FeatureReduction))
     with full_precision(student, teacher.detach()) as (mine, target):
         if normalize:
             mine, target = F.normalize(mine, dim=-1), F.normalize(target, dim=-1)
@@ -106,8 +106,8 @@ def relation_distillation_loss(
             "expected one row per pair in the images and texts of student and teacher, got "
             f"{', '.join(map(str, sizes))} rows"
         )
-    _check("similarity", similarity, ("cosine", "dot"))
-    _check("reduction", reduction, ("fro_sq_over_batch", "fro", "fro_sq_mean"))
+    _check("similarity", similarity, get_args(Similarity))
+    _check("reduction", reduction, get_args(RelationReduction))
     with full_precision(
         student_images, student_texts, teacher_images.detach(), teacher_texts.detach()
     ) as features:
@@ -127,10 +127,14 @@ class FeatureDistillationLoss(nn.Module):
     Args:
         normalize: See `feature_distillation_loss`.
         reduction: See `feature_distillation_loss`.
+
+    Raises:
+        ValueError: If `reduction` is another word.
     """
 
     def __init__(self, *, normalize: bool = False, reduction: FeatureReduction = "mean") -> None:
         super().__init__()
+        _check("reduction", reduction, get_args(FeatureReduction))
         self.normalize = normalize
         self.reduction: FeatureReduction = reduction
 
@@ -149,6 +153,9 @@ class RelationDistillationLoss(nn.Module):
     Args:
         similarity: See `relation_distillation_loss`.
         reduction: See `relation_distillation_loss`.
+
+    Raises:
+        ValueError: If a setting is another word.
     """
 
     def __init__(
@@ -158,6 +165,8 @@ class RelationDistillationLoss(nn.Module):
         reduction: RelationReduction = "fro_sq_over_batch",
     ) -> None:
         super().__init__()
+        _check("similarity", similarity, get_args(Similarity))
+        _check("reduction", reduction, get_args(RelationReduction))
         self.similarity: Similarity = similarity
         self.reduction: RelationReduction = reduction
 

@@ -45,12 +45,14 @@ class RetrievalModule(L.LightningModule):
         training_only: What the names of weights begin with that embedding does not need, such as
             those of identity heads; they are left out of exports.
         feature_dim: Width of the features that are ranked.
+        feature_parts: Number of equal parts that they are the concatenation of.
         latest_terms: Weighted terms of the latest training step, by name, without gradient.
     """
 
     latest_terms: dict[str, Tensor]
     training_only: tuple[str, ...] = ()
     feature_dim: int
+    feature_parts: int = 1
     image_encoder: nn.Module
     text_encoder: nn.Module
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from tireid.losses.distillation import FeatureDistillationLoss, RelationDistillationLoss
 from tireid.methods.base import RetrievalModule, TrainingTerms
-from tireid.methods.lcr2s_modules import dual_terms, freeze_heads
+from tireid.methods.lcr2s_modules import check_range, dual_terms, freeze_heads, is_count
 from tireid.structures import PairBatch, TokenMaps
 
 TEACHER = "teacher."
@@ -84,6 +84,21 @@ class Lcr2s(RetrievalModule):
         **base: Any,
     ) -> None:
         super().__init__(**base)
+        check_range(
+            task_weight=task_weight,
+            feature_weight=feature_weight,
+            relation_weight=relation_weight,
+            warmup_epochs=warmup_epochs,
+        )
+        if not (task_weight or feature_weight or relation_weight):
+            raise ValueError(
+                "task_weight, feature_weight, relation_weight: expected one above 0, got none; "
+                "there is nothing to train the student with"
+            )
+        if not is_count(gradient_share_steps, 0):
+            raise ValueError(
+                f"gradient_share_steps: expected an integer >= 0, got {gradient_share_steps!r}"
+            )
         encoders = {"image_encoder": image_encoder, "text_encoder": text_encoder}
         copies = copy.deepcopy(encoders) if joint else {}
         self.dual = dual(num_train_pids=num_train_pids, **encoders, **base)
@@ -103,11 +118,11 @@ class Lcr2s(RetrievalModule):
             freeze_heads(self.dual)
         self._held: tuple[Any, ...] = ()  # the teacher, in a tuple so that it is no submodule
         if joint:
-            if init_from_teacher or teacher is None or isinstance(teacher, nn.Module):
-                raise ValueError(
-                    "joint: expected a teacher to be made and init_from_teacher=false, got "
-                    f"{type(teacher).__name__} and init_from_teacher={init_from_teacher}"
-                )
+            if init_from_teacher:
+                raise ValueError("init_from_teacher: expected false with joint=true, got true")
+            if teacher is None or isinstance(teacher, nn.Module):
+                got = "none" if teacher is None else "one that is made"
+                raise ValueError(f"joint: expected a teacher to be made, got {got}")
             self.teacher = teacher(num_train_pids=num_train_pids, **copies)
             alike = getattr(self.teacher, "_ddp_params_and_buffers_to_ignore", [])
             self._ddp_params_and_buffers_to_ignore = [TEACHER + name for name in alike]
@@ -208,9 +223,7 @@ class Lcr2s(RetrievalModule):
         """Sum the terms of the loss; from time to time, log their shares of the gradient."""
         terms, images, texts = self.training_terms(batch, self.global_step)
         if self.gradient_share_steps and self.global_step % self.gradient_share_steps == 0:
-            shares = gradient_shares(terms, (images, texts))
-            logged = {f"train/gradient_share_{name}": share for name, share in shares.items()}
-            self.log_dict(logged, on_step=True, on_epoch=False, batch_size=len(batch.pid))
+            self._log_shares(gradient_shares(terms, (images, texts)))
         return self.total_loss(terms, len(batch.pid))
 
     def on_train_start(self) -> None:
@@ -242,6 +255,12 @@ class Lcr2s(RetrievalModule):
         for teacher in self._held:
             teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
+
+    def _log_shares(self, shares: Mapping[str, Tensor]) -> None:
+        # Not by `log_dict`, which would repeat them in later rows or, at an epoch's end, drop them.
+        row = {f"train/gradient_share_{name}": share.item() for name, share in shares.items()}
+        for logger in self.loggers:
+            logger.log_metrics({**row, "epoch": self.current_epoch}, step=self.global_step)
 
     def _teach(
         self, batch: PairBatch, step: int, terms: dict[str, Tensor]

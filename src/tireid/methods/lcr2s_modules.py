@@ -5,6 +5,7 @@ Re-identification, ACM MM 2023 (arXiv 2310.11210): multi-head attentional fusion
 """
 
 import math
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -69,8 +70,10 @@ class SupportFusion(nn.Module):
             )
         if kind != "self_attention" and readout != "anchor":
             raise ValueError(f"readout: expected 'anchor' with kind {kind!r}, got {readout!r}")
-        if dim % parts:
-            raise ValueError(f"parts: expected a divisor of the width {dim}, got {parts}")
+        if not is_count(parts) or dim % parts:
+            raise ValueError(f"parts: expected a divisor of the width {dim}, got {parts!r}")
+        if not is_count(heads):
+            raise ValueError(f"heads: expected an integer > 0, got {heads!r}")
         width = dim // parts
         self.parts = parts
         if kind in ATTENTION:
@@ -221,6 +224,24 @@ def freeze_heads(dual: RetrievalModule) -> None:
     for name, weight in dual.named_parameters():
         if name.startswith(dual.training_only):
             weight.requires_grad_(False)
+
+
+def is_count(value: Any, least: int = 1) -> bool:
+    """Whether a setting is an integer of at least so much."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def check_range(most: float = math.inf, **settings: Any) -> None:
+    """Check that settings are numbers from 0 to `most`.
+
+    Raises:
+        ValueError: Names the first that is not.
+    """
+    for name, value in settings.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and 0 <= value <= most and value < math.inf):
+            expected = "a number >= 0" if most == math.inf else f"a number from 0 to {most:g}"
+            raise ValueError(f"{name}: expected {expected}, got {value!r}")
 
 
 def _check(name: str, value: str, expected: tuple[str, ...]) -> None:

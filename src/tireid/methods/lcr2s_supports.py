@@ -6,6 +6,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from tireid.losses.gather import gather_with_gradient, own_rows, process_count
+from tireid.methods.lcr2s_modules import is_count
 
 
 def draw_slots(
@@ -115,7 +116,11 @@ class FeatureMemory(nn.Module):
     Args:
         capacity: Number of rows; item k has row k modulo `capacity`, where the later one stays.
         dim: Width of the features.
-        max_age: Steps after which a feature is no longer drawn; None: never.
+        max_age: Steps after which a feature is no longer drawn while the module is in training
+            mode; None: never. A frozen teacher's memory does not age.
+
+    Raises:
+        ValueError: If a number is not positive.
     """
 
     features: Tensor
@@ -125,6 +130,9 @@ class FeatureMemory(nn.Module):
 
     def __init__(self, capacity: int, dim: int, *, max_age: int | None = None) -> None:
         super().__init__()
+        for name, value in (("capacity", capacity), ("max_age", max_age)):
+            if not is_count(value) and not (name == "max_age" and value is None):
+                raise ValueError(f"memory.{name}: expected an integer > 0, got {value!r}")
         self.max_age = max_age
         self.register_buffer("features", torch.zeros(capacity, dim))
         for name in ("pid", "image_id", "written"):  # a step of -1: never written
@@ -149,10 +157,15 @@ class FeatureMemory(nn.Module):
             step: Number of the training step.
         """
         rows = gather_with_gradient(keys) % len(self.features)
-        gathered = gather_with_gradient(features.detach().to(self.features.dtype))
-        self.features.index_copy_(0, rows, gathered)
-        self.pid.index_copy_(0, rows, gather_with_gradient(pids))
-        self.image_id.index_copy_(0, rows, gather_with_gradient(image_ids))
+        # Of items with the same row the last one stays. A device that writes in any order must not
+        # take the feature of one and the identity of another.
+        last = ((rows[:, None] == rows) * torch.arange(len(rows), device=rows.device)).amax(dim=1)
+        for buffer, values in (
+            (self.features, features.detach().to(self.features.dtype)),
+            (self.pid, pids),
+            (self.image_id, image_ids),
+        ):
+            buffer.index_copy_(0, rows, gather_with_gradient(values)[last])
         self.written.index_fill_(0, rows, step)
 
     def draw(
@@ -175,7 +188,7 @@ class FeatureMemory(nn.Module):
             step: Number of the training step.
         """
         usable = self.written >= 0
-        if self.max_age is not None:
+        if self.max_age is not None and self.training:
             usable = usable & (self.written >= step - self.max_age)
         candidates = _other_views(pids, image_ids, self.pid, self.image_id) & usable
         priorities = torch.rand(len(usable), generator=generator, device=pids.device)

@@ -15,7 +15,13 @@ from tireid.batch_norm import sample_weights
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.identity import identity_loss
 from tireid.methods.base import RetrievalModule, TrainingTerms, align
-from tireid.methods.lcr2s_modules import SupportFusion, dual_terms, freeze_heads
+from tireid.methods.lcr2s_modules import (
+    SupportFusion,
+    check_range,
+    dual_terms,
+    freeze_heads,
+    is_count,
+)
 from tireid.methods.lcr2s_supports import (
     FeatureMemory,
     batch_supports,
@@ -53,7 +59,8 @@ class Lcr2sTeacher(RetrievalModule):
     Args:
         num_train_pids: Number of training identities.
         dual: Makes the dual encoder from the arguments of any method (a partial).
-        fusion: Settings of `SupportFusion` other than its width.
+        fusion: Settings of `SupportFusion` other than its width. `parts` left out, or None: those
+            that the dual encoder's features are made of.
         alignment: Loss over `(image_features, text_features, pids)` of the enriched features.
         source: Where supports come from. "dataset": the batch brings them, to be encoded.
             "batch": other pairs of the global batch, which `identity_balanced` batches hold; costs
@@ -118,7 +125,21 @@ class Lcr2sTeacher(RetrievalModule):
         if paired and (num_images != num_texts or source == "memory"):
             raise ValueError(
                 "paired: expected as many num_texts as num_images and supports not from memory, "
-                f"got {num_texts}, {num_images} from {source}"
+                f"got {num_texts}, {num_images} from {source}; choose another source"
+            )
+        for name, value in (("num_images", num_images), ("num_texts", num_texts)):
+            if not is_count(value, 0):
+                raise ValueError(f"{name}: expected an integer >= 0, got {value!r}")
+        check_range(1.0, support_dropout=support_dropout, slot_dropout=slot_dropout)
+        check_range(
+            alignment_weight=alignment_weight,
+            identity_weight=identity_weight,
+            anchor_weight=anchor_weight,
+        )
+        if not (alignment_weight or identity_weight or anchor_weight):
+            raise ValueError(
+                "alignment_weight, identity_weight, anchor_weight: expected one above 0, got none; "
+                "there is nothing to train the teacher with"
             )
         self.dual = dual(
             num_train_pids=num_train_pids,
@@ -129,6 +150,8 @@ class Lcr2sTeacher(RetrievalModule):
         self.training_only = ("classifier.", *(f"dual.{name}" for name in self.dual.training_only))
         self.feature_dim = self.dual.feature_dim
         count = 1 if share_fusion else 2
+        parts = fusion.get("parts")
+        fusion = fusion | {"parts": self.dual.feature_parts if parts is None else parts}
         self.fusions = nn.ModuleList(
             SupportFusion(self.feature_dim, **fusion) for _ in range(count)
         )

@@ -59,6 +59,7 @@ class Lgur(RetrievalModule):
         self.head = LgurHead(dim, **head)
         parts, width = self.head.num_parts, self.head.feature_dim
         self.feature_dim = parts * width
+        self.feature_parts = parts
         # Six identity heads, one a prototype, shared by both modalities and both branches.
         self.classifier_weight = nn.Parameter(torch.randn(parts, num_train_pids, width) * 0.001)
         self.classifier_bias = nn.Parameter(torch.zeros(parts, 1, num_train_pids))
