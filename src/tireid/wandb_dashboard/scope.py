@@ -59,7 +59,7 @@ class Scope:
         Args:
             finished: Leave out those that are still running or have failed.
         """
-        # The data set is a tag too, which a filter finds however settings are nested.
+        # The data set is a tag too, which a filter finds however settings are named.
         wanted = [expr.Tags().isin([self.dataset]), expr.Metric("JobType") == "train"]
         if self.group:
             wanted.append(expr.Metric("Group") == self.group)
@@ -70,6 +70,6 @@ class Scope:
             project=self.project,
             name="finished runs" if finished else "all runs",
             filters=expr.And(*wanted),
-            groupby=[f"config.{name}" for name in self.by],
+            groupby=[f"config.{name.replace('.', '/')}" for name in self.by],
             pinned_columns=["run:displayName", *(f"summary:{name}" for name in (*VAL, *TEST))],
         )
