@@ -314,11 +314,7 @@ def _records(file: Path) -> Iterator[Any]:
 
 def _contents(file: Path) -> Iterator[bytes]:
     data = file.read_bytes()
-    if len(data) < _HEADER.size:
-        if data:
-            raise ValueError(f"{file}: expected a file of wandb, got {len(data)} bytes")
-        return
-    if _HEADER.unpack_from(data)[:2] != (b":W&B", 0xBEE1):
+    if not _HEADER.pack(b":W&B", 0xBEE1, 0).startswith(data[: _HEADER.size - 1]):
         raise ValueError(f"{file}: expected a file of wandb, got {data[:7]!r} at its beginning")
     place, content = _HEADER.size, b""
     while True:

@@ -123,7 +123,18 @@ def test_other_files_and_a_choice_on_test_are_said_in_red():
     shown = results(material)
     assert any(isinstance(b, Note) and b.warning and "same files" in b.text for b in shown.blocks)
     assert list(column(tables(shown)[0], "test files").values()) == ["f00", "bad"]
-    assert [line.mark for line in tables(shown)[0].lines] == ["control", "warning"]
+    assert [line.mark for line in tables(shown)[0].lines] == ["", "warning"]
+    assert "No two rows rank the same" in notes(differences(material))
+    assert "There is one row only" in notes(differences(of_table(result())))
+
+
+def test_a_control_is_one_only_where_others_are_compared_with_it_and_not_one_chosen_on_test():
+    material = of_table(
+        result("baseline, best on test", selection="test"), result("baseline"), result("b")
+    )
+    assert [line.mark for line in tables(results(material))[0].lines] == ["warning", "control", ""]
+    (lonely,) = tables(results(of_table(result())))[0].lines
+    assert (lonely.cells[0], lonely.mark) == ("a", "")
 
 
 def test_the_head_counts_runs_and_lists_what_failed(material):
@@ -330,6 +341,9 @@ def test_no_pictures_but_a_reason_where_the_data_are_others_or_not_there(
     assert section is not None
     assert "nowhere" in notes(section)
     assert "no such folder" in notes(section)
+    told = breakdowns(read_material({run.parent: read_runs(run.parent)}))
+    assert told is not None
+    assert "no such folder" in notes(told)
     assert not (tmp_path / "nowhere").exists()
     assert not [block for block in section.blocks if isinstance(block, Fold)]
 
