@@ -141,6 +141,15 @@ def test_peak_memory_is_logged_once_an_epoch(lgur_run):
     assert 50 < peaks[0] <= peaks[1] <= record["peak_memory_mib"] + 0.1
 
 
+def test_an_epoch_shorter_than_the_interval_of_the_log_is_logged(lgur_run):
+    """Four steps an epoch, and a row of the log every ten."""
+    from tireid.callbacks.training_curves import read_columns
+
+    logged = read_columns(lgur_run[0] / "metrics.csv")
+    for name in ("train/loss", "train/lr_head"):
+        assert [step for step, _ in logged[name]] == [3, 7]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lgur", "baseline"])
 def test_bfloat16_trains_and_ranks_in_float32(small_config, tmp_path, monkeypatch, method):

@@ -3,6 +3,7 @@
 import copy
 import math
 from functools import partial
+from typing import ClassVar
 
 import lightning as L
 import pytest
@@ -255,18 +256,30 @@ def test_shares_of_the_gradient():
     )
 
 
-def test_shares_are_logged_now_and_then_and_change_no_gradient(make_student, teacher, family_batch):
+def test_shares_are_logged_now_and_then_and_change_no_gradient(
+    make_student, teacher, family_batch, monkeypatch
+):
+    class Told:
+        rows: ClassVar = []
+
+        def log_metrics(self, row, step):
+            self.rows.append((step, row))
+
+    monkeypatch.setattr(Lcr2s, "loggers", [Told()])
     gradients = []
-    for steps in (0, 1):
-        student = make_student(teacher, gradient_share_steps=steps)
-        student.training_step(family_batch, 0).backward()
+    for every in (0, 2):
+        student = make_student(teacher, gradient_share_steps=every)
+        for step in range(3):  # a share stands at the step it was measured at, and at no other
+            monkeypatch.setattr(Lcr2s, "global_step", step)
+            student.zero_grad()
+            student.training_step(family_batch, 0).backward()
         gradients.append([weight.grad for weight in student.parameters()])
-        logged = student.logged
-        shares = [v for name, v in logged.items() if name.startswith("train/gradient_share_")]
-        assert len(shares) == (4 if steps else 0)
-        assert "train/loss_distil_features" in logged
-        if steps:
-            assert float(sum(shares)) == pytest.approx(1.0)
+        assert "train/loss_distil_features" in student.logged
+        assert [step for step, _ in Told.rows] == ([0, 2] if every else [])
+    for _, row in Told.rows:
+        assert len(row) == 4
+        assert all(name.startswith("train/gradient_share_") for name in row)
+        assert sum(row.values()) == pytest.approx(1.0)
     for plain, shared in zip(*gradients, strict=True):
         assert torch.equal(plain, shared)
 

@@ -209,8 +209,9 @@ class Lcr2s(RetrievalModule):
         terms, images, texts = self.training_terms(batch, self.global_step)
         if self.gradient_share_steps and self.global_step % self.gradient_share_steps == 0:
             shares = gradient_shares(terms, (images, texts))
-            logged = {f"train/gradient_share_{name}": share for name, share in shares.items()}
-            self.log_dict(logged, on_step=True, on_epoch=False, batch_size=len(batch.pid))
+            told = {f"train/gradient_share_{name}": float(share) for name, share in shares.items()}
+            for logger in self.loggers:  # `self.log` would repeat them at later steps
+                logger.log_metrics(told, self.global_step)
         return self.total_loss(terms, len(batch.pid))
 
     def on_train_start(self) -> None:
