@@ -124,7 +124,7 @@ def test_other_files_and_a_choice_on_test_are_said_in_red():
     assert any(isinstance(b, Note) and b.warning and "same files" in b.text for b in shown.blocks)
     assert list(column(tables(shown)[0], "test files").values()) == ["f00", "bad"]
     assert [line.mark for line in tables(shown)[0].lines] == ["", "warning"]
-    assert "No two rows rank the same" in notes(differences(material))
+    assert "No two rows are of the same files" in notes(differences(material))
     assert "There is one row only" in notes(differences(of_table(result())))
 
 

@@ -33,7 +33,11 @@ def differences(material: Material, resamples: int = 2000) -> Section:
             blocks += _against(control, rows, resamples)
             drawn = True
     if not drawn:
-        why = "There is one row only" if len(material.rows) == 1 else "No two rows rank the same"
+        why = (
+            "There is one row only"
+            if len(material.rows) == 1
+            else "No two rows are of the same files"
+        )
         blocks.append(Note(f"{why}: nothing to compare query by query."))
     return Section("differences", "Differences, query by query", blocks)
 
