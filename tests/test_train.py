@@ -150,6 +150,18 @@ def test_an_epoch_shorter_than_the_interval_of_the_log_is_logged(lgur_run):
         assert [step for step, _ in logged[name]] == [3, 7]
 
 
+def test_tensorboard_has_what_the_table_of_the_run_has(small_config, tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tireid.callbacks.training_curves import read_columns
+
+    train(small_config(tmp_path, "model=baseline", "max_epochs=1", "logger=tensorboard"))
+    kept = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for name, column in read_columns(tmp_path / "metrics.csv").items():
+        found = {one.step: one.value for one in kept.Scalars(name)}
+        assert found == pytest.approx(dict(column), rel=1e-5), name
+    assert not list(tmp_path.glob("wandb*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lgur", "baseline"])
 def test_bfloat16_trains_and_ranks_in_float32(small_config, tmp_path, monkeypatch, method):
