@@ -425,3 +425,15 @@ def test_a_damaged_record_of_queries_is_said_and_the_rest_is_told(made_runs, tmp
     assert "queries_test.npz" in material.notes[0]
     assert material.rows[0].queries == []
     assert column(tables(results(material))[0], "seeds")[LGUR] == "2"
+
+
+def test_a_seed_without_a_record_of_queries_is_not_said_of_all(made_runs, tmp_path):
+    for model in ("baseline", "lgur"):
+        shutil.copytree(made_runs / model, tmp_path / model)
+    next(tmp_path.glob("lgur/*/queries_test.npz")).unlink()
+    section = differences(read_material({tmp_path: read_runs(tmp_path)}), resamples=20)
+    assert column(tables(section)[0], "R@1 [95 %]")[LGUR] == "not recorded by all of these runs"
+    for file in tmp_path.glob("lgur/*/queries_test.npz"):
+        file.unlink()
+    section = differences(read_material({tmp_path: read_runs(tmp_path)}), resamples=20)
+    assert column(tables(section)[0], "R@1 [95 %]")[LGUR] == "not recorded by these runs"

@@ -44,12 +44,12 @@ def differences(material: Material, resamples: int = 2000) -> Section:
 
 def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
     if not control.queries:
-        return [Note(f"Against {control.name}: not recorded by these runs.")]
+        return [Note(f"Against {control.name}: {_unrecorded(control)}.")]
     found: dict[str, dict[str, Difference]] = {}
     lines = []
     for row in rows:
         if not row.queries or not same_queries(row, control):
-            said = "not recorded by these runs" if not row.queries else "other queries"
+            said = "other queries" if row.queries else _unrecorded(row)
             lines.append(row_line(row, [said, NONE, NONE, NONE, NONE]))
             continue
         found[row.name] = {
@@ -73,6 +73,11 @@ def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
     if shown:
         blocks.append(Figures([_forest(control, shown, found, metric) for metric in _METRICS]))
     return blocks
+
+
+def _unrecorded(row: Row) -> str:
+    some = any(run.queries is not None for run in row.runs)
+    return f"not recorded by {'all of ' if some else ''}these runs"
 
 
 def _interval(one: Difference) -> str:
