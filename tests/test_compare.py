@@ -1,5 +1,7 @@
 """The command that compares: what it writes, where, and what it says when it cannot."""
 
+import html
+import re
 import sys
 from pathlib import Path
 
@@ -46,7 +48,7 @@ def test_a_report_of_files_is_written_here_and_of_a_folder_into_it(run, tmp_path
     place = run(kept(tmp_path / "a.csv", "a", 50.0))
     assert sorted(path.name for path in place.iterdir()) == ["report.html", "report.md"]
     text = (place / "report.md").read_text(encoding="utf-8")
-    assert "| a (control) | 1 | 50.0 | 2.3 | 200 | val |" in text
+    assert "| a | 1 | 50.0 | 2.3 | 200 | val |" in text  # alone it is nobody's control
     assert "a.csv" in text
     run(kept(tmp_path / "a.csv", "a", 50.0), "--out", tmp_path / "there" / "deep")
     assert (tmp_path / "there" / "deep" / "report.html").is_file()
@@ -91,6 +93,56 @@ def test_the_control_is_named_on_the_command_line(run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(*sources, "--control", "c")
     assert "expected one of a; b; got 'c'" in capsys.readouterr().err
+
+
+LABELS = [
+    "a [/bold] b",
+    "parts=[a,b] [red]x",
+    "a | b",
+    "<!-- /t --> <b>",
+    "two\nlines",
+    "$x_1$ *y* \N{CJK UNIFIED IDEOGRAPH-884C}",
+]
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_label_may_be_anything(run, tmp_path, capsys, label):
+    file = kept(tmp_path / "t.csv", label, 50.0)
+    target = tmp_path / "page.md"
+    target.write_text("<!-- t -->\n<!-- /t -->\n")
+    for _ in range(2):
+        place = run(file, "--fill", target, "--picture", tmp_path / "t.png")
+    shown = capsys.readouterr().out
+    assert all(line in shown for line in label.splitlines())
+    lines = target.read_text().splitlines()
+    assert (lines[0], lines[-1], len(lines)) == ("<!-- t -->", "<!-- /t -->", 5)
+    unescaped = html.unescape(re.sub(r"\\(.)", r"\1", lines[3]))
+    assert unescaped.startswith(f"| {' '.join(label.split())} | 1 | 50.0 |")
+    page = (place / "report.html").read_text(encoding="utf-8")
+    assert f'width="40">{html.escape(label, quote=False)}</th>' in page
+
+
+def test_an_error_is_said_as_it_is(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(tmp_path / "[/x] [bold]y")
+    assert "[/x] [bold]y: expected a folder of runs" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_hold_the_report_is_told_before_anything_is_read(
+    run, tmp_path, capsys
+):
+    file = kept(tmp_path / "a.csv", "a", 50.0)
+    with pytest.raises(SystemExit):
+        run(file, "--out", file / "inside")
+    said = capsys.readouterr()
+    assert "a.csv/inside: expected a folder to write the report into" in said.err
+    assert not said.out
+
+
+def test_settings_of_a_report_that_is_left_out_are_refused(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(kept(tmp_path / "a.csv", "a", 50.0), "--no-page", "--control", "a")
+    assert "--no-page" in capsys.readouterr().err
 
 
 def test_a_missing_source_is_named(run, capsys):

@@ -141,6 +141,27 @@ def test_peak_memory_is_logged_once_an_epoch(lgur_run):
     assert 50 < peaks[0] <= peaks[1] <= record["peak_memory_mib"] + 0.1
 
 
+def test_an_epoch_shorter_than_the_interval_of_the_log_is_logged(lgur_run):
+    """Four steps an epoch, and a row of the log every ten."""
+    from tireid.callbacks.training_curves import read_columns
+
+    logged = read_columns(lgur_run[0] / "metrics.csv")
+    for name in ("train/loss", "train/lr_head"):
+        assert [step for step, _ in logged[name]] == [3, 7]
+
+
+def test_tensorboard_has_what_the_table_of_the_run_has(small_config, tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tireid.callbacks.training_curves import read_columns
+
+    train(small_config(tmp_path, "model=baseline", "max_epochs=1", "logger=tensorboard"))
+    kept = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for name, column in read_columns(tmp_path / "metrics.csv").items():
+        found = {one.step: one.value for one in kept.Scalars(name)}
+        assert found == pytest.approx(dict(column), rel=1e-5), name
+    assert not list(tmp_path.glob("wandb*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lgur", "baseline"])
 def test_bfloat16_trains_and_ranks_in_float32(small_config, tmp_path, monkeypatch, method):

@@ -10,11 +10,14 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from tireid import wandb_runs
 from tireid.callbacks import stop_signals
 from tireid.callbacks.query_pictures import interesting_queries
 from tireid.methods.base import RetrievalModule
+from tireid.results import read_runs, rows_of
 from tireid.retrieval.query_results import read_queries
 from tireid.train import train
+from tireid.wandb_results import read_wandb_runs
 from tireid.wandb_runs import read_offline_run, read_offline_runs
 
 wandb = pytest.importorskip("wandb")
@@ -75,6 +78,29 @@ def test_every_setting_is_in_its_config(run, folder, record):
     assert run.config["overrides"] == ["model=lgur"]
     assert run.config["commit"] == record["commit"]
     assert run.config["dirty"] == record["dirty"]
+
+
+def test_settings_lie_on_one_level_and_no_name_has_a_dot(folder):
+    """wandb takes `a.b` for the b inside an a, so that no filter would find such a name."""
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    kept = {}
+    for kept_record in wandb_runs._records(file):
+        kept |= {item.key: json.loads(item.value_json) for item in kept_record.run.config.update}
+    settings = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    expected = {name.replace(".", "/"): value for name, value in _leaves(settings)}
+    assert {name: kept.get(name) for name in expected} == expected
+    assert kept["model/_target_"] == "tireid.methods.lgur.Lgur"
+    assert not [
+        name for name, value in kept.items() if "." in name or (value and type(value) is dict)
+    ]
+
+
+def test_what_wandb_kept_is_the_same_line_of_a_table_as_the_run_folder(folder):
+    """Else a seed of which only the one is left would be a row of its own."""
+    (kept,) = read_wandb_runs(folder / "wandb").complete
+    (known,) = read_runs(folder).complete
+    assert rows_of([kept, known]) == [[kept]]
+    assert kept.metrics == pytest.approx(known.metrics)
 
 
 def _leaves(node, prefix=""):

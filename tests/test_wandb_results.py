@@ -109,6 +109,30 @@ def test_a_run_that_was_not_tested_is_not_complete(kept, tmp_path):
     ]
 
 
+def test_a_run_that_was_killed_before_it_told_all_is_not_complete(kept, tmp_path):
+    told = {"test/R1": 30.0}
+    kept(tmp_path / "a", summary=told, artifacts=(), exit_code=None)
+    kept(tmp_path / "b", summary=told, artifacts=())  # ended, without the callback that tells
+    runs = read_wandb_runs(tmp_path)
+    assert [run.folder.parents[1].name for run in runs.unfinished] == ["a"]
+    assert len(runs.complete) == 1
+
+
+def test_a_run_that_died_at_once_does_not_hide_the_others(kept, tmp_path, monkeypatch):
+    good, place = kept(tmp_path / "good"), kept(tmp_path / "dead")
+    known = wandb_results.read_offline_runs
+
+    def read(folder):
+        if folder == place:
+            raise FileNotFoundError("expected a run")
+        return known(folder)
+
+    monkeypatch.setattr(wandb_results, "read_offline_runs", read)
+    runs = read_wandb_runs(good.parents[1])
+    assert len(runs.complete) == 1
+    assert [(run.state, run.folder) for run in runs.unfinished] == [("incomplete", place)]
+
+
 def test_something_else_that_logs_to_wandb_is_refused(kept, tmp_path):
     kept(tmp_path, config={"seed": 1})
     with pytest.raises(ValueError, match="expected runs of wandb as training logs them"):

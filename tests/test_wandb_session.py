@@ -11,7 +11,7 @@ import pytest
 
 import tireid
 from tireid.wandb_runs import read_offline_run
-from tireid.wandb_session import Mode, find_mode
+from tireid.wandb_session import Mode, find_mode, is_installed
 
 pytest.importorskip("wandb")
 KEY = "0123456789" * 4  # the form of a key, and nobody's
@@ -88,6 +88,27 @@ def test_online_is_not_asked_for_in_vain(home, monkeypatch):
     assert find_mode() == Mode("offline", "not logged in")
 
 
+def test_a_folder_of_that_name_is_no_package_and_what_is_blocked_is_not_there(
+    tmp_path, monkeypatch
+):
+    class Blocked:
+        @staticmethod
+        def find_spec(name, *_):
+            if name == "wandb":
+                raise ModuleNotFoundError(name)
+
+    assert is_installed()
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "wandb", raising=False)
+        patch.setattr(sys, "meta_path", [Blocked, *sys.meta_path])
+        assert not is_installed()
+    (tmp_path / "wandb").mkdir()
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(sys, "path_importer_cache", {})
+    assert not is_installed()
+
+
 def run(folder, cache_dir, *overrides, before="", **environment):
     """Train in a process with nothing of this one's set-up and an open terminal's input."""
     code = f"{before}\nfrom tireid.train import main\nmain()"
@@ -144,6 +165,8 @@ def test_logged_in_without_network_it_is_offline_after_a_short_wait(tmp_path, ca
     assert lines[1].startswith("wandb: kept offline (the server was not reached); to upload:")
     logged = read_offline_run(tmp_path / "run")
     assert len(logged.column("test/R1")) == 1
+    (part,) = (tmp_path / "run" / "wandb").glob("*run-2*")  # nothing of the one that began online
+    assert part.name.startswith("offline-run-")
     assert KEY not in done.stdout + done.stderr
     texts = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert not [path for path in texts if KEY.encode() in path.read_bytes()]

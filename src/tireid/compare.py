@@ -8,11 +8,13 @@ python -m tireid.compare results/*.csv --no-page --fill README.md
 import argparse
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from tireid.comparison import print_results, print_unfinished
 from tireid.result_chart import draw_results
@@ -65,6 +67,8 @@ def compare(
             raise FileNotFoundError(
                 f"{source}: expected a folder of runs, or a CSV file of results"
             )
+    if page is not None:
+        _check_folder(page.out)
     read = _read(sources)
     results = [result for runs in read.values() for result in runs.complete]
     for runs in read.values():
@@ -89,6 +93,19 @@ def compare(
         console.print(f"written: {into}, at {', '.join(tables)}", markup=False)
     if page is not None:
         _write_page(console, read, page)
+
+
+def _check_folder(folder: Path) -> None:
+    """Make the folder of a report; it is not to be found out after minutes that it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{folder}: expected a folder to write the report into, got {error.strerror}; "
+            "choose another with --out"
+        ) from error
 
 
 def _read(sources: Sequence[Path]) -> dict[Path, Runs]:
@@ -156,6 +173,10 @@ def main() -> None:
         help="put pictures of real people into the report too, where their terms allow it",
     )
     arguments = parser.parse_args()
+    if arguments.no_page and (arguments.out or arguments.control or arguments.pictures):
+        parser.error(
+            "--out, --control and --pictures are for the report, which --no-page leaves out"
+        )
     first: Path = arguments.sources[0]
     out = arguments.out or (first if first.is_dir() else Path())
     page = PageSettings(out, arguments.control, arguments.pictures)
@@ -169,7 +190,7 @@ def main() -> None:
         )
     except (ValueError, OSError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"[bold red]error:[/bold red] {error}"
+            f"[bold red]error:[/bold red] {escape(str(error))}"
         )
         sys.exit(1)
 

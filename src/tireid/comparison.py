@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tireid.result_chart import draw_results
 from tireid.result_table import markdown, table
@@ -26,7 +27,8 @@ def print_results(console: Console, results: Sequence[Result]) -> None:
     for number, name in enumerate(head):
         shown.add_column(name, justify="right" if number else "left", no_wrap=number > 0)
     for row in rows:
-        shown.add_row(*row, style="red" if "CHOSEN ON TEST" in row[0] else None)
+        cells = [Text(cell) for cell in row]  # labels are anybody's, and no markup
+        shown.add_row(*cells, style="red" if "CHOSEN ON TEST" in row[0] else None)
     # Wider than the window rather than cut.
     wide = console.options.update(width=10_000)
     console.width = max(console.width, console.measure(shown, options=wide).maximum)

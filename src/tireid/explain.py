@@ -19,7 +19,7 @@ from tireid.explanations.weighing import Split, embed_split, query_page
 from tireid.restore import find_run, restore_datamodule, restore_model
 from tireid.saved_config import evaluation_config, read_settings
 from tireid.teaching import find_teacher, restore_teacher
-from tireid.wandb_logger import log_pictures
+from tireid.wandb_pictures import log_pictures
 
 FOLDER = "explanations"
 PICTURES = ("overview.png", "query_*.png", "atoms.png", "supports.png")

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from tireid.own_style import own_style
 from tireid.result_table import marked_label
 from tireid.results import COLUMNS, Result, rows_of
 
@@ -15,6 +16,7 @@ _SHOWN = ("test/R1", "test/mAP")
 _LABEL_WIDTH = 44
 
 
+@own_style({"text.parse_math": False})  # labels are anybody's
 def draw_results(results: Sequence[Result], path: Path, note: str = "") -> None:
     """Draw R@1 and mAP of the test split, in percent, one line a row of the table.
 

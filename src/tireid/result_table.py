@@ -5,6 +5,16 @@ from collections.abc import Iterable, Sequence
 
 from tireid.results import COLUMNS, Result, rows_of
 
+# What Markdown or HTML would take for their own; labels are anybody's.
+_ESCAPED = str.maketrans(
+    {
+        **{sign: f"\\{sign}" for sign in "\\`*_[]|#~$"},
+        "<": "&lt;",
+        ">": "&gt;",
+        "&": "&amp;",
+    }
+)
+
 
 def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     """Return the head and the rows of a table: mean ± standard deviation over seeds, by label.
@@ -43,11 +53,19 @@ def _spread(values: list[float]) -> str:
 def markdown(
     head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1, tail: int = 0
 ) -> str:
-    """Return a Markdown table, of which so many columns at its left and right are no numbers."""
+    """Return a Markdown table, of which so many columns at its left and right are no numbers.
+
+    Cells are plain text.
+    """
     numbers = len(head) - words - tail
     ruler = [*["---"] * words, *["---:"] * numbers, *["---"] * tail]
-    lines = [head, ruler, *rows]
+    lines = [map(escaped, head), ruler, *(map(escaped, row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def escaped(text: str) -> str:
+    """Return text on one line that Markdown shows as it is."""
+    return " ".join(text.split()).translate(_ESCAPED)
 
 
 def fill(text: str, name: str, content: str) -> str:

@@ -244,7 +244,8 @@ def _result(settings: dict[str, Any], record: dict[str, Any], label: str) -> Res
 
 
 def _hash(settings: dict[str, Any]) -> str:
-    flat = flat_settings(settings)
+    # A run that wandb kept has dots for the slashes of names such as `paper.test/R1`.
+    flat = {name.replace("/", "."): value for name, value in flat_settings(settings).items()}
     kept = {name: value for name, value in flat.items() if name.rsplit(".", 1)[-1] != "seed"}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -17,7 +17,8 @@ class RunTitle(NamedTuple):
         name: Label or method, encoders, data set and seed.
         group: Runs that belong together: those of a sweep, an experiment, a data set.
         tags: Words to find it by.
-        config: All settings, nested, the label filled in; with them overrides and commit.
+        config: All settings by their names joined with slashes (`model/head/parts`), the label
+            filled in; with them overrides and commit.
     """
 
     name: str
@@ -49,13 +50,22 @@ def run_title(settings: Mapping[str, Any], folder: Path, *, teacher: bool = Fals
     if settings["selection"] == "test":
         tags.append("chosen on test")
     config = {
-        **settings,
+        **_flat(settings),
         "label": label,
         "encoders": "+".join(encoders),
         "overrides": read_overrides(folder),
         **source_state(Path(__file__).parent),
     }
     return RunTitle(" ".join(words), group, [tag[:64] for tag in dict.fromkeys(tags)], config)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return settings on one level; wandb takes dots in a name for levels, and finds it no more."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = isinstance(value, Mapping) and value
+        flat |= _flat(value, f"{prefix}{name}/") if inner else {f"{prefix}{name}": value}
+    return flat
 
 
 def _class_name(settings: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tireid.own_style import own_style
 from tireid.search_space import Dimension
 from tireid.study import Trial
 
@@ -13,6 +14,7 @@ _TRIAL, _BEST = "#0072B2", "#D55E00"
 _COLUMNS = 3
 
 
+@own_style()
 def draw_study(
     trials: Sequence[Trial], space: Sequence[Dimension], metric: str, path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tireid import launch
 from tireid.failures import recorded_failure
@@ -106,7 +107,7 @@ def _show(console: Console, trials: Sequence[Trial], fixed: Sequence[str], monit
     for number, name in enumerate(head):
         shown.add_column(name, justify="right" if number < 2 else "left", no_wrap=True)
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*map(Text, row))
     wide = console.options.update(width=10_000)
     console.width = max(console.width, console.measure(shown, options=wide).maximum)
     console.print(shown)

@@ -10,13 +10,10 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
 
-from tireid.wandb_runs import has_ended, read_offline_run, read_offline_runs
-from tireid.wandb_session import INSTALL, Mode, find_mode, import_quietly, is_installed
-
-STEP = "trainer/global_step"
-_BEST = "val/"  # what these metrics begin with: the run stands in a table with its best
+from tireid.wandb_begin import BEST, STEP, begin
+from tireid.wandb_runs import has_ended
+from tireid.wandb_session import INSTALL, Mode, first_line, import_quietly, is_installed, say
 
 
 class WandbLogger(Logger):
@@ -83,7 +80,7 @@ class WandbLogger(Logger):
             name: Shown in tables.
             group: Runs that belong together.
             tags: Words to find the run by.
-            config: All settings; nested, which wandb shows by dotted name.
+            config: All settings, on one level.
         """
         told = {"name": name, "group": group, "tags": list(tags)}
         self._given = {key: self._given[key] or value for key, value in told.items()}
@@ -128,7 +125,7 @@ class WandbLogger(Logger):
         self.log_row(metrics, step)
         told: dict[str, float] = {}
         for name, value in metrics.items():
-            if name.startswith(_BEST):
+            if name.startswith(BEST):
                 self._best[name] = max(value, self._best.get(name, value))
                 told |= {name: self._best[name], f"last/{name}": value}
         if told:
@@ -199,71 +196,20 @@ class WandbLogger(Logger):
                 _wait_for_end(folder)
             folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
             if url and not late:
-                _say(f"wandb: {url}")
+                say(f"wandb: {url}")
             else:
                 why = f" ({self._mode.reason})" if self._mode.reason else ""
-                _say(f"wandb: {late or f'kept offline{why}; '}to upload: wandb sync {folder}")
+                say(f"wandb: {late or f'kept offline{why}; '}to upload: wandb sync {folder}")
 
     def _begin(self) -> Any:
-        if not is_installed() and os.environ.get("WANDB_MODE") != "disabled":
-            if self.job_type == "train":  # the teacher's needs no line of its own
-                _say(f"wandb is not installed, the run is logged to files only; {INSTALL}")
-            return None
-        self._mode = find_mode()
-        if self._mode.name == "disabled":
-            return None
-        try:
-            run = self._init(self._mode.name)
-        except Exception as error:
-            if self._mode.name == "offline":
-                raise
-            self._mode = Mode("offline", "the server was not reached")
-            _say(f"wandb: {_first_line(error)}; the run is kept offline")
-            import_quietly().teardown()  # wandb's own process still holds the run's id
-            run = self._init("offline")
-        run.define_metric(STEP)
-        run.define_metric("*", step_metric=STEP, step_sync=True)
-        run.define_metric(f"{_BEST}*", step_metric=STEP, step_sync=True, summary="none")
-        if self._mode.name != "offline":  # else the earlier part's file has told
-            self._best = _best_of(dict(run.summary))
-        return run
-
-    def _init(self, mode: str) -> Any:
-        if mode == "offline":
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # or it would send something
-        wandb = import_quietly()
-        settings = {
-            "silent": True,
-            "console": "off",
-            "disable_code": True,
-            "disable_git": True,  # the commit is in the config
-            "finish_timeout_raises": True,
-        }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._earlier_step = self._read_earlier() if mode == "offline" else None
-        given = {key: value for key, value in self._given.items() if value}
-        return wandb.init(
-            **{key: value for key, value in self._place.items() if value},
-            **given,
-            mode=mode,
-            dir=str(self.folder.absolute()),
-            job_type=self.job_type,
-            config=self.config,
-            reinit="create_new",
-            settings=wandb.Settings(**settings, **self._timeouts),
+        given = {name: value for name, value in (self._place | self._given).items() if value}
+        begun = begin(
+            self.folder, self._timeouts, **given, job_type=self.job_type, config=self.config
         )
-
-    def _read_earlier(self) -> int | None:
-        """Return the last step of wandb's own count that a run to continue has; learn its best."""
-        try:
-            runs = read_offline_runs(self.folder)
-        except (FileNotFoundError, ValueError):
+        if begun is None:
             return None
-        for run in runs:
-            if run.id == self._place["id"]:
-                self._best = _best_of(run.summary)
-                return max((int(row["_step"]) for row in run.history), default=None)
-        return None
+        self._mode, self._best, self._earlier_step = begun.mode, begun.best, begun.last_step
+        return begun.run
 
     def _next_step(self) -> dict[str, int]:
         """Let the first row of a part come after the last of the part before."""
@@ -291,7 +237,7 @@ class WandbLogger(Logger):
         except Exception as error:
             self._run, self._ended = None, True
             warnings.warn(
-                f"wandb: {type(error).__name__}: {_first_line(error)}; the run is logged to files "
+                f"wandb: {type(error).__name__}: {first_line(error)}; the run is logged to files "
                 "only from here",
                 stacklevel=3,
             )
@@ -317,51 +263,8 @@ def wandb_logger_of(loggers: Sequence[Any]) -> WandbLogger | None:
     return next((one for one in loggers if isinstance(one, WandbLogger)), None)
 
 
-def log_pictures(folder: Path, settings: Mapping[str, Any], pictures: Sequence[Path]) -> None:
-    """Add pictures of a run folder to the run that was logged from it, or say that there is none.
-
-    Args:
-        folder: The run folder.
-        settings: Of the run's logger: project and entity.
-        pictures: Files below the folder; each is named by its place there.
-    """
-    try:
-        earlier = read_offline_run(folder)
-    except (FileNotFoundError, ValueError, ModuleNotFoundError) as error:
-        _say(f"wandb: no run to add the pictures to: {error}")
-        return
-    place = {name: settings[name] for name in ("project", "entity") if settings.get(name)}
-    logger = WandbLogger(str(folder), **place, id=earlier.id, job_type=earlier.job_type)
-    logger.describe(earlier.name, earlier.group, earlier.tags, {})
-    with finished([logger]):
-        if logger.run is None:
-            return
-        wandb = import_quietly()
-        row = {
-            str(path.relative_to(folder).with_suffix("")): wandb.Image(str(path))
-            for path in pictures
-        }
-        logger.log_row(row, earlier.summary.get(STEP))
-
-
 def _wait_for_end(folder: Path, seconds: float = 5.0) -> None:
     """Wait until wandb's own process has written all it was told; it answers a little earlier."""
     deadline = time.monotonic() + seconds
     while not has_ended(folder) and time.monotonic() < deadline:
         time.sleep(0.02)
-
-
-def _best_of(summary: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name: float(value)
-        for name, value in summary.items()
-        if name.startswith(_BEST) and isinstance(value, int | float)
-    }
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _say(line: str) -> None:
-    Console(highlight=False, soft_wrap=True).print(line, markup=False)

@@ -7,7 +7,7 @@ from typing import Any
 from tireid.results import Runs, Unfinished, labelled_results
 from tireid.wandb_runs import OfflineRun, read_offline_runs
 
-_NOT_SETTINGS = ("overrides", "commit", "dirty")  # that it keeps among them
+_NOT_SETTINGS = ("encoders", "overrides", "commit", "dirty")  # that it keeps among them
 _CURVES = ("train/loss", "val/R1", "val/mAP", "test/R1", "test/mAP")
 
 
@@ -30,19 +30,22 @@ def read_wandb_runs(folder: Path, known: Collection[Path] = ()) -> Runs:
     """
     places = {file.parent.parent for file in folder.rglob("run-*.wandb")}
     found: list[OfflineRun] = []
+    others: list[Unfinished] = []
     for place in sorted(places):
         if set(place.resolve().parents) & set(known):
             continue
         try:
             found += read_offline_runs(place)
+        except FileNotFoundError:  # it died before it wrote anything
+            others.append(Unfinished(place.parent.name, "incomplete", place))
         except ModuleNotFoundError as error:
             raise ValueError(
                 f"{place}: expected wandb to be installed, to read its runs; "
                 "pip install 'tireid[wandb]'"
             ) from error
     found = [run for run in found if run.job_type != "teacher"]
-    complete = [run for run in found if "test/R1" in run.summary]
-    others = [
+    complete = [run for run in found if _is_complete(run)]
+    others += [
         Unfinished(run.name, "incomplete", run.folders[-1]) for run in found if run not in complete
     ]
     try:
@@ -52,6 +55,12 @@ def read_wandb_runs(folder: Path, known: Collection[Path] = ()) -> Runs:
             f"{folder}: expected runs of wandb as training logs them, got {error!r}"
         ) from error
     return Runs(results, others, [*complete])
+
+
+def _is_complete(run: OfflineRun) -> bool:
+    """Whether it was tested, and not killed before it had told what that took."""
+    tested = "test/R1" in run.summary
+    return tested and (run.exit_code is not None or "data_sha256" in run.summary)
 
 
 def told_by(run: OfflineRun) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -53,7 +53,7 @@ class OfflineRun:
         job_type: `train` or `teacher`.
         project: The project it belongs to.
         tags: The run's.
-        config: All settings, by dotted name.
+        config: All settings by dotted name, whether they were logged nested or with slashes.
         summary: What stands for the run in a table, by name.
         history: What was logged, a row a step; `_step`, `_runtime` and `_timestamp` are wandb's.
         definitions: For each defined metric, or pattern of metrics, its step and its summary.
@@ -277,7 +277,7 @@ def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict) and value:
             flat |= _flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
+            flat[f"{prefix}{name}".replace("/", ".")] = value
     return flat
 
 
@@ -314,11 +314,7 @@ def _records(file: Path) -> Iterator[Any]:
 
 def _contents(file: Path) -> Iterator[bytes]:
     data = file.read_bytes()
-    if len(data) < _HEADER.size:
-        if data:
-            raise ValueError(f"{file}: expected a file of wandb, got {len(data)} bytes")
-        return
-    if _HEADER.unpack_from(data)[:2] != (b":W&B", 0xBEE1):
+    if not _HEADER.pack(b":W&B", 0xBEE1, 0).startswith(data[: _HEADER.size - 1]):
         raise ValueError(f"{file}: expected a file of wandb, got {data[:7]!r} at its beginning")
     place, content = _HEADER.size, b""
     while True:

@@ -4,6 +4,8 @@ import os
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from rich.console import Console
+
 INSTALL = "pip install 'tireid[wandb]'"
 _MODES = {"dryrun": "offline", "run": "online"}  # older words for the same
 
@@ -21,8 +23,12 @@ class Mode(NamedTuple):
 
 
 def is_installed() -> bool:
-    """Return whether there is a wandb to import."""
-    return find_spec("wandb") is not None
+    """Return whether there is a wandb to import; a folder of runs called `wandb` is none."""
+    try:
+        found = find_spec("wandb")
+    except (ImportError, ValueError):  # something stands in its way
+        return False
+    return found is not None and found.origin is not None
 
 
 def find_mode() -> Mode:
@@ -50,6 +56,16 @@ def import_quietly() -> Any:
     import wandb
 
     return wandb
+
+
+def say(line: str) -> None:
+    """Print a line as it is."""
+    Console(highlight=False, soft_wrap=True).print(line, markup=False)
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _missing_login(settings: Any) -> str:

@@ -5,14 +5,18 @@ import html
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
-from tireid.report import write_report
+from tireid.report import read_material, write_report
 from tireid.report.blocks import Line, Note, Section, Table
 from tireid.report.page import as_page
+from tireid.report.tables import results
 from tireid.report.text import as_text, escaped
+from tireid.results import COLUMNS, Result, Runs
 
 CHROMIUM = next(
     (
@@ -43,6 +47,7 @@ MEASURE = """<script>addEventListener("load", () => {
     pictures.length,
     pictures.filter(one => !one.naturalWidth).length,
     performance.getEntriesByType("resource").filter(one => !one.name.startsWith("data:")).length,
+    [...document.querySelectorAll(".scroll")].filter(o => o.scrollWidth > o.clientWidth).length,
   ]);
 })</script>"""
 
@@ -142,6 +147,50 @@ def console_of(done):
     return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
+def measured(content, width, folder):
+    """Return what `MEASURE` finds in a page of a width.
+
+    It is a copy that may measure itself, in a frame: a window has a least width. Its policy
+    forbids to fetch as that of the page does.
+    """
+    copy = content.replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';")
+    copy = html.escape(copy.replace("</body>", f"{MEASURE}</body>"))
+    frame = folder / "frame.html"
+    style = f"border: 0; width: {width}px; height: 900px"
+    frame.write_text(f'<!doctype html><body><iframe style="{style}" srcdoc="{copy}"></iframe>')
+    done = browse(frame, folder, "--window-size=1500,1000", "--dump-dom")
+    assert not console_of(done)
+    found = re.search(r'data-found="\[([\d,]+)\]"', done.stdout)
+    assert found is not None
+    return [int(number) for number in found[1].split(",")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize(("width", "cut"), [(400, True), (1400, False)])
+def test_printed_figures_stand_beside_runs_on_a_wide_page_without_scrolling(tmp_path, width, cut):
+    metrics = dict.fromkeys(COLUMNS, 56.78) | {"val/mAP": 56.78}
+    fields = {"dataset": "cuhk_pedes", "selection": "val", "steps": 63_840, "seconds": 1.0}
+    fields |= {"images_per_second": 1.0, "parameters": 123_456_789, "test_data": "f00"}
+    fields |= {"settings": "5e7", "commit": "", "metrics": metrics}
+    both = [Result(label="LGUR, DeiT-Small", seed=seed, **fields) for seed in (1, 2)]
+    deit, bert = (
+        {"module": {"_target_": f"tireid.encoders.{target}"}, "pretrained": name}
+        for target, name in (
+            ("vit.VitEncoder", "facebook/deit-small-distilled-patch16-224"),
+            ("lstm.BiLstmEncoder", "bert-base-uncased"),
+        )
+    )
+    settings = {"image_encoder": deit, "text_encoder": bert}
+    material = read_material({Path("kept.csv"): Runs(both, [])})
+    (row,) = material.rows
+    row = replace(row, runs=[replace(run, settings=settings) for run in row.runs])
+    section = results(replace(material, rows=[row]))
+    content = as_page("A", [Section("about", "", []), section])
+    assert "Vit (deit-small-distilled-patch16-224)" in content
+    assert (measured(content, width, tmp_path)[-1] > 0) == cut
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [400, 1400])
@@ -150,19 +199,8 @@ def test_a_browser_shows_all_of_it_and_fetches_nothing(written, tmp_path, width)
     size = f"--window-size={width},900"
     assert not console_of(browse(page, tmp_path, size, "--dump-dom"))
 
-    # A copy that may measure itself, in a frame: a window has a least width. Its policy forbids
-    # to fetch as that of the page does.
     content = page.read_text(encoding="utf-8")
-    copy = content.replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';")
-    copy = html.escape(copy.replace("</body>", f"{MEASURE}</body>"))
-    frame = tmp_path / "frame.html"
-    style = f"border: 0; width: {width}px; height: 900px"
-    frame.write_text(f'<!doctype html><body><iframe style="{style}" srcdoc="{copy}"></iframe>')
-    done = browse(frame, tmp_path, "--window-size=1500,1000", "--dump-dom")
-    assert not console_of(done)
-    found = re.search(r'data-found="\[(\d+),(\d+),(\d+),(\d+),(\d+)\]"', done.stdout)
-    assert found is not None
-    client, scrolled, pictures, broken, fetched = map(int, found.groups())
+    client, scrolled, pictures, broken, fetched, _ = measured(content, width, tmp_path)
     assert client == width
     assert scrolled == width  # tables scroll in their boxes, the page does not
     assert pictures == len(Elements(content).of("img"))

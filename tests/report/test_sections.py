@@ -123,7 +123,18 @@ def test_other_files_and_a_choice_on_test_are_said_in_red():
     shown = results(material)
     assert any(isinstance(b, Note) and b.warning and "same files" in b.text for b in shown.blocks)
     assert list(column(tables(shown)[0], "test files").values()) == ["f00", "bad"]
-    assert [line.mark for line in tables(shown)[0].lines] == ["control", "warning"]
+    assert [line.mark for line in tables(shown)[0].lines] == ["", "warning"]
+    assert "No two rows are of the same files" in notes(differences(material))
+    assert "There is one row only" in notes(differences(of_table(result())))
+
+
+def test_a_control_is_one_only_where_others_are_compared_with_it_and_not_one_chosen_on_test():
+    material = of_table(
+        result("baseline, best on test", selection="test"), result("baseline"), result("b")
+    )
+    assert [line.mark for line in tables(results(material))[0].lines] == ["warning", "control", ""]
+    (lonely,) = tables(results(of_table(result())))[0].lines
+    assert (lonely.cells[0], lonely.mark) == ("a", "")
 
 
 def test_the_head_counts_runs_and_lists_what_failed(material):
@@ -330,6 +341,9 @@ def test_no_pictures_but_a_reason_where_the_data_are_others_or_not_there(
     assert section is not None
     assert "nowhere" in notes(section)
     assert "no such folder" in notes(section)
+    told = breakdowns(read_material({run.parent: read_runs(run.parent)}))
+    assert told is not None
+    assert "no such folder" in notes(told)
     assert not (tmp_path / "nowhere").exists()
     assert not [block for block in section.blocks if isinstance(block, Fold)]
 
@@ -427,3 +441,15 @@ def test_queries_of_a_later_evaluation_count_if_it_was_of_the_same_test(
         (folder / "evaluation_test_epoch001_R1_9.00.json").write_text(json.dumps(evaluation))
     material = read_material({run: read_runs(run)})
     assert [run.queries is not None for run in material.rows[0].runs] == [fits, fits]
+
+
+def test_a_seed_without_a_record_of_queries_is_not_said_of_all(made_runs, tmp_path):
+    for model in ("baseline", "lgur"):
+        shutil.copytree(made_runs / model, tmp_path / model)
+    next(tmp_path.glob("lgur/*/queries_test.npz")).unlink()
+    section = differences(read_material({tmp_path: read_runs(tmp_path)}), resamples=20)
+    assert column(tables(section)[0], "R@1 [95 %]")[LGUR].startswith("not recorded by all of")
+    for file in tmp_path.glob("lgur/*/queries_test.npz"):
+        file.unlink()
+    section = differences(read_material({tmp_path: read_runs(tmp_path)}), resamples=20)
+    assert column(tables(section)[0], "R@1 [95 %]")[LGUR].startswith("not recorded by these")

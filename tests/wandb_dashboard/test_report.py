@@ -122,11 +122,11 @@ def test_every_grid_takes_the_training_runs_of_the_group_on_the_data_set(spec):
 
 
 def test_runs_are_grouped_by_settings():
-    """With `value` after the first part: so the server keeps nested settings."""
+    """By the names under which runs log them; `value` is the server's."""
     (grid, *_) = grids(content(built(replace(SCOPE, by=("label", "model.head.parts"))))["spec"])
     assert grid["runSets"][0]["grouping"] == [
         {"section": "config", "name": "label.value"},
-        {"section": "config", "name": "model.value.head.parts"},
+        {"section": "config", "name": "model/head/parts.value"},
     ]
 
 

@@ -7,7 +7,14 @@ from lightning.pytorch.callbacks import Callback
 
 
 class LearningRates(Callback):
-    """Log `train/lr_<group>`: the rate that the step is done with."""
+    """Log `train/lr_<group>`: the rate that the step is done with, once an epoch at the least."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let epochs of fewer steps than lie between two logged ones be logged too."""
+        settings: Any = trainer  # Lightning's connector sets what is read and written here
+        settings.log_every_n_steps = int(
+            min(settings.log_every_n_steps, trainer.num_training_batches)
+        )
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

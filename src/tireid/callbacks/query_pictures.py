@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tireid.callbacks.result_gallery import RIGHT, WRONG
+from tireid.own_style import own_style
 from tireid.retrieval.query_results import QueryResults
 
 _FRAME = 4  # pixels
@@ -74,6 +75,7 @@ def framed(picture: Image.Image, colour: str) -> Image.Image:
     return ImageOps.expand(copy, border=_FRAME, fill=colour)
 
 
+@own_style()
 def draw_similarities(results: QueryResults) -> Image.Image:
     """Draw how similarities of one person's pairs and of two persons' are spread."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

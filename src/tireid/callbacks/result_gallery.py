@@ -1,7 +1,6 @@
 """A picture of queries and what they found: right and wrong images framed apart."""
 
 import textwrap
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image, ImageOps
 
 from tireid.callbacks.retrieval_evaluation import embeddings_of
+from tireid.own_style import own_style
 from tireid.retrieval import top_k
 
 RIGHT, WRONG, OWN = "#009E73", "#D55E00", "#444444"
@@ -35,6 +35,7 @@ class GalleryRow(NamedTuple):
     right: list[bool]
 
 
+@own_style()
 def draw_gallery(
     rows: list[GalleryRow], path: Path, title: str, *, title_colour: str = "black"
 ) -> None:
@@ -77,9 +78,7 @@ def draw_gallery(
                 RIGHT if row.right[column] else WRONG,
                 f"{mark} {row.scores[column]:.2f}",
             )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=90)
 
 
 def _show(axes: Any, image: Path, colour: str, label: str, *, dashed: bool = False) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from tireid.own_style import own_style
+
 # Okabe & Ito's palette, told apart by colour-blind readers too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933"]
 _TITLES = {"val": "Validation", "test": "TEST split, which selects the checkpoint"}
@@ -22,6 +24,7 @@ def read_columns(path: Path) -> dict[str, list[tuple[int, float]]]:
     return columns
 
 
+@own_style()
 def draw_curves(
     columns: dict[str, list[tuple[int, float]]], path: Path, split: str = "val"
 ) -> None:

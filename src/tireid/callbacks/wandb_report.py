@@ -166,9 +166,7 @@ class WandbReport(Callback):
                 }
             )
         metrics = record.get("metrics", {})
-        name = re.sub(
-            r"[^\w.-]+", "-", f"{logger.config['label']}-{logger.config['dataset']['name']}"
-        )
+        name = re.sub(r"[^\w.-]+", "-", f"{logger.config['label']}-{logger.config['dataset/name']}")
         files = {name: self.folder / name for name in ("metrics.json", "config.yaml")}
         tokenizer = self.folder / "tokenizer"
         files |= {f"tokenizer/{file.name}": file for file in sorted(tokenizer.glob("*"))}

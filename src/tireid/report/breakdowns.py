@@ -8,7 +8,7 @@ from tireid.breakdown import CaptionGroups, caption_groups
 from tireid.report.blocks import Block, Note, Section, Table
 from tireid.report.material import Material, Row
 from tireid.report.words import row_line, spread
-from tireid.run_data import TestSplit
+from tireid.run_data import MADE, TestSplit
 
 
 def breakdowns(material: Material) -> Section | None:
@@ -18,6 +18,7 @@ def breakdowns(material: Material) -> Section | None:
         rows = [row for row in material.rows if row.first.test_data == sha256 and row.queries]
         if rows:
             blocks += _tables(rows, split)
+    blocks += [Note(f"Not on {MADE}: {why}") for why in _missing(material)]
     if not blocks:
         return None
     note = (
@@ -26,6 +27,12 @@ def breakdowns(material: Material) -> Section | None:
         "read along a column rather than across."
     )
     return Section("breakdown", "By what the captions say", [Note(note), *blocks])
+
+
+def _missing(material: Material) -> list[str]:
+    """Return why the captions of rows on made people could not be read."""
+    tested = {row.first.test_data for row in material.rows if row.dataset == MADE and row.queries}
+    return [why for sha256, why in material.missing.items() if sha256 in tested]
 
 
 def _tables(rows: Sequence[Row], split: TestSplit) -> Iterator[Block]:

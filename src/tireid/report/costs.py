@@ -48,7 +48,7 @@ def costs(material: Material) -> Section:
             f"{said}Means over seeds. Time is that of training steps; what else ran on the "
             "machine at the time is not known, so small differences say nothing."
         ),
-        Table(head, lines, "Costs"),
+        Table(head, lines, "Costs", tail=1 if len(devices) > 1 else 0),
     ]
     if taught:
         blocks.append(

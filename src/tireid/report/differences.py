@@ -10,7 +10,6 @@ from tireid.report.words import NONE, row_line, signed
 from tireid.significance import Difference, paired_difference
 
 _METRICS = {"R1": "R@1", "mAP": "mAP"}
-_UNTOLD = "not recorded by these runs; make evaluate RUN=... of each adds it"
 _NAME_WIDTH = 52  # letters in a line of a figure
 
 
@@ -34,18 +33,23 @@ def differences(material: Material, resamples: int = 2000) -> Section:
             blocks += _against(control, rows, resamples)
             drawn = True
     if not drawn:
-        blocks.append(Note("There is one row only: nothing to compare it with."))
+        why = (
+            "There is one row only"
+            if len(material.rows) == 1
+            else "No two rows are of the same files"
+        )
+        blocks.append(Note(f"{why}: nothing to compare query by query."))
     return Section("differences", "Differences, query by query", blocks)
 
 
 def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
     if not control.queries:
-        return [Note(f"Against {control.name}: {_UNTOLD}.")]
+        return [Note(f"Against {control.name}: {_unrecorded(control)}.")]
     found: dict[str, dict[str, Difference]] = {}
     lines = []
     for row in rows:
         if not row.queries or not same_queries(row, control):
-            said = _UNTOLD if not row.queries else "other queries"
+            said = "other queries" if row.queries else _unrecorded(row)
             lines.append(row_line(row, [said, NONE, NONE, NONE, NONE]))
             continue
         found[row.name] = {
@@ -69,6 +73,11 @@ def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
     if shown:
         blocks.append(Figures([_forest(control, shown, found, metric) for metric in _METRICS]))
     return blocks
+
+
+def _unrecorded(row: Row) -> str:
+    some = any(run.queries is not None for run in row.runs)
+    return f"not recorded by {'all of ' if some else ''}these runs; make evaluate RUN=... adds it"
 
 
 def _interval(one: Difference) -> str:

@@ -1,5 +1,6 @@
 """What a report is about: runs with all that their folders tell, and the rows they make up."""
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -128,14 +129,19 @@ class Material:
 
         It is the one that was asked for or, without that, the first dual encoder without a
         method's head on the same data set, of the same encoders if there is one; else the first
-        row of the data set.
+        row of the data set. Rows whose checkpoint was chosen on test come last.
         """
         rows = [other for other in self.rows if _comparable(other, row)] or [row]
+        rows.sort(key=lambda one: one.first.selection == "test")
         if self.control is not None:
             return next((one for one in rows if _is_called(one, self.control)), rows[0])
         plain = [one for one in rows if _is_baseline(one)]
         alike = [one for one in plain if one.encoders == row.encoders]
         return (alike or plain or rows)[0]
+
+    def is_control(self, row: Row) -> bool:
+        """Whether another row is compared with this one."""
+        return any(self.control_of(other) is row for other in self.rows if other is not row)
 
 
 def read_material(
@@ -199,7 +205,7 @@ def _read_run(
         if (folder / "metrics.csv").is_file():
             run = replace(run, curves=read_columns(folder / "metrics.csv"))
         run = replace(run, queries=_read_queries(folder, run.record))
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
         notes.append(f"{folder}: {error}")
     return run
 

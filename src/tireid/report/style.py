@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from tireid.callbacks.training_curves import COLOURS
+from tireid.own_style import own_style
 from tireid.report.blocks import Figure
 
 # In print, and where colours do not tell, markers and lines do. The numbers of the three have no
@@ -60,10 +61,9 @@ def drawing(width: float, height: float) -> Iterator[Any]:
         width: In inches.
         height: In inches.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure as Drawing
 
-    settings: dict[Any, Any] = {
+    settings: dict[str, Any] = {
         "font.size": _FONT_SIZE,
         "axes.titlesize": _FONT_SIZE,
         "axes.labelsize": _FONT_SIZE,
@@ -77,22 +77,19 @@ def drawing(width: float, height: float) -> Iterator[Any]:
         "text.parse_math": False,  # labels are anybody's
         "hatch.linewidth": 0.6,
     }
-    with rc_context(settings):
+    with own_style(settings):
         yield Drawing(figsize=(width, height), layout="constrained")
 
 
 def figure(drawn: Any, alt: str, title: str = "") -> Figure:
     """Return what was drawn, as a picture of a report; inside `drawing`."""
-    import warnings
-
     file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        drawn.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    drawn.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     width = round(drawn.get_figwidth() * _DOTS_PER_INCH)
     return Figure(_uri("image/svg+xml", file.getvalue()), alt, title, width)
 
 
+@own_style()
 def swatch(style: Style) -> str:
     """Return a small picture of a row's line and marker, as a data URI."""
     from matplotlib.figure import Figure as Drawing

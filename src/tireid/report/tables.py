@@ -63,7 +63,7 @@ def _dataset(material: Material, dataset: str) -> Iterator[Block]:
         cells += row.encoders if encoders else ()
         cells += [first.test_data[:8] or NONE] if files else []
         cells += ["these runs"] if printed else []
-        lines.append(row_line(row, cells, control=material.control_of(row) is row))
+        lines.append(row_line(row, cells, control=material.is_control(row)))
     lines += [_printed(one, metrics, files=files) for one in printed]
     yield Table(head, lines, f"Metrics on {dataset}, percent", tail=len(head) - numbers)
     if printed:

@@ -3,17 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from tireid.report.blocks import Block, Figures, Fold, Note, Query, Section, Table
-from tireid.result_table import markdown
-
-# What Markdown or HTML would take for their own; labels and captions are anybody's.
-_ESCAPED = str.maketrans(
-    {
-        **{sign: f"\\{sign}" for sign in "\\`*_[]|#~$"},
-        "<": "&lt;",
-        ">": "&gt;",
-        "&": "&amp;",
-    }
-)
+from tireid.result_table import escaped, markdown
 
 
 def as_text(title: str, sections: Sequence[Section]) -> str:
@@ -31,20 +21,13 @@ def as_text(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def escaped(text: str) -> str:
-    """Return text on one line that Markdown shows as it is."""
-    return " ".join(text.split()).translate(_ESCAPED)
-
-
 def _block(block: Block) -> Iterator[str]:
     if isinstance(block, Note):
         yield f"**{escaped(block.text)}**" if block.warning else escaped(block.text)
     elif isinstance(block, Table):
         yield f"{escaped(block.caption)}:"
-        lines = [[escaped(cell) for cell in line.cells] for line in block.lines]
-        yield markdown(
-            [escaped(name) for name in block.head], lines, words=block.words, tail=block.tail
-        )
+        lines = [line.cells for line in block.lines]
+        yield markdown(block.head, lines, words=block.words, tail=block.tail)
     elif isinstance(block, Figures):
         titles = [escaped(figure.title) for figure in block.figures if figure.title]
         if titles:

@@ -53,13 +53,18 @@ class Scope:
         of = f" in {self.group}" if self.group else ""
         return f"Methods compared on {self.dataset}{of}"
 
+    @property
+    def settings(self) -> list[str]:
+        """What `by` names, by the names under which runs log it."""
+        return [name.replace(".", "/") for name in self.by]
+
     def runs(self, *, finished: bool = True) -> wr.Runset:
         """Return the runs, the seeds of a method in one group.
 
         Args:
             finished: Leave out those that are still running or have failed.
         """
-        # The data set is a tag too, which a filter finds however settings are nested.
+        # The data set is a tag too, which a filter finds however settings are named.
         wanted = [expr.Tags().isin([self.dataset]), expr.Metric("JobType") == "train"]
         if self.group:
             wanted.append(expr.Metric("Group") == self.group)
@@ -70,6 +75,6 @@ class Scope:
             project=self.project,
             name="finished runs" if finished else "all runs",
             filters=expr.And(*wanted),
-            groupby=[f"config.{name}" for name in self.by],
+            groupby=[f"config.{name}" for name in self.settings],
             pinned_columns=["run:displayName", *(f"summary:{name}" for name in (*VAL, *TEST))],
         )

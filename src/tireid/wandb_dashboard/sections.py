@@ -17,7 +17,7 @@ _MOST = 50  # methods in a panel
 def introduction(scope: Scope) -> list[Any]:
     """What is compared, how a method's seeds are told, and which split chose what."""
     group = f"group `{scope.group}`" if scope.group else "all groups"
-    settings = ", ".join(f"`{name}`" for name in scope.by)
+    settings = ", ".join(f"`{name}`" for name in scope.settings)
     return [
         wr.MarkdownBlock(
             f"Runs on **{scope.dataset}**, {group}. Runs that agree in {settings} count "

@@ -1,0 +1,23 @@
+"""Pictures that look the same whatever style a notebook or a `matplotlibrc` has set."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def own_style(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Draw with matplotlib's own defaults, and let signs pass that its font lacks.
+
+    Both figures and what is drawn in them take the style when they are made, so all of the drawing
+    and the saving belongs inside. May be used as a decorator.
+
+    Args:
+        settings: Others than the defaults, by matplotlib's names.
+    """
+    from matplotlib import style
+
+    with style.context(["default", dict(settings or {})]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
