@@ -273,3 +273,16 @@ def test_a_resumed_folder_keeps_its_run_of_weights_and_biases(compose_config, tm
     assert "id" not in cfg.logger.wandb
     plain = compose_config("logger=csv")
     assert logger_config(plain, Start(tmp_path)) == plain.logger
+
+
+@pytest.mark.slow
+def test_tensorboard_shows_each_step_once(small_config, tmp_path, kill_at):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    settings = [*COMMON, *BASELINE, "logger=tensorboard", "callbacks.last.every_n_train_steps=2"]
+    kill_at(3)
+    with pytest.raises(KilledError):
+        train(small_config(tmp_path, *settings))  # step 2 is logged, and after the checkpoint
+    train(small_config(tmp_path, *settings))
+    shown = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in shown.Scalars("train/loss")] == list(range(8))
+    assert [event.step for event in shown.Scalars("val/R1")] == [3, 7]
