@@ -201,6 +201,22 @@ def test_without_a_good_checkpoint_nothing_begins(small_config, killed, tmp_path
         train(small_config(killed, *COMMON, *BASELINE, "ckpt_path=nowhere"))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"state_dict": None}, "continue from, got one without state_dict"),
+        ({"loops": {}}, "got one without fit_loop"),
+        ({"tireid": 3, "epoch": "1"}, "got one without epoch, tireid"),
+        ({"state_dict": {"weight": torch.zeros(2)}}, r"last\.ckpt: does not fit the model: Missing"),
+    ],
+)
+def test_parts_of_another_kind_are_named(small_config, killed, change, message):
+    file = killed / "checkpoints" / "last.ckpt"
+    torch.save(torch.load(file, weights_only=True) | change, file)
+    with pytest.raises(ValueError, match=message):
+        train(small_config(killed, *COMMON, *BASELINE, f"ckpt_path={file}"))
+
+
 def test_a_checkpoint_of_another_run_is_refused(small_config, killed, lgur_run):
     source = lgur_run[0] / "checkpoints" / "last.ckpt"
     for name in ("last.ckpt", "last_previous.ckpt"):

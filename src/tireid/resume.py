@@ -5,7 +5,8 @@ import hashlib
 import json
 import secrets
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +14,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from tireid import processes
 from tireid.callbacks.checkpoint_io import LAST, PREVIOUS, read_checkpoint
-from tireid.callbacks.last_checkpoint import STATE
+from tireid.callbacks.run_state import STATE
 from tireid.run_folder import CONFIG_FILE, difference, flat_settings, is_unfinished
 
 _CHECKPOINTS = "checkpoints"
 _ANEW = "ckpt_path=null begins anew"
-_NEEDED = ("state_dict", "loops", "optimizer_states", "lr_schedulers", "callbacks")
+_NEEDED: dict[str, type] = {
+    "state_dict": dict,
+    "loops": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "callbacks": dict,
+    "epoch": int,
+    "global_step": int,
+    STATE: dict,
+}
 
 
 class Start(NamedTuple):
@@ -135,6 +145,22 @@ def newest(folder: Path, written_with: str) -> Start:
     return Start(folder, None, True)
 
 
+@contextmanager
+def naming(checkpoint: Path | None) -> Iterator[None]:
+    """Name the checkpoint that a run continues from where its weights are not the model's.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if checkpoint is None or not str(error).startswith("Error(s) in loading state_dict"):
+            raise
+        faults = "; ".join(line.strip() for line in str(error).splitlines()[1:])
+        raise ValueError(f"{checkpoint}: does not fit the model: {faults}; {_ANEW}") from error
+
+
 def logger_config(cfg: DictConfig, start: Start) -> DictConfig:
     """Return the config of the loggers, which continue what the run of a resumed folder has logged.
 
@@ -192,17 +218,19 @@ def _place(file: Path, written_with: str) -> tuple[str, int]:
         ValueError: If it is none, or that of another run; names it.
     """
     content = read_checkpoint(file)
-    missing = [name for name in (*_NEEDED, STATE) if name not in content]
+    missing = [name for name, kind in _NEEDED.items() if not isinstance(content.get(name), kind)]
+    if not missing and "fit_loop" not in content["loops"]:
+        missing = ["fit_loop"]
     if missing:
         raise ValueError(
             f"{file}: expected a checkpoint that training can continue from, got one without "
             f"{', '.join(missing)}"
         )
     state = content[STATE]
-    if state["settings"] != written_with:
+    if state.get("settings") != written_with:
         raise ValueError(
             f"{file}: expected a checkpoint of the run in its folder, got one of a "
-            f"{state['method']} with other settings"
+            f"{state.get('method')} with other settings"
         )
     batches = f", batch {state['batches']}" if state.get("batches") else ""
     step: int = content["global_step"]
