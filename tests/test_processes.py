@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tireid import processes
+
 SMALL = [
     "trainer=cpu",
     "max_epochs=1",
@@ -83,3 +85,41 @@ def test_two_processes_evaluate_every_item_once(tmp_path, cache_dir, method):
         assert record["processes"] == (1 if strategy == "single" else 2)
         found.append(record["metrics"])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("programs", "first"),
+    [
+        (["exit(0)", "exit(0)"], None),
+        (["exit(1)", "exit(75)"], 1),  # the one that stopped is why the other lost contact
+        (["time.sleep(60)", "exit(75)"], 1),  # which waits for it
+        (["exit(75)", "os.kill(os.getpid(), 9)"], 1),
+        (["exit(1)", "time.sleep(60)"], 0),
+    ],
+)
+def test_what_ended_the_processes_is_known(monkeypatch, programs, first):
+    monkeypatch.setattr(processes, "_GRACE_SECONDS", 1.0)
+    started = [
+        subprocess.Popen([sys.executable, "-c", f"import os, time; {program}"])
+        for program in programs
+    ]
+    try:
+        assert processes._first_failure(started) == first
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_a_process_knows_its_rank_when_lightning_has_forgotten_it(monkeypatch):
+    monkeypatch.setattr(processes, "_joined", None)
+    monkeypatch.setattr(processes, "_store", None)
+    port = processes._free_port()
+    place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for name, value in {**place, processes.FOLDER: "somewhere"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes, "rendezvous", lambda *_, **__: iter([("store", 0, 2)]))
+    processes.join()
+    monkeypatch.delenv("WORLD_SIZE")  # as LightningEnvironment does after the first of two stages
+    error = RuntimeError("Connection closed by peer [127.0.0.1]")
+    assert "rank 0 of 2 processes lost contact" in str(processes.lost_contact(error))

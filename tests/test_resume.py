@@ -207,7 +207,10 @@ def test_without_a_good_checkpoint_nothing_begins(small_config, killed, tmp_path
         ({"state_dict": None}, "continue from, got one without state_dict"),
         ({"loops": {}}, "got one without fit_loop"),
         ({"tireid": 3, "epoch": "1"}, "got one without epoch, tireid"),
-        ({"state_dict": {"weight": torch.zeros(2)}}, r"last\.ckpt: does not fit the model: Missing"),
+        (
+            {"state_dict": {"weight": torch.zeros(2)}},
+            r"last\.ckpt: does not fit the model: Missing",
+        ),
     ],
 )
 def test_parts_of_another_kind_are_named(small_config, killed, change, message):

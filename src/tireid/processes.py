@@ -46,11 +46,14 @@ _LOST = (
     "NCCL",
 )
 _store: Any = None  # common to the run's processes; None where there is one
+_joined: tuple[int, int] | None = None  # rank and number; Lightning changes the environment
 _decisions = 0
 
 
 def rank() -> int:
     """Return the number of this process in its run, by its environment."""
+    if _joined is not None:
+        return _joined[0]
     for name in ("RANK", "SLURM_PROCID"):
         if name in os.environ and world_size() > 1:
             return int(os.environ[name])
@@ -59,6 +62,8 @@ def rank() -> int:
 
 def world_size() -> int:
     """Return the number of processes that were started together with this one."""
+    if _joined is not None:
+        return _joined[1]
     if "RANK" in os.environ:
         return int(os.environ.get("WORLD_SIZE", "1"))
     # An sbatch script itself is no step, and in an interactive shell all run in its one.
@@ -73,9 +78,10 @@ def join() -> None:
     To be called before Hydra makes the run folder: the default name holds the time, and is that of
     the first process; or the SLURM job's, so that a requeued job finds its folder again.
     """
-    global _store
+    global _store, _joined
     if world_size() == 1 or _store is not None:
         return
+    _joined = rank(), world_size()
     limit = datetime.timedelta(minutes=10)
     if "RANK" in os.environ:
         _store = next(rendezvous("env://", timeout=limit))[0]
@@ -367,14 +373,18 @@ def _watch(processes: list[subprocess.Popen[bytes]]) -> int | None:
 
 
 def _first_failure(processes: list[subprocess.Popen[bytes]]) -> int | None:
+    patience = float("inf")
     while True:
         codes = [process.poll() for process in processes]
         failed = [number for number, code in enumerate(codes) if code]
-        # A killed one is the cause; others fail when they lose contact. Stopping ones all stop.
-        failed.sort(key=lambda number: ((codes[number] or 0) > 0, codes[number] == EXIT_CODE))
+        # A killed one is the cause, or one that was asked to stop; others fail when they lose
+        # contact with it, or wait for it.
+        failed.sort(key=lambda number: ((codes[number] or 0) > 0, codes[number] != EXIT_CODE))
         if failed and codes[failed[0]] != EXIT_CODE:
             return failed[0]
-        if None not in codes:
+        if failed:
+            patience = min(patience, time.monotonic() + _GRACE_SECONDS)
+        if None not in codes or time.monotonic() > patience:
             return failed[0] if failed else None
         time.sleep(0.1)
 

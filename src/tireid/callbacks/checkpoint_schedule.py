@@ -11,7 +11,7 @@ class CheckpointSchedule:
         every_n_train_steps: Steps between two checkpoints; None: no such rule.
     """
 
-    def __init__(self, minutes: float | None, every_n_train_steps: int | None) -> None:
+    def __init__(self, minutes: float | int | None, every_n_train_steps: int | None) -> None:
         self.minutes = minutes
         self.every_n_train_steps = every_n_train_steps
         self._step = 0

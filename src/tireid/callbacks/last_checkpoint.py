@@ -91,20 +91,22 @@ class LastCheckpoint(Checkpoint):
         self.schedule.epoch_ended()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop before the validation if that is asked for; within it, a signal needs no wait."""
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
-            return
-        stop_signals.listen()
-        if self._decide(trainer) == Decision.STOP:
-            self._validation_due = True
-            self._save(trainer)
-            stop(trainer, self.path)
-        stop_signals.release()
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take up training, whose steps are finished whatever comes."""
+        """Stop before the validation if that is asked for."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            stop_signals.hold()
+            stop_signals.listen()
+            self._stop_before_validation(trainer)
+
+    def on_validation_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop within it as if it had not begun: no step of training waits for its end."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._stop_before_validation(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the checkpoint of the whole training."""
@@ -155,6 +157,12 @@ class LastCheckpoint(Checkpoint):
 
     def _decide(self, trainer: L.Trainer) -> Decision:
         return decide(trainer, due=self.schedule.is_due(trainer.global_step))
+
+    def _stop_before_validation(self, trainer: L.Trainer) -> None:
+        if self._decide(trainer) == Decision.STOP:
+            self._validation_due = True
+            self._save(trainer)
+            stop(trainer, self.path)
 
     def _save(self, trainer: L.Trainer) -> None:
         """Write the file, if there is anything new to write."""
