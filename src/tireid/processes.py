@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch.distributed.rendezvous import rendezvous
@@ -79,6 +82,10 @@ def join() -> None:
     the first process; or the SLURM job's, so that a requeued job finds its folder again.
     """
     global _store, _joined
+    if world_size() == 1:  # whatever is left over in the shell, and Lightning would believe
+        rank_zero_only.rank = 0
+        for name in ("RANK", "LOCAL_RANK"):
+            os.environ.pop(name, None)
     if world_size() == 1 or _store is not None:
         return
     _joined = rank(), world_size()
@@ -170,6 +177,14 @@ def processes_to_start(cfg: DictConfig) -> int:
             cannot be shared evenly.
     """
     devices, nodes = cfg.strategy.devices, cfg.strategy.num_nodes
+    if cfg.trainer.accelerator == "gpu" and not (
+        CUDAAccelerator.is_available() or MPSAccelerator.is_available()
+    ):
+        raise ValueError(
+            "trainer.accelerator: expected a GPU, as trainer=gpu asks for, got none that torch "
+            "finds on this machine; set trainer=auto, or trainer=cpu with strategy=ddp_cpu for "
+            "several processes"
+        )
     if devices is None or nodes is None:
         raise ValueError(
             "strategy.devices: expected the number that torchrun (strategy=torchrun) or srun with "
@@ -199,13 +214,20 @@ def _count_devices(cfg: DictConfig) -> int:
         return devices
     if OmegaConf.is_config(devices):
         devices = OmegaConf.to_container(devices)
-    return L.Trainer(
+    trainer = L.Trainer(
         accelerator=cfg.trainer.accelerator,
         devices=devices,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
-    ).num_devices
+    )
+    if isinstance(trainer.accelerator, CPUAccelerator) and devices == "auto":
+        warnings.warn(
+            "strategy.devices=auto: no GPU is used, and on a CPU that is one process; "
+            "strategy=ddp_cpu starts two, strategy.devices=N starts N",
+            stacklevel=2,
+        )
+    return trainer.num_devices
 
 
 def run_in_processes(cfg: DictConfig, count: int) -> dict[str, float]:
