@@ -14,6 +14,7 @@ from tireid.train import train
 COMMON = ["callbacks.last.every_n_train_steps=1", "trainer.log_every_n_steps=1"]
 MEASURED = ("train/peak_memory_mib", "train/images_per_second")
 TIMES = ("seconds", "images_per_second", "peak_memory_mib", "teacher", "config_sha256")
+SOURCES = ("commit", "dirty")  # may be edited while tests run
 
 
 class KilledError(BaseException):
@@ -63,7 +64,7 @@ def left_by(folder):
         f"{path.parent.name}/{path.name}": torch.load(path, weights_only=True)["state_dict"]
         for path in folder.rglob("*.ckpt")
     }
-    kept = {name: value for name, value in record.items() if name not in TIMES}
+    kept = {name: value for name, value in record.items() if name not in TIMES + SOURCES}
     return kept, rows, weights, sorted(path.name for path in folder.rglob("*"))
 
 
