@@ -83,7 +83,7 @@ def join() -> None:
     """
     global _store, _joined
     if world_size() == 1:  # whatever is left over in the shell, and Lightning would believe
-        rank_zero_only.rank = 0
+        rank_zero_only.rank = 0  # pyright: ignore[reportFunctionMemberAccess] -- Lightning sets it too
         for name in ("RANK", "LOCAL_RANK"):
             os.environ.pop(name, None)
     if world_size() == 1 or _store is not None:
