@@ -4,7 +4,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from tireid.batch_norm import BatchNormSync, SharedBatchNorm2d, sample_weights
+from tireid.batch_norm import BatchNormSync, replace_batch_norms, sample_weights
 from tireid.encoders.textcnn import MaskedBatchNorm
 from tireid.methods.lcr2s_supports import shares_of_processes
 
@@ -34,6 +34,13 @@ def inputs():
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(5, 3, 8, 7, generator=generator, dtype=torch.float64)
     return images, torch.randn(5, 2, 4, 3, generator=generator, dtype=torch.float64)
+
+
+def in_single_precision():
+    generator = torch.Generator().manual_seed(3)
+    pictures = 3 + torch.randn(5, 24, 31, 17, generator=generator)
+    norm = replace_batch_norms(nn.BatchNorm2d(24)).train()
+    return pictures.contiguous(memory_format=torch.channels_last), norm
 
 
 def captions():
@@ -81,10 +88,15 @@ def on_each_rank(rank):
     # In evaluation nobody waits for anybody: one rank alone may ask.
     if rank == 0:
         found["eval"] = net.eval()(images[:1])
-    found["reverted"] = sum(isinstance(m, SharedBatchNorm2d) for m in BatchNormSync().revert(net))
+    BatchNormSync().revert(net)
+    found["reverted"] = sum(getattr(m, "shared_statistics", False) for m in net)
     # Far from zero: the sums of squares of float32 would cancel.
     far = BatchNormSync().apply(nn.BatchNorm2d(3)).train()
     found["far"] = far((images[rows] + 1e4).float())
+    # What follows may have a kink: not even the last bit may depend on who shares the batch.
+    pictures, layer = in_single_precision()
+    exact = BatchNormSync().apply(layer)(pictures[rows])
+    found["exact"] = exact
     numbers = (torch.Tensor, tuple)
     plain = {k: v for k, v in found.items() if not isinstance(v, numbers)}
     arrays = {k: v.detach().numpy() for k, v in found.items() if isinstance(v, torch.Tensor)}
@@ -121,9 +133,54 @@ def test_two_ranks_normalise_as_one(on_two_ranks):
     np.testing.assert_allclose(ranks[0]["alone"], alone, rtol=1e-9)
     for rank in ranks:
         np.testing.assert_allclose(rank["common"], once, rtol=1e-9)
+    pictures, norm = in_single_precision()
+    whole = norm(pictures).detach().numpy()
+    np.testing.assert_array_equal(np.concatenate([rank["exact"] for rank in ranks]), whole)
     far = np.concatenate([rank["far"] for rank in ranks])
     near = nn.BatchNorm2d(3)((images + 1e4).double().sub(1e4).float()).detach().numpy()
     np.testing.assert_allclose(far, near, atol=2e-3)  # float32 has 1e-3 at 1e4
+
+
+def test_threads_change_nothing():
+    pictures, norm = in_single_precision()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = norm(pictures)
+        torch.set_num_threads(2)
+        assert torch.equal(norm(pictures), one)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 6, 4), (5, 3, 7), (5, 3)])
+def test_one_process_computes_what_pytorch_does(shape):
+    generator = torch.Generator().manual_seed(4)
+    features = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(shape, generator=generator, dtype=torch.float64)
+    kind = nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
+    theirs, ours = kind(3).double(), replace_batch_norms(kind(3)).double()
+    for norm in (theirs, ours):
+        nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(5))
+        nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(6))
+    for _ in range(2):
+        found, expected = ours(features), theirs(features)
+        torch.testing.assert_close(found, expected)
+        for value, other in zip(
+            torch.autograd.grad(found, [features, *ours.parameters()], upstream),
+            torch.autograd.grad(expected, [features, *theirs.parameters()], upstream),
+            strict=True,
+        ):
+            torch.testing.assert_close(value, other)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value)
+    torch.testing.assert_close(ours.eval()(features), theirs.eval()(features))
+
+
+def test_one_value_has_no_variance():
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        replace_batch_norms(nn.BatchNorm2d(3))(torch.zeros(1, 3, 1, 1))
 
 
 def test_one_process_keeps_its_layers(monkeypatch):
@@ -135,3 +192,15 @@ def test_one_process_keeps_its_layers(monkeypatch):
 
 def test_one_process_weighs_nothing():
     assert shares_of_processes(torch.tensor([1]), torch.tensor([[0]])) is None
+
+
+def test_bfloat16_passes_through_as_with_pytorch():
+    pictures, ours = in_single_precision()
+    theirs = nn.BatchNorm2d(24).train()
+    found, expected = (norm(pictures.bfloat16()) for norm in (ours, theirs))
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected)
+    for out in (found, expected):
+        out.float().square().sum().backward()
+    torch.testing.assert_close(ours.bias.grad, theirs.bias.grad, rtol=1e-3, atol=1e-1)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=1e-3, atol=1e-1)

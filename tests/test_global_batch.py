@@ -61,6 +61,12 @@ CASES = {
 }
 
 
+# Float32 has kinks: a maximum or a ReLU that rounding turns makes its gradient jump, by more the
+# larger the pictures are. So the forward pass must not round otherwise on another process.
+SINGLE = ("baseline", "lgur", "teacher", "student")
+PICTURES = ["dataset.image_size=[96,32]"]
+
+
 def built(cfg, kind, num_train_pids, num_records):
     torch.manual_seed(1)
     encoders = launch.build_encoders(cfg)
@@ -82,11 +88,11 @@ def built(cfg, kind, num_train_pids, num_records):
     return model
 
 
-def _in_double_precision(batch):
+def _in_precision(batch, dtype):
     support = batch.support
     if support is not None:
-        support = support._replace(images=support.images.double())
-    return batch._replace(images=batch.images.double(), support=support)
+        support = support._replace(images=support.images.to(dtype))
+    return batch._replace(images=batch.images.to(dtype), support=support)
 
 
 def data_of(cfg, kind, rank, world_size):
@@ -99,19 +105,18 @@ def data_of(cfg, kind, rank, world_size):
     return datamodule
 
 
-def second_step(cfg, kind, rank, world_size):
+def second_step(cfg, kind, rank, world_size, dtype):
     """Return loss and gradient of the second step of a run, as DDP makes them, and the buffers."""
     datamodule = data_of(cfg, kind, rank, world_size)
     records = datamodule.records("train")
     counts = (len(records), sum(len(record.captions) for record in records))
-    # In double precision: rounding cannot turn a maximum or a ReLU, whose gradient then jumps.
-    model = built(cfg, kind, datamodule.num_train_pids, counts).double().train()
+    model = built(cfg, kind, datamodule.num_train_pids, counts).to(dtype).train()
     if world_size > 1:
         BatchNormSync().apply(model)
     loss = torch.zeros(())
     for step, batch in zip(range(2), datamodule.train_dataloader(), strict=False):
         model.zero_grad()
-        terms = model.training_terms(_in_double_precision(batch), step).terms
+        terms = model.training_terms(_in_precision(batch, dtype), step).terms
         loss = torch.stack(list(terms.values())).sum()
         loss.backward()
     loss = loss.detach()
@@ -129,11 +134,14 @@ def second_step(cfg, kind, rank, world_size):
 def all_cases(rank, world_size, cache_dir):
     torch.set_num_threads(1)
     found = {}
-    for name, (overrides, kind) in CASES.items():
+    double = [(name, torch.float64, []) for name in CASES]
+    for name, dtype, added in [*double, *((name, torch.float32, PICTURES) for name in SINGLE)]:
+        overrides, kind = CASES[name]
         with initialize_config_dir(launch.conf_dir(), version_base="1.3"):
-            cfg = compose("train", [*SMALL, f"paths.cache_dir={cache_dir}", *overrides])
-        loss, gradient, buffers = second_step(cfg, kind, rank, world_size)
-        found[name] = (loss, gradient, buffers) if rank == 0 else (loss,)
+            cfg = compose("train", [*SMALL, f"paths.cache_dir={cache_dir}", *overrides, *added])
+        loss, gradient, buffers = second_step(cfg, kind, rank, world_size, dtype)
+        case = name, dtype == torch.float64
+        found[case] = (loss, gradient, buffers) if rank == 0 else (loss,)
     return found
 
 
@@ -148,11 +156,13 @@ def on_one_process(cache_dir):
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_a_step_is_that_of_one_process(on_ranks, cache_dir, on_one_process, world_size):
     ranks = on_ranks(world_size, all_cases, world_size, cache_dir)
-    for name, (loss, gradient, buffers) in on_one_process.items():
+    for case, (loss, gradient, buffers) in on_one_process.items():
+        _, is_double = case
         assert np.linalg.norm(gradient) > 0
         for rank in ranks:
-            assert rank[name][0] == pytest.approx(loss, rel=1e-9), name
-        _, found, found_buffers = ranks[0][name]
+            assert rank[case][0] == pytest.approx(loss, rel=1e-9 if is_double else 1e-6), case
+        _, found, found_buffers = ranks[0][case]
         difference = np.linalg.norm(found - gradient) / np.linalg.norm(gradient)
-        assert difference < 1e-7, name
-        np.testing.assert_allclose(found_buffers, buffers, rtol=1e-6, atol=1e-7, err_msg=name)
+        assert difference < (1e-7 if is_double else 1e-5), case
+        close = {"rtol": 1e-6, "atol": 1e-7 if is_double else 1e-5, "err_msg": str(case)}
+        np.testing.assert_allclose(found_buffers, buffers, **close)

@@ -14,6 +14,7 @@ from tireid.train import train
 COMMON = ["callbacks.last.every_n_train_steps=1", "trainer.log_every_n_steps=1"]
 MEASURED = ("train/peak_memory_mib", "train/images_per_second")
 TIMES = ("seconds", "images_per_second", "peak_memory_mib", "teacher", "config_sha256")
+SOURCES = ("commit", "dirty")  # may be edited while tests run
 
 
 class KilledError(BaseException):
@@ -63,7 +64,7 @@ def left_by(folder):
         f"{path.parent.name}/{path.name}": torch.load(path, weights_only=True)["state_dict"]
         for path in folder.rglob("*.ckpt")
     }
-    kept = {name: value for name, value in record.items() if name not in TIMES}
+    kept = {name: value for name, value in record.items() if name not in TIMES + SOURCES}
     return kept, rows, weights, sorted(path.name for path in folder.rglob("*"))
 
 
@@ -201,6 +202,25 @@ def test_without_a_good_checkpoint_nothing_begins(small_config, killed, tmp_path
         train(small_config(killed, *COMMON, *BASELINE, "ckpt_path=nowhere"))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"state_dict": None}, "continue from, got one without state_dict"),
+        ({"loops": {}}, "got one without fit_loop"),
+        ({"tireid": 3, "epoch": "1"}, "got one without epoch, tireid"),
+        (
+            {"state_dict": {"weight": torch.zeros(2)}},
+            r"last\.ckpt: does not fit the model: Missing",
+        ),
+    ],
+)
+def test_parts_of_another_kind_are_named(small_config, killed, change, message):
+    file = killed / "checkpoints" / "last.ckpt"
+    torch.save(torch.load(file, weights_only=True) | change, file)
+    with pytest.raises(ValueError, match=message):
+        train(small_config(killed, *COMMON, *BASELINE, f"ckpt_path={file}"))
+
+
 def test_a_checkpoint_of_another_run_is_refused(small_config, killed, lgur_run):
     source = lgur_run[0] / "checkpoints" / "last.ckpt"
     for name in ("last.ckpt", "last_previous.ckpt"):
@@ -273,3 +293,16 @@ def test_a_resumed_folder_keeps_its_run_of_weights_and_biases(compose_config, tm
     assert "id" not in cfg.logger.wandb
     plain = compose_config("logger=csv")
     assert logger_config(plain, Start(tmp_path)) == plain.logger
+
+
+@pytest.mark.slow
+def test_tensorboard_shows_each_step_once(small_config, tmp_path, kill_at):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    settings = [*COMMON, *BASELINE, "logger=tensorboard", "callbacks.last.every_n_train_steps=2"]
+    kill_at(3)
+    with pytest.raises(KilledError):
+        train(small_config(tmp_path, *settings))  # step 2 is logged, and after the checkpoint
+    train(small_config(tmp_path, *settings))
+    shown = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in shown.Scalars("train/loss")] == list(range(8))
+    assert [event.step for event in shown.Scalars("val/R1")] == [3, 7]

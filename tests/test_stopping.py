@@ -49,7 +49,8 @@ def signal_in(monkeypatch, hook, step, number=signal.SIGTERM):
     [
         ("total_loss", 5, signal.SIGTERM, 6),  # within the sixth step
         ("total_loss", 3, signal.SIGUSR1, 4),  # within an epoch's last step: no validation first
-        ("validation_step", 8, signal.SIGTERM, 4),  # within a validation: the epoch before stands
+        ("validation_step", 4, signal.SIGTERM, 4),  # within a validation, which is done anew
+        ("test_step", 8, signal.SIGTERM, 8),  # after the training
     ],
 )
 def test_a_signal_ends_the_step_and_the_run_continues_exactly(

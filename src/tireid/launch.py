@@ -217,7 +217,8 @@ def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> 
     """Instantiate the trainer with the strategy's devices; it writes checkpoints whole."""
     settings = dict(cfg.strategy)
     plugins: list[Any] = [BatchNormSync()] if settings.pop("sync_batch_norm", False) else []
-    if processes.is_started():  # whatever else this machine's environment looks like
+    # Whatever else this machine's environment looks like: in a shell of SLURM one is one, too.
+    if processes.is_started() or processes.world_size() == 1:
         plugins.append(LightningEnvironment())
     trainer = instantiate(
         cfg.trainer,

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch.distributed.rendezvous import rendezvous
@@ -46,11 +49,14 @@ _LOST = (
     "NCCL",
 )
 _store: Any = None  # common to the run's processes; None where there is one
+_joined: tuple[int, int] | None = None  # rank and number; Lightning changes the environment
 _decisions = 0
 
 
 def rank() -> int:
     """Return the number of this process in its run, by its environment."""
+    if _joined is not None:
+        return _joined[0]
     for name in ("RANK", "SLURM_PROCID"):
         if name in os.environ and world_size() > 1:
             return int(os.environ[name])
@@ -59,6 +65,8 @@ def rank() -> int:
 
 def world_size() -> int:
     """Return the number of processes that were started together with this one."""
+    if _joined is not None:
+        return _joined[1]
     if "RANK" in os.environ:
         return int(os.environ.get("WORLD_SIZE", "1"))
     # An sbatch script itself is no step, and in an interactive shell all run in its one.
@@ -73,9 +81,14 @@ def join() -> None:
     To be called before Hydra makes the run folder: the default name holds the time, and is that of
     the first process; or the SLURM job's, so that a requeued job finds its folder again.
     """
-    global _store
+    global _store, _joined
+    if world_size() == 1:  # whatever is left over in the shell, and Lightning would believe
+        rank_zero_only.rank = 0  # pyright: ignore[reportFunctionMemberAccess] -- Lightning sets it too
+        for name in ("RANK", "LOCAL_RANK"):
+            os.environ.pop(name, None)
     if world_size() == 1 or _store is not None:
         return
+    _joined = rank(), world_size()
     limit = datetime.timedelta(minutes=10)
     if "RANK" in os.environ:
         _store = next(rendezvous("env://", timeout=limit))[0]
@@ -164,6 +177,14 @@ def processes_to_start(cfg: DictConfig) -> int:
             cannot be shared evenly.
     """
     devices, nodes = cfg.strategy.devices, cfg.strategy.num_nodes
+    if cfg.trainer.accelerator == "gpu" and not (
+        CUDAAccelerator.is_available() or MPSAccelerator.is_available()
+    ):
+        raise ValueError(
+            "trainer.accelerator: expected a GPU, as trainer=gpu asks for, got none that torch "
+            "finds on this machine; set trainer=auto, or trainer=cpu with strategy=ddp_cpu for "
+            "several processes"
+        )
     if devices is None or nodes is None:
         raise ValueError(
             "strategy.devices: expected the number that torchrun (strategy=torchrun) or srun with "
@@ -193,13 +214,20 @@ def _count_devices(cfg: DictConfig) -> int:
         return devices
     if OmegaConf.is_config(devices):
         devices = OmegaConf.to_container(devices)
-    return L.Trainer(
+    trainer = L.Trainer(
         accelerator=cfg.trainer.accelerator,
         devices=devices,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
-    ).num_devices
+    )
+    if isinstance(trainer.accelerator, CPUAccelerator) and devices == "auto":
+        warnings.warn(
+            "strategy.devices=auto: no GPU is used, and on a CPU that is one process; "
+            "strategy=ddp_cpu starts two, strategy.devices=N starts N",
+            stacklevel=2,
+        )
+    return trainer.num_devices
 
 
 def run_in_processes(cfg: DictConfig, count: int) -> dict[str, float]:
@@ -367,14 +395,18 @@ def _watch(processes: list[subprocess.Popen[bytes]]) -> int | None:
 
 
 def _first_failure(processes: list[subprocess.Popen[bytes]]) -> int | None:
+    patience = float("inf")
     while True:
         codes = [process.poll() for process in processes]
         failed = [number for number, code in enumerate(codes) if code]
-        # A killed one is the cause; others fail when they lose contact. Stopping ones all stop.
-        failed.sort(key=lambda number: ((codes[number] or 0) > 0, codes[number] == EXIT_CODE))
+        # A killed one is the cause, or one that was asked to stop; others fail when they lose
+        # contact with it, or wait for it.
+        failed.sort(key=lambda number: ((codes[number] or 0) > 0, codes[number] != EXIT_CODE))
         if failed and codes[failed[0]] != EXIT_CODE:
             return failed[0]
-        if None not in codes:
+        if failed:
+            patience = min(patience, time.monotonic() + _GRACE_SECONDS)
+        if None not in codes or time.monotonic() > patience:
             return failed[0] if failed else None
         time.sleep(0.1)
 

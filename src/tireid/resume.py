@@ -5,7 +5,8 @@ import hashlib
 import json
 import secrets
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +14,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from tireid import processes
 from tireid.callbacks.checkpoint_io import LAST, PREVIOUS, read_checkpoint
-from tireid.callbacks.last_checkpoint import STATE
+from tireid.callbacks.run_state import STATE
 from tireid.run_folder import CONFIG_FILE, difference, flat_settings, is_unfinished
 
 _CHECKPOINTS = "checkpoints"
 _ANEW = "ckpt_path=null begins anew"
-_NEEDED = ("state_dict", "loops", "optimizer_states", "lr_schedulers", "callbacks")
+_NEEDED: dict[str, type] = {
+    "state_dict": dict,
+    "loops": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "callbacks": dict,
+    "epoch": int,
+    "global_step": int,
+    STATE: dict,
+}
 
 
 class Start(NamedTuple):
@@ -29,12 +39,14 @@ class Start(NamedTuple):
         checkpoint: What it continues from; None: it has no step yet.
         resumed: Whether the folder's run is continued; else what it holds is replaced.
         place: Where in the run the checkpoint stands, in words.
+        step: The next optimiser step.
     """
 
     folder: Path
     checkpoint: Path | None = None
     resumed: bool = False
     place: str = ""
+    step: int = 0
 
 
 def find_folder(cfg: DictConfig) -> Path:
@@ -83,7 +95,7 @@ def find_start(cfg: DictConfig, folder: Path) -> Start:
         )
     file = Path(cfg.ckpt_path)
     if cfg.ckpt_path not in ("auto", "last") and file.is_file():
-        return Start(folder, file, True, _place(file, fingerprint(settings)))
+        return Start(folder, file, True, *_place(file, fingerprint(settings)))
     return newest(folder, fingerprint(settings))
 
 
@@ -93,10 +105,10 @@ def agreed(find: Callable[[], Start]) -> Start:
     def plain() -> list[Any]:
         start = find()
         checkpoint = None if start.checkpoint is None else str(start.checkpoint)
-        return [str(start.folder), checkpoint, start.resumed, start.place]
+        return [str(start.folder), checkpoint, *start[2:]]
 
-    folder, checkpoint, resumed, place = processes.agreed(plain)
-    return Start(Path(folder), None if checkpoint is None else Path(checkpoint), resumed, place)
+    folder, checkpoint, *rest = processes.agreed(plain)
+    return Start(Path(folder), None if checkpoint is None else Path(checkpoint), *rest)
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
@@ -121,25 +133,46 @@ def newest(folder: Path, written_with: str) -> Start:
         if not file.is_file():
             continue
         try:
-            place = _place(file, written_with)
+            place, step = _place(file, written_with)
         except ValueError as error:
             faults.append(str(error))
             continue
         if faults:
             warnings.warn(f"{faults[0]}; continuing from {file}", stacklevel=2)
-        return Start(folder, file, True, place)
+        return Start(folder, file, True, place, step)
     if faults:
         raise ValueError(f"{'; '.join(faults)}; {_ANEW}")
     return Start(folder, None, True)
 
 
+@contextmanager
+def naming(checkpoint: Path | None) -> Iterator[None]:
+    """Name the checkpoint that a run continues from where its weights are not the model's.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if checkpoint is None or not str(error).startswith("Error(s) in loading state_dict"):
+            raise
+        faults = "; ".join(line.strip() for line in str(error).splitlines()[1:])
+        raise ValueError(f"{checkpoint}: does not fit the model: {faults}; {_ANEW}") from error
+
+
 def logger_config(cfg: DictConfig, start: Start) -> DictConfig:
-    """Return the config of the loggers; Weights & Biases continues the run of a resumed folder."""
+    """Return the config of the loggers, which continue what the run of a resumed folder has logged.
+
+    Weights & Biases gets the run's id; TensorBoard hides what was logged after the checkpoint.
+    """
     loggers = copy.deepcopy(cfg.logger)
     for node in loggers.values():
-        if not str(node.get("_target_")).endswith("WandbLogger") or node.get("id"):
-            continue
-        known = {"id": processes.agreed(lambda: _wandb_id(start)), "resume": "allow"}
+        known: dict[str, Any] = {}
+        if str(node.get("_target_")).endswith("WandbLogger") and not node.get("id"):
+            known = {"id": processes.agreed(lambda: _wandb_id(start)), "resume": "allow"}
+        elif str(node.get("_target_")).endswith("TensorBoardLogger"):
+            known = {"purge_step": start.step}
         for name, value in known.items():
             OmegaConf.update(node, name, value, force_add=True)
     return loggers
@@ -178,24 +211,27 @@ def _last_change(folder: Path) -> float:
     return max(file.stat().st_mtime for file in files)
 
 
-def _place(file: Path, written_with: str) -> str:
-    """Return where in its run a checkpoint stands that training can continue from.
+def _place(file: Path, written_with: str) -> tuple[str, int]:
+    """Return where in its run a checkpoint stands that training can continue from; the next step.
 
     Raises:
         ValueError: If it is none, or that of another run; names it.
     """
     content = read_checkpoint(file)
-    missing = [name for name in (*_NEEDED, STATE) if name not in content]
+    missing = [name for name, kind in _NEEDED.items() if not isinstance(content.get(name), kind)]
+    if not missing and "fit_loop" not in content["loops"]:
+        missing = ["fit_loop"]
     if missing:
         raise ValueError(
             f"{file}: expected a checkpoint that training can continue from, got one without "
             f"{', '.join(missing)}"
         )
     state = content[STATE]
-    if state["settings"] != written_with:
+    if state.get("settings") != written_with:
         raise ValueError(
             f"{file}: expected a checkpoint of the run in its folder, got one of a "
-            f"{state['method']} with other settings"
+            f"{state.get('method')} with other settings"
         )
     batches = f", batch {state['batches']}" if state.get("batches") else ""
-    return f"epoch {content['epoch'] + 1}{batches}, step {content['global_step']}"
+    step: int = content["global_step"]
+    return f"epoch {content['epoch'] + 1}{batches}, step {step}", step

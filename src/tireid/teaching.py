@@ -287,7 +287,7 @@ def _train(
         )
         if start.checkpoint is not None:
             console.print(f"continuing after {start.place}, from {start.checkpoint}", markup=False)
-    with finished(loggers):  # before the student's run begins
+    with finished(loggers), resume.naming(start.checkpoint):  # ends before the student's run begins
         trainer.fit(teacher, datamodule, ckpt_path=start.checkpoint, weights_only=True)
     if trainer.is_global_zero:
         write_teacher(teacher, kept, settings, stage, datamodule)

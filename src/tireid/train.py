@@ -141,7 +141,8 @@ def _train(cfg: DictConfig, start: resume.Start, held: ExitStack) -> dict[str, f
     for record in callbacks:
         if isinstance(record, RunRecord):
             record.extra = taught
-    trainer.fit(model, datamodule, ckpt_path=start.checkpoint, weights_only=True)
+    with resume.naming(start.checkpoint):
+        trainer.fit(model, datamodule, ckpt_path=start.checkpoint, weights_only=True)
     checkpoint = launch.chosen_checkpoint(cfg, callbacks)
     trainer.test(model, datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
 

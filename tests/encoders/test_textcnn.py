@@ -149,8 +149,8 @@ def test_batch_norm_survives_a_single_word_and_half_precision():
     valid = torch.tensor([[[True, False, False]]])
     out = norm(features, valid)
     assert out.dtype == torch.bfloat16
-    # One value is its own mean: what is left is the bias, zero.
-    assert not out[..., 0].any()
+    # One value is its own mean: what is left, but for rounding over epsilon, is the bias, zero.
+    assert out[..., 0].abs().max() < 1e-4
     assert norm.running_var.isfinite().all()
 
 

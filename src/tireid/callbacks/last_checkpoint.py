@@ -1,23 +1,18 @@
 """The checkpoint that a run continues from: written every few minutes and after each epoch."""
 
-import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from tireid.callbacks import stop_signals
 from tireid.callbacks.best_checkpoint import BestCheckpoint
-from tireid.callbacks.chance import generator_states, set_generator_states
 from tireid.callbacks.checkpoint_io import LAST, PREVIOUS
-from tireid.callbacks.csv_rows import logged_rows, restore_rows
-from tireid.callbacks.loop_progress import batches_done, settle
-
-STATE = "tireid"  # our part of a checkpoint
-_GO_ON, _SAVE, _STOP = range(3)
+from tireid.callbacks.checkpoint_schedule import CheckpointSchedule
+from tireid.callbacks.run_state import Resumption, add_state
+from tireid.callbacks.stopping import Decision, decide, stop
 
 
 class LastCheckpoint(Checkpoint):
@@ -47,16 +42,12 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         self.path = Path(dirpath) / LAST
         self.previous = Path(dirpath) / PREVIOUS
-        self.minutes = minutes
-        self.every_n_train_steps = every_n_train_steps
+        self.schedule = CheckpointSchedule(minutes, every_n_train_steps)
         self.settings = ""
-        self._resumed: dict[str, Any] | None = None
+        self._resumed: Resumption | None = None
         self._writing = False
         self._validation_due = False
         self._keep_previous = False
-        self._saved_step = 0
-        self._saved_at = 0.0
-        self._epoch_ended = False
 
     @property
     def best_model_path(self) -> str:
@@ -75,55 +66,54 @@ class LastCheckpoint(Checkpoint):
         stop_signals.hold()
         for best in _best(trainer):
             best.keeps_superseded = True
-        self._saved_at = time.monotonic()
-        if self._resumed is not None:
-            if self._resumed["logged_steps"] is not None:  # nothing of this step is left to do
-                self._saved_step = trainer.global_step
-            # What Lightning does at the beginning of an epoch only, or too early to be of use: it
-            # asks for the loader before it knows that it restarts.
-            pl_module.on_train_epoch_start()
-            trainer.train_dataloader.load_state_dict({"batches": self._resumed["batches"]})  # pyright: ignore[reportOptionalMemberAccess] -- training has one
+        resumed = self._resumed
+        self.schedule.start(trainer.global_step if resumed and resumed.step_is_done else None)
+        if resumed is not None:
+            resumed.begin(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Finish a resumption, or write the checkpoint of the step before if it is due."""
         if self._resumed is not None:
-            self._finish_resumption(trainer)
+            self._resumed.finish(trainer)
+            self._resumed = None
         if batch_idx % trainer.accumulate_grad_batches:
             return  # gradients of a part of a batch are in no checkpoint
         decision = self._decide(trainer)
-        if decision != _GO_ON:
+        if decision != Decision.GO_ON:
             self._save(trainer)
-        if decision == _STOP:
-            self._stop(trainer)
+        if decision == Decision.STOP:
+            stop(trainer, self.path)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember that a checkpoint is due, after all that an epoch ends with."""
-        self._epoch_ended = True
+        self.schedule.epoch_ended()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop before the validation if that is asked for; within it, a signal needs no wait."""
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
-            return
-        stop_signals.listen()
-        if self._decide(trainer) == _STOP:
-            self._validation_due = True
-            self._save(trainer)
-            self._stop(trainer)
-        stop_signals.release()
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take up training, whose steps are finished whatever comes."""
+        """Stop before the validation if that is asked for."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            stop_signals.hold()
+            stop_signals.listen()
+            self._stop_before_validation(trainer)
+
+    def on_validation_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop within it as if it had not begun: no step of training waits for its end."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            self._stop_before_validation(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the checkpoint of the whole training."""
         self._save(trainer)
         stop_signals.release()
-        if self._decide(trainer) == _STOP:
-            self._stop(trainer)
+        if self._decide(trainer) == Decision.STOP:
+            stop(trainer, self.path)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remove what only an unfinished training needs."""
@@ -145,67 +135,38 @@ class LastCheckpoint(Checkpoint):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add what Lightning leaves out: generators, the log's rows, a wish to stop early."""
-        own: dict[str, Any] = {
-            "settings": self.settings,
-            "method": type(pl_module).__name__,
-            "generators": generator_states(trainer.strategy.root_device),
-            "should_stop": trainer.should_stop,
-            "rows": logged_rows(trainer),
-            "logged_steps": None,
-        }
-        fit = checkpoint["loops"]["fit_loop"]
-        own["batches"] = batches_done(fit)
-        if self._writing:
-            own["logged_steps"] = settle(fit, validation_due=self._validation_due)
-            # As in all checkpoints: the epoch of the last step.
-            done = fit["epoch_progress"]["current"]["processed"]
-            checkpoint["epoch"] = done if own["batches"] else done - 1
-        checkpoint[STATE] = own
+        """Add what Lightning leaves out."""
+        add_state(
+            trainer,
+            pl_module,
+            checkpoint,
+            self.settings,
+            between_steps=self._writing,
+            validation_due=self._validation_due,
+        )
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep that for the first step; the log is restored at once."""
+        """Restore the log; keep the rest for the start and the first step of training."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        state: dict[str, Any] = checkpoint[STATE]
-        self._resumed = state
+        self._resumed = Resumption(trainer, checkpoint)
         # A damaged file must not take the place of the good one that the run continues from.
-        self._keep_previous = Path(str(trainer.ckpt_path or "")).name == LAST
-        trainer.should_stop = state["should_stop"]
-        restore_rows(trainer, state["rows"])
+        self._keep_previous = self._resumed.from_name == LAST
 
-    def _finish_resumption(self, trainer: L.Trainer) -> None:
-        state, self._resumed = self._resumed or {}, None
-        if state["logged_steps"] is not None:
-            trainer.fit_loop.epoch_loop._batches_that_stepped = state["logged_steps"]
-        device = trainer.strategy.root_device
-        set_generator_states(state["generators"], trainer.global_rank, device)
+    def _decide(self, trainer: L.Trainer) -> Decision:
+        return decide(trainer, due=self.schedule.is_due(trainer.global_step))
 
-    def _decide(self, trainer: L.Trainer) -> int:
-        """Return what all processes do now: what any of them is asked for."""
-        wanted = _GO_ON
-        if trainer.is_global_zero and self._due(trainer.global_step):
-            wanted = _SAVE
-        if stop_signals.requested():
-            wanted = _STOP
-        if trainer.world_size == 1:
-            return wanted
-        every = torch.tensor([wanted], device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(every, torch.distributed.ReduceOp.MAX)
-        return int(every.item())
-
-    def _due(self, step: int) -> bool:
-        if step == self._saved_step:
-            return False
-        late = self.minutes is not None and time.monotonic() - self._saved_at >= 60 * self.minutes
-        counted = self.every_n_train_steps is not None and step % self.every_n_train_steps == 0
-        return late or counted or self._epoch_ended
+    def _stop_before_validation(self, trainer: L.Trainer) -> None:
+        if self._decide(trainer) == Decision.STOP:
+            self._validation_due = True
+            self._save(trainer)
+            stop(trainer, self.path)
 
     def _save(self, trainer: L.Trainer) -> None:
         """Write the file, if there is anything new to write."""
-        if trainer.global_step == self._saved_step:
+        if self.schedule.is_written(trainer.global_step):
             return
         self._writing = True
         try:
@@ -217,19 +178,7 @@ class LastCheckpoint(Checkpoint):
             for best in _best(trainer):
                 best.remove_superseded()
         self._keep_previous = True
-        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
-        self._epoch_ended = False
-
-    def _stop(self, trainer: L.Trainer) -> None:
-        environment: Any = getattr(trainer.strategy, "cluster_environment", None)
-        launched = environment is not None and not environment.creates_processes_externally
-        # Lightning kills the main process when one that it has launched reports a failure.
-        code = 0 if launched and trainer.local_rank else stop_signals.EXIT_CODE
-        stop_signals.stop(
-            f"step {trainer.global_step} is in {self.path}; the same settings continue it, with "
-            "ckpt_path=last where the run folder has a time stamp",
-            code,
-        )
+        self.schedule.written(trainer.global_step)
 
 
 def _best(trainer: L.Trainer) -> list[BestCheckpoint]:

@@ -1,7 +1,8 @@
 """SIGTERM, and SIGUSR1 of batch systems: finish the step, write a checkpoint, exit to be requeued.
 
-In a training step and while files are written a signal is remembered only; whoever holds it asks
-`requested` at the next good moment. At any other time it ends the process at once.
+While a model is fitted a signal is remembered only; whoever holds it asks `requested` at the next
+good moment, between two steps or two batches of a validation. At any other time it ends the process
+at once.
 """
 
 import signal

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 from transformers.models.resnet.modeling_resnet import ResNetConvLayer
 
+from tireid.batch_norm import replace_batch_norms
 from tireid.encoders.pretrained import load_exactly, read_pretrained
 from tireid.structures import Tokens
 
@@ -65,6 +66,7 @@ class ResNetEncoder(nn.Module):
         if pretrained is not False:
             state = read_pretrained(ResNetModel, pretrained).state_dict()
             load_exactly(self.resnet, state, pretrained)
+        replace_batch_norms(self.resnet)
         self.out_dim = hidden_sizes[-1]
         self.pool = pool
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format

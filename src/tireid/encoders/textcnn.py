@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tireid.batch_norm import normalise_over_processes
+from tireid.batch_norm import normalise
 from tireid.structures import Tokens
 
 
@@ -189,28 +189,9 @@ class MaskedBatchNorm(nn.Module):
         self, features: Float[Tensor, "batch dim length"], valid: Bool[Tensor, "batch 1 length"]
     ) -> Float[Tensor, "batch dim length"]:
         """Normalise each channel; what stands at padding afterwards has no meaning."""
-        if self.training and self.shared_statistics:
-            self.num_batches_tracked += 1
-            normalised = normalise_over_processes(
-                features, valid, self, epsilon=self.epsilon, momentum=self.momentum
-            )
-            return (normalised * self.weight[:, None] + self.bias[:, None]).to(features.dtype)
         if self.training:
-            mean, variance = self._batch_statistics(features, valid)
-        else:
-            mean, variance = self.running_mean, self.running_var
-        scale = self.weight * torch.rsqrt(variance + self.epsilon)
-        shift = self.bias - mean * scale
-        return (features * scale[:, None] + shift[:, None]).to(features.dtype)
-
-    def _batch_statistics(self, features: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        wide = features.to(torch.promote_types(features.dtype, torch.float32))
-        count = valid.sum().clamp(min=1)
-        mean = (wide * valid).sum(dim=(0, 2)) / count
-        variance = ((wide - mean[:, None]).square() * valid).sum(dim=(0, 2)) / count
-        with torch.no_grad():
             self.num_batches_tracked += 1
-            unbiased = variance * (count / (count - 1).clamp(min=1))
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
-        return mean, variance
+            return normalise(features, valid, self, epsilon=self.epsilon, momentum=self.momentum)
+        scale = self.weight * torch.rsqrt(self.running_var + self.epsilon)
+        shift = self.bias - self.running_mean * scale
+        return (features * scale[:, None] + shift[:, None]).to(features.dtype)
