@@ -194,13 +194,9 @@ def test_one_process_weighs_nothing():
     assert shares_of_processes(torch.tensor([1]), torch.tensor([[0]])) is None
 
 
-def test_bfloat16_passes_through_as_with_pytorch():
+def test_bfloat16_is_pytorchs():
     pictures, ours = in_single_precision()
     theirs = nn.BatchNorm2d(24).train()
     found, expected = (norm(pictures.bfloat16()) for norm in (ours, theirs))
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found, expected)
-    for out in (found, expected):
-        out.float().square().sum().backward()
-    torch.testing.assert_close(ours.bias.grad, theirs.bias.grad, rtol=1e-3, atol=1e-1)
-    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=1e-3, atol=1e-1)
+    assert torch.equal(found, expected)
+    assert torch.equal(ours.running_var, theirs.running_var)
