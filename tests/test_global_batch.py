@@ -152,7 +152,6 @@ def on_one_process(cache_dir):
 
 @pytest.mark.slow
 @pytest.mark.ddp
-@pytest.mark.timeout(900)  # two cores may have other work
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_a_step_is_that_of_one_process(on_ranks, cache_dir, on_one_process, world_size):
     ranks = on_ranks(world_size, all_cases, world_size, cache_dir)

@@ -14,7 +14,7 @@ import pytest
 
 from tireid.callbacks.training_curves import read_columns
 
-pytestmark = [pytest.mark.slow, pytest.mark.ddp, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 
 SMALL = [
     "trainer=cpu",
