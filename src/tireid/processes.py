@@ -101,7 +101,7 @@ def join() -> None:
         os.environ[START] = _store.compare_set("tireid/start", "", _name_of_start()).decode()
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         _store = dist.PrefixStore(attempt, _store)  # pyright: ignore[reportPrivateImportUsage] -- documented there
-        cores = _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", _tasks_of_node()))
+        cores = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", _tasks_of_node()))
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, cores))
 
@@ -332,7 +332,7 @@ def _start(number: int, count: int, port: int, folder: Path) -> subprocess.Popen
         "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
     }
     # Together the processes' threads are as many as the cores.
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // count)))
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     environment.pop("SLURM_NTASKS", None)  # else Lightning takes srun for the one that started them
     with contextlib.ExitStack() as files:
         output = None
@@ -347,7 +347,7 @@ def _start(number: int, count: int, port: int, folder: Path) -> subprocess.Popen
         )
 
 
-def _cores() -> int:
+def cores() -> int:
     # A batch system may allow fewer cores than there are; only Linux knows.
     return len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0))
 
