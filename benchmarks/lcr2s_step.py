@@ -24,9 +24,10 @@ from rich.table import Table
 from torch import Tensor
 
 from tireid import launch
-from tireid.callbacks.run_record import device_name, versions, write_json
+from tireid.files import write_json
 from tireid.methods.base import RetrievalModule
 from tireid.methods.lcr2s_targets import TargetTable
+from tireid.runs.environment import device_name, versions
 from tireid.structures import PairBatch, SupportBatch
 
 BASELINE = "baseline"

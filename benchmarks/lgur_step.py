@@ -29,9 +29,10 @@ from torch import Tensor, nn
 
 from reference import ReferenceLgur
 from tireid import launch
-from tireid.callbacks.run_record import device_name, peak_memory_mib, versions, write_json
+from tireid.files import write_json
 from tireid.losses import ranking
 from tireid.methods.lgur import Lgur
+from tireid.runs.environment import device_name, peak_memory_mib, versions
 from tireid.structures import PairBatch
 
 REFERENCE, PLAIN, CACHED = VARIANTS = ["reference", "tireid", "tireid, text cache"]

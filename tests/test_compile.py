@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from tireid import launch
-from tireid.callbacks.training_curves import read_columns
 from tireid.evaluate import evaluate
+from tireid.runs.log import read_columns
 from tireid.train import train
 
 TINY = [

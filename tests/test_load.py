@@ -299,7 +299,7 @@ FOREIGN = {
         "cache_dir": str(trap),
     },
     "model.alignment": lambda trap: {"_target_": "tireid.losses.ranking.nn"},
-    "dataset.image_size": lambda trap: {"_target_": "tireid.callbacks.run_record.write_json"},
+    "dataset.image_size": lambda trap: {"_target_": "tireid.files.write_json"},
     "dataset.name": lambda trap: "${oc.create:{_target_: os.mkdir}}",
     "trainer.precision": lambda trap: {"_target_": "tireid.encoders.nothing.Nobody"},
 }

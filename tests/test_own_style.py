@@ -10,7 +10,7 @@ from PIL import Image
 from tireid.callbacks.query_pictures import draw_similarities
 from tireid.callbacks.result_gallery import GalleryRow, draw_gallery
 from tireid.callbacks.training_curves import draw_curves
-from tireid.own_style import own_style
+from tireid.figures import own_style
 from tireid.report.style import Style, drawing, figure, swatch
 from tireid.result_chart import draw_results
 from tireid.results import Result

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tireid.callbacks.training_curves import read_columns
+from tireid.runs.log import read_columns
 
 pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 

@@ -131,7 +131,7 @@ def test_checkpoint_loads_with_weights_only(lgur_run):
 
 
 def test_peak_memory_is_logged_once_an_epoch(lgur_run):
-    from tireid.callbacks.training_curves import read_columns
+    from tireid.runs.log import read_columns
 
     folder, _ = lgur_run
     logged = read_columns(folder / "metrics.csv")["train/peak_memory_mib"]
@@ -143,7 +143,7 @@ def test_peak_memory_is_logged_once_an_epoch(lgur_run):
 
 def test_an_epoch_shorter_than_the_interval_of_the_log_is_logged(lgur_run):
     """Four steps an epoch, and a row of the log every ten."""
-    from tireid.callbacks.training_curves import read_columns
+    from tireid.runs.log import read_columns
 
     logged = read_columns(lgur_run[0] / "metrics.csv")
     for name in ("train/loss", "train/lr_head"):
@@ -152,7 +152,7 @@ def test_an_epoch_shorter_than_the_interval_of_the_log_is_logged(lgur_run):
 
 def test_tensorboard_has_what_the_table_of_the_run_has(small_config, tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    from tireid.callbacks.training_curves import read_columns
+    from tireid.runs.log import read_columns
 
     train(small_config(tmp_path, "model=baseline", "max_epochs=1", "logger=tensorboard"))
     kept = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()

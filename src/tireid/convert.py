@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tireid import launch
-from tireid.callbacks.run_record import write_json
+from tireid.files import write_json
 from tireid.methods.lgur_official import BERT, convert_official, read_official
 
 CHECKPOINT = "official.ckpt"

@@ -14,7 +14,7 @@ from tireid.callbacks.progress import make_progress_bar
 from tireid.callbacks.query_record import QueryRecord
 from tireid.callbacks.result_gallery import ResultGallery
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
-from tireid.callbacks.run_record import write_json
+from tireid.files import write_json
 from tireid.restore import find_run, read_record, restore_datamodule, restore_model
 from tireid.saved_config import evaluation_config
 

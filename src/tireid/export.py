@@ -10,8 +10,8 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from tireid import launch
-from tireid.callbacks.run_record import write_json
 from tireid.data.tokenizers import load_tokenizer
+from tireid.files import write_json
 from tireid.model_card import ModelFacts, model_card
 from tireid.restore import (
     RECORD_FILE,

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 
-from tireid.callbacks.run_record import write_json
+from tireid.files import write_json
 from tireid.run_folder import read_overrides
 
 FAILURE_FILE = "failure.json"

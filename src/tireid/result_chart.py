@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from tireid.own_style import own_style
+from tireid.figures import own_style
 from tireid.result_table import marked_label
 from tireid.results import COLUMNS, Result, rows_of
 

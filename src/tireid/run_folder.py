@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tireid.world.locking import folder_lock
+from tireid.files import folder_lock
 
 CONFIG_FILE = "config.yaml"
 # Where things lie and how they are shown: a run is the same run without them.

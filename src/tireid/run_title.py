@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tireid.callbacks.run_record import source_state
 from tireid.run_folder import read_overrides
+from tireid.runs.environment import source_state
 
 
 class RunTitle(NamedTuple):

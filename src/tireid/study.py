@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tireid.files import folder_lock
 from tireid.run_folder import claimed
 from tireid.search_space import Dimension
-from tireid.world.locking import folder_lock
 
 STUDY_FILE = "study.db"
 _TRIAL_LOCK = ".trial.lock"

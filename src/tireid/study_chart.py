@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tireid.own_style import own_style
+from tireid.figures import own_style
 from tireid.search_space import Dimension
 from tireid.study import Trial
 

@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from tireid import launch, processes, resume
 from tireid.callbacks.checkpoint_io import read_checkpoint
-from tireid.callbacks.durable_file import remove_leftovers
 from tireid.data.supports import SplitSupports
+from tireid.files import folder_lock, remove_leftovers
 from tireid.methods.lcr2s_targets import TargetTable, enrich_split
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
 from tireid.restore import TOKENIZER_FOLDER, find_saved, load_weights
@@ -33,7 +33,6 @@ from tireid.run_title import RunTitle, run_title
 from tireid.saved_config import read_settings
 from tireid.teacher_file import load_given_teacher, write_teacher
 from tireid.wandb_logger import finished, wandb_logger_of
-from tireid.world.locking import folder_lock
 
 TEACHER_SEED = 1_000_003  # added to the run's seed, so that the teacher's draws are its own
 SETTINGS = (

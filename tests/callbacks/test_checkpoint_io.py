@@ -9,9 +9,9 @@ import zipfile
 import pytest
 import torch
 
-from tireid.callbacks import durable_file
+from tireid import files
 from tireid.callbacks.checkpoint_io import LAST, PREVIOUS, read_checkpoint, write_checkpoint
-from tireid.callbacks.durable_file import remove_leftovers, replacing
+from tireid.files import remove_leftovers, replacing
 
 
 class Trap:
@@ -72,7 +72,7 @@ def test_a_disk_that_is_full_when_all_is_written(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     write_checkpoint(content(1), tmp_path / LAST)
-    monkeypatch.setattr(durable_file.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left on device; .* MiB free") as caught:
         write_checkpoint(content(2), tmp_path / LAST)
     assert caught.value.errno == errno.ENOSPC

@@ -1,7 +1,7 @@
 import pytest
 
-from tireid.data.cache import resolve_cache_dir
 from tireid.data.synthetic import read_synthetic
+from tireid.files import resolve_cache_dir
 
 SMALL = {
     "num_train_ids": 3,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tireid.world import WorldSettings, build, ensure_world, locking, workers
+from tireid import files
+from tireid.world import WorldSettings, build, ensure_world, workers
 
 PROGRAM = """
 import json, sys
@@ -181,7 +182,7 @@ def test_bad_number_of_workers(tiny: WorldSettings, tmp_path: Path):
 def test_without_locks_an_abandoned_folder_goes_and_a_fresh_one_stays(
     tiny: WorldSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(locking, "fcntl", None)
+    monkeypatch.setattr(files, "fcntl", None)
     key = build.world_key(tiny)
     fresh, old = tmp_path / f"{key}.tmp-1-a", tmp_path / f"{key}.tmp-2-b"
     fresh.mkdir()

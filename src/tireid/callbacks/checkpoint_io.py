@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
-from tireid.callbacks.durable_file import replacing
+from tireid.files import replacing
 
 LAST = "last.ckpt"
 PREVIOUS = "last_previous.ckpt"

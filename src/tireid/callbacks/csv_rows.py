@@ -6,7 +6,7 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.loggers import CSVLogger
 
-from tireid.callbacks.durable_file import replacing
+from tireid.files import replacing
 
 
 def logged_rows(trainer: L.Trainer) -> str | None:

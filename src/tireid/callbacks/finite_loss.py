@@ -10,7 +10,7 @@ from jaxtyping import Int
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from tireid.callbacks.run_record import write_json
+from tireid.files import write_json
 
 
 class NonFiniteLossError(FloatingPointError):

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from tireid.callbacks.result_gallery import RIGHT, WRONG
-from tireid.own_style import own_style
+from tireid.figures import RIGHT, WRONG, own_style
 from tireid.retrieval.query_results import QueryResults
 
 _FRAME = 4  # pixels

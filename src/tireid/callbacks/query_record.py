@@ -5,8 +5,8 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from tireid.callbacks.durable_file import replacing
 from tireid.callbacks.retrieval_evaluation import embeddings_of
+from tireid.files import replacing
 from tireid.retrieval.query_results import (
     QUERIES_FILE,
     QueryResults,

@@ -11,10 +11,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image, ImageOps
 
 from tireid.callbacks.retrieval_evaluation import embeddings_of
-from tireid.own_style import own_style
+from tireid.figures import OWN, RIGHT, WRONG, own_style
 from tireid.retrieval import top_k
-
-RIGHT, WRONG, OWN = "#009E73", "#D55E00", "#444444"
 
 
 class GalleryRow(NamedTuple):

@@ -1,27 +1,14 @@
 """A picture of the training: losses and validation metrics over the steps."""
 
-import csv
 from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from tireid.own_style import own_style
+from tireid.figures import COLOURS, own_style
+from tireid.runs.log import read_columns
 
-# Okabe & Ito's palette, told apart by colour-blind readers too.
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933"]
 _TITLES = {"val": "Validation", "test": "TEST split, which selects the checkpoint"}
-
-
-def read_columns(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Read Lightning's CSV log as (step, value) pairs by metric name."""
-    columns: dict[str, list[tuple[int, float]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value and name not in ("step", "epoch"):
-                    columns.setdefault(name, []).append((int(row["step"]), float(value)))
-    return columns
 
 
 @own_style()

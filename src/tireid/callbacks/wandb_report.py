@@ -20,7 +20,7 @@ from tireid.callbacks.query_pictures import (
     tick,
 )
 from tireid.callbacks.query_record import QueryRecord
-from tireid.callbacks.result_gallery import OWN, RIGHT, WRONG
+from tireid.figures import OWN, RIGHT, WRONG
 from tireid.retrieval.query_results import QueryResults
 from tireid.wandb_logger import WandbLogger, wandb_logger_of
 from tireid.wandb_session import import_quietly

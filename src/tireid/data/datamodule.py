@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tireid.data.cache import resolve_cache_dir
 from tireid.data.counts import Counts, count, differences
 from tireid.data.datasets import (
     ImageDataset,
@@ -53,6 +52,7 @@ from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise, TrainTransform
 from tireid.data.word_features import WordEncoder, word_table
 from tireid.data.word_table import WordTable, WordType
+from tireid.files import resolve_cache_dir
 
 _SAMPLERS = ("shuffled", "identity_balanced")
 

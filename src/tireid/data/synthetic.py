@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from tireid.data.cache import resolve_cache_dir
 from tireid.data.cuhk_pedes import read_cuhk_pedes
 from tireid.data.icfg_pedes import read_icfg_pedes
 from tireid.data.records import Splits
 from tireid.data.rstp_reid import read_rstp_reid
+from tireid.files import resolve_cache_dir
 from tireid.world import WorldSettings, ensure_world
 from tireid.world.build import world_key
 

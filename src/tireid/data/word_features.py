@@ -31,7 +31,7 @@ from tireid.data.word_table import (
     num_bytes,
     write_facts,
 )
-from tireid.world.locking import folder_lock
+from tireid.files import folder_lock
 
 _FORMAT = 1
 _TOKENS_AT_ONCE = 8192

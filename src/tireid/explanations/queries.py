@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from tireid.callbacks.result_gallery import OWN, RIGHT, WRONG
 from tireid.explanations.blocks import (
     INK,
     PALE,
@@ -27,6 +26,7 @@ from tireid.explanations.blocks import (
     stack,
     text_block,
 )
+from tireid.figures import OWN, RIGHT, WRONG
 
 TEXT_WIDTH, PICTURE_HEIGHT, GAP = 740, 216, 12
 

@@ -8,7 +8,6 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from tireid.callbacks.result_gallery import OWN
 from tireid.data.datasets import pad_captions
 from tireid.data.supports import EMPTY, SplitSupports
 from tireid.explanations.blocks import (
@@ -26,6 +25,7 @@ from tireid.explanations.blocks import (
     text_block,
 )
 from tireid.explanations.weighing import Split
+from tireid.figures import OWN
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
 
 _ORACLE = (

@@ -10,8 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from tireid.callbacks.training_curves import COLOURS
-from tireid.own_style import own_style
+from tireid.figures import COLOURS, own_style
 from tireid.report.blocks import Figure
 
 # In print, and where colours do not tell, markers and lines do. The numbers of the three have no

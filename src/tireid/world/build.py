@@ -18,9 +18,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from tireid.files import folder_lock
 from tireid.world.identities import make_population
 from tireid.world.layouts import CUHK_FOLDERS, write_annotations
-from tireid.world.locking import folder_lock
 from tireid.world.settings import WorldSettings
 from tireid.world.workers import make_rows
 

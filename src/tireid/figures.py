@@ -21,3 +21,10 @@ def own_style(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
     with style.context(["default", dict(settings or {})]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
+
+
+# Okabe & Ito's palette, told apart by colour-blind readers too.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933"]
+
+
+RIGHT, WRONG, OWN = "#009E73", "#D55E00", "#444444"

@@ -1,5 +1,19 @@
 """Files that are whole or not there, whatever kills the process or fills the disk."""
 
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 import os
 import shutil
 from collections.abc import Iterator
@@ -81,3 +95,71 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+_POLL_SECONDS = 0.2
+
+
+@contextmanager
+def folder_lock(path: Path, *, on_wait: Callable[[], None]) -> Iterator[bool]:
+    """Hold a lock on a file while the block runs.
+
+    The kernel frees the lock when its holder ends, however it ends; the file itself stays.
+
+    Args:
+        path: The lock file, made if missing.
+        on_wait: Called once if somebody else holds the lock.
+
+    Yields:
+        True with the lock held; False where the system or the file system has no such locks, so
+        that somebody else may be in the block too.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        yield _acquired(handle, on_wait)
+    finally:
+        os.close(handle)
+
+
+def _acquired(handle: int, on_wait: Callable[[], None]) -> bool:
+    if fcntl is None:
+        return False
+    waited = False
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not waited:
+                on_wait()
+            waited = True
+            time.sleep(_POLL_SECONDS)
+        except OSError:
+            # Some network file systems refuse locks.
+            return False
+        else:
+            return True
+
+
+def resolve_cache_dir(cache_dir: str | Path | None) -> Path:
+    """Return an absolute folder; None means `tireid/` below `XDG_CACHE_HOME` or `~/.cache`."""
+    if cache_dir is not None:
+        return Path(cache_dir).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "tireid"
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it.
+
+    JSON has no NaN: figures that are not defined become null.
+    """
+    text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
+    with replacing(path) as file:
+        file.write(f"{text}\n".encode())
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
