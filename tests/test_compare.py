@@ -9,7 +9,7 @@ import pytest
 
 from tireid.compare import main
 from tireid.result_table import markdown, table
-from tireid.results import Result, read_csv, write_csv
+from tireid.runs.results import Result, read_csv, write_csv
 
 
 def kept(path, label, r1):

@@ -12,7 +12,7 @@ from tireid import explain as explain_module
 from tireid import launch
 from tireid.explain import explain
 from tireid.explanations import supports as supports_page
-from tireid.restore import restore_datamodule
+from tireid.inference.restore import restore_datamodule
 from tireid.saved_config import evaluation_config
 from tireid.teaching import _fingerprint, find_teacher, restore_teacher
 

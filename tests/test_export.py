@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 import tireid
 from tireid import export as export_module
 from tireid.export import export
-from tireid.restore import read_weights
+from tireid.runs.weights import read_weights
 
 CAPTIONS = ["a man with a red coat and a bag", "woman", "zqx 7 !"]
 

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 import tireid
 import tireid.evaluate
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
-from tireid.restore import find_run, find_saved, load_weights, read_weights, restore_model
+from tireid.inference.restore import load_weights, restore_model
 from tireid.retrieval import evaluate_embeddings, top_k
+from tireid.runs.weights import find_run, find_saved, read_weights
 from tireid.saved_config import evaluation_config, inference_config
 
 ENCODERS = {

@@ -13,8 +13,8 @@ from tireid.callbacks.training_curves import draw_curves
 from tireid.figures import own_style
 from tireid.report.style import Style, drawing, figure, swatch
 from tireid.result_chart import draw_results
-from tireid.results import Result
 from tireid.retrieval.query_results import QueryResults
+from tireid.runs.results import Result
 from tireid.search_space import Dimension
 from tireid.study import Trial
 from tireid.study_chart import draw_study

@@ -12,8 +12,8 @@ from PIL import Image
 from tireid.compare import compare
 from tireid.result_chart import draw_results
 from tireid.result_table import fill, markdown, table
-from tireid.results import Result, Unfinished, read_csv, read_runs, write_csv
-from tireid.run_folder import claimed, finished_metrics
+from tireid.runs.folder import claimed, finished_metrics
+from tireid.runs.results import Result, Unfinished, read_csv, read_runs, write_csv
 from tireid.train import train
 
 

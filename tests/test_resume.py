@@ -280,7 +280,7 @@ def test_a_run_that_stopped_early_and_died_in_its_test_trains_no_further(
 
 
 def test_a_resumed_folder_keeps_its_run_of_weights_and_biases(compose_config, tmp_path):
-    from tireid.resume import Start, logger_config
+    from tireid.training.resume import Start, logger_config
 
     cfg = compose_config("logger=wandb", f"paths.output_dir={tmp_path}")
     first, again, anew = (

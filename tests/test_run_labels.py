@@ -1,6 +1,6 @@
 """Rows are named by what tells them apart."""
 
-from tireid.run_labels import NamedRun, distinct_labels
+from tireid.runs.labels import NamedRun, distinct_labels
 
 
 def run(label, settings, *overrides, dataset="synthetic", **values):

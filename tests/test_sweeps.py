@@ -14,10 +14,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from tireid import launch, sweeps
-from tireid.failures import read_failure, recorded_failure, write_failure
-from tireid.results import read_runs
-from tireid.run_folder import claimed
+from tireid.runs.failure import read_failure, write_failure
+from tireid.runs.folder import claimed
+from tireid.runs.results import read_runs
 from tireid.train import train
+from tireid.training.errors import recorded_failure
 
 SMALL = [
     "trainer=cpu",

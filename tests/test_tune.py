@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
 from tireid import launch, tune
-from tireid.failures import read_failure
+from tireid.runs.failure import read_failure
 from tireid.search_space import override_text, read_space
 from tireid.study import Study
 

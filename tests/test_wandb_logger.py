@@ -14,8 +14,8 @@ from tireid import wandb_runs
 from tireid.callbacks import stop_signals
 from tireid.callbacks.query_pictures import interesting_queries
 from tireid.methods.base import RetrievalModule
-from tireid.results import read_runs, rows_of
 from tireid.retrieval.query_results import read_queries
+from tireid.runs.results import read_runs, rows_of
 from tireid.train import train
 from tireid.wandb_results import read_wandb_runs
 from tireid.wandb_runs import read_offline_run, read_offline_runs

@@ -19,7 +19,7 @@ from rich.markup import escape
 from tireid.comparison import print_results, print_unfinished
 from tireid.result_chart import draw_results
 from tireid.result_table import fill, markdown, table
-from tireid.results import Runs, read_csv, read_runs, write_csv
+from tireid.runs.results import Runs, read_csv, read_runs, write_csv
 from tireid.wandb_results import holds_wandb_runs, read_wandb_runs
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tireid.result_chart import draw_results
 from tireid.result_table import markdown, table
-from tireid.results import Result, Runs, Unfinished, write_csv
+from tireid.runs.results import Result, Runs, Unfinished, write_csv
 
 STATES = {
     "failed": "failed",

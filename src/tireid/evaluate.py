@@ -15,7 +15,9 @@ from tireid.callbacks.query_record import QueryRecord
 from tireid.callbacks.result_gallery import ResultGallery
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
 from tireid.files import write_json
-from tireid.restore import find_run, read_record, restore_datamodule, restore_model
+from tireid.inference.restore import restore_datamodule, restore_model
+from tireid.runs.record import read_record
+from tireid.runs.weights import find_run
 from tireid.saved_config import evaluation_config
 
 

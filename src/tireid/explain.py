@@ -16,7 +16,8 @@ from tireid.explanations.atoms import dictionary_use, draw_atoms
 from tireid.explanations.queries import QueryPage, draw_overview, draw_query
 from tireid.explanations.supports import draw_supports
 from tireid.explanations.weighing import Split, embed_split, query_page
-from tireid.restore import find_run, restore_datamodule, restore_model
+from tireid.inference.restore import restore_datamodule, restore_model
+from tireid.runs.weights import find_run
 from tireid.saved_config import evaluation_config, read_settings
 from tireid.teaching import find_teacher, restore_teacher
 from tireid.wandb_pictures import log_pictures

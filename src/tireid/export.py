@@ -12,17 +12,11 @@ from safetensors.torch import save_file
 from tireid import launch
 from tireid.data.tokenizers import load_tokenizer
 from tireid.files import write_json
+from tireid.inference.restore import embedding_weights, restore_model
 from tireid.model_card import ModelFacts, model_card
-from tireid.restore import (
-    RECORD_FILE,
-    TOKENIZER_FOLDER,
-    WEIGHTS_FILE,
-    embedding_weights,
-    find_run,
-    read_record,
-    restore_model,
-)
 from tireid.retriever import load
+from tireid.runs.record import RECORD_FILE, read_record
+from tireid.runs.weights import TOKENIZER_FOLDER, WEIGHTS_FILE, find_run
 from tireid.saved_config import CONFIG_FILE, inference_config, read_settings
 
 CARD_FILE = "README.md"

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from tireid import processes
 from tireid.batch_norm import BatchNormSync
-from tireid.callbacks.checkpoint_io import AtomicCheckpointIO
 from tireid.callbacks.last_checkpoint import LastCheckpoint
+from tireid.checkpoints.atomic_io import AtomicCheckpointIO
 from tireid.data.word_features import WordEncoder
 from tireid.data.word_table import WordType
-from tireid.failures import root_cause
+from tireid.training.errors import root_cause
 
 TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
 BAD_INPUT = (ValueError, OSError, FloatingPointError, MisconfigurationException)

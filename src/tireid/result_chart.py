@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tireid.figures import own_style
 from tireid.result_table import marked_label
-from tireid.results import COLUMNS, Result, rows_of
+from tireid.runs.results import COLUMNS, Result, rows_of
 
 # Dark blue and black: told apart by colour-blind readers, and in print by their shapes.
 _DOT, _MEAN = "#0072B2", "#000000"

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from tireid.results import COLUMNS, Result, rows_of
+from tireid.runs.results import COLUMNS, Result, rows_of
 
 # What Markdown or HTML would take for their own; labels are anybody's.
 _ESCAPED = str.maketrans(

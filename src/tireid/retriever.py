@@ -23,8 +23,9 @@ from tireid.data.datasets import pad_captions
 from tireid.data.images import check_image_size, read_image, resampling
 from tireid.data.tokenizers import CaptionTokenizer, load_tokenizer
 from tireid.data.transforms import Normalise
+from tireid.inference.restore import restore_model
 from tireid.methods.base import RetrievalModule
-from tireid.restore import TOKENIZER_FOLDER, find_saved, restore_model
+from tireid.runs.weights import TOKENIZER_FOLDER, find_saved
 from tireid.saved_config import inference_config
 
 Picture = Image.Image | Path | str

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tireid.files import folder_lock
-from tireid.run_folder import claimed
+from tireid.runs.folder import claimed
 from tireid.search_space import Dimension
 
 STUDY_FILE = "study.db"

@@ -26,9 +26,11 @@ from rich.console import Console
 
 from tireid import launch
 from tireid.comparison import print_unfinished, write_comparison
-from tireid.failures import FAILURE_FILE, recorded_failure, write_failure
-from tireid.results import JOBS_FILE, Runs, read_runs
-from tireid.run_folder import finished_metrics, own_overrides
+from tireid.runs.failure import FAILURE_FILE, write_failure
+from tireid.runs.folder import finished_metrics
+from tireid.runs.results import JOBS_FILE, Runs, read_runs
+from tireid.runs.settings import own_overrides
+from tireid.training.errors import recorded_failure
 
 _JOB_VARIABLE = "TIREID_SWEEP_JOB"
 _SWEEP_VARIABLE = "TIREID_SWEEP_PROCESS"

@@ -7,10 +7,11 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 
-from tireid.callbacks.checkpoint_io import read_checkpoint, write_checkpoint
+from tireid.inference.restore import load_weights
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
-from tireid.restore import load_weights, read_weights
-from tireid.run_folder import flat_settings
+from tireid.runs.checkpoint import read_checkpoint, write_checkpoint
+from tireid.runs.settings import flat_settings
+from tireid.runs.weights import read_weights
 
 # What a teacher's features depend on, though weights of the same shapes would fit other values too.
 _MADE_WITH = (

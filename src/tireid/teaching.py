@@ -21,17 +21,19 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
-from tireid import launch, processes, resume
-from tireid.callbacks.checkpoint_io import read_checkpoint
+from tireid import launch, processes
 from tireid.data.supports import SplitSupports
 from tireid.files import folder_lock, remove_leftovers
+from tireid.inference.restore import load_weights
 from tireid.methods.lcr2s_targets import TargetTable, enrich_split
 from tireid.methods.lcr2s_teacher import Lcr2sTeacher
-from tireid.restore import TOKENIZER_FOLDER, find_saved, load_weights
 from tireid.retrieval import evaluate_embeddings
-from tireid.run_title import RunTitle, run_title
+from tireid.runs.checkpoint import read_checkpoint
+from tireid.runs.title import RunTitle, run_title
+from tireid.runs.weights import TOKENIZER_FOLDER, find_saved
 from tireid.saved_config import read_settings
 from tireid.teacher_file import load_given_teacher, write_teacher
+from tireid.training import resume
 from tireid.wandb_logger import finished, wandb_logger_of
 
 TEACHER_SEED = 1_000_003  # added to the run's seed, so that the teacher's draws are its own

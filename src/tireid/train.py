@@ -11,15 +11,16 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tireid import launch, processes, resume, sweeps, teaching, transfer
+from tireid import launch, processes, sweeps, teaching, transfer
 from tireid.callbacks import stop_signals
 from tireid.callbacks.best_checkpoint import BestCheckpoint
 from tireid.callbacks.last_checkpoint import LastCheckpoint
 from tireid.callbacks.run_record import RunRecord
-from tireid.failures import recorded_failure
 from tireid.files import remove_leftovers
-from tireid.run_folder import claimed, finished_metrics
-from tireid.run_title import run_title
+from tireid.runs.folder import claimed, finished_metrics
+from tireid.runs.title import run_title
+from tireid.training import resume
+from tireid.training.errors import recorded_failure
 from tireid.wandb_logger import finished, wandb_logger_of
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from tireid.data.tokenizers import SavedTokenizer, load_tokenizer
 from tireid.encoders.pretrained import misfit
 from tireid.methods.base import RetrievalModule
-from tireid.restore import TOKENIZER_FOLDER, find_saved, read_weights
+from tireid.runs.weights import TOKENIZER_FOLDER, find_saved, read_weights
 from tireid.saved_config import CONFIG_FILE, read_settings
 
 _IMAGE_RECIPE = ("mean", "std", "interpolation")

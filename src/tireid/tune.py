@@ -16,12 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tireid import launch
-from tireid.failures import recorded_failure
 from tireid.result_table import markdown
 from tireid.search_space import Dimension, read_space
 from tireid.study import Study, Trial
 from tireid.study_chart import draw_study
 from tireid.sweeps import run_in_process
+from tireid.training.errors import recorded_failure
 
 
 def tune(cfg: DictConfig) -> list[Trial]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tireid.results import Runs, Unfinished, labelled_results
+from tireid.runs.results import Runs, Unfinished, labelled_results
 from tireid.wandb_runs import OfflineRun, read_offline_runs
 
 _NOT_SETTINGS = ("encoders", "overrides", "commit", "dirty")  # that it keeps among them

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tireid import files
-from tireid.callbacks.checkpoint_io import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from tireid.files import remove_leftovers, replacing
+from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 
 
 class Trap:

@@ -9,11 +9,11 @@ import torch
 from omegaconf import OmegaConf
 
 from tireid.data.records import split_sha256
-from tireid.failures import write_failure
 from tireid.launch import build_datamodule
 from tireid.report import read_material
-from tireid.results import read_runs
 from tireid.retrieval.query_results import QUERIES_FILE, queries_content, query_results
+from tireid.runs.failure import write_failure
+from tireid.runs.results import read_runs
 
 PEOPLE = ["dataset.read.num_train_ids=3", "dataset.read.num_val_ids=2"]
 PEOPLE += ["dataset.read.num_test_ids=16", "dataset.read.images_per_id=2"]

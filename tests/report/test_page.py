@@ -16,7 +16,7 @@ from tireid.report.blocks import Line, Note, Section, Table
 from tireid.report.page import as_page
 from tireid.report.tables import results
 from tireid.report.text import as_text, escaped
-from tireid.results import COLUMNS, Result, Runs
+from tireid.runs.results import COLUMNS, Result, Runs
 
 CHROMIUM = next(
     (

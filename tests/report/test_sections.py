@@ -23,7 +23,7 @@ from tireid.report.galleries import disagreements, galleries
 from tireid.report.head import head
 from tireid.report.similarities import similarities
 from tireid.report.tables import results
-from tireid.results import Result, Runs, read_runs
+from tireid.runs.results import Result, Runs, read_runs
 from tireid.significance import paired_difference
 
 PLAIN, LCR2S, LGUR = "plain <b>|*tower*", "LCR2S, made up", "LGUR, made up"

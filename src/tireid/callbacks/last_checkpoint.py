@@ -9,10 +9,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from tireid.callbacks import stop_signals
 from tireid.callbacks.best_checkpoint import BestCheckpoint
-from tireid.callbacks.checkpoint_io import LAST, PREVIOUS
 from tireid.callbacks.checkpoint_schedule import CheckpointSchedule
 from tireid.callbacks.run_state import Resumption, add_state
 from tireid.callbacks.stopping import Decision, decide, stop
+from tireid.runs.checkpoint import LAST, PREVIOUS
 
 
 class LastCheckpoint(Checkpoint):

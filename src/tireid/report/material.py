@@ -12,10 +12,10 @@ import yaml
 
 from tireid.report.style import Style
 from tireid.result_table import marked_label
-from tireid.results import Result, Runs, Unfinished, rows_of
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults, read_queries
 from tireid.run_data import TestSplit, read_test_splits
 from tireid.runs.log import read_columns
+from tireid.runs.results import Result, Runs, Unfinished, rows_of
 from tireid.wandb_results import logged_curves, told_by
 from tireid.wandb_runs import OfflineRun
 

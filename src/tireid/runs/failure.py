@@ -1,47 +1,14 @@
-"""`failure.json`: what ended a run that was to be one of many, so that the others go on."""
+"""`failure.json`: why a run failed, so that the other runs of a sweep go on."""
 
 import datetime
 import json
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import InstantiationException
-
 from tireid.files import write_json
-from tireid.run_folder import read_overrides
+from tireid.runs.settings import read_overrides
 
 FAILURE_FILE = "failure.json"
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """Return what was raised inside a class that a config named, else the error itself."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-@contextmanager
-def recorded_failure(folder: Path, *, keep: bool = False) -> Iterator[None]:
-    """Leave a record of an error in a run folder and raise it on; remove an older one on success.
-
-    Being stopped (Ctrl-C, a signal, an exit) is no failure of the run.
-
-    Args:
-        folder: The run folder.
-        keep: Whether an older record stays even so.
-    """
-    try:
-        yield
-    except Exception as error:
-        cause = root_cause(error)
-        text = "".join(traceback.format_exception(error))
-        write_failure(folder, type(cause).__name__, str(cause).strip(), text)
-        raise
-    if not keep:
-        (folder / FAILURE_FILE).unlink(missing_ok=True)
 
 
 def write_failure(folder: Path, error: str, message: str, trace: str = "") -> None:

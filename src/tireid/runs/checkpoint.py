@@ -1,4 +1,4 @@
-"""Checkpoints on the disk: written whole, read without running anything in them."""
+"""Checkpoint files: written atomically, read without running anything in them."""
 
 import pickle
 import zipfile
@@ -6,33 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from tireid.files import replacing
 
 LAST = "last.ckpt"
+
+
 PREVIOUS = "last_previous.ckpt"
+
+
 _CODE = "objects that may carry code; none of it was loaded or run"
-
-
-class AtomicCheckpointIO(CheckpointIO):
-    """Lightning's way to the disk; `storage_options` may name where the file before is kept."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        """Write a checkpoint; see `write_checkpoint`."""
-        write_checkpoint(checkpoint, Path(path), previous=storage_options)
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Read a checkpoint onto the CPU; see `read_checkpoint`."""
-        return read_checkpoint(Path(path))
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Remove a checkpoint if it is there."""
-        Path(path).unlink(missing_ok=True)
 
 
 def write_checkpoint(

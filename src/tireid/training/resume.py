@@ -1,8 +1,6 @@
 """Where a run begins: anew, or at a checkpoint that an interrupted one has left."""
 
 import copy
-import hashlib
-import json
 import secrets
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,12 +11,17 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from tireid import processes
-from tireid.callbacks.checkpoint_io import LAST, PREVIOUS, read_checkpoint
 from tireid.callbacks.run_state import STATE
-from tireid.run_folder import CONFIG_FILE, difference, flat_settings, is_unfinished
+from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
+from tireid.runs.folder import is_unfinished
+from tireid.runs.settings import CONFIG_FILE, difference, fingerprint
 
 _CHECKPOINTS = "checkpoints"
+
+
 _ANEW = "ckpt_path=null begins anew"
+
+
 _NEEDED: dict[str, type] = {
     "state_dict": dict,
     "loops": dict,
@@ -109,12 +112,6 @@ def agreed(find: Callable[[], Start]) -> Start:
 
     folder, checkpoint, *rest = processes.agreed(plain)
     return Start(Path(folder), None if checkpoint is None else Path(checkpoint), *rest)
-
-
-def fingerprint(settings: dict[str, Any]) -> str:
-    """Return a hash of all settings that a run depends on; its checkpoints carry it."""
-    text = json.dumps(flat_settings(settings), sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def newest(folder: Path, written_with: str) -> Start:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tireid.run_folder import read_overrides
 from tireid.runs.environment import source_state
+from tireid.runs.settings import read_overrides
 
 
 class RunTitle(NamedTuple):

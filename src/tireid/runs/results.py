@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import yaml
 
-from tireid.failures import FAILURE_FILE, read_failure
-from tireid.run_folder import claimed, flat_settings, read_overrides
-from tireid.run_labels import NamedRun, distinct_labels
+from tireid.runs.failure import FAILURE_FILE, read_failure
+from tireid.runs.folder import claimed
+from tireid.runs.labels import NamedRun, distinct_labels
+from tireid.runs.settings import flat_settings, read_overrides
 from tireid.wandb_runs import OfflineRun
 
 JOBS_FILE = "jobs.json"

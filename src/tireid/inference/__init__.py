@@ -1,0 +1,1 @@
+"""From a config or a folder to a model: build, restore, search, export and convert."""

@@ -1,0 +1,1 @@
+"""One training: compose, check, build, fit, resume and test, in one process or in many."""
