@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 
-from tireid.callbacks import stop_signals
+from tireid.checkpoints import stop_signals
 from tireid.methods.base import RetrievalModule
 from tireid.train import train
 

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from tireid import wandb_runs
-from tireid.callbacks import stop_signals
 from tireid.callbacks.query_pictures import interesting_queries
+from tireid.checkpoints import stop_signals
 from tireid.methods.base import RetrievalModule
 from tireid.retrieval.query_results import read_queries
 from tireid.runs.results import read_runs, rows_of

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from tireid import processes
 from tireid.batch_norm import BatchNormSync
-from tireid.callbacks.last_checkpoint import LastCheckpoint
 from tireid.checkpoints.atomic_io import AtomicCheckpointIO
+from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.data.word_features import WordEncoder
 from tireid.data.word_table import WordType
 from tireid.training.errors import root_cause

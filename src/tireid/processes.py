@@ -30,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch.distributed.rendezvous import rendezvous
 
-from tireid.callbacks.stop_signals import EXIT_CODE
+from tireid.checkpoints.stop_signals import EXIT_CODE
 from tireid.data.samplers import check_batch_size
 
 # Names the default run folder; equal on all processes.

@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tireid import launch, processes, sweeps, teaching, transfer
-from tireid.callbacks import stop_signals
-from tireid.callbacks.best_checkpoint import BestCheckpoint
-from tireid.callbacks.last_checkpoint import LastCheckpoint
 from tireid.callbacks.run_record import RunRecord
+from tireid.checkpoints import stop_signals
+from tireid.checkpoints.best_checkpoint import BestCheckpoint
+from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.files import remove_leftovers
 from tireid.runs.folder import claimed, finished_metrics
 from tireid.runs.title import run_title
@@ -36,7 +36,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     Raises:
         ValueError: If a setting is out of its range or the data are not as expected.
         FileNotFoundError: If the data, or a run to continue, are missing.
-        tireid.callbacks.stop_signals.Stopped: If the process was asked to stop.
+        tireid.checkpoints.stop_signals.Stopped: If the process was asked to stop.
     """
     stop_signals.reset()
     launch.quiet()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from tireid import processes
-from tireid.callbacks.run_state import STATE
+from tireid.checkpoints.run_state import STATE
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
 from tireid.runs.folder import is_unfinished
 from tireid.runs.settings import CONFIG_FILE, difference, fingerprint

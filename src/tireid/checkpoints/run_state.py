@@ -5,9 +5,9 @@ from typing import Any
 
 import lightning as L
 
-from tireid.callbacks.chance import generator_states, set_generator_states
-from tireid.callbacks.csv_rows import logged_rows, restore_rows
-from tireid.callbacks.loop_progress import batches_done, settle
+from tireid.checkpoints.csv_rows import logged_rows, restore_rows
+from tireid.checkpoints.loop_progress import batches_done, settle
+from tireid.checkpoints.rng_state import generator_states, set_generator_states
 
 STATE = "tireid"  # its name there
 

@@ -7,11 +7,11 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from tireid.callbacks import stop_signals
-from tireid.callbacks.best_checkpoint import BestCheckpoint
-from tireid.callbacks.checkpoint_schedule import CheckpointSchedule
-from tireid.callbacks.run_state import Resumption, add_state
-from tireid.callbacks.stopping import Decision, decide, stop
+from tireid.checkpoints import stop_signals
+from tireid.checkpoints.best_checkpoint import BestCheckpoint
+from tireid.checkpoints.run_state import Resumption, add_state
+from tireid.checkpoints.schedule import CheckpointSchedule
+from tireid.checkpoints.stopping import Decision, decide, stop
 from tireid.runs.checkpoint import LAST, PREVIOUS
 
 

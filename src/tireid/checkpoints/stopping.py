@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import lightning as L
 import torch
 
-from tireid.callbacks import stop_signals
+from tireid.checkpoints import stop_signals
 
 
 class Decision(IntEnum):
@@ -39,7 +39,7 @@ def stop(trainer: L.Trainer, checkpoint: Path) -> NoReturn:
     """Leave the process, with the code that a batch system requeues on.
 
     Raises:
-        tireid.callbacks.stop_signals.Stopped: Always.
+        tireid.checkpoints.stop_signals.Stopped: Always.
     """
     environment: Any = getattr(trainer.strategy, "cluster_environment", None)
     launched = environment is not None and not environment.creates_processes_externally
