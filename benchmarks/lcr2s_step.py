@@ -26,7 +26,7 @@ from torch import Tensor
 from tireid import launch
 from tireid.files import write_json
 from tireid.methods.base import RetrievalModule
-from tireid.methods.lcr2s_targets import TargetTable
+from tireid.methods.lcr2s.targets import TargetTable
 from tireid.runs.environment import device_name, versions
 from tireid.structures import PairBatch, SupportBatch
 

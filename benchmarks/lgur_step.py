@@ -31,7 +31,7 @@ from reference import ReferenceLgur
 from tireid import launch
 from tireid.files import write_json
 from tireid.losses import ranking
-from tireid.methods.lgur import Lgur
+from tireid.methods.lgur.method import Lgur
 from tireid.runs.environment import device_name, peak_memory_mib, versions
 from tireid.structures import PairBatch
 

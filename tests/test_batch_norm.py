@@ -4,9 +4,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from tireid.batch_norm import BatchNormSync, replace_batch_norms, sample_weights
+from tireid.encoders.batch_norm import BatchNormSync, replace_batch_norms, sample_weights
 from tireid.encoders.textcnn import MaskedBatchNorm
-from tireid.methods.lcr2s_supports import shares_of_processes
+from tireid.methods.lcr2s.supports import shares_of_processes
 
 # Rank 0 has two samples, rank 1 has three: statistics are of samples, not of processes.
 SHARES = [slice(0, 2), slice(2, 5)]

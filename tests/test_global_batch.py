@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from tireid import launch
-from tireid.batch_norm import BatchNormSync
-from tireid.methods.lcr2s_targets import TargetTable
+from tireid.encoders.batch_norm import BatchNormSync
+from tireid.methods.lcr2s.targets import TargetTable
 
 SMALL = [
     "trainer=cpu",

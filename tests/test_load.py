@@ -363,7 +363,7 @@ def test_evaluate_refuses_a_foreign_reader_which_load_does_not_need(
         ("model: !!python/object/apply:os.mkdir [TRAP]", "got what cannot be read"),
         ("model: &a\n  b: *a", "got what cannot be read"),
         (
-            "model: {_target_: tireid.methods.lgur.Lgur}",
+            "model: {_target_: tireid.methods.lgur.method.Lgur}",
             r"image_encoder\.module: expected a value, got none",
         ),
     ],

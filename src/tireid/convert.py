@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tireid import launch
 from tireid.files import write_json
-from tireid.methods.lgur_official import BERT, convert_official, read_official
+from tireid.methods.lgur.official import BERT, convert_official, read_official
 
 CHECKPOINT = "official.ckpt"
 OWN_SETTINGS = ("official", "output", "tokenizer", "bert")

@@ -24,11 +24,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from tireid import processes
-from tireid.batch_norm import BatchNormSync
 from tireid.checkpoints.atomic_io import AtomicCheckpointIO
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.data.word_features import WordEncoder
 from tireid.data.word_table import WordType
+from tireid.encoders.batch_norm import BatchNormSync
 from tireid.training.errors import root_cause
 
 TRACEBACK_VARIABLE = "TIREID_TRACEBACK"

@@ -25,8 +25,8 @@ from tireid import launch, processes
 from tireid.data.supports import SplitSupports
 from tireid.files import folder_lock, remove_leftovers
 from tireid.inference.restore import load_weights
-from tireid.methods.lcr2s_targets import TargetTable, enrich_split
-from tireid.methods.lcr2s_teacher import Lcr2sTeacher
+from tireid.methods.lcr2s.targets import TargetTable, enrich_split
+from tireid.methods.lcr2s.teacher import Lcr2sTeacher
 from tireid.retrieval import evaluate_embeddings
 from tireid.runs.checkpoint import read_checkpoint
 from tireid.runs.title import RunTitle, run_title

@@ -14,7 +14,7 @@ from tireid.data.datamodule import TireidDataModule
 from tireid.data.supports import SupportSettings
 from tireid.data.tokenizers import TrainedWordPiece
 from tireid.data.word_features import WordEncoder
-from tireid.methods.lcr2s_supports import batch_supports
+from tireid.methods.lcr2s.supports import batch_supports
 
 # Training identities of the small data set: two with two images, one with a single image.
 RED = {"70_0": 0, "3_0": 10, "70_1": 30, "12_0": 40, "3_1": 60}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tireid.methods.lcr2s_modules import KINDS, SupportFusion
+from tireid.methods.lcr2s.fusion import KINDS, SupportFusion
 
 DIM, HEADS, SLOTS = 12, 3, 4
 FILLED = torch.tensor(

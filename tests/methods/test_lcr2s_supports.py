@@ -7,12 +7,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tireid.methods.lcr2s_supports import (
-    FeatureMemory,
-    batch_supports,
-    drop_supports,
-    take_slots,
-)
+from tireid.methods.lcr2s.supports import FeatureMemory, batch_supports, drop_supports, take_slots
 
 # Identity 7 has four images, one of them twice; 8 has two; 9 has one image, with two captions.
 PIDS = torch.tensor([7, 8, 7, 9, 7, 7, 8, 9, 7, 5])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tireid.methods.lgur_modules import CrossAttention, CrossDecoderLayer, LgurHead
+from tireid.methods.lgur.head import CrossAttention, CrossDecoderLayer, LgurHead
 
 
 def reference_attention(attention, queries, keys, valid):

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from tireid.metrics.collection import RetrievalMetrics
 from tireid.retrieval import evaluate_embeddings
+from tireid.retrieval.collection import RetrievalMetrics
 from tireid.structures import ImageBatch, TextBatch
 
 TEXTS, IMAGES = 13, 7

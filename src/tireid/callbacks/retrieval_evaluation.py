@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from tireid.metrics.collection import RetrievalMetrics
 from tireid.metrics.values import mean_percent
+from tireid.retrieval.collection import RetrievalMetrics
 from tireid.retrieval.sharing import shared_embedding_values
 
 

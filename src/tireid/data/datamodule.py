@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tireid.data.counts import Counts, count, differences
 from tireid.data.datasets import (
     ImageDataset,
     PairDataset,
@@ -33,8 +32,8 @@ from tireid.data.images import (
     resampling,
     verify_images,
 )
-from tireid.data.late_loader import LateDataLoader, outlive_signals
 from tireid.data.records import Record, Splits, renumber, split_sha256
+from tireid.data.resumable_loader import LateDataLoader, outlive_signals
 from tireid.data.samplers import (
     EvaluationSampler,
     GlobalBatchSampler,
@@ -42,6 +41,7 @@ from tireid.data.samplers import (
     ShuffledSampler,
     check_batch_size,
 )
+from tireid.data.split_counts import Counts, count, differences
 from tireid.data.supports import (
     SplitSupports,
     SupportDrawing,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 from transformers.models.resnet.modeling_resnet import ResNetConvLayer
 
-from tireid.batch_norm import replace_batch_norms
+from tireid.encoders.batch_norm import replace_batch_norms
 from tireid.encoders.pretrained import load_exactly, read_pretrained
 from tireid.structures import Tokens
 

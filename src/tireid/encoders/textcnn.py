@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tireid.batch_norm import normalise
+from tireid.encoders.batch_norm import normalise
 from tireid.structures import Tokens
 
 
@@ -167,7 +167,7 @@ class MaskedBatchNorm(nn.Module):
 
     Attributes:
         shared_statistics: Whether training statistics are those of all processes, or of this
-            process's share of the batch; see `tireid.batch_norm.BatchNormSync`.
+            process's share of the batch; see `tireid.encoders.batch_norm.BatchNormSync`.
     """
 
     running_mean: Tensor

@@ -1,6 +1,6 @@
 """LGUR: granularity-unified representations through a shared dictionary and shared prototypes.
 
-Shao et al., ACM MM 2022 (arXiv 2207.07802). The blocks are in `tireid.methods.lgur_modules`.
+Shao et al., ACM MM 2022 (arXiv 2207.07802). The blocks are in `tireid.methods.lgur.head`.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tireid.losses.identity import identity_loss
 from tireid.methods.base import RetrievalModule, TrainingTerms, align
-from tireid.methods.lgur_modules import LgurHead
+from tireid.methods.lgur.head import LgurHead
 from tireid.structures import PairBatch, TokenMaps
 
 

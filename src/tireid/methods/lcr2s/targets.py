@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tireid.methods.lcr2s_modules import SupportFusion
-from tireid.methods.lcr2s_supports import take_slots
+from tireid.methods.lcr2s.fusion import SupportFusion
+from tireid.methods.lcr2s.supports import take_slots
 from tireid.structures import PairBatch
 
 

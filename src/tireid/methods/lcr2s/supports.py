@@ -6,7 +6,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from tireid.losses.gather import gather_with_gradient, own_rows, process_count
-from tireid.methods.lcr2s_modules import is_count
+from tireid.methods.lcr2s.fusion import is_count
 
 
 def draw_slots(

@@ -5,9 +5,9 @@ Re-identification, ACM MM 2023 (arXiv 2310.11210). The paper's text and code wer
 
 | paper                                  | here                                                |
 | -------------------------------------- | --------------------------------------------------- |
-| richer model, trained first            | `tireid.methods.lcr2s_teacher.Lcr2sTeacher`         |
-| multi-head attentional fusion          | `tireid.methods.lcr2s_modules.SupportFusion`        |
-| support sets                           | `tireid.data`, `tireid.methods.lcr2s_supports`      |
+| richer model, trained first            | `tireid.methods.lcr2s.teacher.Lcr2sTeacher`         |
+| multi-head attentional fusion          | `tireid.methods.lcr2s.fusion.SupportFusion`        |
+| support sets                           | `tireid.data`, `tireid.methods.lcr2s.supports`      |
 | lightweight model, the one evaluated   | `Lcr2s`                                             |
 | feature and relation distillation      | `tireid.losses.distillation`                        |
 """
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from tireid.losses.distillation import FeatureDistillationLoss, RelationDistillationLoss
 from tireid.methods.base import RetrievalModule, TrainingTerms
-from tireid.methods.lcr2s_modules import check_range, dual_terms, freeze_heads, is_count
+from tireid.methods.lcr2s.fusion import check_range, dual_terms, freeze_heads, is_count
 from tireid.structures import PairBatch, TokenMaps
 
 TEACHER = "teacher."

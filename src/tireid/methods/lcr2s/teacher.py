@@ -11,18 +11,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
-from tireid.batch_norm import sample_weights
+from tireid.encoders.batch_norm import sample_weights
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.identity import identity_loss
 from tireid.methods.base import RetrievalModule, TrainingTerms, align
-from tireid.methods.lcr2s_modules import (
+from tireid.methods.lcr2s.fusion import (
     SupportFusion,
     check_range,
     dual_terms,
     freeze_heads,
     is_count,
 )
-from tireid.methods.lcr2s_supports import (
+from tireid.methods.lcr2s.supports import (
     FeatureMemory,
     batch_supports,
     drop_supports,
