@@ -10,15 +10,15 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from tireid import wandb_runs
 from tireid.callbacks.query_pictures import interesting_queries
 from tireid.checkpoints import stop_signals
 from tireid.methods.base import RetrievalModule
 from tireid.retrieval.query_results import read_queries
 from tireid.runs.results import read_runs, rows_of
+from tireid.tracking import offline
+from tireid.tracking.offline import read_offline_run, read_offline_runs
 from tireid.train import train
 from tireid.wandb_results import read_wandb_runs
-from tireid.wandb_runs import read_offline_run, read_offline_runs
 
 wandb = pytest.importorskip("wandb")
 
@@ -84,7 +84,7 @@ def test_settings_lie_on_one_level_and_no_name_has_a_dot(folder):
     """wandb takes `a.b` for the b inside an a, so that no filter would find such a name."""
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     kept = {}
-    for kept_record in wandb_runs._records(file):
+    for kept_record in offline._records(file):
         kept |= {item.key: json.loads(item.value_json) for item in kept_record.run.config.update}
     settings = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     expected = {name.replace(".", "/"): value for name, value in _leaves(settings)}

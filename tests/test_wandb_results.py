@@ -7,8 +7,8 @@ import pytest
 
 from tireid import wandb_results
 from tireid.compare import PageSettings, compare
+from tireid.tracking.offline import LoggedArtifact, OfflineRun
 from tireid.wandb_results import holds_wandb_runs, logged_curves, read_wandb_runs
-from tireid.wandb_runs import LoggedArtifact, OfflineRun
 
 METRICS = {"val/R1": 40.0, "val/mAP": 41.0, "test/R1": 30.0, "test/mAP": 31.0}
 

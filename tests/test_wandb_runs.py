@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tireid.wandb_runs import (
+from tireid.tracking.offline import (
     ID_FILE,
     has_ended,
     has_offline_run,

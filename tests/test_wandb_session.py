@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import tireid
-from tireid.wandb_runs import read_offline_run
-from tireid.wandb_session import Mode, find_mode, is_installed
+from tireid.tracking.offline import read_offline_run
+from tireid.tracking.session import Mode, find_mode, is_installed
 
 pytest.importorskip("wandb")
 KEY = "0123456789" * 4  # the form of a key, and nobody's

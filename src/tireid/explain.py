@@ -20,7 +20,7 @@ from tireid.inference.restore import restore_datamodule, restore_model
 from tireid.runs.weights import find_run
 from tireid.saved_config import evaluation_config, read_settings
 from tireid.teaching import find_teacher, restore_teacher
-from tireid.wandb_pictures import log_pictures
+from tireid.tracking.logger import log_pictures
 
 FOLDER = "explanations"
 PICTURES = ("overview.png", "query_*.png", "atoms.png", "supports.png")

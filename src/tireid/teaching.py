@@ -33,8 +33,8 @@ from tireid.runs.title import RunTitle, run_title
 from tireid.runs.weights import TOKENIZER_FOLDER, find_saved
 from tireid.saved_config import read_settings
 from tireid.teacher_file import load_given_teacher, write_teacher
+from tireid.tracking.logger import finished, wandb_logger_of
 from tireid.training import resume
-from tireid.wandb_logger import finished, wandb_logger_of
 
 TEACHER_SEED = 1_000_003  # added to the run's seed, so that the teacher's draws are its own
 SETTINGS = (

@@ -19,9 +19,9 @@ from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.files import remove_leftovers
 from tireid.runs.folder import claimed, finished_metrics
 from tireid.runs.title import run_title
+from tireid.tracking.logger import finished, wandb_logger_of
 from tireid.training import resume
 from tireid.training.errors import recorded_failure
-from tireid.wandb_logger import finished, wandb_logger_of
 
 
 def train(cfg: DictConfig) -> dict[str, float]:

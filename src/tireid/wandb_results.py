@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tireid.runs.results import Runs, Unfinished, labelled_results
-from tireid.wandb_runs import OfflineRun, read_offline_runs
+from tireid.tracking.offline import OfflineRun, read_offline_runs
 
 _NOT_SETTINGS = ("encoders", "overrides", "commit", "dirty")  # that it keeps among them
 _CURVES = ("train/loss", "val/R1", "val/mAP", "test/R1", "test/mAP")

@@ -8,7 +8,7 @@ from tireid.train import train
 from tireid.wandb_dashboard import names
 from tireid.wandb_dashboard.scope import Scope
 
-wandb_runs = pytest.importorskip("tireid.wandb_runs")
+wandb_runs = pytest.importorskip("tireid.tracking.offline")
 
 
 @pytest.fixture(scope="module")

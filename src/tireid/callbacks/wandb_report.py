@@ -22,8 +22,8 @@ from tireid.callbacks.query_pictures import (
 from tireid.callbacks.query_record import QueryRecord
 from tireid.figures import OWN, RIGHT, WRONG
 from tireid.retrieval.query_results import QueryResults
-from tireid.wandb_logger import WandbLogger, wandb_logger_of
-from tireid.wandb_session import import_quietly
+from tireid.tracking.logger import WandbLogger, wandb_logger_of
+from tireid.tracking.session import import_quietly
 
 DRAWN = ("synthetic",)  # data sets without real people
 _PEOPLE = ("gallery_test.png", "explanations/*.png")

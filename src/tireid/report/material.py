@@ -16,8 +16,8 @@ from tireid.retrieval.query_results import QUERIES_FILE, QueryResults, read_quer
 from tireid.run_data import TestSplit, read_test_splits
 from tireid.runs.log import read_columns
 from tireid.runs.results import Result, Runs, Unfinished, rows_of
+from tireid.tracking.offline import OfflineRun
 from tireid.wandb_results import logged_curves, told_by
-from tireid.wandb_runs import OfflineRun
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 _BASELINE = "baseline.Baseline"

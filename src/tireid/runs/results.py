@@ -14,7 +14,7 @@ from tireid.runs.failure import FAILURE_FILE, read_failure
 from tireid.runs.folder import claimed
 from tireid.runs.labels import NamedRun, distinct_labels
 from tireid.runs.settings import flat_settings, read_overrides
-from tireid.wandb_runs import OfflineRun
+from tireid.tracking.offline import OfflineRun
 
 JOBS_FILE = "jobs.json"
 

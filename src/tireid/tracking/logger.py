@@ -11,9 +11,18 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from tireid.wandb_begin import BEST, STEP, begin
-from tireid.wandb_runs import has_ended
-from tireid.wandb_session import INSTALL, Mode, first_line, import_quietly, is_installed, say
+from tireid.tracking.offline import has_ended, read_offline_run
+from tireid.tracking.session import (
+    BEST,
+    INSTALL,
+    STEP,
+    Mode,
+    begin,
+    first_line,
+    import_quietly,
+    is_installed,
+    say,
+)
 
 
 class WandbLogger(Logger):
@@ -268,3 +277,30 @@ def _wait_for_end(folder: Path, seconds: float = 5.0) -> None:
     deadline = time.monotonic() + seconds
     while not has_ended(folder) and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+def log_pictures(folder: Path, settings: Mapping[str, Any], pictures: Sequence[Path]) -> None:
+    """Add pictures of a run folder to the run that was logged from it, or say that there is none.
+
+    Args:
+        folder: The run folder.
+        settings: Of the run's logger: project and entity.
+        pictures: Files below the folder; each is named by its place there.
+    """
+    try:
+        earlier = read_offline_run(folder)
+    except (FileNotFoundError, ValueError, ModuleNotFoundError) as error:
+        say(f"wandb: no run to add the pictures to: {error}")
+        return
+    place = {name: settings[name] for name in ("project", "entity") if settings.get(name)}
+    logger = WandbLogger(str(folder), **place, id=earlier.id, job_type=earlier.job_type)
+    logger.describe(earlier.name, earlier.group, earlier.tags, {})
+    with finished([logger]):
+        if logger.run is None:
+            return
+        wandb = import_quietly()
+        row = {
+            str(path.relative_to(folder).with_suffix("")): wandb.Image(str(path))
+            for path in pictures
+        }
+        logger.log_row(row, earlier.summary.get(STEP))

@@ -1,0 +1,1 @@
+"""Weights & Biases: its session, its logger, and runs that it kept offline."""
