@@ -55,10 +55,10 @@ tune: $(READY) ## Search settings: make tune SEARCH=lgur_rates TRAIN="trainer=gp
 	@$(PY) -m tireid.tune $(if $(SEARCH),search=$(SEARCH)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
 
 compare: $(READY) ## One table and a report of runs: make compare RUNS=runs/sweeps/methods_quick
-	@$(PY) -m tireid.compare $(RUNS) $(ARGS)
+	@$(PY) -m tireid.comparison.compare $(RUNS) $(ARGS)
 
 dashboard: $(READY) ## Report on Weights & Biases: make dashboard ARGS="--group like_for_like"
-	@$(PY) -m tireid.dashboard $(ARGS)
+	@$(PY) -m tireid.comparison.dashboard.send $(ARGS)
 
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
 	@$(PY) -m tireid.evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tireid.compare import main
-from tireid.result_table import markdown, table
+from tireid.cli.compare import main
+from tireid.comparison.table import markdown, table
 from tireid.runs.results import Result, read_csv, write_csv
 
 

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from tireid import launch, teaching
-from tireid.published import read_published
+from tireid.comparison.published import read_published
 
 CONF = Path(launch.conf_dir())
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())

@@ -10,9 +10,9 @@ from PIL import Image
 from tireid.callbacks.query_pictures import draw_similarities
 from tireid.callbacks.result_gallery import GalleryRow, draw_gallery
 from tireid.callbacks.training_curves import draw_curves
+from tireid.comparison.chart import draw_results
+from tireid.comparison.report.style import Style, drawing, figure, swatch
 from tireid.figures import own_style
-from tireid.report.style import Style, drawing, figure, swatch
-from tireid.result_chart import draw_results
 from tireid.retrieval.query_results import QueryResults
 from tireid.runs.results import Result
 from tireid.search_space import Dimension

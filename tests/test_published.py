@@ -5,7 +5,7 @@ from importlib import resources
 
 import pytest
 
-from tireid.published import METRICS, read_published
+from tireid.comparison.published import METRICS, read_published
 
 
 def test_every_figure_of_the_file_is_there_with_its_source():

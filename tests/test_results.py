@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tireid.compare import compare
-from tireid.result_chart import draw_results
-from tireid.result_table import fill, markdown, table
+from tireid.comparison.chart import draw_results
+from tireid.comparison.compare import compare
+from tireid.comparison.table import fill, markdown, table
 from tireid.runs.folder import claimed, finished_metrics
 from tireid.runs.results import Result, Unfinished, read_csv, read_runs, write_csv
 from tireid.train import train

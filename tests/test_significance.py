@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from tireid.comparison.significance import paired_difference
 from tireid.retrieval.query_results import QueryResults
-from tireid.significance import paired_difference
 
 PEOPLE, CAPTIONS = 60, 5
 

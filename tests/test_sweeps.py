@@ -280,7 +280,7 @@ def test_a_sweep_ends_with_a_report_and_ends_without_it_if_that_fails(
     def failing(*_, **__):
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr("tireid.report.write_report", failing)
+    monkeypatch.setattr("tireid.comparison.report.write_report", failing)
     assert sweeps.conclude(folder)
     said = capsys.readouterr().out
     assert f"RuntimeError: no ink; make compare RUNS={folder} tries again" in said

@@ -12,13 +12,13 @@ from PIL import Image
 
 from tireid.callbacks.query_pictures import interesting_queries
 from tireid.checkpoints import stop_signals
+from tireid.comparison.offline_wandb import read_wandb_runs
 from tireid.methods.base import RetrievalModule
 from tireid.retrieval.query_results import read_queries
 from tireid.runs.results import read_runs, rows_of
 from tireid.tracking import offline
 from tireid.tracking.offline import read_offline_run, read_offline_runs
 from tireid.train import train
-from tireid.wandb_results import read_wandb_runs
 
 wandb = pytest.importorskip("wandb")
 

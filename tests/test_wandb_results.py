@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tireid import wandb_results
-from tireid.compare import PageSettings, compare
+from tireid.comparison import offline_wandb
+from tireid.comparison.compare import PageSettings, compare
+from tireid.comparison.offline_wandb import holds_wandb_runs, logged_curves, read_wandb_runs
 from tireid.tracking.offline import LoggedArtifact, OfflineRun
-from tireid.wandb_results import holds_wandb_runs, logged_curves, read_wandb_runs
 
 METRICS = {"val/R1": 40.0, "val/mAP": 41.0, "test/R1": 30.0, "test/mAP": 31.0}
 
@@ -63,7 +63,7 @@ def offline_run(folder, job_type="train", **other):
 def kept(monkeypatch):
     """Return a function that puts runs below a folder, without the client of wandb."""
     runs = {}
-    monkeypatch.setattr(wandb_results, "read_offline_runs", lambda place: runs[place])
+    monkeypatch.setattr(offline_wandb, "read_offline_runs", lambda place: runs[place])
 
     def put(folder, *jobs, **other):
         place = folder / "wandb"
@@ -120,14 +120,14 @@ def test_a_run_that_was_killed_before_it_told_all_is_not_complete(kept, tmp_path
 
 def test_a_run_that_died_at_once_does_not_hide_the_others(kept, tmp_path, monkeypatch):
     good, place = kept(tmp_path / "good"), kept(tmp_path / "dead")
-    known = wandb_results.read_offline_runs
+    known = offline_wandb.read_offline_runs
 
     def read(folder):
         if folder == place:
             raise FileNotFoundError("expected a run")
         return known(folder)
 
-    monkeypatch.setattr(wandb_results, "read_offline_runs", read)
+    monkeypatch.setattr(offline_wandb, "read_offline_runs", read)
     runs = read_wandb_runs(good.parents[1])
     assert len(runs.complete) == 1
     assert [(run.state, run.folder) for run in runs.unfinished] == [("incomplete", place)]
@@ -145,7 +145,7 @@ def test_wandb_must_be_installed_to_read_its_runs(kept, tmp_path, monkeypatch):
     def missing(_):
         raise ModuleNotFoundError("No module named 'wandb'")
 
-    monkeypatch.setattr(wandb_results, "read_offline_runs", missing)
+    monkeypatch.setattr(offline_wandb, "read_offline_runs", missing)
     with pytest.raises(ValueError, match="expected wandb to be installed"):
         read_wandb_runs(place)
 

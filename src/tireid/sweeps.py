@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tireid import launch
-from tireid.comparison import print_unfinished, write_comparison
+from tireid.comparison.write import print_unfinished, write_comparison
 from tireid.runs.failure import FAILURE_FILE, write_failure
 from tireid.runs.folder import finished_metrics
 from tireid.runs.results import JOBS_FILE, Runs, read_runs
@@ -283,7 +283,10 @@ def conclude(folder: Path) -> bool:
 
 def _report(console: Console, runs: Runs, folder: Path) -> list[str]:
     """Write the page; one that fails takes nothing of the sweep with it."""
-    from tireid.report import read_material, write_report  # late: the jobs need none of it
+    from tireid.comparison.report import (  # late: the jobs need none of it
+        read_material,
+        write_report,
+    )
 
     command = shlex.join(["python", "-m", "tireid.train", *sys.argv[1:]])
     try:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tireid import launch
-from tireid.result_table import markdown
+from tireid.comparison.table import markdown
 from tireid.search_space import Dimension, read_space
 from tireid.study import Study, Trial
 from tireid.study_chart import draw_study

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tireid.report import read_material, write_report
-from tireid.report.blocks import Line, Note, Section, Table
-from tireid.report.page import as_page
-from tireid.report.tables import results
-from tireid.report.text import as_text, escaped
+from tireid.comparison.report import read_material, write_report
+from tireid.comparison.report.blocks import Line, Note, Section, Table
+from tireid.comparison.report.page import as_page
+from tireid.comparison.report.tables import results
+from tireid.comparison.report.text import as_text, escaped
 from tireid.runs.results import COLUMNS, Result, Runs
 
 CHROMIUM = next(
@@ -70,7 +70,9 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def written(material, tmp_path_factory):
     folder = tmp_path_factory.mktemp("written")
-    page, text = write_report(material, folder, command="python -m tireid.compare 'a <b>'")
+    page, text = write_report(
+        material, folder, command="python -m tireid.comparison.compare 'a <b>'"
+    )
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.md"]
     return page, text
 

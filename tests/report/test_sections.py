@@ -10,21 +10,21 @@ import pytest
 import yaml
 from PIL import Image
 
-from tireid.breakdown import caption_groups
-from tireid.published import read_published
-from tireid.report import read_material
-from tireid.report.blocks import Figures, Fold, Key, Note, Query, Table
-from tireid.report.breakdowns import breakdowns
-from tireid.report.costs import costs
-from tireid.report.curves import curves
-from tireid.report.differences import differences
-from tireid.report.explained import explained
-from tireid.report.galleries import disagreements, galleries
-from tireid.report.head import head
-from tireid.report.similarities import similarities
-from tireid.report.tables import results
+from tireid.comparison.caption_groups import caption_groups
+from tireid.comparison.published import read_published
+from tireid.comparison.report import read_material
+from tireid.comparison.report.blocks import Figures, Fold, Key, Note, Query, Table
+from tireid.comparison.report.breakdowns import breakdowns
+from tireid.comparison.report.costs import costs
+from tireid.comparison.report.curves import curves
+from tireid.comparison.report.differences import differences
+from tireid.comparison.report.explained import explained
+from tireid.comparison.report.galleries import disagreements, galleries
+from tireid.comparison.report.head import head
+from tireid.comparison.report.similarities import similarities
+from tireid.comparison.report.tables import results
+from tireid.comparison.significance import paired_difference
 from tireid.runs.results import Result, Runs, read_runs
-from tireid.significance import paired_difference
 
 PLAIN, LCR2S, LGUR = "plain <b>|*tower*", "LCR2S, made up", "LGUR, made up"
 

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from tireid.comparison.dashboard import names
+from tireid.comparison.dashboard.scope import Scope
 from tireid.train import train
-from tireid.wandb_dashboard import names
-from tireid.wandb_dashboard.scope import Scope
 
 wandb_runs = pytest.importorskip("tireid.tracking.offline")
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import wandb_workspaces.reports.v2.interface as wr
 
-from tireid.published import read_published
-from tireid.wandb_dashboard.presets import seeds_and_references
-from tireid.wandb_dashboard.report import build, content, presets_of
-from tireid.wandb_dashboard.scope import Scope
+from tireid.comparison.dashboard.presets import seeds_and_references
+from tireid.comparison.dashboard.report import build, content, presets_of
+from tireid.comparison.dashboard.scope import Scope
+from tireid.comparison.published import read_published
 
 pytestmark = pytest.mark.usefixtures("unreachable")
 SCOPE = Scope("me", "tireid", "cuhk_pedes", group="like_for_like")

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import wandb_workspaces.reports.v2 as wr
 
-from tireid.dashboard import main, send, write
-from tireid.published import read_published
-from tireid.wandb_dashboard.report import build, presets_of
-from tireid.wandb_dashboard.scope import Scope
+from tireid.cli.dashboard import main
+from tireid.comparison.dashboard.report import build, presets_of
+from tireid.comparison.dashboard.scope import Scope
+from tireid.comparison.dashboard.send import send, write
+from tireid.comparison.published import read_published
 
 
 def run(monkeypatch, *words):
@@ -199,7 +200,7 @@ def test_without_a_key_it_says_what_to_do_and_does_not_ask(tmp_path):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     places = {"HOME": tmp_path, "NETRC": tmp_path / "netrc", "WANDB_CONFIG_DIR": tmp_path}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tireid.dashboard"],
+        [sys.executable, "-m", "tireid.comparison.dashboard.send"],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

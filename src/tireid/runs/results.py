@@ -292,7 +292,7 @@ def read_csv(path: Path) -> list[Result]:
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path}: expected a table that tireid.compare wrote, got {error!r}"
+                f"{path}: expected a table that tireid.comparison.compare wrote, got {error!r}"
             ) from error
 
 

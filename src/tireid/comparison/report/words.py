@@ -3,9 +3,9 @@
 import statistics
 from collections.abc import Sequence
 
-from tireid.report.blocks import Key, Line
-from tireid.report.material import Row
-from tireid.report.style import swatch
+from tireid.comparison.report.blocks import Key, Line
+from tireid.comparison.report.material import Row
+from tireid.comparison.report.style import swatch
 
 NONE = "-"
 

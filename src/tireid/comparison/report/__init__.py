@@ -4,19 +4,19 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-from tireid.report.blocks import Section
-from tireid.report.breakdowns import breakdowns
-from tireid.report.costs import costs
-from tireid.report.curves import curves
-from tireid.report.differences import differences
-from tireid.report.explained import explained
-from tireid.report.galleries import galleries
-from tireid.report.head import head
-from tireid.report.material import Material, Run, read_material
-from tireid.report.page import as_page
-from tireid.report.similarities import similarities
-from tireid.report.tables import results
-from tireid.report.text import as_text
+from tireid.comparison.report.blocks import Section
+from tireid.comparison.report.breakdowns import breakdowns
+from tireid.comparison.report.costs import costs
+from tireid.comparison.report.curves import curves
+from tireid.comparison.report.differences import differences
+from tireid.comparison.report.explained import explained
+from tireid.comparison.report.galleries import galleries
+from tireid.comparison.report.head import head
+from tireid.comparison.report.material import Material, Run, read_material
+from tireid.comparison.report.page import as_page
+from tireid.comparison.report.similarities import similarities
+from tireid.comparison.report.tables import results
+from tireid.comparison.report.text import as_text
 
 __all__ = ["PAGE", "TEXT", "Material", "Run", "read_material", "write_report"]
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from tireid.report.blocks import Block, Figures, Fold, Note, Query, Section, Table
-from tireid.result_table import escaped, markdown
+from tireid.comparison.report.blocks import Block, Figures, Fold, Note, Query, Section, Table
+from tireid.comparison.table import escaped, markdown
 
 
 def as_text(title: str, sections: Sequence[Section]) -> str:

@@ -8,7 +8,7 @@ import wandb
 import wandb_workspaces.reports.v2.interface as wr
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from tireid.wandb_dashboard.presets import Preset
+from tireid.comparison.dashboard.presets import Preset
 
 # What the client raises when the server refuses or cannot be reached.
 FAILURES = (wandb.Error, WandbApiFailedError)

@@ -1,9 +1,9 @@
 """What was compared, when and how, and what has to be known before figures are read."""
 
-from tireid.comparison import STATES
-from tireid.report.blocks import Block, Line, Note, Section, Table
-from tireid.report.material import Material
-from tireid.report.words import plural
+from tireid.comparison.report.blocks import Block, Line, Note, Section, Table
+from tireid.comparison.report.material import Material
+from tireid.comparison.report.words import plural
+from tireid.comparison.write import STATES
 
 
 def head(material: Material, *, when: str, command: str) -> Section:

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tireid.result_chart import draw_results
-from tireid.result_table import markdown, table
+from tireid.comparison.chart import draw_results
+from tireid.comparison.table import markdown, table
 from tireid.runs.results import Result, Runs, Unfinished, write_csv
 
 STATES = {

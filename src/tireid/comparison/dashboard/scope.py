@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import wandb_workspaces.expr as expr
 import wandb_workspaces.reports.v2.interface as wr
 
-from tireid.wandb_dashboard.names import METHOD, TEST, VAL
+from tireid.comparison.dashboard.names import METHOD, TEST, VAL
 
 _NAME = re.compile(r"[\w .@+-]+")  # which filters and addresses hold as they are
 _MOST_TITLE = 128  # characters, of wandb

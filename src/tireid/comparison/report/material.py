@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tireid.report.style import Style
-from tireid.result_table import marked_label
+from tireid.comparison.offline_wandb import logged_curves, told_by
+from tireid.comparison.report.style import Style
+from tireid.comparison.table import marked_label
+from tireid.comparison.test_splits import TestSplit, read_test_splits
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults, read_queries
-from tireid.run_data import TestSplit, read_test_splits
 from tireid.runs.log import read_columns
 from tireid.runs.results import Result, Runs, Unfinished, rows_of
 from tireid.tracking.offline import OfflineRun
-from tireid.wandb_results import logged_curves, told_by
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 _BASELINE = "baseline.Baseline"

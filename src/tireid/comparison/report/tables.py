@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from tireid.comparison import differing_data
-from tireid.published import Published, read_published
-from tireid.report.blocks import Block, Fold, Line, Note, Section, Table
-from tireid.report.material import Material, Row
-from tireid.report.words import NONE, row_line, spread
+from tireid.comparison.published import Published, read_published
+from tireid.comparison.report.blocks import Block, Fold, Line, Note, Section, Table
+from tireid.comparison.report.material import Material, Row
+from tireid.comparison.report.words import NONE, row_line, spread
+from tireid.comparison.write import differing_data
 
 _METRICS = {
     "val/R1": "val R@1",

@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from tireid.comparison.table import marked_label
 from tireid.figures import own_style
-from tireid.result_table import marked_label
 from tireid.runs.results import COLUMNS, Result, rows_of
 
 # Dark blue and black: told apart by colour-blind readers, and in print by their shapes.

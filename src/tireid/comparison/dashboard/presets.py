@@ -12,8 +12,8 @@ from typing import Any
 
 import wandb_workspaces.reports.v2.interface as wr
 
-from tireid.published import Published
-from tireid.wandb_dashboard.names import METHOD, SEED
+from tireid.comparison.dashboard.names import METHOD, SEED
+from tireid.comparison.published import Published
 
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 _GREY = "#555555"

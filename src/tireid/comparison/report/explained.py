@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from tireid.report.blocks import Block, Figure, Figures, Fold, Note, Section
-from tireid.report.material import Material, Row
-from tireid.run_data import MADE
+from tireid.comparison.report.blocks import Block, Figure, Figures, Fold, Note, Section
+from tireid.comparison.report.material import Material, Row
+from tireid.comparison.test_splits import MADE
 
 FOLDER = "explanations"
 _WIDTH = 1000  # pixels

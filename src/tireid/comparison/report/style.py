@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from tireid.comparison.report.blocks import Figure
 from tireid.figures import COLOURS, own_style
-from tireid.report.blocks import Figure
 
 # In print, and where colours do not tell, markers and lines do. The numbers of the three have no
 # common factor, so that only after all combinations one comes again.

@@ -3,11 +3,11 @@
 import textwrap
 from collections.abc import Sequence
 
-from tireid.report.blocks import Block, Figures, Note, Section, Table
-from tireid.report.material import Material, Row, same_queries
-from tireid.report.style import WIDTH, drawing, figure
-from tireid.report.words import NONE, row_line, signed
-from tireid.significance import Difference, paired_difference
+from tireid.comparison.report.blocks import Block, Figures, Note, Section, Table
+from tireid.comparison.report.material import Material, Row, same_queries
+from tireid.comparison.report.style import WIDTH, drawing, figure
+from tireid.comparison.report.words import NONE, row_line, signed
+from tireid.comparison.significance import Difference, paired_difference
 
 _METRICS = {"R1": "R@1", "mAP": "mAP"}
 _NAME_WIDTH = 52  # letters in a line of a figure

@@ -5,10 +5,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from tireid.report.blocks import Block, Figure, Figures, Note, Section, Table
-from tireid.report.material import Material, Row, Run
-from tireid.report.style import WIDTH, drawing, figure
-from tireid.report.words import NONE, row_line, spread
+from tireid.comparison.report.blocks import Block, Figure, Figures, Note, Section, Table
+from tireid.comparison.report.material import Material, Row, Run
+from tireid.comparison.report.style import WIDTH, drawing, figure
+from tireid.comparison.report.words import NONE, row_line, spread
 
 _TEACHER_SETTINGS = ("image_encoder", "text_encoder", "dataset", "supports", "batch_size")
 _FOUND_READY = 0.2  # of the student's time: in less no teacher is trained

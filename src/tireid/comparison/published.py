@@ -42,7 +42,9 @@ def read_published(dataset: str | None = None) -> list[Published]:
         'CUHK-PEDES'
     """
     wanted = None if dataset is None else _plain(dataset)
-    content = resources.files("tireid").joinpath("published.csv").read_text(encoding="utf-8")
+    content = (
+        resources.files("tireid.comparison").joinpath("published.csv").read_text(encoding="utf-8")
+    )
     return [
         Published(
             method=line["method"],

@@ -9,11 +9,11 @@ from typing import Any
 import wandb_workspaces.reports.v2.interface as wr
 from wandb_workspaces.reports.v2.internal import PanelGrid, ReportViewspec, UnknownPanel
 
-from tireid.published import Published
-from tireid.wandb_dashboard import sections
-from tireid.wandb_dashboard.names import QUALITY
-from tireid.wandb_dashboard.presets import Preset, seeds_and_references
-from tireid.wandb_dashboard.scope import Scope
+from tireid.comparison.dashboard import sections
+from tireid.comparison.dashboard.names import QUALITY
+from tireid.comparison.dashboard.presets import Preset, seeds_and_references
+from tireid.comparison.dashboard.scope import Scope
+from tireid.comparison.published import Published
 
 
 def presets_of(published: Sequence[Published]) -> list[Preset]:

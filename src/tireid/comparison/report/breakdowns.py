@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tireid.breakdown import CaptionGroups, caption_groups
-from tireid.report.blocks import Block, Note, Section, Table
-from tireid.report.material import Material, Row
-from tireid.report.words import row_line, spread
-from tireid.run_data import MADE, TestSplit
+from tireid.comparison.caption_groups import CaptionGroups, caption_groups
+from tireid.comparison.report.blocks import Block, Note, Section, Table
+from tireid.comparison.report.material import Material, Row
+from tireid.comparison.report.words import row_line, spread
+from tireid.comparison.test_splits import MADE, TestSplit
 
 
 def breakdowns(material: Material) -> Section | None:

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from tireid.report.blocks import Answer, Block, Figure, Fold, Found, Note, Query, Section
-from tireid.report.material import Material, Row, same_queries
-from tireid.report.style import thumbnail
+from tireid.comparison.report.blocks import Answer, Block, Figure, Fold, Found, Note, Query, Section
+from tireid.comparison.report.material import Material, Row, same_queries
+from tireid.comparison.report.style import thumbnail
+from tireid.comparison.test_splits import TestSplit
 from tireid.retrieval.query_results import QueryResults
-from tireid.run_data import TestSplit
 
 FAR = 10  # a first right image behind this rank is not found
 _SHOWN = 3  # queries a direction

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from tireid.report.blocks import Block, Figure, Figures, Note, Section
-from tireid.report.material import Material, Row
-from tireid.report.style import WIDTH, drawing, figure
+from tireid.comparison.report.blocks import Block, Figure, Figures, Note, Section
+from tireid.comparison.report.material import Material, Row
+from tireid.comparison.report.style import WIDTH, drawing, figure
 
 _RIGHT, _WRONG = "#0072B2", "#D55E00"
 _JOINED = 4  # bins of a file in one of a figure

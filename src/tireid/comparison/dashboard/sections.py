@@ -5,10 +5,10 @@ from typing import Any
 
 import wandb_workspaces.reports.v2.interface as wr
 
-from tireid.published import METRICS, Published
-from tireid.wandb_dashboard import names
-from tireid.wandb_dashboard.presets import Preset
-from tireid.wandb_dashboard.scope import Scope
+from tireid.comparison.dashboard import names
+from tireid.comparison.dashboard.presets import Preset
+from tireid.comparison.dashboard.scope import Scope
+from tireid.comparison.published import METRICS, Published
 
 _WIDTH = 24  # of a grid, in wandb's units
 _MOST = 50  # methods in a panel

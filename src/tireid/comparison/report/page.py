@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tireid.report.blocks import Section
+from tireid.comparison.report.blocks import Section
 
 _TEMPLATE = "page.html.jinja"
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tireid.report.blocks import Block, Figure, Figures, Note, Section
-from tireid.report.material import Material, Row, Run
-from tireid.report.style import WIDTH, drawing, figure
-from tireid.report.words import key
+from tireid.comparison.report.blocks import Block, Figure, Figures, Note, Section
+from tireid.comparison.report.material import Material, Row, Run
+from tireid.comparison.report.style import WIDTH, drawing, figure
+from tireid.comparison.report.words import key
 
 _PANELS = {
     "R1": "validation R@1, percent",

@@ -1,0 +1,1 @@
+"""The command line: the only modules that know hydra.main and argparse."""
