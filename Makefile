@@ -46,10 +46,10 @@ environment: # under the lock; another make may have finished it in the meantime
 install: $(READY) ## Make .venv
 
 train: $(READY) ## Train, evaluate, show: make train MODEL=lgur DATASET=synthetic ARGS="seed=2"
-	@$(PY) -m tireid.train $(OVERRIDES)
+	@$(PY) -m tireid.training.run $(OVERRIDES)
 
 sweep: $(READY) ## Run a grid, e.g. make sweep SWEEP=lgur_ablation; again: only what is missing
-	@$(PY) -m tireid.train $(if $(SWEEP),sweep=$(SWEEP),--multirun) $(OVERRIDES)
+	@$(PY) -m tireid.training.run $(if $(SWEEP),sweep=$(SWEEP),--multirun) $(OVERRIDES)
 
 tune: $(READY) ## Search settings: make tune SEARCH=lgur_rates TRAIN="trainer=gpu" ARGS="trials=20"
 	@$(PY) -m tireid.tune $(if $(SEARCH),search=$(SEARCH)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
@@ -61,13 +61,13 @@ dashboard: $(READY) ## Report on Weights & Biases: make dashboard ARGS="--group 
 	@$(PY) -m tireid.comparison.dashboard.send $(ARGS)
 
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
-	@$(PY) -m tireid.evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)
+	@$(PY) -m tireid.training.evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)
 
 explain: $(READY) ## Draw what a run looks at: make explain RUN=runs/... ARGS="queries=20"
 	@$(PY) -m tireid.explain $(if $(RUN),'run="$(RUN)"') $(ARGS)
 
 export: $(READY) ## Write a run's model for tireid.load: make export RUN=runs/... OUT=exported
-	@$(PY) -m tireid.export $(if $(RUN),'run="$(RUN)"') $(if $(OUT),'output="$(OUT)"') $(ARGS)
+	@$(PY) -m tireid.inference.export $(if $(RUN),'run="$(RUN)"') $(if $(OUT),'output="$(OUT)"') $(ARGS)
 
 test: $(READY) ## Run the tests, without the slow ones
 	@$(PYTEST) -m "not slow and not ddp" $(ARGS)

@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from tireid import launch
-from tireid.files import write_json
+from tireid.console import quiet
+from tireid.files import conf_dir, write_json
+from tireid.inference.build import build_encoders, build_model
 from tireid.methods.base import RetrievalModule
 from tireid.methods.lcr2s.targets import TargetTable
 from tireid.runs.environment import device_name, versions
@@ -41,7 +42,7 @@ WARM_UP_ROUNDS = 2
 
 def composed(*overrides: str) -> Any:
     """Return a training config of the embedded data set."""
-    with initialize_config_dir(launch.conf_dir(), version_base="1.3"):
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
         return compose("train", [*overrides, "paths.output_dir=unused"])
 
 
@@ -83,13 +84,13 @@ def make_teacher(source: str) -> RetrievalModule:
     """Return a teacher with random weights."""
     cfg = composed("model=lcr2s", f"model.teacher.source={source}")
     build = instantiate(cfg.model.teacher, _convert_="all")
-    return build(num_train_pids=NUM_PIDS, **launch.build_encoders(cfg))
+    return build(num_train_pids=NUM_PIDS, **build_encoders(cfg))
 
 
 def make_student(teacher: torch.nn.Module) -> RetrievalModule:
     """Return a student of a teacher, or of a table of what it says."""
     cfg = composed("model=lcr2s")
-    student = launch.build_model(cfg, launch.build_encoders(cfg), NUM_PIDS)
+    student = build_model(cfg, build_encoders(cfg), NUM_PIDS)
     student.set_teacher(teacher)
     return student
 
@@ -113,7 +114,7 @@ def build_variants(size: int, image_size: list[int] | None = None) -> dict[str, 
     cfg = composed(f"model={BASELINE}")
     image_size = image_size or list(cfg.dataset.image_size)
     plain = make_batch(size, image_size, 0)
-    baseline = launch.build_model(cfg, launch.build_encoders(cfg), NUM_PIDS)
+    baseline = build_model(cfg, build_encoders(cfg), NUM_PIDS)
     steps = {BASELINE: step_of(baseline, plain)}
     for source in ("batch", "memory"):
         steps[f"teacher, {source}"] = step_of(make_teacher(source), plain)
@@ -173,7 +174,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.batch_size % PAIRS_PER_ID or arguments.rounds < 1:
         parser.error(f"expected a batch size that {PAIRS_PER_ID} divides, and one round or more")
-    launch.quiet()
+    quiet()
     warnings.filterwarnings("ignore", message="You are trying to `self.log")
     torch.set_num_threads(arguments.threads)
     console = Console(highlight=False)

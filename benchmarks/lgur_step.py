@@ -28,8 +28,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from reference import ReferenceLgur
-from tireid import launch
-from tireid.files import write_json
+from tireid.console import quiet
+from tireid.files import conf_dir, write_json
+from tireid.inference.build import build_encoders, build_model
 from tireid.losses import ranking
 from tireid.methods.lgur.method import Lgur
 from tireid.runs.environment import device_name, peak_memory_mib, versions
@@ -66,10 +67,10 @@ QUICK = [
 
 def build_model(quick: bool) -> Lgur:
     """Return LGUR as its published config builds it, or a tiny one, with random weights."""
-    with initialize_config_dir(launch.conf_dir(), version_base="1.3"):
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
         cfg = compose("train", PUBLISHED + (QUICK if quick else []))
     torch.manual_seed(0)
-    model = launch.build_model(cfg, launch.build_encoders(cfg), QUICK_IDS if quick else IDS)
+    model = build_model(cfg, build_encoders(cfg), QUICK_IDS if quick else IDS)
     with torch.no_grad():  # else all logits are near 0, and the losses compared nearly constant
         model.classifier_weight.mul_(20)
     return model
@@ -315,7 +316,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Compare, measure, show and write."""
     arguments = parse_arguments()
-    launch.quiet()
+    quiet()
     warnings.filterwarnings("ignore", message="You are trying to `self.log")
     torch.set_num_threads(arguments.threads)
     if arguments.memory_of:

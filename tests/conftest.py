@@ -16,7 +16,8 @@ import torch.multiprocessing as mp
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from tireid import launch
+from tireid.files import conf_dir
+from tireid.inference.build import build_datamodule, build_encoders, build_model
 
 # Whoever is logged in, tests upload nothing; those of Weights & Biases choose a mode.
 os.environ["WANDB_MODE"] = "disabled"
@@ -40,7 +41,7 @@ def compose_config():
     """Return a function from overrides to a composed config."""
 
     def composed(*overrides, name="train"):
-        with initialize_config_dir(launch.conf_dir(), version_base="1.3"):
+        with initialize_config_dir(conf_dir(), version_base="1.3"):
             return compose(name, list(overrides))
 
     return composed
@@ -69,7 +70,7 @@ def small_config(compose_config, cache_dir):
 @pytest.fixture(scope="session")
 def lgur_run(small_config, tmp_path_factory):
     """Return the run folder of a short LGUR training and what it returned."""
-    from tireid.train import train
+    from tireid.training.run import train
 
     folder = tmp_path_factory.mktemp("lgur_run")
     return folder, train(small_config(folder, "model=lgur"))
@@ -88,7 +89,7 @@ def copied_run(lgur_run, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def small_data(small_config, tmp_path_factory):
     """Return the data module of the small configs, its splits prepared."""
-    datamodule = launch.build_datamodule(small_config(tmp_path_factory.mktemp("small_data")))
+    datamodule = build_datamodule(small_config(tmp_path_factory.mktemp("small_data")))
     datamodule.prepare_data()
     datamodule.setup(None)
     return datamodule
@@ -102,7 +103,7 @@ def untrained_run(small_config, small_data, tmp_path_factory):
         folder = tmp_path_factory.mktemp("untrained")
         cfg = small_config(folder, *overrides)
         torch.manual_seed(3)
-        model = launch.build_model(cfg, launch.build_encoders(cfg), small_data.num_train_pids)
+        model = build_model(cfg, build_encoders(cfg), small_data.num_train_pids)
         settings = OmegaConf.to_container(cfg, resolve=True)
         settings["num_train_pids"] = small_data.num_train_pids
         OmegaConf.save(settings, folder / "config.yaml")

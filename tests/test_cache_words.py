@@ -10,10 +10,12 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from tireid import launch
 from tireid.encoders.bert import BertEncoder
-from tireid.evaluate import evaluate
-from tireid.train import train
+from tireid.inference.build import build_datamodule, build_encoders
+from tireid.training.checks import check_scalars
+from tireid.training.evaluate import evaluate
+from tireid.training.run import train
+from tireid.training.word_cache import cache_words
 
 FROZEN = [
     "model=baseline",
@@ -152,11 +154,11 @@ def cache(frozen_config, tmp_path):
 
     def cached(*overrides):
         cfg = frozen_config(tmp_path, *overrides)
-        launch.check_scalars(cfg)
-        datamodule = launch.build_datamodule(cfg)
+        check_scalars(cfg)
+        datamodule = build_datamodule(cfg)
         datamodule.setup("fit")
-        encoder = launch.build_encoders(cfg)["text_encoder"]
-        launch.cache_words(cfg, datamodule, encoder, FakeTrainer)
+        encoder = build_encoders(cfg)["text_encoder"]
+        cache_words(cfg, datamodule, encoder, FakeTrainer)
         return datamodule, encoder
 
     return cached
@@ -191,8 +193,8 @@ def test_any_caption_of_a_split_can_be_asked_for(cache):
 def test_words_that_change_are_not_cached(small_config, tmp_path, text_encoder, got):
     def cached(choice):
         cfg = small_config(tmp_path, f"text_encoder={text_encoder}", f"cache_words={choice}")
-        encoder = launch.build_encoders(cfg)["text_encoder"]
-        launch.cache_words(cfg, None, encoder, FakeTrainer)
+        encoder = build_encoders(cfg)["text_encoder"]
+        cache_words(cfg, None, encoder, FakeTrainer)
 
     cached("auto")
     cached("false")
@@ -203,9 +205,9 @@ def test_words_that_change_are_not_cached(small_config, tmp_path, text_encoder, 
 def test_dropout_of_a_frozen_encoder_is_named(small_config, tmp_path, monkeypatch):
     monkeypatch.setattr(BertEncoder, "constant", False)
     cfg = small_config(tmp_path, *FROZEN, "cache_words=true")
-    encoder = launch.build_encoders(cfg)["text_encoder"]
+    encoder = build_encoders(cfg)["text_encoder"]
     with pytest.raises(ValueError, match="over a frozen BertEncoder with dropout; set"):
-        launch.cache_words(cfg, None, encoder, FakeTrainer)
+        cache_words(cfg, None, encoder, FakeTrainer)
 
 
 def test_a_full_disk_stops_only_who_insists(cache, monkeypatch):

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from tireid import launch
-from tireid.evaluate import evaluate
+from tireid.inference.build import build_encoders, build_model
 from tireid.runs.log import read_columns
-from tireid.train import train
+from tireid.training.build import compile_model
+from tireid.training.evaluate import evaluate
+from tireid.training.run import train
 
 TINY = [
     "model=lgur",
@@ -28,11 +29,11 @@ TINY = [
 
 def test_the_encoders_and_the_head_are_compiled_in_place(compose_config, monkeypatch, tmp_path):
     cfg = compose_config(*TINY, f"paths.output_dir={tmp_path}")
-    model = launch.build_model(cfg, launch.build_encoders(cfg), 5)
+    model = build_model(cfg, build_encoders(cfg), 5)
     names = list(model.state_dict())
     compiled = {}
     monkeypatch.setattr(nn.Module, "compile", lambda self, **how: compiled.update({self: how}))
-    launch.compile_model(model)
+    compile_model(model)
     assert compiled == {
         model.image_encoder: {"dynamic": None},
         model.text_encoder: {"dynamic": True},
@@ -43,10 +44,10 @@ def test_the_encoders_and_the_head_are_compiled_in_place(compose_config, monkeyp
 
 def test_a_method_without_a_head_is_compiled_too(compose_config, monkeypatch, tmp_path):
     cfg = compose_config("model=baseline", f"paths.output_dir={tmp_path}")
-    model = launch.build_model(cfg, launch.build_encoders(cfg), 5)
+    model = build_model(cfg, build_encoders(cfg), 5)
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, **_: compiled.append(self))
-    launch.compile_model(model)
+    compile_model(model)
     assert compiled == [model.image_encoder, model.text_encoder]
 
 
@@ -54,7 +55,7 @@ def test_a_method_without_a_head_is_compiled_too(compose_config, monkeypatch, tm
 def test_a_teacher_is_compiled_too(small_config, tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, **_: compiled.append(self))
-    monkeypatch.setattr(launch, "check_compiler", lambda: None)
+    monkeypatch.setattr("tireid.training.run.check_compiler", lambda: None)
     train(small_config(tmp_path, "model=lcr2s", "max_epochs=1", "compile=true"))
     student, teacher = compiled[:2], compiled[2:]
     assert [type(module) for module in teacher] == [type(module) for module in student]
@@ -88,7 +89,7 @@ def test_a_compiled_run_learns_the_same_and_is_evaluated_without(
     expected = train(small_config(plain, *TINY))
     OmegaConf.save(small_config(compiled, *TINY, "compile=true"), tmp_path / "config.yaml")
     code = (
-        "import sys, omegaconf; from tireid.train import train; "
+        "import sys, omegaconf; from tireid.training.run import train; "
         "train(omegaconf.OmegaConf.load(sys.argv[1]))"
     )
     environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}

@@ -8,10 +8,13 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from tireid import launch, teaching
 from tireid.comparison.published import read_published
+from tireid.files import conf_dir
+from tireid.inference.build import build_datamodule, build_encoders, build_model
+from tireid.training import teacher
+from tireid.training.build import build_trainer
 
-CONF = Path(launch.conf_dir())
+CONF = Path(conf_dir())
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 CHOICES = [
     (str(path.parent.relative_to(CONF)), path.stem)
@@ -45,7 +48,7 @@ def test_choice_composes_and_resolves(compose_config, tmp_path, group, choice):
 def test_image_encoder_fits_every_method(compose_config, tmp_path, choice):
     cfg = compose_config(f"image_encoder={choice}", f"paths.output_dir={tmp_path}", *OFFLINE)
     with torch.device("meta"):
-        model = launch.build_model(cfg, launch.build_encoders(cfg), 7)
+        model = build_model(cfg, build_encoders(cfg), 7)
     assert model.classifier_weight.shape[1] == 7
 
 
@@ -56,7 +59,7 @@ def test_text_encoder_fits_every_method(compose_config, tmp_path, choice, method
         f"model={method}", f"text_encoder={choice}", f"paths.output_dir={tmp_path}", *OFFLINE
     )
     with torch.device("meta"):
-        model = launch.build_model(cfg, launch.build_encoders(cfg), 7)
+        model = build_model(cfg, build_encoders(cfg), 7)
     grouped = [p for group in model.parameter_groups().values() for p in group]
     assert len(grouped) == len(list(model.parameters()))
     assert set(model.parameter_groups()) <= set(cfg.recipe.learning_rates)
@@ -65,7 +68,7 @@ def test_text_encoder_fits_every_method(compose_config, tmp_path, choice, method
 @pytest.mark.parametrize("choice", [c for g, c in CHOICES if g == "dataset"])
 def test_dataset_instantiates_without_reading(compose_config, tmp_path, choice):
     cfg = compose_config(f"dataset={choice}", f"paths.output_dir={tmp_path}", *OFFLINE)
-    datamodule = launch.build_datamodule(cfg)
+    datamodule = build_datamodule(cfg)
     assert datamodule.name == choice
     assert datamodule.batch_size == cfg.batch_size
 
@@ -88,7 +91,7 @@ def test_callbacks_instantiate(compose_config, tmp_path, choice):
 @pytest.mark.parametrize("choice", ["cpu", "auto"])
 def test_trainer_instantiates(compose_config, tmp_path, choice):
     cfg = compose_config(f"trainer={choice}", f"paths.output_dir={tmp_path}")
-    trainer = launch.build_trainer(cfg, [], [])
+    trainer = build_trainer(cfg, [], [])
     assert trainer.max_epochs == cfg.max_epochs
 
 
@@ -104,11 +107,11 @@ def test_experiment_says_what_is_published_and_what_is_expected(compose_config, 
     printed = [{f"test/{k}": v for k, v in row.metrics.items()} for row in printed_for(cfg)]
     assert not cfg.paper or dict(cfg.paper) in printed
     with torch.device("meta"):
-        model = launch.build_model(cfg, launch.build_encoders(cfg), 7)
+        model = build_model(cfg, build_encoders(cfg), 7)
         if cfg.teaching is not None:
-            teaching.check_teaching(cfg)
+            teacher.check_teaching(cfg)
             build = instantiate(cfg.model.teacher, _convert_="all")
-            teacher = build(num_train_pids=7, **launch.build_encoders(cfg))
+            teacher = build(num_train_pids=7, **build_encoders(cfg))
             assert teacher.feature_dim == model.feature_dim
             assert cfg.dataset.pad == 0  # as the recipe's source
 
@@ -147,7 +150,7 @@ def test_every_alignment_loss_fits_every_method(compose_config, tmp_path, method
         f"model={method}", f"model/alignment={loss}", f"paths.output_dir={tmp_path}", *OFFLINE
     )
     with torch.device("meta"):
-        model = launch.build_model(cfg, launch.build_encoders(cfg), 7)
+        model = build_model(cfg, build_encoders(cfg), 7)
     assert type(model.alignment).__name__.lower().startswith(loss.replace("_", ""))
 
 
@@ -168,7 +171,7 @@ def test_every_group_of_the_official_preset_has_its_rate_in_every_epoch(compose_
     )
     cfg.text_encoder.module.embedding.depth = cfg.image_encoder.module.depth = 1
     cfg.image_encoder.module.trunk_depth = 1
-    model = launch.build_model(cfg, launch.build_encoders(cfg), 3)
+    model = build_model(cfg, build_encoders(cfg), 3)
     model.trainer = SimpleNamespace(estimated_stepping_batches=60 * 1064)
     configured = model.configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]

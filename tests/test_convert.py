@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 from transformers import BertConfig, BertModel
 
 import tireid
-from tireid.convert import OWN_SETTINGS, convert
-from tireid.evaluate import evaluate
-from tireid.export import export
+from tireid.inference.convert import OWN_SETTINGS, convert
+from tireid.inference.export import export
+from tireid.training.evaluate import evaluate
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{x}" for x in LETTERS)]

@@ -1,6 +1,6 @@
 """`evaluate` gives a run's figures again."""
 
-from tireid.evaluate import evaluate
+from tireid.training.evaluate import evaluate
 
 
 def test_same_figures_again(lgur_run, compose_config):

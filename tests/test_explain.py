@@ -9,12 +9,12 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from tireid import explain as explain_module
-from tireid import launch
 from tireid.explain import explain
 from tireid.explanations import supports as supports_page
+from tireid.inference.build import build_encoders
 from tireid.inference.restore import restore_datamodule
-from tireid.saved_config import evaluation_config
-from tireid.teaching import _fingerprint, find_teacher, restore_teacher
+from tireid.inference.saved_config import evaluation_config
+from tireid.training.teacher import _fingerprint, find_teacher, restore_teacher
 
 SMALL_HEAD = ["model.head.dictionary_size=20", "model.head.num_prototypes=2"]
 
@@ -74,7 +74,7 @@ def with_teacher(run):
     cfg = evaluation_config(run)
     torch.manual_seed(5)
     build = instantiate(cfg.model.teacher, _convert_="all")
-    teacher = build(num_train_pids=1, **launch.build_encoders(cfg))
+    teacher = build(num_train_pids=1, **build_encoders(cfg))
     (run / "teacher").mkdir()
     torch.save({"state_dict": teacher.state_dict()}, run / "teacher" / "teacher.ckpt")
     return teacher

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 import tireid
-from tireid import export as export_module
-from tireid.export import export
+from tireid.inference import export as export_module
+from tireid.inference.export import export
 from tireid.runs.weights import read_weights
 
 CAPTIONS = ["a man with a red coat and a bag", "woman", "zqx 7 !"]
@@ -168,7 +168,7 @@ def test_the_command_is_told_without_the_trainers_folders(copied_run, export_run
     OmegaConf.save(settings, copied_run / "config.yaml")
     card = (export_run(copied_run, tmp_path / "out") / "README.md").read_text()
     command = (
-        "python -m tireid.train model=lgur dataset.root=DIR image_encoder.pretrained=DIR "
+        "python -m tireid.training.run model=lgur dataset.root=DIR image_encoder.pretrained=DIR "
         "'dataset.image_size=[48,16]'"
     )
     assert f"| command | `{command}` |" in card

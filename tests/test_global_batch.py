@@ -9,8 +9,9 @@ import torch.distributed as dist
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from tireid import launch
 from tireid.encoders.batch_norm import BatchNormSync
+from tireid.files import conf_dir
+from tireid.inference.build import build_datamodule, build_encoders, build_model
 from tireid.methods.lcr2s.targets import TargetTable
 
 SMALL = [
@@ -69,15 +70,15 @@ PICTURES = ["dataset.image_size=[96,32]"]
 
 def built(cfg, kind, num_train_pids, num_records):
     torch.manual_seed(1)
-    encoders = launch.build_encoders(cfg)
+    encoders = build_encoders(cfg)
     if kind == "model":
-        return launch.build_model(cfg, encoders, num_train_pids)
+        return build_model(cfg, encoders, num_train_pids)
     teacher = instantiate(cfg.model.teacher, _convert_="all")(
         num_train_pids=num_train_pids, **encoders
     )
     if kind == "teacher":
         return teacher
-    model = launch.build_model(cfg, launch.build_encoders(cfg), num_train_pids)
+    model = build_model(cfg, build_encoders(cfg), num_train_pids)
     if kind == "table":
         generator = torch.Generator().manual_seed(2)
         images, texts = (
@@ -96,7 +97,7 @@ def _in_precision(batch, dtype):
 
 
 def data_of(cfg, kind, rank, world_size):
-    datamodule = launch.build_datamodule(cfg)
+    datamodule = build_datamodule(cfg)
     datamodule.trainer = SimpleNamespace(
         world_size=world_size, global_rank=rank, num_devices=world_size
     )
@@ -137,7 +138,7 @@ def all_cases(rank, world_size, cache_dir):
     double = [(name, torch.float64, []) for name in CASES]
     for name, dtype, added in [*double, *((name, torch.float32, PICTURES) for name in SINGLE)]:
         overrides, kind = CASES[name]
-        with initialize_config_dir(launch.conf_dir(), version_base="1.3"):
+        with initialize_config_dir(conf_dir(), version_base="1.3"):
             cfg = compose("train", [*SMALL, f"paths.cache_dir={cache_dir}", *overrides, *added])
         loss, gradient, buffers = second_step(cfg, kind, rank, world_size, dtype)
         case = name, dtype == torch.float64

@@ -14,12 +14,12 @@ from PIL import Image
 from torch.nn import functional as F
 
 import tireid
-import tireid.evaluate
+import tireid.training.evaluate
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
 from tireid.inference.restore import load_weights, restore_model
+from tireid.inference.saved_config import evaluation_config, inference_config
 from tireid.retrieval import evaluate_embeddings, top_k
 from tireid.runs.weights import find_run, find_saved, read_weights
-from tireid.saved_config import evaluation_config, inference_config
 
 ENCODERS = {
     "baseline": ["image_encoder=vit_tiny", "text_encoder=bert_bilstm_tiny"],
@@ -41,12 +41,12 @@ def evaluated(monkeypatch, compose_config):
             super()._finish(*args)
             self.kept = self.embeddings
 
-    monkeypatch.setattr(tireid.evaluate, "RetrievalEvaluation", Recorded)
-    monkeypatch.setattr(tireid.evaluate, "ResultGallery", lambda *_, **__: Callback())
+    monkeypatch.setattr(tireid.training.evaluate, "RetrievalEvaluation", Recorded)
+    monkeypatch.setattr(tireid.training.evaluate, "ResultGallery", lambda *_, **__: Callback())
 
     def run(folder, split="test"):
         cfg = compose_config(f"run={folder}", f"split={split}", "accelerator=cpu", name="evaluate")
-        metrics = tireid.evaluate.evaluate(cfg)
+        metrics = tireid.training.evaluate.evaluate(cfg)
         return made[-1].kept, metrics
 
     return run
@@ -198,7 +198,7 @@ def test_loading_draws_no_random_numbers_and_needs_no_hub_and_no_data(untrained_
 def test_importing_is_cheap():
     code = "import sys, tireid; sys.exit('torch' in sys.modules or 'load' not in tireid.__all__)"
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert tireid.load is tireid.retriever.load
+    assert tireid.load is tireid.inference.retriever.load
     with pytest.raises(AttributeError, match="no attribute 'download'"):
         _ = tireid.download
 
@@ -323,7 +323,7 @@ def test_foreign_names_are_refused_before_anything_is_built(
     with pytest.raises(ValueError, match=message):
         tireid.load(copied_run)
     with pytest.raises(ValueError, match=message):
-        tireid.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
+        tireid.training.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
     assert not trap.exists()
 
 
@@ -336,7 +336,7 @@ def test_a_class_of_ones_own_is_refused_with_what_to_do(copied_run, compose_conf
         rf"{place}\._target_: expected a .*, got 'mine\.Model'; nothing .*If the class is yours"
     )
     with pytest.raises(ValueError, match=message):
-        tireid.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
+        tireid.training.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
 
 
 def test_evaluate_refuses_a_foreign_reader_which_load_does_not_need(
@@ -348,7 +348,7 @@ def test_evaluate_refuses_a_foreign_reader_which_load_does_not_need(
     OmegaConf.save(settings, copied_run / "config.yaml")
     message = r"config\.yaml: dataset\.read\._target_: expected .*, got 'os\.mkdir'"
     with pytest.raises(ValueError, match=message):
-        tireid.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
+        tireid.training.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
     assert tireid.load(copied_run, "cpu").encode_text(["a man"]).shape[0] == 1
     assert not (tmp_path / "trap").exists()
 

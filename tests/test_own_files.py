@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tireid.train import train
+from tireid.training.run import train
 
 WORDS = ["red", "blue", "green", "white", "black", "coat", "shirt", "bag", "hat", "shoes"]
 LAYOUTS = {

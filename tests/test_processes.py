@@ -9,7 +9,8 @@ import pytest
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from tireid import launch, processes
+from tireid.training import processes
+from tireid.training.build import build_trainer
 
 SMALL = [
     "trainer=cpu",
@@ -49,7 +50,7 @@ def run(module, *overrides, cwd):
     ],
 )
 def test_bad_input_gives_one_message_and_no_traceback(tmp_path, cache_dir, overrides, message):
-    done = run("tireid.train", *overrides, f"paths.cache_dir={cache_dir}", cwd=tmp_path)
+    done = run("tireid.training.run", *overrides, f"paths.cache_dir={cache_dir}", cwd=tmp_path)
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -57,7 +58,7 @@ def test_bad_input_gives_one_message_and_no_traceback(tmp_path, cache_dir, overr
 
 @pytest.mark.slow
 def test_evaluate_leaves_nothing_where_it_is_called(tmp_path):
-    done = run("tireid.evaluate", "run=nowhere", cwd=tmp_path)
+    done = run("tireid.training.evaluate", "run=nowhere", cwd=tmp_path)
     assert done.returncode == 1
     assert "expected a run folder" in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -72,7 +73,7 @@ def test_two_processes_evaluate_every_item_once(tmp_path, cache_dir, method):
     for strategy in ("single", "ddp_cpu"):
         folder = tmp_path / strategy
         done = run(
-            "tireid.train",
+            "tireid.training.run",
             *SMALL,
             f"model={method}",
             f"strategy={strategy}",
@@ -132,9 +133,7 @@ def test_a_rank_left_over_in_the_shell_changes_nothing(monkeypatch, compose_conf
         monkeypatch.setenv(name, value)
     processes.join()
     assert (processes.rank(), processes.world_size(), rank_zero_only.rank) == (0, 1, 0)
-    trainer = launch.build_trainer(
-        compose_config("trainer=cpu", f"paths.output_dir={tmp_path}"), [], []
-    )
+    trainer = build_trainer(compose_config("trainer=cpu", f"paths.output_dir={tmp_path}"), [], [])
     assert (trainer.world_size, trainer.global_rank) == (1, 0)
 
 

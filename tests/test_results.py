@@ -14,7 +14,7 @@ from tireid.comparison.compare import compare
 from tireid.comparison.table import fill, markdown, table
 from tireid.runs.folder import claimed, finished_metrics
 from tireid.runs.results import Result, Unfinished, read_csv, read_runs, write_csv
-from tireid.train import train
+from tireid.training.run import train
 
 
 def result(label="a", seed=1, r1=50.0, **other):

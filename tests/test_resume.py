@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tireid.methods.base import RetrievalModule
-from tireid.train import train
+from tireid.training.run import train
 
 # Small runs of four steps an epoch; every step can be resumed from.
 COMMON = ["callbacks.last.every_n_train_steps=1", "trainer.log_every_n_steps=1"]

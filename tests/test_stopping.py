@@ -9,7 +9,7 @@ import torch
 
 from tireid.checkpoints import stop_signals
 from tireid.methods.base import RetrievalModule
-from tireid.train import train
+from tireid.training.run import train
 
 COMMON = ["model=baseline", "trainer.log_every_n_steps=1"]
 
@@ -71,11 +71,10 @@ def test_a_signal_ends_the_step_and_the_run_continues_exactly(
 
 
 def test_before_training_a_signal_ends_the_process_at_once(small_config, tmp_path, monkeypatch):
-    from tireid import launch
 
     stop_signals.listen()
     monkeypatch.setattr(
-        launch, "build_encoders", lambda _: os.kill(os.getpid(), signal.SIGTERM) or {}
+        "tireid.training.run.build_encoders", lambda _: os.kill(os.getpid(), signal.SIGTERM) or {}
     )
     with pytest.raises(stop_signals.Stopped) as stopped:
         train(small_config(tmp_path, *COMMON))

@@ -13,12 +13,13 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from tireid import launch, sweeps
+from tireid import sweeps
+from tireid.files import conf_dir
 from tireid.runs.failure import read_failure, write_failure
 from tireid.runs.folder import claimed
 from tireid.runs.results import read_runs
-from tireid.train import train
 from tireid.training.errors import recorded_failure
+from tireid.training.run import train
 
 SMALL = [
     "trainer=cpu",
@@ -38,7 +39,7 @@ def command(folder, cache_dir, *overrides):
     return [
         sys.executable,
         "-m",
-        "tireid.train",
+        "tireid.training.run",
         "--multirun",
         *SMALL,
         f"paths.cache_dir={cache_dir}",
@@ -289,7 +290,7 @@ def test_a_sweep_ends_with_a_report_and_ends_without_it_if_that_fails(
 
 @pytest.mark.parametrize("name", ["parallel", "slurm", "slurm_local"])
 def test_a_launcher_that_is_not_there_says_how_to_install_it(tmp_path, monkeypatch, capsys, name):
-    (file,) = (Path(launch.conf_dir()) / "hydra" / "launcher").glob(f"{name}.yaml")
+    (file,) = (Path(conf_dir()) / "hydra" / "launcher").glob(f"{name}.yaml")
     target = OmegaConf.load(file)._target_
     monkeypatch.setattr(sweeps, "find_spec", lambda module: None)
     with pytest.raises(SystemExit):

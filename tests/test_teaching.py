@@ -8,11 +8,11 @@ import torch
 from hydra.utils import instantiate
 from PIL import Image
 
-from tireid import launch
-from tireid.evaluate import evaluate
-from tireid.retriever import load
-from tireid.teacher_file import load_given_teacher
-from tireid.train import train
+from tireid.inference.build import build_encoders
+from tireid.inference.retriever import load
+from tireid.training.evaluate import evaluate
+from tireid.training.run import train
+from tireid.training.teacher_file import load_given_teacher
 
 
 def state_of(folder):
@@ -132,7 +132,7 @@ def test_a_teacher_of_other_people_is_named_and_leaves_its_heads(
 
 def untrained_teacher(cfg, num_train_pids):
     build = instantiate(cfg.model.teacher, _convert_="all")
-    return build(num_train_pids=num_train_pids, **launch.build_encoders(cfg))
+    return build(num_train_pids=num_train_pids, **build_encoders(cfg))
 
 
 def test_without_distillation_the_student_is_its_dual_encoder(small_config, tmp_path):

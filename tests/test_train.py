@@ -7,7 +7,7 @@ import torch
 from hydra.utils import instantiate
 from PIL import Image
 
-from tireid.train import train
+from tireid.training.run import train
 
 METRICS = ["R1", "R5", "R10", "mAP", "mAP_trapezoid", "mINP"]
 
@@ -52,7 +52,7 @@ def test_the_last_checkpoint_is_the_last_epochs_also_when_an_earlier_one_is_best
     small_config, compose_config, tmp_path
 ):
     """Learning is switched off after the first epoch, so that the best is an earlier one."""
-    from tireid.evaluate import evaluate
+    from tireid.training.evaluate import evaluate
 
     metrics = train(
         small_config(
@@ -209,7 +209,7 @@ def test_same_seed_same_figures_to_the_last_bit(small_config, tmp_path, method):
 @pytest.mark.parametrize("method", ["lgur", "baseline"])
 def test_learns_eight_people_by_heart(small_config, tmp_path, method):
     """Trained and tested on the same people, a method must find them all."""
-    from tireid import launch
+    from tireid.inference.build import build_datamodule, build_encoders, build_model
     from tireid.retrieval import evaluate_embeddings
 
     cfg = small_config(
@@ -224,11 +224,11 @@ def test_learns_eight_people_by_heart(small_config, tmp_path, method):
         "selection=last",
     )
     train(cfg)
-    model = launch.build_model(cfg, launch.build_encoders(cfg), 8)
+    model = build_model(cfg, build_encoders(cfg), 8)
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     model.load_state_dict(state)
     model.eval()
-    datamodule = launch.build_datamodule(cfg)
+    datamodule = build_datamodule(cfg)
     datamodule.setup("fit")
     batches = list(datamodule.train_dataloader())
     with torch.no_grad():
@@ -256,7 +256,7 @@ def test_bad_scalars_are_named(small_config, tmp_path, override, message):
 def test_selection_on_test_is_marked_wherever_it_is_shown(
     small_config, compose_config, tmp_path, capsys
 ):
-    from tireid.evaluate import evaluate
+    from tireid.training.evaluate import evaluate
 
     metrics = train(small_config(tmp_path, "model=baseline", "selection=test"))
     shown = capsys.readouterr().out
@@ -287,7 +287,10 @@ def test_dropout_of_a_frozen_bert_survives_the_trainers_modes(small_config, tmp_
     """The trainer restores every module's mode after a validation."""
     from lightning.pytorch.callbacks import Callback
 
-    from tireid import launch
+    from tireid.console import quiet
+    from tireid.inference.build import build_datamodule, build_encoders, build_model
+    from tireid.training.build import build_trainer
+    from tireid.training.checks import check_scalars
 
     seen = []
 
@@ -302,15 +305,15 @@ def test_dropout_of_a_frozen_bert_survives_the_trainers_modes(small_config, tmp_
         "text_encoder.module.embedding.frozen=true",
         f"text_encoder.module.embedding.frozen_dropout={mode}",
     )
-    launch.quiet()
-    launch.check_scalars(cfg)
-    datamodule = launch.build_datamodule(cfg)
+    quiet()
+    check_scalars(cfg)
+    datamodule = build_datamodule(cfg)
     retrieval = instantiate(cfg.callbacks.retrieval)
-    trainer = launch.build_trainer(cfg, [Watch(), retrieval], [])
+    trainer = build_trainer(cfg, [Watch(), retrieval], [])
     datamodule.trainer = trainer
     datamodule.prepare_data()
     datamodule.setup("fit")
-    model = launch.build_model(cfg, launch.build_encoders(cfg), datamodule.num_train_pids)
+    model = build_model(cfg, build_encoders(cfg), datamodule.num_train_pids)
     trainer.fit(model, datamodule)
     active = {"never": (False, False), "official": (False, True), "always": (True, True)}[mode]
     assert {(epoch, training) for epoch, training in seen} == set(enumerate(active))

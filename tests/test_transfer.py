@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 
-from tireid import launch, transfer
 from tireid.data.tokenizers import load_tokenizer
-from tireid.evaluate import evaluate
+from tireid.inference.build import build_encoders, build_model
 from tireid.methods.base import RetrievalModule
-from tireid.train import train
+from tireid.training import transfer
+from tireid.training.evaluate import evaluate
+from tireid.training.run import train
 from tireid.world import WorldSettings, ensure_world
 
 
@@ -128,13 +129,13 @@ def test_a_student_that_starts_from_its_teacher_takes_no_other_weights(small_con
 
 
 def test_an_export_is_a_start_too(lgur_run, small_config, compose_config, tmp_path):
-    from tireid.export import export
+    from tireid.inference.export import export
 
     folder, _ = lgur_run
     export(compose_config(f"run={folder}", f"output={tmp_path / 'exported'}", name="export"))
     cfg = small_config(tmp_path / "run", "model=lgur", f"init_weights={tmp_path / 'exported'}")
     changes = transfer.source_tokenizer(cfg)
     assert changes["tokenizer"].vocab_size == 2000
-    model = launch.build_model(cfg, launch.build_encoders(cfg), 5)
+    model = build_model(cfg, build_encoders(cfg), 5)
     transfer.init_weights(cfg, model)
     assert torch.equal(model.head.dictionary, weights_of(folder)["head.dictionary"])

@@ -10,7 +10,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
-from tireid import launch, tune
+from tireid import tune
+from tireid.files import conf_dir
 from tireid.runs.failure import read_failure
 from tireid.search_space import override_text, read_space
 from tireid.study import Study
@@ -134,7 +135,7 @@ def tuned(monkeypatch, tmp_path):
     monkeypatch.setattr(tune, "run_in_process", run)
 
     def composed(*overrides):
-        with initialize_config_dir(launch.conf_dir(), version_base="1.3"):
+        with initialize_config_dir(conf_dir(), version_base="1.3"):
             cfg = compose("tune", ["search=lgur_rates", f"output={tmp_path}", *overrides])
             with open_dict(cfg):
                 cfg.search = {"name": "made", "train": ["max_epochs=1"], "space": SPACE}
@@ -153,7 +154,7 @@ def test_a_search_ends_with_a_table_a_picture_and_a_command(tuned, tmp_path, cap
     best = trials[0]
     assert best.value == max(trial.value for trial in trials if trial.value is not None)
     shown = capsys.readouterr().out
-    command = f"python -m tireid.train max_epochs=1 batch_size=4 {' '.join(best.overrides)}"
+    command = f"python -m tireid.training.run max_epochs=1 batch_size=4 {' '.join(best.overrides)}"
     assert command in shown.replace("'", "")
     assert {"trials.csv", "trials.md", "trials.png", "study.db"} <= {
         path.name for path in tmp_path.iterdir()
@@ -184,7 +185,7 @@ def test_every_search_composes_and_draws(compose_config, tmp_path):
 
     import optuna
 
-    names = [path.stem for path in (Path(launch.conf_dir()) / "search").glob("*.yaml")]
+    names = [path.stem for path in (Path(conf_dir()) / "search").glob("*.yaml")]
     assert names
     for name in names:
         cfg = compose_config(f"search={name}", name="tune")

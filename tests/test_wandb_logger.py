@@ -18,7 +18,7 @@ from tireid.retrieval.query_results import read_queries
 from tireid.runs.results import read_runs, rows_of
 from tireid.tracking import offline
 from tireid.tracking.offline import read_offline_run, read_offline_runs
-from tireid.train import train
+from tireid.training.run import train
 
 wandb = pytest.importorskip("wandb")
 

@@ -111,7 +111,7 @@ def test_a_folder_of_that_name_is_no_package_and_what_is_blocked_is_not_there(
 
 def run(folder, cache_dir, *overrides, before="", **environment):
     """Train in a process with nothing of this one's set-up and an open terminal's input."""
-    code = f"{before}\nfrom tireid.train import main\nmain()"
+    code = f"{before}\nfrom tireid.training.run import main\nmain()"
     places = [f"paths.cache_dir={cache_dir}", f"hydra.run.dir={folder}"]
     package = str(Path(tireid.__file__).parents[1])
     known = {"PATH": os.environ["PATH"], "PYTHONPATH": package, "OMP_NUM_THREADS": "1"}

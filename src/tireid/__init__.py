@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tireid.retriever import Retriever, load
+    from tireid.inference.retriever import Retriever, load
 
 __all__ = ["Retriever", "load"]
 
@@ -11,7 +11,7 @@ __all__ = ["Retriever", "load"]
 def __getattr__(name: str) -> Any:
     """Import what this package offers on first use: torch and Lightning take seconds."""
     if name in __all__:
-        from tireid import retriever
+        from tireid.inference import retriever
 
         return getattr(retriever, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,16 +11,18 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.progress import track
 
-from tireid import launch
+from tireid.console import quiet
 from tireid.explanations.atoms import dictionary_use, draw_atoms
 from tireid.explanations.queries import QueryPage, draw_overview, draw_query
 from tireid.explanations.supports import draw_supports
 from tireid.explanations.weighing import Split, embed_split, query_page
+from tireid.files import conf_dir
 from tireid.inference.restore import restore_datamodule, restore_model
+from tireid.inference.saved_config import evaluation_config, read_settings
 from tireid.runs.weights import find_run
-from tireid.saved_config import evaluation_config, read_settings
-from tireid.teaching import find_teacher, restore_teacher
 from tireid.tracking.logger import log_pictures
+from tireid.training.errors import clear_errors
+from tireid.training.teacher import find_teacher, restore_teacher
 
 FOLDER = "explanations"
 PICTURES = ("overview.png", "query_*.png", "atoms.png", "supports.png")
@@ -40,7 +42,7 @@ def explain(cfg: DictConfig) -> list[Path]:
         ValueError: If a setting is wrong or the checkpoint does not fit.
         FileNotFoundError: If the run or its data are missing.
     """
-    launch.quiet()
+    quiet()
     _check(cfg)
     folder, checkpoint = find_run(cfg.run)
     run_cfg = evaluation_config(folder)
@@ -169,8 +171,8 @@ def _check(cfg: DictConfig) -> None:
             raise ValueError(f"{name}: expected an integer > 0, got {cfg[name]!r}")
 
 
-@hydra.main(version_base="1.3", config_path=launch.conf_dir(), config_name="explain")
-@launch.clear_errors
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="explain")
+@clear_errors
 def _hydra_main(cfg: DictConfig) -> None:
     explain(cfg)
 

@@ -24,12 +24,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tireid import launch
 from tireid.comparison.write import print_unfinished, write_comparison
 from tireid.runs.failure import FAILURE_FILE, write_failure
 from tireid.runs.folder import finished_metrics
 from tireid.runs.results import JOBS_FILE, Runs, read_runs
 from tireid.runs.settings import own_overrides
+from tireid.training.checks import check_scalars
 from tireid.training.errors import recorded_failure
 
 _JOB_VARIABLE = "TIREID_SWEEP_JOB"
@@ -101,7 +101,7 @@ def run_in_process(cfg: DictConfig, overrides: list[str], folder: Path) -> dict[
 
 def _known(cfg: DictConfig, folder: Path) -> dict[str, float] | None:
     try:
-        launch.check_scalars(cfg)
+        check_scalars(cfg)
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
         return finished_metrics(folder, settings)
     except Exception:  # Whatever it is, the run itself says it, and records it.
@@ -134,7 +134,7 @@ def _command(overrides: list[str], folder: Path) -> list[str]:
     added = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
     place = str(folder.absolute()).replace("\\", "\\\\").replace('"', '\\"')
     return [
-        *(sys.executable, "-m", "tireid.train"),
+        *(sys.executable, "-m", "tireid.training.run"),
         *(word for path in added for word in ("--config-dir", path)),
         *overrides,
         "skip_finished=true",
@@ -288,7 +288,7 @@ def _report(console: Console, runs: Runs, folder: Path) -> list[str]:
         write_report,
     )
 
-    command = shlex.join(["python", "-m", "tireid.train", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "tireid.training.run", *sys.argv[1:]])
     try:
         written = write_report(read_material({folder: runs}), folder, command=command)
     except Exception as error:

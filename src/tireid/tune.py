@@ -15,13 +15,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tireid import launch
 from tireid.comparison.table import markdown
+from tireid.console import quiet
+from tireid.files import conf_dir
+from tireid.inference.build import SETTINGS_ERRORS
 from tireid.search_space import Dimension, read_space
 from tireid.study import Study, Trial
 from tireid.study_chart import draw_study
 from tireid.sweeps import run_in_process
-from tireid.training.errors import recorded_failure
+from tireid.training.errors import clear_errors, recorded_failure
 
 
 def tune(cfg: DictConfig) -> list[Trial]:
@@ -36,7 +38,7 @@ def tune(cfg: DictConfig) -> list[Trial]:
     Raises:
         ValueError: If a setting is out of its range, or no trial is complete.
     """
-    launch.quiet()
+    quiet()
     if OmegaConf.select(cfg, "search") is None:
         raise ValueError("search: expected the name of a file in conf/search; set search=...")
     for name, least in (("trials", 1), ("random_trials", 0), ("seed", 0)):
@@ -93,7 +95,7 @@ def _run(trial: Trial, fixed: Sequence[str], monitor: str) -> float | None:
     try:
         with recorded_failure(trial.folder, keep=True):
             train = compose("train", [*overrides, f'paths.output_dir="{place}"'])
-    except launch.SETTINGS_ERRORS as error:
+    except SETTINGS_ERRORS as error:
         said = f"failed: {' '.join(trial.overrides)}: {error}"
         Console(stderr=True, soft_wrap=True).print(said, style="bold red", markup=False)
         return None
@@ -114,7 +116,7 @@ def _show(console: Console, trials: Sequence[Trial], fixed: Sequence[str], monit
     best = trials[0]
     command = shlex.join([*fixed, *best.overrides])
     console.print(f"best: {monitor} {best.value:.2f} in {best.folder}", style="bold", markup=False)
-    console.print(f"python -m tireid.train {command}", markup=False)
+    console.print(f"python -m tireid.training.run {command}", markup=False)
 
 
 def _write(folder: Path, trials: Sequence[Trial], space: Sequence[Dimension], monitor: str) -> None:
@@ -143,8 +145,8 @@ def _table(trials: Sequence[Trial], monitor: str) -> tuple[list[str], list[list[
     return head, rows
 
 
-@hydra.main(version_base="1.3", config_path=launch.conf_dir(), config_name="tune")
-@launch.clear_errors
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="tune")
+@clear_errors
 def _hydra_main(cfg: DictConfig) -> None:
     tune(cfg)
 

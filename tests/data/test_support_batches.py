@@ -6,14 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from tireid import launch
 from tireid.data.cuhk_pedes import read_cuhk_pedes
 from tireid.data.datamodule import TireidDataModule
 from tireid.data.supports import SupportSettings
 from tireid.data.tokenizers import TrainedWordPiece
 from tireid.data.word_features import WordEncoder
+from tireid.inference.build import build_datamodule
 from tireid.methods.lcr2s.supports import batch_supports
 
 # Training identities of the small data set: two with two images, one with a single image.
@@ -312,13 +313,13 @@ def test_batches_are_made_in_spawned_workers_too(make):
 
 def test_the_config_hands_the_settings_on(compose_config, tmp_path):
     paths = f"paths.output_dir={tmp_path}"
-    assert launch.build_datamodule(compose_config(paths)).supports is None
+    assert build_datamodule(compose_config(paths)).supports is None
     node = "{_target_: tireid.data.supports.SupportSettings, num_images: 3, num_texts: 2}"
-    datamodule = launch.build_datamodule(compose_config(paths, f"supports={node}"))
+    datamodule = build_datamodule(compose_config(paths, f"supports={node}"))
     assert datamodule.supports == SupportSettings(num_images=3, num_texts=2)
 
 
 def test_a_run_from_before_there_were_supports_has_none(compose_config, tmp_path):
     cfg = compose_config(f"paths.output_dir={tmp_path}")
-    stored = launch.OmegaConf.create({k: v for k, v in cfg.items() if k != "supports"})
-    assert launch.build_datamodule(stored).supports is None
+    stored = OmegaConf.create({k: v for k, v in cfg.items() if k != "supports"})
+    assert build_datamodule(stored).supports is None

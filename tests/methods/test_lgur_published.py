@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tireid import launch
+from tireid.inference.build import build_encoders, build_model
 from tireid.structures import ImageBatch, PairBatch, TextBatch
 
 IDS = 11_000
@@ -49,7 +49,7 @@ def count(module, trained_only=False):
 def test_it_has_the_official_parameters_less_what_is_never_used(published):
     assert sum(OFFICIAL.values()) == OFFICIAL_NETWORK
     with torch.device("meta"):
-        model = launch.build_model(published, launch.build_encoders(published), IDS)
+        model = build_model(published, build_encoders(published), IDS)
     head = model.head
     ours = {
         "BERT": count(model.text_encoder.embedding),
@@ -73,7 +73,7 @@ def test_it_has_the_official_parameters_less_what_is_never_used(published):
 @pytest.mark.slow
 def test_full_size_trains_a_step_and_evaluates_a_batch(published, monkeypatch):
     torch.manual_seed(0)
-    model = launch.build_model(published, launch.build_encoders(published), IDS)
+    model = build_model(published, build_encoders(published), IDS)
     monkeypatch.setattr(model, "log_dict", lambda *_, **__: None)
     valid = torch.arange(31) < torch.tensor([31, 18])[:, None]
     token_ids = torch.randint(1, 30522, valid.shape) * valid

@@ -5,7 +5,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tireid import launch
+from tireid.inference.build import build_encoders, build_model
 from tireid.structures import PairBatch
 
 READING_METHODS = {
@@ -95,7 +95,7 @@ def test_a_training_step_reads_nothing(
         f"text_encoder={text_encoder}",
         f"paths.output_dir={tmp_path}",
     )
-    model = launch.build_model(cfg, launch.build_encoders(cfg), 7).train()
+    model = build_model(cfg, build_encoders(cfg), 7).train()
     monkeypatch.setattr(model, "log_dict", lambda *_, **__: None)
     valid = torch.arange(9) < torch.tensor([9, 4, 6, 5])[:, None]
     rows = torch.arange(4)

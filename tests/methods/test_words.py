@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tireid import launch
 from tireid.encoders.bert import BertEncoder
 from tireid.encoders.lstm import BiLstmEncoder
+from tireid.inference.build import build_encoders, build_model
 from tireid.structures import TextBatch
 
 
@@ -13,10 +13,10 @@ from tireid.structures import TextBatch
 def method(request, compose_config, tmp_path, monkeypatch):
     torch.manual_seed(0)
     cfg = compose_config(f"model={request.param}", f"paths.output_dir={tmp_path}")
-    encoders = launch.build_encoders(cfg)
+    encoders = build_encoders(cfg)
     bert = BertEncoder(frozen=True, vocab_size=50, dim=8, depth=1, heads=2, max_positions=9)
     encoders["text_encoder"] = BiLstmEncoder(bert, hidden=8)
-    model = launch.build_model(cfg, encoders, 5)
+    model = build_model(cfg, encoders, 5)
     monkeypatch.setattr(model, "log_dict", lambda values, **_: None)
     return model
 

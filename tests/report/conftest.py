@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from tireid.comparison.report import read_material
 from tireid.data.records import split_sha256
-from tireid.launch import build_datamodule
+from tireid.inference.build import build_datamodule
 from tireid.retrieval.query_results import QUERIES_FILE, queries_content, query_results
 from tireid.runs.failure import write_failure
 from tireid.runs.results import read_runs

@@ -6,7 +6,7 @@ import pytest
 
 from tireid.comparison.dashboard import names
 from tireid.comparison.dashboard.scope import Scope
-from tireid.train import train
+from tireid.training.run import train
 
 wandb_runs = pytest.importorskip("tireid.tracking.offline")
 

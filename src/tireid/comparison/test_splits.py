@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from tireid.data.records import Record, Splits, split_sha256
 from tireid.data.synthetic import made_root
-from tireid.launch import SETTINGS_ERRORS
-from tireid.saved_config import evaluation_config
+from tireid.inference.build import SETTINGS_ERRORS
+from tireid.inference.saved_config import evaluation_config
 
 MADE = "synthetic"  # the data set whose people are made by this package
 _READ_MADE = "tireid.data.synthetic.read_synthetic"

@@ -7,12 +7,12 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from tireid import launch
 from tireid.data.tokenizers import load_tokenizer
 from tireid.encoders.pretrained import misfit
+from tireid.inference.build import SETTINGS_ERRORS, build_datamodule, build_encoders, build_model
+from tireid.inference.saved_config import CONFIG_FILE
 from tireid.methods.base import RetrievalModule
 from tireid.runs.weights import TOKENIZER_FOLDER, read_weights
-from tireid.saved_config import CONFIG_FILE
 
 
 def load_weights(model: RetrievalModule, file: Path, entry: str = "state_dict") -> None:
@@ -47,7 +47,7 @@ def restore_model(cfg: DictConfig, folder: Path, weights: Path) -> RetrievalModu
     global random generator is left as it was.
 
     Args:
-        cfg: As `tireid.saved_config` gives it.
+        cfg: As `tireid.inference.saved_config` gives it.
         folder: Where the config stands, for the message.
         weights: Checkpoint or safetensors file.
 
@@ -57,8 +57,8 @@ def restore_model(cfg: DictConfig, folder: Path, weights: Path) -> RetrievalModu
     file = folder / CONFIG_FILE
     try:
         with torch.random.fork_rng(devices=[]):
-            model = launch.build_model(cfg, launch.build_encoders(cfg), num_train_pids=1)
-    except launch.SETTINGS_ERRORS as error:
+            model = build_model(cfg, build_encoders(cfg), num_train_pids=1)
+    except SETTINGS_ERRORS as error:
         raise ValueError(f"{file}: expected a model's settings: {error}") from error
     if not isinstance(model, RetrievalModule):
         raise ValueError(f"{file}: model: expected a method, got a {type(model).__name__}")
@@ -72,7 +72,7 @@ def restore_datamodule(
     """Build a run's data module with the tokenizer that the run left; nothing is read yet.
 
     Args:
-        cfg: As `tireid.saved_config.evaluation_config` gives it; its root is changed in place.
+        cfg: As `tireid.inference.saved_config.evaluation_config` gives it; its root is changed in place.
         folder: Of the run.
         batch_size: Images or captions at once; None: the run's.
         dataset_root: Where the data set stands now, if it moved.
@@ -94,7 +94,7 @@ def restore_datamodule(
                 f"made where they are missing; got {dataset_root}"
             )
         cfg.dataset.root = cfg.dataset.read.root = dataset_root
-    return launch.build_datamodule(cfg, **changes)
+    return build_datamodule(cfg, **changes)
 
 
 def _embedding_weights(model: RetrievalModule, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,13 +1,23 @@
 """Report errors about user input in one message, and record failures."""
 
+import functools
+import os
+import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import InstantiationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
+from rich.console import Console
 
+from tireid.console import show_warnings_in_one_line
+from tireid.inference.build import SETTINGS_ERRORS
 from tireid.runs.failure import FAILURE_FILE, write_failure
+from tireid.training import processes
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -36,3 +46,50 @@ def recorded_failure(folder: Path, *, keep: bool = False) -> Iterator[None]:
         raise
     if not keep:
         (folder / FAILURE_FILE).unlink(missing_ok=True)
+
+
+TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
+
+
+BAD_INPUT = (ValueError, OSError, FloatingPointError, MisconfigurationException)
+
+
+def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Turn an error about the user's input into one message and exit code 1.
+
+    The full traceback is shown with `TIREID_TRACEBACK=1`. Errors of other kinds, which may be
+    ours, keep theirs. Warnings are printed as one line, without their place in the code.
+    """
+
+    @functools.wraps(entry)
+    def guarded(cfg: DictConfig) -> Any:
+        show_warnings_in_one_line()
+        try:
+            return entry(cfg)
+        except Exception as error:
+            message = clear_message(error)
+            if message is None:
+                raise
+            if processes.is_first_to_say(message):
+                console = Console(stderr=True, highlight=False, soft_wrap=True)
+                console.print("[bold red]error:[/bold red] ", end="")
+                console.print(message, markup=False)
+                console.print(f"{TRACEBACK_VARIABLE}=1 shows where it was raised.", style="dim")
+            sys.exit(1)
+
+    return guarded
+
+
+def clear_message(error: Exception) -> str | None:
+    """Return all that is to be said of an error about the user's input, or of a lost process.
+
+    None for errors of other kinds, and for all with `TIREID_TRACEBACK=1`.
+    """
+    if os.environ.get(TRACEBACK_VARIABLE):
+        return None
+    cause = root_cause(error)
+    if isinstance(error, InstantiationException) and isinstance(cause, TypeError):
+        cause = error  # a value of a wrong type; Hydra's message names the setting
+    if isinstance(cause, (*BAD_INPUT, *SETTINGS_ERRORS)):
+        return str(cause).strip() or type(cause).__name__
+    return processes.lost_contact(error)

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from tireid import processes
 from tireid.checkpoints.run_state import STATE
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
 from tireid.runs.folder import is_unfinished
 from tireid.runs.settings import CONFIG_FILE, difference, fingerprint
+from tireid.training import processes
 
 _CHECKPOINTS = "checkpoints"
 

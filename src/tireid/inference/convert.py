@@ -1,19 +1,21 @@
-"""Make a run folder, for `tireid.evaluate`, from a checkpoint of LGUR's official code."""
+"""Make a run folder, for `tireid.training.evaluate`, from a checkpoint of LGUR's official code."""
 
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tireid import launch
+from tireid.console import quiet
 from tireid.files import write_json
+from tireid.inference.build import build_encoders, build_model
 from tireid.methods.lgur.official import BERT, convert_official, read_official
 
 CHECKPOINT = "official.ckpt"
+
+
 OWN_SETTINGS = ("official", "output", "tokenizer", "bert")
 
 
@@ -30,7 +32,7 @@ def convert(cfg: DictConfig) -> Path:
         ValueError: If a setting is wrong, or the checkpoint does not have the config's sizes.
         FileNotFoundError: If the checkpoint or the tokenizer is missing.
     """
-    launch.quiet()
+    quiet()
     for name, what in (("official", "a checkpoint, best.pth.tar"), ("output", "a new folder")):
         if not cfg[name]:
             raise ValueError(f"{name}: expected {what}; set {name}=...")
@@ -55,7 +57,7 @@ def convert(cfg: DictConfig) -> Path:
             f" in {cfg.tokenizer}; set tokenizer=..."
         )
     num_train_pids = state["classifier_weight"].shape[1]
-    model = launch.build_model(cfg, launch.build_encoders(cfg), num_train_pids)
+    model = build_model(cfg, build_encoders(cfg), num_train_pids)
     bert = {name: value for name, value in model.state_dict().items() if name.startswith(BERT)}
     try:
         model.load_state_dict(state if cfg.text_encoder.pretrained is False else bert | state)
@@ -76,18 +78,3 @@ def convert(cfg: DictConfig) -> Path:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"run folder: {output}; {num_train_pids:,} identities", markup=False)
     return output
-
-
-@hydra.main(version_base="1.3", config_path=launch.conf_dir(), config_name="convert")
-@launch.clear_errors
-def _hydra_main(cfg: DictConfig) -> None:
-    convert(cfg)
-
-
-def main() -> None:
-    """Run `tireid-convert`."""
-    _hydra_main()
-
-
-if __name__ == "__main__":
-    main()

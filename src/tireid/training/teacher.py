@@ -21,20 +21,22 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
-from tireid import launch, processes
 from tireid.data.supports import SplitSupports
 from tireid.files import folder_lock, remove_leftovers
+from tireid.inference.build import build_encoders
 from tireid.inference.restore import load_weights
+from tireid.inference.saved_config import read_settings
 from tireid.methods.lcr2s.targets import TargetTable, enrich_split
 from tireid.methods.lcr2s.teacher import Lcr2sTeacher
 from tireid.retrieval import evaluate_embeddings
 from tireid.runs.checkpoint import read_checkpoint
 from tireid.runs.title import RunTitle, run_title
 from tireid.runs.weights import TOKENIZER_FOLDER, find_saved
-from tireid.saved_config import read_settings
-from tireid.teacher_file import load_given_teacher, write_teacher
 from tireid.tracking.logger import finished, wandb_logger_of
-from tireid.training import resume
+from tireid.training import processes, resume
+from tireid.training.build import build_trainer, compile_model
+from tireid.training.summary import print_metrics
+from tireid.training.teacher_file import load_given_teacher, write_teacher
 
 TEACHER_SEED = 1_000_003  # added to the run's seed, so that the teacher's draws are its own
 SETTINGS = (
@@ -161,12 +163,12 @@ def prepare_teacher(cfg: DictConfig, datamodule: Any, trainer: L.Trainer) -> Lcr
         folder = Path(cfg.teaching.shared_dir) / settings[:16]
     stage = _stage_config(cfg, folder)
     L.seed_everything((cfg.seed + TEACHER_SEED) % 2**32, workers=True, verbose=False)
-    encoders = launch.build_encoders(cfg)
+    encoders = build_encoders(cfg)
     build = instantiate(stage.model.teacher, _convert_="all")
     teacher = build(num_train_pids=datamodule.num_train_pids, **encoders)
     trainer.precision_plugin.convert_module(teacher)  # before weights of that precision are read
     if cfg.compile:
-        launch.compile_model(teacher)
+        compile_model(teacher)
     if cfg.teaching.checkpoint is not None:
         load_given_teacher(teacher, Path(cfg.teaching.checkpoint), cfg, datamodule)
         console.print(f"teacher: {cfg.teaching.checkpoint}", markup=False)
@@ -192,7 +194,7 @@ def find_teacher(
     """Return the checkpoint of the teacher that a run followed; None: it is not there.
 
     Args:
-        cfg: Of the run, as `tireid.saved_config.evaluation_config` gives it.
+        cfg: Of the run, as `tireid.inference.saved_config.evaluation_config` gives it.
         folder: Of the run.
         datamodule: After `setup`; of the run's data.
         given: The checkpoint, where the caller knows it.
@@ -219,7 +221,7 @@ def restore_teacher(cfg: DictConfig, folder: Path, path: Path) -> Lcr2sTeacher:
     """Build a run's teacher from its checked config and load its weights, as `restore_model` does.
 
     Args:
-        cfg: As `tireid.saved_config.evaluation_config` gives it.
+        cfg: As `tireid.inference.saved_config.evaluation_config` gives it.
         folder: Where the config stands, for the message.
         path: A teacher's file or, of joint training, a checkpoint of the run, which holds both.
 
@@ -228,7 +230,7 @@ def restore_teacher(cfg: DictConfig, folder: Path, path: Path) -> Lcr2sTeacher:
     """
     with torch.random.fork_rng(devices=[]):
         build = instantiate(cfg.model.teacher, _convert_="all")
-        teacher = build(num_train_pids=1, **launch.build_encoders(cfg))
+        teacher = build(num_train_pids=1, **build_encoders(cfg))
     if not isinstance(teacher, Lcr2sTeacher):
         raise ValueError(f"{folder}: expected the config of a teacher, got {type(teacher)}")
     load_weights(teacher, path, "teacher" if cfg.model.joint else "state_dict")
@@ -278,7 +280,7 @@ def _train(
         OmegaConf.update(stage, "trainer.enable_checkpointing", False, force_add=True)
     else:
         last.settings = settings
-    trainer = launch.build_trainer(stage, list(callbacks.values()), loggers)
+    trainer = build_trainer(stage, list(callbacks.values()), loggers)
     datamodule.trainer = trainer
     if trainer.is_global_zero:
         console = Console(highlight=False, soft_wrap=True)
@@ -349,7 +351,7 @@ def print_teacher(taught: dict[str, dict[str, float]]) -> None:
         prefix = f"teacher_{name}/"
         found = {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
         if found:
-            launch.print_metrics(found, "test", title)
+            print_metrics(found, "test", title)
 
 
 @torch.no_grad()

@@ -4,23 +4,26 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from safetensors.torch import save_file
 
-from tireid import launch
+from tireid.console import quiet
 from tireid.data.tokenizers import load_tokenizer
 from tireid.files import write_json
+from tireid.inference.model_card import ModelFacts, model_card
 from tireid.inference.restore import embedding_weights, restore_model
-from tireid.model_card import ModelFacts, model_card
-from tireid.retriever import load
+from tireid.inference.retriever import load
+from tireid.inference.saved_config import CONFIG_FILE, inference_config, read_settings
 from tireid.runs.record import RECORD_FILE, read_record
 from tireid.runs.weights import TOKENIZER_FOLDER, WEIGHTS_FILE, find_run
-from tireid.saved_config import CONFIG_FILE, inference_config, read_settings
 
 CARD_FILE = "README.md"
+
+
 OVERRIDES_FILE = Path(".hydra", "overrides.yaml")
+
+
 OWN_PLACES = ("hydra.", "paths.")
 
 
@@ -37,7 +40,7 @@ def export(cfg: DictConfig) -> Path:
         ValueError: If a setting is wrong, or the run's files are damaged or do not fit together.
         FileNotFoundError: If the run lacks a file.
     """
-    launch.quiet()
+    quiet()
     if not cfg.output:
         raise ValueError("output: expected a new folder; set output=...")
     output = Path(cfg.output)
@@ -110,7 +113,7 @@ def _classes(module: dict[str, Any]) -> list[str]:
 
 
 def _metrics(folder: Path, checkpoint: Path, record: dict[str, Any]) -> dict[str, float | None]:
-    """Return the figures of this very checkpoint: its run's, or what `tireid.evaluate` wrote."""
+    """Return the figures of this very checkpoint: its run's, or what `tireid.training.evaluate` wrote."""
     if record.get("tested_checkpoint") == checkpoint.name and record.get("metrics"):
         return record["metrics"]
     found: dict[str, float | None] = {}
@@ -126,25 +129,10 @@ def _command(folder: Path) -> str | None:
     file = folder / OVERRIDES_FILE
     if not file.is_file():
         return None
-    words = ["python", "-m", "tireid.train"]
+    words = ["python", "-m", "tireid.training.run"]
     for override in OmegaConf.load(file):
         name, _, value = str(override).partition("=")
         if not name.lstrip("+~").startswith(OWN_PLACES):
             place = Path(value.strip("'\"")).expanduser().is_absolute()
             words.append(shlex.quote(f"{name}=DIR" if place else str(override)))
     return " ".join(words)
-
-
-@hydra.main(version_base="1.3", config_path=launch.conf_dir(), config_name="export")
-@launch.clear_errors
-def _hydra_main(cfg: DictConfig) -> None:
-    export(cfg)
-
-
-def main() -> None:
-    """Run `tireid-export`."""
-    _hydra_main()
-
-
-if __name__ == "__main__":
-    main()

@@ -5,23 +5,33 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-import hydra
 import lightning as L
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tireid import launch, processes, sweeps, teaching, transfer
 from tireid.callbacks.run_record import RunRecord
 from tireid.checkpoints import stop_signals
 from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
+from tireid.console import quiet
 from tireid.files import remove_leftovers
+from tireid.inference.build import build_datamodule, build_encoders, build_model
 from tireid.runs.folder import claimed, finished_metrics
 from tireid.runs.title import run_title
 from tireid.tracking.logger import finished, wandb_logger_of
-from tireid.training import resume
+from tireid.training import processes, resume, teacher, transfer
+from tireid.training.build import (
+    build_trainer,
+    check_compiler,
+    compile_model,
+    join_process_group,
+    use_fast_matmul,
+)
+from tireid.training.checks import check_scalars, check_splits
 from tireid.training.errors import recorded_failure
+from tireid.training.summary import CHOSEN, chosen_checkpoint, print_metrics
+from tireid.training.word_cache import cache_words
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -39,11 +49,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
         tireid.checkpoints.stop_signals.Stopped: If the process was asked to stop.
     """
     stop_signals.reset()
-    launch.quiet()
+    quiet()
     recorded = cfg.skip_finished and processes.rank() == 0 and not processes.is_started()
     with recorded_failure(Path(cfg.paths.output_dir)) if recorded else nullcontext():
-        launch.check_scalars(cfg)
-        teaching.check_teaching(cfg)
+        check_scalars(cfg)
+        teacher.check_teaching(cfg)
         count = processes.processes_to_start(cfg)
         if count > 1:
             return processes.run_in_processes(cfg, count)
@@ -87,7 +97,7 @@ def _leave_nothing(own: Path, folder: Path) -> None:
 
 
 def _train(cfg: DictConfig, start: resume.Start, held: ExitStack) -> dict[str, float]:
-    launch.use_fast_matmul()
+    use_fast_matmul()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     output_dir = start.folder
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -97,21 +107,21 @@ def _train(cfg: DictConfig, start: resume.Start, held: ExitStack) -> dict[str, f
     callbacks = list(instantiate(cfg.callbacks, _convert_="all").values())
     loggers = list(instantiate(resume.logger_config(cfg, start), _convert_="all").values())
     held.enter_context(finished(loggers))
-    datamodule = launch.build_datamodule(cfg, **transfer.source_tokenizer(cfg))
-    trainer = launch.build_trainer(cfg, callbacks, loggers)
-    launch.join_process_group(trainer)
+    datamodule = build_datamodule(cfg, **transfer.source_tokenizer(cfg))
+    trainer = build_trainer(cfg, callbacks, loggers)
+    join_process_group(trainer)
     if cfg.compile and trainer.strategy.root_device.type == "cpu":
-        launch.check_compiler()
+        check_compiler()
     datamodule.trainer = trainer
     datamodule.prepare_data()
     datamodule.setup("fit")
-    launch.check_splits(cfg, datamodule)
-    encoders = launch.build_encoders(cfg)
-    launch.cache_words(cfg, datamodule, encoders["text_encoder"], trainer)
-    model = launch.build_model(cfg, encoders, datamodule.num_train_pids)
+    check_splits(cfg, datamodule)
+    encoders = build_encoders(cfg)
+    cache_words(cfg, datamodule, encoders["text_encoder"], trainer)
+    model = build_model(cfg, encoders, datamodule.num_train_pids)
     transfer.init_weights(cfg, model)
     if cfg.compile:
-        launch.compile_model(model)
+        compile_model(model)
 
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     for last in callbacks:
@@ -138,13 +148,13 @@ def _train(cfg: DictConfig, start: resume.Start, held: ExitStack) -> dict[str, f
 
     if (tracker := wandb_logger_of(loggers)) is not None:
         tracker.describe(*run_title(resolved, output_dir))
-    taught = teaching.teach(cfg, model, datamodule, trainer)
+    taught = teacher.teach(cfg, model, datamodule, trainer)
     for record in callbacks:
         if isinstance(record, RunRecord):
             record.extra = taught
     with resume.naming(start.checkpoint):
         trainer.fit(model, datamodule, ckpt_path=start.checkpoint, weights_only=True)
-    checkpoint = launch.chosen_checkpoint(cfg, callbacks)
+    checkpoint = chosen_checkpoint(cfg, callbacks)
     trainer.test(model, datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
 
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -152,11 +162,11 @@ def _train(cfg: DictConfig, start: resume.Start, held: ExitStack) -> dict[str, f
         if isinstance(record, RunRecord):
             metrics = record.metrics
     if trainer.is_global_zero:
-        chosen = launch.CHOSEN[cfg.selection]
-        launch.print_metrics(
+        chosen = CHOSEN[cfg.selection]
+        print_metrics(
             metrics, "test", f"test split, percent (checkpoint: {chosen}, seed {cfg.seed})"
         )
-        teaching.print_teacher(taught)
+        teacher.print_teacher(taught)
         written = [p.name for p in sorted(output_dir.iterdir()) if p.suffix in (".json", ".png")]
         console.print(f"{output_dir}: {', '.join(written)}, checkpoints/", markup=False)
     return metrics
@@ -178,33 +188,3 @@ def _describe(splits: dict[str, dict[str, int]]) -> str:
         for split, n in splits.items()
     ]
     return "; ".join(parts)
-
-
-@hydra.main(version_base="1.3", config_path=launch.conf_dir(), config_name="train")
-@launch.clear_errors
-def _hydra_main(cfg: DictConfig) -> float | None:
-    if sweeps.is_job():
-        return sweeps.run_job(cfg)
-    sweeps.end_with_sweep()
-    return train(cfg).get(cfg.monitor)
-
-
-def main() -> None:
-    """Run `tireid-train`."""
-    processes.join()
-    stop_signals.listen()
-    try:
-        if processes.is_started():
-            launch.show_warnings_in_one_line()
-            processes.serve(train, launch.clear_message)
-        else:
-            _hydra_main()
-    except stop_signals.Stopped as stopped:
-        if processes.rank() == 0:
-            console = Console(stderr=True, highlight=False, soft_wrap=True)
-            console.print(stopped.message, markup=False)
-        raise
-
-
-if __name__ == "__main__":
-    main()

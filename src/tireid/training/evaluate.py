@@ -4,21 +4,22 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import hydra
 import lightning as L
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tireid import launch
 from tireid.callbacks.progress import make_progress_bar
 from tireid.callbacks.query_record import QueryRecord
 from tireid.callbacks.result_gallery import ResultGallery
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
+from tireid.console import quiet
 from tireid.files import write_json
 from tireid.inference.restore import restore_datamodule, restore_model
+from tireid.inference.saved_config import evaluation_config
 from tireid.runs.record import read_record
 from tireid.runs.weights import find_run
-from tireid.saved_config import evaluation_config
+from tireid.training.build import use_fast_matmul
+from tireid.training.summary import CHOSEN, print_metrics
 
 
 def _warn_of_other_data(folder: Path, datamodule: Any, split: str) -> None:
@@ -62,8 +63,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         ValueError: If a setting is wrong or the checkpoint does not fit.
         FileNotFoundError: If the run or its data are missing.
     """
-    launch.quiet()
-    launch.use_fast_matmul()
+    quiet()
+    use_fast_matmul()
     if cfg.split not in ("val", "test"):
         raise ValueError(f"split: expected val or test, got {cfg.split!r}")
     folder, checkpoint = find_run(cfg.run)
@@ -106,10 +107,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     run = trainer.test if cfg.split == "test" else trainer.validate
     run(model, datamodule=datamodule, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    chosen = launch.CHOSEN[run_cfg.selection]
+    chosen = CHOSEN[run_cfg.selection]
     data = f" of {run_cfg.dataset.name}, trained on {trained_on}" if other is not None else ""
     title = f"{cfg.split} split{data}, percent ({checkpoint.name}; the run's choice: {chosen})"
-    launch.print_metrics(metrics, cfg.split, title)
+    print_metrics(metrics, cfg.split, title)
     result = folder / f"evaluation_{name}.json"
     record = {"checkpoint": checkpoint.name, "split": cfg.split, "metrics": metrics}
     if other is not None:
@@ -117,18 +118,3 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     write_json(result, record | {"data_sha256": datamodule.fingerprints()[cfg.split]})
     Console(highlight=False, soft_wrap=True).print(f"written: {result}", markup=False)
     return metrics
-
-
-@hydra.main(version_base="1.3", config_path=launch.conf_dir(), config_name="evaluate")
-@launch.clear_errors
-def _hydra_main(cfg: DictConfig) -> None:
-    evaluate(cfg)
-
-
-def main() -> None:
-    """Run `tireid-evaluate`."""
-    _hydra_main()
-
-
-if __name__ == "__main__":
-    main()

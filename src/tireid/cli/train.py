@@ -1,0 +1,43 @@
+"""The command `tireid train`."""
+
+import hydra
+from omegaconf import DictConfig
+from rich.console import Console
+
+from tireid import sweeps
+from tireid.checkpoints import stop_signals
+from tireid.console import show_warnings_in_one_line
+from tireid.files import conf_dir
+from tireid.training import processes
+from tireid.training.errors import clear_errors, clear_message
+from tireid.training.run import train
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
+@clear_errors
+def _hydra_main(cfg: DictConfig) -> float | None:
+    if sweeps.is_job():
+        return sweeps.run_job(cfg)
+    sweeps.end_with_sweep()
+    return train(cfg).get(cfg.monitor)
+
+
+def main() -> None:
+    """Run `tireid-train`."""
+    processes.join()
+    stop_signals.listen()
+    try:
+        if processes.is_started():
+            show_warnings_in_one_line()
+            processes.serve(train, clear_message)
+        else:
+            _hydra_main()
+    except stop_signals.Stopped as stopped:
+        if processes.rank() == 0:
+            console = Console(stderr=True, highlight=False, soft_wrap=True)
+            console.print(stopped.message, markup=False)
+        raise
+
+
+if __name__ == "__main__":
+    main()

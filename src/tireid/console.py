@@ -1,0 +1,40 @@
+"""One way to the screen: lines, warnings and expected noise."""
+
+import logging
+import warnings
+from typing import Any
+
+from rich.console import Console
+
+# Said by libraries on every run, and meant for somebody else or already decided in the config.
+QUIET_WARNINGS = [
+    r".*The number of training batches .* is smaller than the logging interval.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*GPU available but not used.*",
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+    r".*Experiment logs directory .* exists and is not empty.*",
+    r".*enable_nested_tensor is True.*",
+    r"Total length of `list` across ranks is zero.*",
+    r"`ModelCheckpoint\(monitor=.*\)` could not find the monitored key.*",
+    r"Found .* in eval mode at the start of training.*",
+    r"(?s)Grad strides do not match bucket view strides.*",  # along a dimension of size 1
+]
+
+
+def _print_warning(message: Warning | str, *_: Any) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("[yellow]warning:[/yellow] ", end="")
+    console.print(str(message), markup=False)
+
+
+def quiet() -> None:
+    """Silence what is no news: device notes, tips, warnings about decided things."""
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in QUIET_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def show_warnings_in_one_line() -> None:
+    """Print warnings from now on without their place in the code."""
+    warnings.showwarning = _print_warning

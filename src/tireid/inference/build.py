@@ -1,0 +1,50 @@
+"""Instantiate encoders, model and data module from a composed config."""
+
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+SETTINGS_ERRORS = (HydraException, OmegaConfBaseException)
+
+
+def build_datamodule(cfg: DictConfig, **changes: Any) -> Any:
+    """Instantiate the data module with the input recipe that the encoders carry.
+
+    Args:
+        cfg: A composed training config.
+        **changes: Constructor arguments that replace the config's.
+    """
+    arguments: dict[str, Any] = {
+        "tokenizer": cfg.text_encoder.tokenizer,
+        "mean": cfg.image_encoder.mean,
+        "std": cfg.image_encoder.std,
+        "interpolation": cfg.image_encoder.interpolation,
+        "batch_size": cfg.batch_size,
+        "seed": cfg.seed,
+        "supports": OmegaConf.select(cfg, "supports"),  # runs made before it was there have none
+        "cache_dir": cfg.paths.cache_dir,
+        "validation_split": cfg.validation_split,
+    }
+    return instantiate(cfg.dataset, **(arguments | changes), _convert_="all")
+
+
+def build_encoders(cfg: DictConfig) -> dict[str, Any]:
+    """Instantiate the image and the text encoder, by name."""
+    return {
+        name: instantiate(cfg[name].module, _convert_="all")
+        for name in ("image_encoder", "text_encoder")
+    }
+
+
+def build_model(cfg: DictConfig, encoders: dict[str, Any], num_train_pids: int) -> Any:
+    """Instantiate the method over its encoders.
+
+    Args:
+        cfg: A composed training config.
+        encoders: As `build_encoders` gives them.
+        num_train_pids: Number of training identities that the data module found.
+    """
+    return instantiate(cfg.model, **encoders, num_train_pids=num_train_pids, _convert_="all")

@@ -1,0 +1,76 @@
+"""Build the trainer, and prepare the hardware: compiler, matrix products, process group."""
+
+import os
+import shutil
+import sys
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from omegaconf import DictConfig
+from torch import nn
+
+from tireid.checkpoints.atomic_io import AtomicCheckpointIO
+from tireid.encoders.batch_norm import BatchNormSync
+from tireid.training import processes
+
+
+def check_compiler() -> None:
+    """Check that there is what `torch.compile` needs on a CPU.
+
+    Raises:
+        ValueError: Names what is missing and how to get it.
+    """
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    compiler = os.environ.get("CXX", usual)
+    if shutil.which(compiler) is None:
+        raise ValueError(
+            f"compile=true: expected a C++ compiler, which torch.compile needs on a CPU, got no "
+            f"{compiler!r}; install one (Debian, Ubuntu: apt-get install g++; Fedora: dnf install "
+            "gcc-c++; macOS: xcode-select --install), name yours in CXX, or set compile=false"
+        )
+
+
+def compile_model(model: nn.Module) -> None:
+    """Compile the encoders and, where the method has one, its head, each at its first use.
+
+    In place: names in the state dict stay, so that a checkpoint loads without compiling. Captions
+    have many lengths, so what sees them is compiled for all at once.
+    """
+    within = getattr(model, "dual", model)  # a method may be built around another
+    for name in ("image_encoder", "text_encoder", "head"):
+        module = getattr(within, name, None)
+        if isinstance(module, nn.Module):
+            module.compile(dynamic=None if name == "image_encoder" else True)
+
+
+def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
+    """Instantiate the trainer with the strategy's devices; it writes checkpoints whole."""
+    settings = dict(cfg.strategy)
+    plugins: list[Any] = [BatchNormSync()] if settings.pop("sync_batch_norm", False) else []
+    # Whatever else this machine's environment looks like: in a shell of SLURM one is one, too.
+    if processes.is_started() or processes.world_size() == 1:
+        plugins.append(LightningEnvironment())
+    trainer = instantiate(
+        cfg.trainer,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=plugins,
+        **settings,
+        _convert_="all",
+    )
+    trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    return trainer
+
+
+def join_process_group(trainer: L.Trainer) -> None:
+    """Connect the processes of a run, before one of them is busy for long."""
+    if trainer.world_size > 1:
+        trainer.strategy.setup_environment()
+
+
+def use_fast_matmul() -> None:
+    """Allow TensorFloat-32 in matrix products on GPUs; ranking is in float64 and not touched."""
+    torch.set_float32_matmul_precision("high")

@@ -1,0 +1,56 @@
+"""Print the metrics of a split as one table."""
+
+from typing import Any
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from tireid.checkpoints.last_checkpoint import LastCheckpoint
+
+CHOSEN = {
+    "val": "best on val",
+    "last": "the last epoch",
+    "test": "[bold red]best on the TEST split: not to be compared with others[/bold red]",
+}
+
+
+def print_metrics(metrics: dict[str, float], split: str, title: str) -> None:
+    """Print the metrics of a split as one table, a row a direction."""
+    names = ["R1", "R5", "R10", "mAP", "mAP_trapezoid", "mINP"]
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("direction")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    rows = {"text to image": "", "image to text": "i2t_"}
+    for label, prefix in rows.items():
+        values = [metrics.get(f"{split}/{prefix}{name}") for name in names]
+        if any(value is not None for value in values):
+            table.add_row(label, *("-" if v is None else f"{v:.2f}" for v in values))
+    own_removed = [metrics.get(f"{split}/{n}_wm") for n in names]
+    if any(value is not None for value in own_removed):
+        table.add_row(
+            "text to image *",
+            *("-" if v is None else f"{v:.2f}" for v in own_removed),
+        )
+        table.caption = "* without the image that the caption was written for"
+        table.caption_justify = "left"
+    Console(highlight=False).print(table)
+
+
+def chosen_checkpoint(cfg: DictConfig, callbacks: list[Any]) -> str:
+    """Return the path of the checkpoint that `selection` names.
+
+    Raises:
+        ValueError: If no callback wrote it.
+    """
+    for callback in callbacks:
+        if isinstance(callback, (ModelCheckpoint, LastCheckpoint)):
+            monitored = callback.monitor is not None
+            if monitored == (cfg.selection != "last") and callback.best_model_path:
+                return callback.best_model_path
+    raise ValueError(
+        f"selection={cfg.selection}: no checkpoint was written for it; "
+        "keep callbacks.checkpoint (val, test) or callbacks.last (last)"
+    )
