@@ -52,7 +52,7 @@ sweep: $(READY) ## Run a grid, e.g. make sweep SWEEP=lgur_ablation; again: only 
 	@$(PY) -m tireid.training.run $(if $(SWEEP),sweep=$(SWEEP),--multirun) $(OVERRIDES)
 
 tune: $(READY) ## Search settings: make tune SEARCH=lgur_rates TRAIN="trainer=gpu" ARGS="trials=20"
-	@$(PY) -m tireid.tune $(if $(SEARCH),search=$(SEARCH)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
+	@$(PY) -m tireid.sweeps.tune $(if $(SEARCH),search=$(SEARCH)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
 
 compare: $(READY) ## One table and a report of runs: make compare RUNS=runs/sweeps/methods_quick
 	@$(PY) -m tireid.comparison.compare $(RUNS) $(ARGS)
@@ -64,7 +64,7 @@ evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="spl
 	@$(PY) -m tireid.training.evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)
 
 explain: $(READY) ## Draw what a run looks at: make explain RUN=runs/... ARGS="queries=20"
-	@$(PY) -m tireid.explain $(if $(RUN),'run="$(RUN)"') $(ARGS)
+	@$(PY) -m tireid.explanations.explain $(if $(RUN),'run="$(RUN)"') $(ARGS)
 
 export: $(READY) ## Write a run's model for tireid.load: make export RUN=runs/... OUT=exported
 	@$(PY) -m tireid.inference.export $(if $(RUN),'run="$(RUN)"') $(if $(OUT),'output="$(OUT)"') $(ARGS)

@@ -8,9 +8,9 @@ import torch
 from hydra.utils import instantiate
 from PIL import Image
 
-from tireid import explain as explain_module
-from tireid.explain import explain
+from tireid.explanations import explain as explain_module
 from tireid.explanations import supports as supports_page
+from tireid.explanations.explain import explain
 from tireid.inference.build import build_encoders
 from tireid.inference.restore import restore_datamodule
 from tireid.inference.saved_config import evaluation_config

@@ -15,9 +15,9 @@ from tireid.comparison.report.style import Style, drawing, figure, swatch
 from tireid.figures import own_style
 from tireid.retrieval.query_results import QueryResults
 from tireid.runs.results import Result
-from tireid.search_space import Dimension
-from tireid.study import Trial
-from tireid.study_chart import draw_study
+from tireid.sweeps.chart import draw_study
+from tireid.sweeps.space import Dimension
+from tireid.sweeps.study import Trial
 
 ODD = r"$\alpha_1 50 % \frac{ {行} $x #&_^"
 STYLES = [

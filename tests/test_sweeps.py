@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from tireid import sweeps
 from tireid.files import conf_dir
 from tireid.runs.failure import read_failure, write_failure
 from tireid.runs.folder import claimed
 from tireid.runs.results import read_runs
+from tireid.sweeps import grid
 from tireid.training.errors import recorded_failure
 from tireid.training.run import train
 
@@ -139,12 +139,12 @@ def test_a_process_that_dies_leaves_a_record_and_a_signal_reaches_it(tmp_path, m
     folder = tmp_path / "run"
     node = sweep_config(tmp_path).hydra
     node.runtime = {"cwd": str(tmp_path)}
-    monkeypatch.setattr(sweeps, "HydraConfig", SimpleNamespace(get=lambda: node))
+    monkeypatch.setattr(grid, "HydraConfig", SimpleNamespace(get=lambda: node))
 
     def ends_with(code):
         words = [sys.executable, "-c", code]
-        monkeypatch.setattr(sweeps, "_command", lambda overrides, folder: words)
-        return sweeps.run_in_process(cfg, ["seed=1"], folder)
+        monkeypatch.setattr(grid, "_command", lambda overrides, folder: words)
+        return grid.run_in_process(cfg, ["seed=1"], folder)
 
     kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     for code, message in (("exit(3)", "exit code 3"), (kill, "signal SIGKILL")):
@@ -179,7 +179,7 @@ time.sleep(60)
 
 def test_a_job_on_many_nodes_is_refused(tmp_path, capsys):
     cfg = OmegaConf.create({"strategy": {"num_nodes": 2}})
-    assert sweeps.run_in_process(cfg, ["seed=1"], tmp_path) is None
+    assert grid.run_in_process(cfg, ["seed=1"], tmp_path) is None
     failure = read_failure(tmp_path)
     assert failure is not None
     assert "strategy.num_nodes: expected 1 in a sweep" in failure["message"]
@@ -202,21 +202,21 @@ def test_a_failure_is_recorded_until_a_success(tmp_path):
 
 
 def test_workers_share_the_cores_and_end_with_their_sweep(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeps, "_cores", lambda: 8)
+    monkeypatch.setattr(grid, "_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(sweeps, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(grid, "_POLL_SECONDS", 0.05)
     node = sweep_config(tmp_path, "hydra_plugins.hydra_joblib_launcher.x.Y").hydra
     node.launcher.n_jobs = 3
     node.runtime = {"cwd": str(tmp_path)}
-    monkeypatch.setattr(sweeps, "HydraConfig", SimpleNamespace(get=lambda: node))
+    monkeypatch.setattr(grid, "HydraConfig", SimpleNamespace(get=lambda: node))
     monkeypatch.setenv("TIREID_SWEEP_PROCESS", str(os.getppid()))
     code = "import os; open('threads', 'w').write(os.environ['OMP_NUM_THREADS'])"
-    assert sweeps._run([sys.executable, "-c", code]) == 0
+    assert grid._run([sys.executable, "-c", code]) == 0
     assert (tmp_path / "threads").read_text() == "2"
     answers = iter([False, True])
-    monkeypatch.setattr(sweeps, "_abandoned", lambda: next(answers))
+    monkeypatch.setattr(grid, "_abandoned", lambda: next(answers))
     with pytest.raises(SystemExit):
-        sweeps._run([sys.executable, "-c", "import time; time.sleep(60)"])
+        grid._run([sys.executable, "-c", "import time; time.sleep(60)"])
 
 
 def test_what_cannot_be_written_is_recorded_and_then_tried_again(small_config, tmp_path):
@@ -251,7 +251,7 @@ def sweep_config(tmp_path, launcher="hydra._internal.core_plugins.basic_launcher
 
 def test_jobs_that_never_began_are_named_at_the_end(tmp_path, capsys):
     """The command line wins over the file; two other processes are at two of the four jobs."""
-    report = sweeps.SweepReport()
+    report = grid.SweepReport()
     report.on_multirun_start(sweep_config(tmp_path))
     jobs = json.loads((tmp_path / "jobs.json").read_text())
     pairs = [(3, "a"), (3, "b"), (4, "a"), (4, "b")]
@@ -274,7 +274,7 @@ def test_a_sweep_ends_with_a_report_and_ends_without_it_if_that_fails(
     copied_run, monkeypatch, capsys
 ):
     folder = copied_run.parent
-    assert sweeps.conclude(folder)
+    assert grid.conclude(folder)
     assert "results.png, report.html, report.md" in capsys.readouterr().out
     assert "val R@1" in (folder / "report.md").read_text(encoding="utf-8")
 
@@ -282,7 +282,7 @@ def test_a_sweep_ends_with_a_report_and_ends_without_it_if_that_fails(
         raise RuntimeError("no ink")
 
     monkeypatch.setattr("tireid.comparison.report.write_report", failing)
-    assert sweeps.conclude(folder)
+    assert grid.conclude(folder)
     said = capsys.readouterr().out
     assert f"RuntimeError: no ink; make compare RUNS={folder} tries again" in said
     assert "1 of 1 runs complete" in said
@@ -292,16 +292,16 @@ def test_a_sweep_ends_with_a_report_and_ends_without_it_if_that_fails(
 def test_a_launcher_that_is_not_there_says_how_to_install_it(tmp_path, monkeypatch, capsys, name):
     (file,) = (Path(conf_dir()) / "hydra" / "launcher").glob(f"{name}.yaml")
     target = OmegaConf.load(file)._target_
-    monkeypatch.setattr(sweeps, "find_spec", lambda module: None)
+    monkeypatch.setattr(grid, "find_spec", lambda module: None)
     with pytest.raises(SystemExit):
-        sweeps.SweepReport().on_multirun_start(sweep_config(tmp_path, target))
+        grid.SweepReport().on_multirun_start(sweep_config(tmp_path, target))
     assert "pip install 'tireid[sweep]'" in capsys.readouterr().err
 
 
 def test_a_sweep_under_torchrun_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
     with pytest.raises(SystemExit):
-        sweeps.SweepReport().on_multirun_start(sweep_config(tmp_path))
+        grid.SweepReport().on_multirun_start(sweep_config(tmp_path))
     assert "start the sweep without torchrun" in capsys.readouterr().err
 
 

@@ -10,11 +10,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
-from tireid import tune
 from tireid.files import conf_dir
 from tireid.runs.failure import read_failure
-from tireid.search_space import override_text, read_space
-from tireid.study import Study
+from tireid.sweeps import tune
+from tireid.sweeps.space import override_text, read_space
+from tireid.sweeps.study import Study
 
 pytest.importorskip("optuna", reason="needs the extra `sweep`")
 
@@ -208,7 +208,7 @@ def test_a_trial_is_a_run_folder(tmp_path, cache_dir):
     )
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "tireid.tune", "--config-dir", str(tmp_path / "mine")),
+            *(sys.executable, "-m", "tireid.sweeps.tune", "--config-dir", str(tmp_path / "mine")),
             *("search=pads", "trials=1", f"output={tmp_path / 'study'}"),
             f'train="{SMALL} paths.cache_dir={cache_dir}"',
         ],

@@ -373,7 +373,7 @@ def test_pictures_of_real_people_are_not_logged_unasked(
 
 
 def test_explanations_can_be_added_to_the_run(folder, run, compose_config):
-    from tireid.explain import explain
+    from tireid.explanations.explain import explain
 
     overrides = [f"run={folder}", "queries=2", "images=2", "atoms=2", "wandb=true"]
     written = explain(compose_config(*overrides, "accelerator=cpu", name="explain"))
@@ -389,7 +389,7 @@ def test_explanations_can_be_added_to_the_run(folder, run, compose_config):
 
 
 def test_without_a_run_explanations_say_so(copied_run, compose_config, capfd):
-    from tireid.explain import explain
+    from tireid.explanations.explain import explain
 
     overrides = [f"run={copied_run}", "queries=1", "images=1", "atoms=1", "wandb=true"]
     written = explain(compose_config(*overrides, "accelerator=cpu", name="explain"))

@@ -4,10 +4,10 @@ import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
-from tireid import sweeps
 from tireid.checkpoints import stop_signals
 from tireid.console import show_warnings_in_one_line
 from tireid.files import conf_dir
+from tireid.sweeps import grid
 from tireid.training import processes
 from tireid.training.errors import clear_errors, clear_message
 from tireid.training.run import train
@@ -16,9 +16,9 @@ from tireid.training.run import train
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
 @clear_errors
 def _hydra_main(cfg: DictConfig) -> float | None:
-    if sweeps.is_job():
-        return sweeps.run_job(cfg)
-    sweeps.end_with_sweep()
+    if grid.is_job():
+        return grid.run_job(cfg)
+    grid.end_with_sweep()
     return train(cfg).get(cfg.monitor)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tireid.files import folder_lock
 from tireid.runs.folder import claimed
-from tireid.search_space import Dimension
+from tireid.sweeps.space import Dimension
 
 STUDY_FILE = "study.db"
 _TRIAL_LOCK = ".trial.lock"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tireid.figures import own_style
-from tireid.search_space import Dimension
-from tireid.study import Trial
+from tireid.sweeps.space import Dimension
+from tireid.sweeps.study import Trial
 
 # Told apart by colour-blind readers, and in print by their shapes.
 _TRIAL, _BEST = "#0072B2", "#D55E00"

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from lightning.fabric import Fabric
@@ -16,16 +15,18 @@ from tireid.explanations.atoms import dictionary_use, draw_atoms
 from tireid.explanations.queries import QueryPage, draw_overview, draw_query
 from tireid.explanations.supports import draw_supports
 from tireid.explanations.weighing import Split, embed_split, query_page
-from tireid.files import conf_dir
 from tireid.inference.restore import restore_datamodule, restore_model
 from tireid.inference.saved_config import evaluation_config, read_settings
 from tireid.runs.weights import find_run
 from tireid.tracking.logger import log_pictures
-from tireid.training.errors import clear_errors
 from tireid.training.teacher import find_teacher, restore_teacher
 
 FOLDER = "explanations"
+
+
 PICTURES = ("overview.png", "query_*.png", "atoms.png", "supports.png")
+
+
 _STAGES = {"train": "fit", "val": "validate", "test": "test"}
 
 
@@ -169,18 +170,3 @@ def _check(cfg: DictConfig) -> None:
     for name in ("images", "atoms", "sample"):
         if not isinstance(cfg[name], int) or cfg[name] < 1:
             raise ValueError(f"{name}: expected an integer > 0, got {cfg[name]!r}")
-
-
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="explain")
-@clear_errors
-def _hydra_main(cfg: DictConfig) -> None:
-    explain(cfg)
-
-
-def main() -> None:
-    """Run `tireid-explain`."""
-    _hydra_main()
-
-
-if __name__ == "__main__":
-    main()

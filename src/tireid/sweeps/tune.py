@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 import yaml
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
@@ -17,13 +16,12 @@ from rich.text import Text
 
 from tireid.comparison.table import markdown
 from tireid.console import quiet
-from tireid.files import conf_dir
 from tireid.inference.build import SETTINGS_ERRORS
-from tireid.search_space import Dimension, read_space
-from tireid.study import Study, Trial
-from tireid.study_chart import draw_study
-from tireid.sweeps import run_in_process
-from tireid.training.errors import clear_errors, recorded_failure
+from tireid.sweeps.chart import draw_study
+from tireid.sweeps.grid import run_in_process
+from tireid.sweeps.space import Dimension, read_space
+from tireid.sweeps.study import Study, Trial
+from tireid.training.errors import recorded_failure
 
 
 def tune(cfg: DictConfig) -> list[Trial]:
@@ -143,18 +141,3 @@ def _table(trials: Sequence[Trial], monitor: str) -> tuple[list[str], list[list[
         for trial in trials
     ]
     return head, rows
-
-
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="tune")
-@clear_errors
-def _hydra_main(cfg: DictConfig) -> None:
-    tune(cfg)
-
-
-def main() -> None:
-    """Run `tireid-tune`."""
-    _hydra_main()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""Many trainings: grids of runs and the search for hyperparameters."""
