@@ -46,28 +46,28 @@ environment: # under the lock; another make may have finished it in the meantime
 install: $(READY) ## Make .venv
 
 train: $(READY) ## Train, evaluate, show: make train MODEL=lgur DATASET=synthetic ARGS="seed=2"
-	@$(PY) -m tireid.training.run $(OVERRIDES)
+	@$(PY) -m tireid train $(OVERRIDES)
 
 sweep: $(READY) ## Run a grid, e.g. make sweep SWEEP=lgur_ablation; again: only what is missing
-	@$(PY) -m tireid.training.run $(if $(SWEEP),sweep=$(SWEEP),--multirun) $(OVERRIDES)
+	@$(PY) -m tireid train $(if $(SWEEP),sweep=$(SWEEP),--multirun) $(OVERRIDES)
 
 tune: $(READY) ## Search settings: make tune SEARCH=lgur_rates TRAIN="trainer=gpu" ARGS="trials=20"
-	@$(PY) -m tireid.sweeps.tune $(if $(SEARCH),search=$(SEARCH)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
+	@$(PY) -m tireid tune $(if $(SEARCH),search=$(SEARCH)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
 
 compare: $(READY) ## One table and a report of runs: make compare RUNS=runs/sweeps/methods_quick
-	@$(PY) -m tireid.comparison.compare $(RUNS) $(ARGS)
+	@$(PY) -m tireid compare $(RUNS) $(ARGS)
 
 dashboard: $(READY) ## Report on Weights & Biases: make dashboard ARGS="--group like_for_like"
-	@$(PY) -m tireid.comparison.dashboard.send $(ARGS)
+	@$(PY) -m tireid dashboard $(ARGS)
 
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
-	@$(PY) -m tireid.training.evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)
+	@$(PY) -m tireid evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)
 
 explain: $(READY) ## Draw what a run looks at: make explain RUN=runs/... ARGS="queries=20"
-	@$(PY) -m tireid.explanations.explain $(if $(RUN),'run="$(RUN)"') $(ARGS)
+	@$(PY) -m tireid explain $(if $(RUN),'run="$(RUN)"') $(ARGS)
 
 export: $(READY) ## Write a run's model for tireid.load: make export RUN=runs/... OUT=exported
-	@$(PY) -m tireid.inference.export $(if $(RUN),'run="$(RUN)"') $(if $(OUT),'output="$(OUT)"') $(ARGS)
+	@$(PY) -m tireid export $(if $(RUN),'run="$(RUN)"') $(if $(OUT),'output="$(OUT)"') $(ARGS)
 
 test: $(READY) ## Run the tests, without the slow ones
 	@$(PYTEST) -m "not slow and not ddp" $(ARGS)

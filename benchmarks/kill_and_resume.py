@@ -58,7 +58,7 @@ class Unbroken(NamedTuple):
 
 def start(method: str, folder: Path, cache: Path, log: Path) -> "subprocess.Popen[bytes]":
     """Start a training in a process group of its own."""
-    command = [sys.executable, "-m", "tireid.training.run", f"model={method}", *SETTINGS]
+    command = [sys.executable, "-m", "tireid", "train", f"model={method}", *SETTINGS]
     command += [f"paths.cache_dir={cache}", f"hydra.run.dir={folder}"]
     with log.open("ab") as file:
         return subprocess.Popen(  # noqa: S603 -- fixed words and own folders

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from reference import ReferenceLgur
 from tireid.console import quiet
 from tireid.files import conf_dir, write_json
-from tireid.inference.build import build_encoders, build_model
+from tireid.inference import build
 from tireid.losses import ranking
-from tireid.methods.lgur.method import Lgur
+from tireid.methods.lgur import Lgur
 from tireid.runs.environment import device_name, peak_memory_mib, versions
 from tireid.structures import PairBatch
 
@@ -70,7 +70,7 @@ def build_model(quick: bool) -> Lgur:
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         cfg = compose("train", PUBLISHED + (QUICK if quick else []))
     torch.manual_seed(0)
-    model = build_model(cfg, build_encoders(cfg), QUICK_IDS if quick else IDS)
+    model = build.build_model(cfg, build.build_encoders(cfg), QUICK_IDS if quick else IDS)
     with torch.no_grad():  # else all logits are near 0, and the losses compared nearly constant
         model.classifier_weight.mul_(20)
     return model

@@ -1,6 +1,6 @@
 """LGUR's training step, plainly: every equation one eager statement, nothing shared or skipped.
 
-The yardstick of `lgur_step.py`. It computes what `tireid.methods.lgur.method.Lgur` computes, in the way
+The yardstick of `lgur_step.py`. It computes what `tireid.methods.lgur.Lgur` computes, in the way
 a first implementation does: BERT at every step on captions padded to `PADDED_LENGTH`, attention
 weights as whole matrices, the dictionary copied for every sample, keys and values of the
 prototypes projected for every token, one identity head after the other, negatives drawn by NumPy
@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tireid.losses.ranking import Triplets
+from tireid.methods.lgur import Lgur
 from tireid.methods.lgur.head import CrossDecoder
-from tireid.methods.lgur.method import Lgur
 from tireid.structures import PairBatch
 
 PADDED_LENGTH = 100

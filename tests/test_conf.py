@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from tireid.comparison.published import read_published
 from tireid.files import conf_dir
 from tireid.inference.build import build_datamodule, build_encoders, build_model
-from tireid.training import teacher
 from tireid.training.build import build_trainer
+from tireid.training.teacher import check_teaching
 
 CONF = Path(conf_dir())
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
@@ -109,7 +109,7 @@ def test_experiment_says_what_is_published_and_what_is_expected(compose_config, 
     with torch.device("meta"):
         model = build_model(cfg, build_encoders(cfg), 7)
         if cfg.teaching is not None:
-            teacher.check_teaching(cfg)
+            check_teaching(cfg)
             build = instantiate(cfg.model.teacher, _convert_="all")
             teacher = build(num_train_pids=7, **build_encoders(cfg))
             assert teacher.feature_dim == model.feature_dim

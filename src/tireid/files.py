@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whatever kills the process or fills the disk."""
+"""Atomic files, JSON, locks between processes, and where configs and caches lie."""
 
 import json
 import math
@@ -14,13 +14,6 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
-
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 _SUFFIX = ".part"
 

@@ -11,9 +11,9 @@ from tireid.losses.contrastive import InfoNceLoss
 from tireid.losses.distillation import FeatureDistillationLoss, RelationDistillationLoss
 from tireid.methods.base import RetrievalModule
 from tireid.methods.baseline import Baseline
-from tireid.methods.lcr2s.student import Lcr2s
+from tireid.methods.lcr2s import Lcr2s
+from tireid.methods.lgur import Lgur
 from tireid.methods.lgur.head import CrossAttention, LgurHead
-from tireid.methods.lgur.method import Lgur
 from tireid.structures import Tokens
 
 HEAD = {

@@ -11,8 +11,8 @@ from tireid.comparison.compare import PageSettings, compare
 
 
 def main() -> None:
-    """Run `tireid-compare`."""
-    parser = argparse.ArgumentParser(prog="tireid-compare")
+    """Run `tireid compare`."""
+    parser = argparse.ArgumentParser(prog="tireid compare")
     parser.description = (
         "Compare runs: one table, mean and standard deviation over seeds, and a report of all "
         "that the runs tell, as a page (report.html) and as text (report.md)."
@@ -61,7 +61,3 @@ def main() -> None:
             f"[bold red]error:[/bold red] {escape(str(error))}"
         )
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -15,9 +15,5 @@ def _hydra_main(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    """Run `tireid-convert`."""
+    """Run `tireid convert`."""
     _hydra_main()
-
-
-if __name__ == "__main__":
-    main()

@@ -16,7 +16,7 @@ from tireid.comparison.dashboard.send import send, write
 
 
 def main() -> None:
-    """Run `tireid-dashboard`."""
+    """Run `tireid dashboard`."""
     arguments = _parser().parse_args()
     missing = [name for name in ("wandb", "wandb_workspaces") if find_spec(name) is None]
     if missing:
@@ -48,7 +48,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="tireid-dashboard",
+        prog="tireid dashboard",
         description="Create or update a report on Weights & Biases that lays methods side by side.",
     )
     parser.add_argument(
@@ -77,7 +77,3 @@ def _stop(message: str) -> None:
         f"[bold red]error:[/bold red] {escape(message)}"
     )
     sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,7 @@ from tireid.checkpoints import stop_signals
 from tireid.console import show_warnings_in_one_line
 from tireid.files import conf_dir
 from tireid.sweeps import grid
-from tireid.training import processes
+from tireid.training import launcher, processes
 from tireid.training.errors import clear_errors, clear_message
 from tireid.training.run import train
 
@@ -23,13 +23,13 @@ def _hydra_main(cfg: DictConfig) -> float | None:
 
 
 def main() -> None:
-    """Run `tireid-train`."""
+    """Run `tireid train`."""
     processes.join()
     stop_signals.listen()
     try:
         if processes.is_started():
             show_warnings_in_one_line()
-            processes.serve(train, clear_message)
+            launcher.serve(train, clear_message)
         else:
             _hydra_main()
     except stop_signals.Stopped as stopped:
@@ -37,7 +37,3 @@ def main() -> None:
             console = Console(stderr=True, highlight=False, soft_wrap=True)
             console.print(stopped.message, markup=False)
         raise
-
-
-if __name__ == "__main__":
-    main()

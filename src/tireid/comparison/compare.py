@@ -1,8 +1,8 @@
 """Compare runs: one table, mean and standard deviation over seeds, and a report of all they tell.
 
-python -m tireid.comparison.compare runs/sweeps/lgur_ablation
-python -m tireid.comparison.compare runs/sweeps/lgur_ablation --csv results/lgur_ablation.csv
-python -m tireid.comparison.compare results/*.csv --no-page --fill README.md
+python -m tireid compare runs/sweeps/lgur_ablation
+python -m tireid compare runs/sweeps/lgur_ablation --csv results/lgur_ablation.csv
+python -m tireid compare results/*.csv --no-page --fill README.md
 """
 
 import shlex
@@ -135,6 +135,6 @@ def _write_page(console: Console, read: Mapping[Path, Runs], page: PageSettings)
     from tireid.comparison.report import read_material, write_report  # late: tables need no figures
 
     material = read_material(read, control=page.control, pictures=page.pictures)
-    words = ["python", "-m", "tireid.comparison.compare", *sys.argv[1:]]
+    words = ["python", "-m", "tireid", "compare", *sys.argv[1:]]
     for path in write_report(material, page.out, command=shlex.join(words)):
         console.print(f"written: {path}", markup=False)

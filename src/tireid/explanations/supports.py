@@ -26,7 +26,7 @@ from tireid.explanations.blocks import (
 )
 from tireid.explanations.weighing import Split
 from tireid.figures import OWN
-from tireid.methods.lcr2s.teacher import Lcr2sTeacher
+from tireid.methods.lcr2s import Lcr2sTeacher
 
 _ORACLE = (
     "ORACLE: the supports are pictures and captions of {split} identities, which a search does not "

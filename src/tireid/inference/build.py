@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -48,3 +49,8 @@ def build_model(cfg: DictConfig, encoders: dict[str, Any], num_train_pids: int) 
         num_train_pids: Number of training identities that the data module found.
     """
     return instantiate(cfg.model, **encoders, num_train_pids=num_train_pids, _convert_="all")
+
+
+def use_fast_matmul() -> None:
+    """Allow TensorFloat-32 in matrix products on GPUs; ranking is in float64 and not touched."""
+    torch.set_float32_matmul_precision("high")

@@ -1,4 +1,4 @@
-"""Make a run folder, for `tireid.training.evaluate`, from a checkpoint of LGUR's official code."""
+"""Make a run folder, for `tireid evaluate`, from a checkpoint of LGUR's official code."""
 
 from pathlib import Path
 from typing import Any

@@ -14,8 +14,9 @@ from tireid.files import write_json
 from tireid.inference.model_card import ModelFacts, model_card
 from tireid.inference.restore import embedding_weights, restore_model
 from tireid.inference.retriever import load
-from tireid.inference.saved_config import CONFIG_FILE, inference_config, read_settings
+from tireid.inference.saved_config import inference_config, read_settings
 from tireid.runs.record import RECORD_FILE, read_record
+from tireid.runs.settings import CONFIG_FILE
 from tireid.runs.weights import TOKENIZER_FOLDER, WEIGHTS_FILE, find_run
 
 CARD_FILE = "README.md"
@@ -113,7 +114,7 @@ def _classes(module: dict[str, Any]) -> list[str]:
 
 
 def _metrics(folder: Path, checkpoint: Path, record: dict[str, Any]) -> dict[str, float | None]:
-    """Return the figures of this very checkpoint: its run's, or what `tireid.training.evaluate` wrote."""
+    """Return the figures of this very checkpoint: its run's, or what `tireid evaluate` wrote."""
     if record.get("tested_checkpoint") == checkpoint.name and record.get("metrics"):
         return record["metrics"]
     found: dict[str, float | None] = {}
@@ -129,7 +130,7 @@ def _command(folder: Path) -> str | None:
     file = folder / OVERRIDES_FILE
     if not file.is_file():
         return None
-    words = ["python", "-m", "tireid.training.run"]
+    words = ["python", "-m", "tireid", "train"]
     for override in OmegaConf.load(file):
         name, _, value = str(override).partition("=")
         if not name.lstrip("+~").startswith(OWN_PLACES):

@@ -141,7 +141,7 @@ def _results(metrics: dict[str, float | None]) -> str:
                 cells = " | ".join(_figure(metrics.get(name)) for name in names)
                 lines.append(f"| {split} | {direction} | {cells} |")
     if not lines:
-        return "No figures of this checkpoint are recorded; `python -m tireid.training.evaluate` makes them."
+        return "No figures of this checkpoint are recorded; `python -m tireid evaluate` makes them."
     head = f"| split | direction | {' | '.join(name.replace('_', ' ') for name in _METRICS)} |"
     ruler = "| --- | --- |" + " --- |" * len(_METRICS)
     return "\n".join(["In percent.", "", head, ruler, *lines])

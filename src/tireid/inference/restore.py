@@ -10,8 +10,8 @@ from torch import Tensor
 from tireid.data.tokenizers import load_tokenizer
 from tireid.encoders.pretrained import misfit
 from tireid.inference.build import SETTINGS_ERRORS, build_datamodule, build_encoders, build_model
-from tireid.inference.saved_config import CONFIG_FILE
 from tireid.methods.base import RetrievalModule
+from tireid.runs.settings import CONFIG_FILE
 from tireid.runs.weights import TOKENIZER_FOLDER, read_weights
 
 
@@ -72,7 +72,7 @@ def restore_datamodule(
     """Build a run's data module with the tokenizer that the run left; nothing is read yet.
 
     Args:
-        cfg: As `tireid.inference.saved_config.evaluation_config` gives it; its root is changed in place.
+        cfg: From `tireid.inference.saved_config.evaluation_config`; its root is changed in place.
         folder: Of the run.
         batch_size: Images or captions at once; None: the run's.
         dataset_root: Where the data set stands now, if it moved.

@@ -22,11 +22,11 @@ from tireid.data.datasets import pad_captions
 from tireid.data.images import check_image_size, read_image, resampling
 from tireid.data.tokenizers import CaptionTokenizer, load_tokenizer
 from tireid.data.transforms import Normalise
+from tireid.inference.build import use_fast_matmul
 from tireid.inference.restore import restore_model
 from tireid.inference.saved_config import inference_config
 from tireid.methods.base import RetrievalModule
 from tireid.runs.weights import TOKENIZER_FOLDER, find_saved
-from tireid.training.build import use_fast_matmul
 
 Picture = Image.Image | Path | str
 
@@ -45,7 +45,7 @@ _ALIASES = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mi
 class Retriever:
     """Embeds pictures and sentences; the dot product of two embeddings is their score.
 
-    The input recipe and the arithmetic are those of `tireid.training.evaluate`: pictures are turned upright,
+    The input recipe and the arithmetic are those of `tireid evaluate`: pictures are turned upright,
     converted to RGB and resized without keeping their aspect ratio, captions are cut to the
     tokenizer's length.
 
@@ -170,7 +170,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Retrieve
 
     Args:
         path: A run folder (its tested checkpoint), a checkpoint inside one, or a folder that
-            `tireid.inference.export` wrote.
+            `tireid export` wrote.
         device: Where to compute; None: a GPU (CUDA) where there is one, else the CPU.
 
     Raises:

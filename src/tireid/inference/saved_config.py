@@ -13,8 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tireid.methods.base import RetrievalModule
-
-CONFIG_FILE = "config.yaml"
+from tireid.runs.settings import CONFIG_FILE, current_names
 
 # All that embedding needs. The tokenizer is not among it: a folder holds it as files.
 _INFERENCE = {
@@ -54,7 +53,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: expected a config, got what cannot be read: {reason}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{file}: expected a config, got a {type(settings).__name__}")
-    return {str(name): value for name, value in settings.items()}
+    return {str(name): value for name, value in current_names(settings).items()}
 
 
 def inference_config(folder: Path) -> DictConfig:
@@ -184,7 +183,8 @@ def _is_method(target: Any) -> bool:
 def _locate(target: Any) -> Any:
     """Return what a name of this package stands for, else None.
 
-    It must be defined in the module it is named after: `tireid.data.images.os.system` is none.
+    It must be defined in the module or package it is named after: `tireid.data.images.os.system`
+    is none.
     """
     found = _TARGET.fullmatch(target) if isinstance(target, str) else None
     if found is None:
@@ -194,4 +194,5 @@ def _locate(target: Any) -> Any:
         value = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
         return None
-    return value if getattr(value, "__module__", None) == module else None
+    defined = str(getattr(value, "__module__", None))
+    return value if defined == module or defined.startswith(f"{module}.") else None

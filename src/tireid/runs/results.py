@@ -14,7 +14,6 @@ from tireid.runs.failure import FAILURE_FILE, read_failure
 from tireid.runs.folder import claimed
 from tireid.runs.labels import NamedRun, distinct_labels
 from tireid.runs.settings import flat_settings, read_overrides
-from tireid.tracking.offline import OfflineRun
 
 JOBS_FILE = "jobs.json"
 
@@ -91,7 +90,7 @@ class Runs:
 
     complete: list[Result]
     unfinished: list[Unfinished]
-    origins: list[Path | OfflineRun] = field(default_factory=list)
+    origins: list[Any] = field(default_factory=list)
 
     def count(self, state: str) -> int:
         """Return the number of runs in a state of `Unfinished`."""
@@ -110,7 +109,7 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
         ValueError: If a record cannot be read.
     """
     found: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = []
-    origins: list[Path | OfflineRun] = []
+    origins: list[Any] = []
     unfinished: list[Unfinished] = []
     seen: list[list[str]] = []
     for run in _run_folders(folder):

@@ -11,6 +11,8 @@ import yaml
 CONFIG_FILE = "config.yaml"
 
 
+# Classes that have moved since earlier versions wrote their names into configs.
+_MOVED = {"tireid.methods.lcr2s_teacher.Lcr2sTeacher": "tireid.methods.lcr2s.Lcr2sTeacher"}
 # Where things lie and how they are shown: a run is the same run without them.
 _NOT_SETTINGS = (
     "paths",
@@ -32,7 +34,7 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     """
     file = folder / CONFIG_FILE
     try:
-        known = flat_settings(yaml.safe_load(file.read_text(encoding="utf-8")))
+        known = flat_settings(current_names(yaml.safe_load(file.read_text(encoding="utf-8"))))
     except (AttributeError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{file}: expected a run's settings, got {error}") from error
     asked = flat_settings(settings)
@@ -44,6 +46,15 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     key, more = differing[0], len(differing) - 1
     others = f" and {more} other difference{'s' if more > 1 else ''}" if more else ""
     return f"{key}={known.get(key)!r} instead of {asked.get(key)!r}{others}"
+
+
+def current_names(node: Any) -> Any:
+    """Return settings with the names that classes have today, whichever version wrote them."""
+    if isinstance(node, dict):
+        return {name: current_names(value) for name, value in node.items()}
+    if isinstance(node, list):
+        return [current_names(value) for value in node]
+    return _MOVED.get(node, node) if isinstance(node, str) else node
 
 
 def read_overrides(folder: Path) -> list[str]:

@@ -5,9 +5,9 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tireid.inference.saved_config import CONFIG_FILE
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
 from tireid.runs.record import RECORD_FILE, read_record
+from tireid.runs.settings import CONFIG_FILE
 
 WEIGHTS_FILE = "model.safetensors"
 

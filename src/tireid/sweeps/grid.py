@@ -134,7 +134,7 @@ def _command(overrides: list[str], folder: Path) -> list[str]:
     added = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
     place = str(folder.absolute()).replace("\\", "\\\\").replace('"', '\\"')
     return [
-        *(sys.executable, "-m", "tireid.training.run"),
+        *(sys.executable, "-m", "tireid", "train"),
         *(word for path in added for word in ("--config-dir", path)),
         *overrides,
         "skip_finished=true",
@@ -288,7 +288,7 @@ def _report(console: Console, runs: Runs, folder: Path) -> list[str]:
         write_report,
     )
 
-    command = shlex.join(["python", "-m", "tireid.training.run", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "tireid", "train", *sys.argv[1:]])
     try:
         written = write_report(read_material({folder: runs}), folder, command=command)
     except Exception as error:

@@ -114,7 +114,7 @@ def _show(console: Console, trials: Sequence[Trial], fixed: Sequence[str], monit
     best = trials[0]
     command = shlex.join([*fixed, *best.overrides])
     console.print(f"best: {monitor} {best.value:.2f} in {best.folder}", style="bold", markup=False)
-    console.print(f"python -m tireid.training.run {command}", markup=False)
+    console.print(f"python -m tireid train {command}", markup=False)
 
 
 def _write(folder: Path, trials: Sequence[Trial], space: Sequence[Dimension], monitor: str) -> None:

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 import lightning as L
-import torch
 from hydra.utils import instantiate
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig
@@ -69,8 +68,3 @@ def join_process_group(trainer: L.Trainer) -> None:
     """Connect the processes of a run, before one of them is busy for long."""
     if trainer.world_size > 1:
         trainer.strategy.setup_environment()
-
-
-def use_fast_matmul() -> None:
-    """Allow TensorFloat-32 in matrix products on GPUs; ranking is in float64 and not touched."""
-    torch.set_float32_matmul_precision("high")

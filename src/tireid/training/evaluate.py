@@ -14,11 +14,11 @@ from tireid.callbacks.result_gallery import ResultGallery
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
 from tireid.console import quiet
 from tireid.files import write_json
+from tireid.inference.build import use_fast_matmul
 from tireid.inference.restore import restore_datamodule, restore_model
 from tireid.inference.saved_config import evaluation_config
 from tireid.runs.record import read_record
 from tireid.runs.weights import find_run
-from tireid.training.build import use_fast_matmul
 from tireid.training.summary import CHOSEN, print_metrics
 
 

@@ -181,7 +181,7 @@ def _free_port() -> int:
 
 
 def _start(number: int, count: int, port: int, folder: Path) -> subprocess.Popen[bytes]:
-    package = str(Path(__file__).parents[1])
+    package = str(Path(__file__).parents[2])
     environment = os.environ | {
         FOLDER: str(folder),
         "RANK": str(number),
@@ -201,7 +201,7 @@ def _start(number: int, count: int, port: int, folder: Path) -> subprocess.Popen
         if number:
             output = files.enter_context((folder / f"{number}.log").open("wb"))
         return subprocess.Popen(
-            [sys.executable, "-m", "tireid.training.run"],
+            [sys.executable, "-m", "tireid", "train"],
             env=environment,
             stdin=subprocess.PIPE,  # its end tells that this process is gone
             stdout=output,

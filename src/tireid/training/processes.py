@@ -88,9 +88,9 @@ def join() -> None:
         os.environ[START] = _store.compare_set("tireid/start", "", _name_of_start()).decode()
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         _store = dist.PrefixStore(attempt, _store)  # pyright: ignore[reportPrivateImportUsage] -- documented there
-        cores = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", _tasks_of_node()))
+        threads = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", _tasks_of_node()))
         if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(1, cores))
+            torch.set_num_threads(max(1, threads))
 
 
 def _name_of_start() -> str:
@@ -159,5 +159,6 @@ def is_started() -> bool:
 
 
 def cores() -> int:
+    """Return how many cores this process may use."""
     # A batch system may allow fewer cores than there are; only Linux knows.
     return len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0))

@@ -16,21 +16,21 @@ from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.console import quiet
 from tireid.files import remove_leftovers
-from tireid.inference.build import build_datamodule, build_encoders, build_model
+from tireid.inference.build import build_datamodule, build_encoders, build_model, use_fast_matmul
 from tireid.runs.folder import claimed, finished_metrics
 from tireid.runs.title import run_title
 from tireid.tracking.logger import finished, wandb_logger_of
-from tireid.training import processes, resume, teacher, transfer
+from tireid.training import launcher, processes, resume, transfer
 from tireid.training.build import (
     build_trainer,
     check_compiler,
     compile_model,
     join_process_group,
-    use_fast_matmul,
 )
 from tireid.training.checks import check_scalars, check_splits
 from tireid.training.errors import recorded_failure
 from tireid.training.summary import CHOSEN, chosen_checkpoint, print_metrics
+from tireid.training.teacher import check_teaching, print_teacher, teach
 from tireid.training.word_cache import cache_words
 
 
@@ -53,10 +53,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
     recorded = cfg.skip_finished and processes.rank() == 0 and not processes.is_started()
     with recorded_failure(Path(cfg.paths.output_dir)) if recorded else nullcontext():
         check_scalars(cfg)
-        teacher.check_teaching(cfg)
-        count = processes.processes_to_start(cfg)
+        check_teaching(cfg)
+        count = launcher.processes_to_start(cfg)
         if count > 1:
-            return processes.run_in_processes(cfg, count)
+            return launcher.run_in_processes(cfg, count)
         return _claim_and_train(cfg)
 
 
@@ -148,7 +148,7 @@ def _train(cfg: DictConfig, start: resume.Start, held: ExitStack) -> dict[str, f
 
     if (tracker := wandb_logger_of(loggers)) is not None:
         tracker.describe(*run_title(resolved, output_dir))
-    taught = teacher.teach(cfg, model, datamodule, trainer)
+    taught = teach(cfg, model, datamodule, trainer)
     for record in callbacks:
         if isinstance(record, RunRecord):
             record.extra = taught
@@ -166,7 +166,7 @@ def _train(cfg: DictConfig, start: resume.Start, held: ExitStack) -> dict[str, f
         print_metrics(
             metrics, "test", f"test split, percent (checkpoint: {chosen}, seed {cfg.seed})"
         )
-        teacher.print_teacher(taught)
+        print_teacher(taught)
         written = [p.name for p in sorted(output_dir.iterdir()) if p.suffix in (".json", ".png")]
         console.print(f"{output_dir}: {', '.join(written)}, checkpoints/", markup=False)
     return metrics

@@ -26,8 +26,8 @@ from tireid.files import folder_lock, remove_leftovers
 from tireid.inference.build import build_encoders
 from tireid.inference.restore import load_weights
 from tireid.inference.saved_config import read_settings
+from tireid.methods.lcr2s import Lcr2sTeacher
 from tireid.methods.lcr2s.targets import TargetTable, enrich_split
-from tireid.methods.lcr2s.teacher import Lcr2sTeacher
 from tireid.retrieval import evaluate_embeddings
 from tireid.runs.checkpoint import read_checkpoint
 from tireid.runs.title import RunTitle, run_title

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 
 from tireid.inference.restore import load_weights
-from tireid.methods.lcr2s.teacher import Lcr2sTeacher
+from tireid.methods.lcr2s import Lcr2sTeacher
 from tireid.runs.checkpoint import read_checkpoint, write_checkpoint
 from tireid.runs.settings import flat_settings
 from tireid.runs.weights import read_weights

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from tireid.data.tokenizers import SavedTokenizer, load_tokenizer
 from tireid.encoders.pretrained import misfit
-from tireid.inference.saved_config import CONFIG_FILE, read_settings
+from tireid.inference.saved_config import read_settings
 from tireid.methods.base import RetrievalModule
+from tireid.runs.settings import CONFIG_FILE
 from tireid.runs.weights import TOKENIZER_FOLDER, find_saved, read_weights
 
 _IMAGE_RECIPE = ("mean", "std", "interpolation")

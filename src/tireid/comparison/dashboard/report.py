@@ -47,7 +47,7 @@ def build(scope: Scope, published: Sequence[Published], presets: Sequence[Preset
         entity=scope.entity,
         project=scope.project,
         title=scope.title,
-        description="Made by tireid-dashboard, which brings it up to date at the same address.",
+        description="Made by tireid dashboard, which brings it up to date at the same address.",
         width="fluid",
         blocks=blocks,
     )

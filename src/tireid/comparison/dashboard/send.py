@@ -1,8 +1,8 @@
 """Lay methods side by side in a report on Weights & Biases, and bring it up to date.
 
-python -m tireid.comparison.dashboard.send --project tireid --group like_for_like
-python -m tireid.comparison.dashboard.send --entity team --dataset cuhk_pedes
-python -m tireid.comparison.dashboard.send --dry-run dashboard.json
+python -m tireid dashboard --project tireid --group like_for_like
+python -m tireid dashboard --entity team --dataset cuhk_pedes
+python -m tireid dashboard --dry-run dashboard.json
 """
 
 import json

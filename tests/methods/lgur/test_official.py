@@ -18,7 +18,7 @@ from tireid.encoders.bert import BertEncoder
 from tireid.encoders.lstm import BiLstmEncoder
 from tireid.encoders.vit import ViTEncoder
 from tireid.losses.ranking import RankingLoss
-from tireid.methods.lgur.method import Lgur
+from tireid.methods.lgur import Lgur
 from tireid.methods.lgur.official import BERT, convert_official, read_official
 
 # Every width is another, so that no transposed or mistaken weight fits by chance.

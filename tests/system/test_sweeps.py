@@ -39,7 +39,8 @@ def command(folder, cache_dir, *overrides):
     return [
         sys.executable,
         "-m",
-        "tireid.training.run",
+        "tireid",
+        "train",
         "--multirun",
         *SMALL,
         f"paths.cache_dir={cache_dir}",

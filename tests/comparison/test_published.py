@@ -9,7 +9,9 @@ from tireid.comparison.published import METRICS, read_published
 
 
 def test_every_figure_of_the_file_is_there_with_its_source():
-    text = resources.files("tireid").joinpath("published.csv").read_text(encoding="utf-8")
+    text = (
+        resources.files("tireid.comparison").joinpath("published.csv").read_text(encoding="utf-8")
+    )
     lines = list(csv.DictReader(text.splitlines()))
     rows = read_published()
     assert len(rows) == len(lines) > 30

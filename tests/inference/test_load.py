@@ -318,7 +318,7 @@ def test_foreign_names_are_refused_before_anything_is_built(
         section = section[name]
     section[last] = FOREIGN[place](trap)
     OmegaConf.save(OmegaConf.create(settings), copied_run / "config.yaml")
-    monkeypatch.setattr("tireid.launch.instantiate", lambda *_, **__: pytest.fail("built"))
+    monkeypatch.setattr("tireid.inference.build.instantiate", lambda *_, **__: pytest.fail("built"))
     message = rf"config\.yaml: {place.replace('.', '[.]')}.*: expected "
     with pytest.raises(ValueError, match=message):
         tireid.load(copied_run)
@@ -363,7 +363,7 @@ def test_evaluate_refuses_a_foreign_reader_which_load_does_not_need(
         ("model: !!python/object/apply:os.mkdir [TRAP]", "got what cannot be read"),
         ("model: &a\n  b: *a", "got what cannot be read"),
         (
-            "model: {_target_: tireid.methods.lgur.method.Lgur}",
+            "model: {_target_: tireid.methods.lgur.Lgur}",
             r"image_encoder\.module: expected a value, got none",
         ),
     ],

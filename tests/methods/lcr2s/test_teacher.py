@@ -18,7 +18,7 @@ from tireid.losses.ranking import RankingLoss
 from tireid.methods.baseline import Baseline
 from tireid.methods.lcr2s.fusion import KINDS, dual_terms
 from tireid.methods.lcr2s.teacher import SOURCES, Lcr2sTeacher
-from tireid.methods.lgur.method import Lgur
+from tireid.methods.lgur import Lgur
 from tireid.methods.schedules import warmup_cosine
 from tireid.structures import PairBatch, SupportBatch, Tokens
 

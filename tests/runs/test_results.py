@@ -75,7 +75,7 @@ def test_fill_replaces_between_markers_only():
 
 def test_the_tables_of_the_readme_are_those_of_their_results():
     """`make compare RUNS="results/*.csv" ARGS="--no-page --fill README.md"` makes them anew."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     readme = (root / "README.md").read_text(encoding="utf-8")
     files = sorted((root / "results").glob("*.csv"))
     assert files

@@ -105,7 +105,7 @@ def test_twenty_steps_on_two_processes_are_those_on_one(tmp_path, cache_dir):
             f"paths.cache_dir={cache_dir}",
             f"hydra.run.dir={tmp_path / strategy}",
         ]
-        said[strategy] = finish(start(["tireid.training.run", *words], tmp_path))
+        said[strategy] = finish(start(["tireid", "train", *words], tmp_path))
     for stage in (Path("teacher"), Path()):
         alone = losses(tmp_path / "single" / stage)
         assert len(alone) == 20
@@ -136,7 +136,7 @@ def test_metrics_on_one_two_and_three_processes_are_equal_to_the_last_digit(tmp_
             f"paths.cache_dir={cache_dir}",
             f"hydra.run.dir={tmp_path / str(count)}",
         ]
-        finish(start(["tireid.training.run", *words], tmp_path))
+        finish(start(["tireid", "train", *words], tmp_path))
         record = json.loads((tmp_path / str(count) / "metrics.json").read_text())
         assert record["processes"] == count
         found.append(record["metrics"])
@@ -146,9 +146,7 @@ def test_metrics_on_one_two_and_three_processes_are_equal_to_the_last_digit(tmp_
 
 def test_two_nodes_of_torchrun_share_one_run_folder(tmp_path, cache_dir):
     words = [*SMALL, "model=lgur", "strategy=torchrun", f"paths.cache_dir={cache_dir}"]
-    first, second = (
-        finish(node) for node in on_two_nodes(["tireid.training.run", *words], tmp_path)
-    )
+    first, second = (finish(node) for node in on_two_nodes(["tireid", "train", *words], tmp_path))
     (folder,) = (tmp_path / "runs" / "synthetic" / "lgur").iterdir()
     assert json.loads((folder / "metrics.json").read_text())["processes"] == 2
     spoken = [said.count(word) for said in (first, second) for word in ("epoch", "run folder")]
@@ -168,7 +166,7 @@ def test_a_slurm_job_names_the_folder_and_an_error_is_said_once(tmp_path, cache_
     }
     words = ["strategy=slurm", "batch_size=9", f"paths.cache_dir={cache_dir}", "model=baseline"]
     tasks = [
-        start(["tireid.training.run", *SMALL, *words], tmp_path, SLURM_PROCID=number, **job)
+        start(["tireid", "train", *SMALL, *words], tmp_path, SLURM_PROCID=number, **job)
         for number in ("0", "1")
     ]
     said = "".join(task.communicate(timeout=300)[0] for task in tasks)
@@ -181,7 +179,8 @@ def test_a_slurm_job_names_the_folder_and_an_error_is_said_once(tmp_path, cache_
 @pytest.mark.parametrize(("rank", "launcher"), [(0, "ddp_cpu"), (1, "ddp_cpu"), (0, "torchrun")])
 def test_a_killed_rank_takes_the_run_down_and_is_named(tmp_path, cache_dir, rank, launcher):
     words = [
-        "tireid.training.run",
+        "tireid",
+        "train",
         *SMALL,
         "model=baseline",
         "max_epochs=500",
@@ -208,7 +207,7 @@ def test_a_killed_rank_takes_the_run_down_and_is_named(tmp_path, cache_dir, rank
 def test_the_processes_end_with_the_command_that_started_them(tmp_path, cache_dir):
     words = [*SMALL, "model=baseline", "max_epochs=500", "strategy=ddp_cpu"]
     places = [f"paths.cache_dir={cache_dir}", f"hydra.run.dir={tmp_path / 'run'}"]
-    command = start(["tireid.training.run", *words, *places], tmp_path)
+    command = start(["tireid", "train", *words, *places], tmp_path)
     while len(ranks := ranks_below(command)) < 2:
         time.sleep(0.2)
     command.kill()

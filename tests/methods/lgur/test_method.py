@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from tireid.losses.contrastive import InfoNceLoss
 from tireid.losses.projection import CmpmLoss, SdmLoss
 from tireid.losses.ranking import RankingLoss
-from tireid.methods.lgur.method import Lgur
+from tireid.methods.lgur import Lgur
 
 HEAD = {
     "dictionary_size": 9,

@@ -200,7 +200,7 @@ def test_without_a_key_it_says_what_to_do_and_does_not_ask(tmp_path):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     places = {"HOME": tmp_path, "NETRC": tmp_path / "netrc", "WANDB_CONFIG_DIR": tmp_path}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tireid.comparison.dashboard.send"],
+        [sys.executable, "-m", "tireid", "dashboard"],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -116,7 +116,7 @@ def test_printed_figures_stand_beside_runs_on_the_same_data_only(material):
 
 def test_other_files_and_a_choice_on_test_are_said_in_red():
     material = of_table(result(), result("b", test_data="bad", selection="test"))
-    section = head(material, when="now", command="tireid-compare")
+    section = head(material, when="now", command="tireid compare")
     warning = next(b for b in section.blocks if isinstance(b, Note) and b.warning)
     assert "CHOSEN ON TEST" in warning.text
     assert warning.text.endswith("b (CHOSEN ON TEST).")

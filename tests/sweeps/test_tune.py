@@ -154,7 +154,7 @@ def test_a_search_ends_with_a_table_a_picture_and_a_command(tuned, tmp_path, cap
     best = trials[0]
     assert best.value == max(trial.value for trial in trials if trial.value is not None)
     shown = capsys.readouterr().out
-    command = f"python -m tireid.training.run max_epochs=1 batch_size=4 {' '.join(best.overrides)}"
+    command = f"python -m tireid train max_epochs=1 batch_size=4 {' '.join(best.overrides)}"
     assert command in shown.replace("'", "")
     assert {"trials.csv", "trials.md", "trials.png", "study.db"} <= {
         path.name for path in tmp_path.iterdir()
@@ -208,7 +208,7 @@ def test_a_trial_is_a_run_folder(tmp_path, cache_dir):
     )
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "tireid.sweeps.tune", "--config-dir", str(tmp_path / "mine")),
+            *(sys.executable, "-m", "tireid", "tune", "--config-dir", str(tmp_path / "mine")),
             *("search=pads", "trials=1", f"output={tmp_path / 'study'}"),
             f'train="{SMALL} paths.cache_dir={cache_dir}"',
         ],

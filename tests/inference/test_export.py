@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 import tireid
-from tireid.inference import export as export_module
+from tireid.cli import export as export_command
 from tireid.inference.export import export
 from tireid.runs.weights import read_weights
 
@@ -168,7 +168,7 @@ def test_the_command_is_told_without_the_trainers_folders(copied_run, export_run
     OmegaConf.save(settings, copied_run / "config.yaml")
     card = (export_run(copied_run, tmp_path / "out") / "README.md").read_text()
     command = (
-        "python -m tireid.training.run model=lgur dataset.root=DIR image_encoder.pretrained=DIR "
+        "python -m tireid train model=lgur dataset.root=DIR image_encoder.pretrained=DIR "
         "'dataset.image_size=[48,16]'"
     )
     assert f"| command | `{command}` |" in card
@@ -261,5 +261,5 @@ def test_damaged_exports_are_refused_by_name(copied_export):
 def test_the_command_line_reports_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["export", f"run={tmp_path}", f"output={tmp_path / 'out'}"])
     with pytest.raises(SystemExit, match="1"):
-        export_module.main()
+        export_command.main()
     assert re.match(r"error: .*: expected a run folder with checkpoints/", capsys.readouterr().err)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "kill_and_resume.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "kill_and_resume.py"
 
 
 @pytest.mark.slow
@@ -50,7 +50,7 @@ def test_sigterm_to_the_group_ends_a_process_with_75_and_the_same_command_contin
     small = "trainer=cpu max_epochs=2 batch_size=8 dataset.read.num_train_ids=8 model=baseline"
     small += " dataset.read.num_val_ids=3 dataset.read.num_test_ids=4 dataset.image_size=[48,16]"
     small += " dataset.read.images_per_id=4 dataset.cache_images=false dataset.num_workers=1"
-    command = [sys.executable, "-m", "tireid.training.run", *small.split()]
+    command = [sys.executable, "-m", "tireid", "train", *small.split()]
     command += ["trainer.log_every_n_steps=1", f"paths.cache_dir={cache_dir}"]
     folder = tmp_path / "run"
     command += [f"hydra.run.dir={folder}"]

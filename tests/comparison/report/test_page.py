@@ -70,9 +70,7 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def written(material, tmp_path_factory):
     folder = tmp_path_factory.mktemp("written")
-    page, text = write_report(
-        material, folder, command="python -m tireid.comparison.compare 'a <b>'"
-    )
+    page, text = write_report(material, folder, command="python -m tireid compare 'a <b>'")
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.md"]
     return page, text
 

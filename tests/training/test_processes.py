@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from tireid.training import processes
+from tireid.training import launcher, processes
 from tireid.training.build import build_trainer
 
 SMALL = [
@@ -24,10 +24,10 @@ SMALL = [
 ]
 
 
-def run(module, *overrides, cwd):
+def run(command, *overrides, cwd):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", module, *overrides],
+        [sys.executable, "-m", "tireid", command, *overrides],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -50,7 +50,7 @@ def run(module, *overrides, cwd):
     ],
 )
 def test_bad_input_gives_one_message_and_no_traceback(tmp_path, cache_dir, overrides, message):
-    done = run("tireid.training.run", *overrides, f"paths.cache_dir={cache_dir}", cwd=tmp_path)
+    done = run("train", *overrides, f"paths.cache_dir={cache_dir}", cwd=tmp_path)
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -58,7 +58,7 @@ def test_bad_input_gives_one_message_and_no_traceback(tmp_path, cache_dir, overr
 
 @pytest.mark.slow
 def test_evaluate_leaves_nothing_where_it_is_called(tmp_path):
-    done = run("tireid.training.evaluate", "run=nowhere", cwd=tmp_path)
+    done = run("evaluate", "run=nowhere", cwd=tmp_path)
     assert done.returncode == 1
     assert "expected a run folder" in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -73,7 +73,7 @@ def test_two_processes_evaluate_every_item_once(tmp_path, cache_dir, method):
     for strategy in ("single", "ddp_cpu"):
         folder = tmp_path / strategy
         done = run(
-            "tireid.training.run",
+            "train",
             *SMALL,
             f"model={method}",
             f"strategy={strategy}",
@@ -101,13 +101,13 @@ def test_two_processes_evaluate_every_item_once(tmp_path, cache_dir, method):
     ],
 )
 def test_what_ended_the_processes_is_known(monkeypatch, programs, first):
-    monkeypatch.setattr(processes, "_GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(launcher, "_GRACE_SECONDS", 1.0)
     started = [
         subprocess.Popen([sys.executable, "-c", f"import os, time; {program}"])
         for program in programs
     ]
     try:
-        assert processes._first_failure(started) == first
+        assert launcher._first_failure(started) == first
     finally:
         for process in started:
             process.kill()
@@ -117,9 +117,9 @@ def test_what_ended_the_processes_is_known(monkeypatch, programs, first):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has a GPU")
 def test_a_gpu_that_is_not_there_is_missed_in_words(compose_config):
     with pytest.raises(ValueError, match=r"expected a GPU, as trainer=gpu asks .*strategy=ddp_cpu"):
-        processes.processes_to_start(compose_config("trainer=gpu", "strategy=ddp"))
+        launcher.processes_to_start(compose_config("trainer=gpu", "strategy=ddp"))
     with pytest.warns(UserWarning, match=r"one process; strategy=ddp_cpu starts two"):
-        assert processes.processes_to_start(compose_config("strategy=ddp")) == 1
+        assert launcher.processes_to_start(compose_config("strategy=ddp")) == 1
 
 
 def test_a_rank_left_over_in_the_shell_changes_nothing(monkeypatch, compose_config, tmp_path):
@@ -140,7 +140,7 @@ def test_a_rank_left_over_in_the_shell_changes_nothing(monkeypatch, compose_conf
 def test_a_process_knows_its_rank_when_lightning_has_forgotten_it(monkeypatch):
     monkeypatch.setattr(processes, "_joined", None)
     monkeypatch.setattr(processes, "_store", None)
-    port = processes._free_port()
+    port = launcher._free_port()
     place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for name, value in {**place, processes.FOLDER: "somewhere"}.items():
         monkeypatch.setenv(name, value)

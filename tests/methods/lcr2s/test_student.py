@@ -17,10 +17,10 @@ from tireid.losses.contrastive import InfoNceLoss
 from tireid.losses.distillation import FeatureDistillationLoss, RelationDistillationLoss
 from tireid.losses.projection import CmpmLoss
 from tireid.methods.baseline import Baseline
+from tireid.methods.lcr2s import Lcr2sTeacher
 from tireid.methods.lcr2s.student import Lcr2s, gradient_shares
 from tireid.methods.lcr2s.targets import TargetTable, enrich_split
-from tireid.methods.lcr2s.teacher import Lcr2sTeacher
-from tireid.methods.lgur.method import Lgur
+from tireid.methods.lgur import Lgur
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You defined a `validation_step`"),

@@ -73,7 +73,7 @@ def test_every_setting_is_in_its_config(run, folder, record):
     flat = dict(_leaves(settings))
     assert len(flat) > 150
     assert {name: run.config.get(name) for name in flat} == flat
-    assert run.config["model._target_"] == "tireid.methods.lgur.method.Lgur"
+    assert run.config["model._target_"] == "tireid.methods.lgur.Lgur"
     assert run.config["seed"] == 3
     assert run.config["overrides"] == ["model=lgur"]
     assert run.config["commit"] == record["commit"]
@@ -89,7 +89,7 @@ def test_settings_lie_on_one_level_and_no_name_has_a_dot(folder):
     settings = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     expected = {name.replace(".", "/"): value for name, value in _leaves(settings)}
     assert {name: kept.get(name) for name in expected} == expected
-    assert kept["model/_target_"] == "tireid.methods.lgur.method.Lgur"
+    assert kept["model/_target_"] == "tireid.methods.lgur.Lgur"
     assert not [
         name for name, value in kept.items() if "." in name or (value and type(value) is dict)
     ]
