@@ -1,10 +1,10 @@
-"""One way to the screen: lines, warnings and expected noise."""
+"""One way to the screen: lines, tables, warnings and errors."""
 
 import logging
 import warnings
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 # Said by libraries on every run, and meant for somebody else or already decided in the config.
 QUIET_WARNINGS = [
@@ -19,6 +19,35 @@ QUIET_WARNINGS = [
     r"Found .* in eval mode at the start of training.*",
     r"(?s)Grad strides do not match bucket view strides.*",  # along a dimension of size 1
 ]
+
+
+def say(line: str, *, style: str | None = None) -> None:
+    """Print a line to standard output as it is: never wrapped, brackets are no markup.
+
+    Args:
+        line: May hold several lines.
+        style: As rich names it: `bold`, `dim`, `bold red`.
+    """
+    Console(highlight=False, soft_wrap=True).print(line, style=style, markup=False)
+
+
+def show(renderable: RenderableType) -> None:
+    """Print a table or another object of rich as wide as the terminal."""
+    Console(highlight=False).print(renderable)
+
+
+def complain(message: str, hint: str = "") -> None:
+    """Print an error to standard error.
+
+    Args:
+        message: What was expected, what was found and what to do.
+        hint: A second line, dimmed.
+    """
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("[bold red]error:[/bold red] ", end="")
+    console.print(message, markup=False)
+    if hint:
+        console.print(hint, style="dim", markup=False)
 
 
 def _print_warning(message: Warning | str, *_: Any) -> None:

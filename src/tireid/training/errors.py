@@ -12,9 +12,8 @@ from typing import Any
 from hydra.errors import InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
-from rich.console import Console
 
-from tireid.console import show_warnings_in_one_line
+from tireid.console import complain, show_warnings_in_one_line
 from tireid.inference.build import SETTINGS_ERRORS
 from tireid.runs.failure import FAILURE_FILE, write_failure
 from tireid.training import processes
@@ -71,10 +70,7 @@ def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], A
             if message is None:
                 raise
             if processes.is_first_to_say(message):
-                console = Console(stderr=True, highlight=False, soft_wrap=True)
-                console.print("[bold red]error:[/bold red] ", end="")
-                console.print(message, markup=False)
-                console.print(f"{TRACEBACK_VARIABLE}=1 shows where it was raised.", style="dim")
+                complain(message, f"{TRACEBACK_VARIABLE}=1 shows where it was raised.")
             sys.exit(1)
 
     return guarded
