@@ -10,7 +10,6 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.progress import track
 
-from tireid.console import quiet
 from tireid.explanations.atoms import dictionary_use, draw_atoms
 from tireid.explanations.queries import QueryPage, draw_overview, draw_query
 from tireid.explanations.supports import draw_supports
@@ -43,7 +42,6 @@ def explain(cfg: DictConfig) -> list[Path]:
         ValueError: If a setting is wrong or the checkpoint does not fit.
         FileNotFoundError: If the run or its data are missing.
     """
-    quiet()
     _check(cfg)
     folder, checkpoint = find_run(cfg.run)
     run_cfg = evaluation_config(folder)

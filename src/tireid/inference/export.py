@@ -8,7 +8,6 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from safetensors.torch import save_file
 
-from tireid.console import quiet
 from tireid.data.tokenizers import load_tokenizer
 from tireid.files import write_json
 from tireid.inference.model_card import ModelFacts, model_card
@@ -41,7 +40,6 @@ def export(cfg: DictConfig) -> Path:
         ValueError: If a setting is wrong, or the run's files are damaged or do not fit together.
         FileNotFoundError: If the run lacks a file.
     """
-    quiet()
     if not cfg.output:
         raise ValueError("output: expected a new folder; set output=...")
     output = Path(cfg.output)
