@@ -9,12 +9,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from tireid.data.records import Record, Splits, split_sha256
-from tireid.data.synthetic import made_root
+from tireid.data.synthetic import synthetic_root
 from tireid.inference.build import SETTINGS_ERRORS
 from tireid.inference.saved_config import evaluation_config
 
-MADE = "synthetic"  # the data set whose people are made by this package
-_READ_MADE = "tireid.data.synthetic.read_synthetic"
+_READ_SYNTHETIC = "tireid.data.synthetic.read_synthetic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +63,10 @@ def read_test_splits(
 
 def _read(folder: Path, *, pictures: bool) -> TestSplit:
     dataset = evaluation_config(folder).dataset
-    if dataset.read["_target_"] == _READ_MADE:
-        root = _made_root(dataset.read)
+    if dataset.read["_target_"] == _READ_SYNTHETIC:
+        root = _root_of(dataset.read)
         if not root.is_dir():
-            raise FileNotFoundError(f"{root}: expected the embedded data set, got no such folder")
+            raise FileNotFoundError(f"{root}: expected the synthetic data set, got no such folder")
     elif not pictures:
         raise ValueError(
             f"{dataset.name} shows real people and is handed out under terms "
@@ -81,6 +80,6 @@ def _read(folder: Path, *, pictures: bool) -> TestSplit:
     return TestSplit(root, records, split_sha256(records))
 
 
-def _made_root(read: DictConfig) -> Path:
+def _root_of(read: DictConfig) -> Path:
     settings: Any = OmegaConf.to_container(read, resolve=True)
-    return made_root(**{name: v for name, v in settings.items() if not name.startswith("_")})
+    return synthetic_root(**{name: v for name, v in settings.items() if not name.startswith("_")})

@@ -8,10 +8,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tireid.console import quiet
 from tireid.files import write_json
 from tireid.inference.build import build_encoders, build_model
 from tireid.methods.lgur.official import BERT, convert_official, read_official
+from tireid.runs.record import RECORD_FILE
+from tireid.runs.settings import CONFIG_FILE
 
 CHECKPOINT = "official.ckpt"
 
@@ -32,7 +33,6 @@ def convert(cfg: DictConfig) -> Path:
         ValueError: If a setting is wrong, or the checkpoint does not have the config's sizes.
         FileNotFoundError: If the checkpoint or the tokenizer is missing.
     """
-    quiet()
     for name, what in (("official", "a checkpoint, best.pth.tar"), ("output", "a new folder")):
         if not cfg[name]:
             raise ValueError(f"{name}: expected {what}; set {name}=...")
@@ -69,11 +69,11 @@ def convert(cfg: DictConfig) -> Path:
         del settings[name]
     settings["num_train_pids"] = num_train_pids
     (output / "checkpoints").mkdir(parents=True)
-    OmegaConf.save(settings, output / "config.yaml")
+    OmegaConf.save(settings, output / CONFIG_FILE)
     tokenizer.save(output / "tokenizer")
     torch.save({"state_dict": model.state_dict()}, output / "checkpoints" / CHECKPOINT)
     write_json(
-        output / "metrics.json", {"tested_checkpoint": CHECKPOINT, "converted_from": official.name}
+        output / RECORD_FILE, {"tested_checkpoint": CHECKPOINT, "converted_from": official.name}
     )
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"run folder: {output}; {num_train_pids:,} identities", markup=False)
