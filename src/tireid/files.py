@@ -1,7 +1,4 @@
-"""Files and folders that processes share: atomic files, JSON, locks, folders that are built once.
-
-Also where the caches and the configs lie.
-"""
+"""Atomic files, JSON, locks, folders that are built once, and the cache and config folders."""
 
 import errno
 import json
@@ -18,10 +15,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 _SUFFIX = ".part"
-# What flock answers where the system or the file system, such as some of networks, has no locks.
+# Errors of flock where the system or the file system (some network file systems) has no locks.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 _POLL_SECONDS = 0.2
-# Without a lock, a half-built folder untouched for this long belongs to nobody.
+# Without a lock, a half-built folder untouched for this long counts as abandoned.
 _ABANDONED_SECONDS = 6 * 3600.0
 
 
@@ -86,7 +83,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[_Writer]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half written; nobody else may be writing there."""
+    """Remove half-written files of killed processes; no other process may be writing there."""
     for leftover in folder.glob(f".*{_SUFFIX}"):
         leftover.unlink(missing_ok=True)
 
@@ -150,10 +147,8 @@ def _acquire(lock: FileLock, on_wait: Callable[[], None]) -> bool:
         except Timeout:
             on_wait()
             lock.acquire(poll_interval=_POLL_SECONDS)
-    except NotImplementedError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise
         return False
     return True
@@ -169,17 +164,16 @@ def build_once(
 ) -> bool:
     """Build a folder unless it is there, once for all processes that ask at the same time.
 
-    It is built under another name and renamed when it is whole: a build that fails or is killed,
-    at whatever moment, leaves nothing that is taken for the folder, and the next removes its
-    remains.
+    It is built under another name and renamed when it is whole: a build that fails or is killed
+    leaves nothing that is taken for the folder, and the next build removes its remains.
 
     Args:
         folder: What to build; its parent is created if missing.
         build: Fills an empty folder.
-        is_whole: Whether a folder is what was to be built; one that is not is replaced.
+        is_whole: Whether a folder is complete; one that is not is replaced.
         on_wait: Called once if another process is building.
-        only_such_beside: Whether the parent holds only folders built by this function, so that
-            abandoned remains of any of them may be removed.
+        only_such_beside: Whether the parent holds nothing but folders built by this function, so
+            that abandoned remains of all of them are removed.
 
     Returns:
         Whether this call has built it.

@@ -11,8 +11,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from tireid.files import write_json
 from tireid.runs.environment import device_name, peak_memory_mib, source_state, versions
-from tireid.runs.record import RECORD_FILE
-from tireid.runs.settings import CONFIG_FILE
 
 
 class RunRecord(Callback):
@@ -152,7 +150,7 @@ class RunRecord(Callback):
     def _write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        config = self.output_dir / CONFIG_FILE
+        config = self.output_dir / "config.yaml"
         parameters = list(pl_module.parameters())
         content = {
             "metrics": self.metrics,
@@ -185,7 +183,7 @@ class RunRecord(Callback):
             **self._source,
             "versions": versions(),
         }
-        write_json(self.output_dir / RECORD_FILE, content)
+        write_json(self.output_dir / "metrics.json", content)
 
 
 def _metrics_of(trainer: L.Trainer, prefix: str) -> dict[str, float]:

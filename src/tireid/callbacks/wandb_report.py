@@ -20,14 +20,12 @@ from tireid.callbacks.query_pictures import (
     tick,
 )
 from tireid.callbacks.query_record import QueryRecord
-from tireid.data.synthetic import SYNTHETIC
 from tireid.figures import OWN, RIGHT, WRONG
 from tireid.retrieval.query_results import QueryResults
-from tireid.runs.record import RECORD_FILE
-from tireid.runs.settings import CONFIG_FILE
 from tireid.tracking.logger import WandbLogger, wandb_logger_of
 from tireid.tracking.session import import_quietly
 
+DRAWN = ("synthetic",)  # data sets without real people
 _PEOPLE = ("gallery_test.png", "explanations/*.png")
 _FIGURES = (
     "seconds",
@@ -85,7 +83,7 @@ class WandbReport(Callback):
         if not trainer.is_global_zero or logger is None or logger.run is None:
             return
         datamodule: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.test
-        shown = datamodule.name == SYNTHETIC if self.pictures == "auto" else bool(self.pictures)
+        shown = datamodule.name in DRAWN if self.pictures == "auto" else bool(self.pictures)
         if not shown and self.pictures == "auto":
             Console(highlight=False, soft_wrap=True).print(
                 f"wandb: no pictures of {datamodule.name} are logged, whose people are real; "
@@ -153,7 +151,7 @@ class WandbReport(Callback):
         }
 
     def _log_files(self, logger: WandbLogger, trainer: L.Trainer) -> None:
-        record_file = self.folder / RECORD_FILE
+        record_file = self.folder / "metrics.json"
         record: dict[str, Any] = {}
         if record_file.is_file():
             record = json.loads(record_file.read_text(encoding="utf-8"))
@@ -169,7 +167,7 @@ class WandbReport(Callback):
             )
         metrics = record.get("metrics", {})
         name = re.sub(r"[^\w.-]+", "-", f"{logger.config['label']}-{logger.config['dataset/name']}")
-        files = {name: self.folder / name for name in (RECORD_FILE, CONFIG_FILE)}
+        files = {name: self.folder / name for name in ("metrics.json", "config.yaml")}
         tokenizer = self.folder / "tokenizer"
         files |= {f"tokenizer/{file.name}": file for file in sorted(tokenizer.glob("*"))}
         tested = Path(str(trainer.ckpt_path))

@@ -1,5 +1,6 @@
 """Results as a picture: a dot a seed, a bar at their mean, a line a row of the table."""
 
+import os
 import statistics
 import textwrap
 from collections.abc import Sequence
@@ -7,7 +8,6 @@ from pathlib import Path
 
 from tireid.comparison.table import marked_label
 from tireid.figures import own_style
-from tireid.files import replacing
 from tireid.runs.results import COLUMNS, Result, rows_of
 
 # Dark blue and black: told apart by colour-blind readers, and in print by their shapes.
@@ -65,5 +65,6 @@ def draw_results(results: Sequence[Result], path: Path, note: str = "") -> None:
         tick.set_color("red" if row[0].selection == "test" else "black")
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, title=note)
-    with replacing(path) as file:
-        figure.savefig(file, dpi=130, format=path.suffix[1:] or None)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    figure.savefig(temporary, dpi=130)
+    temporary.replace(path)

@@ -13,7 +13,8 @@ from tireid.data.synthetic import synthetic_root
 from tireid.inference.build import SETTINGS_ERRORS
 from tireid.inference.saved_config import evaluation_config
 
-_READ_SYNTHETIC = "tireid.data.synthetic.read_synthetic"
+MADE = "synthetic"  # the data set whose people are made by this package
+_READ_MADE = "tireid.data.synthetic.read_synthetic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,10 @@ def read_test_splits(
 
 def _read(folder: Path, *, pictures: bool) -> TestSplit:
     dataset = evaluation_config(folder).dataset
-    if dataset.read["_target_"] == _READ_SYNTHETIC:
-        root = _root_of(dataset.read)
+    if dataset.read["_target_"] == _READ_MADE:
+        root = _made_root(dataset.read)
         if not root.is_dir():
-            raise FileNotFoundError(f"{root}: expected the synthetic data set, got no such folder")
+            raise FileNotFoundError(f"{root}: expected the embedded data set, got no such folder")
     elif not pictures:
         raise ValueError(
             f"{dataset.name} shows real people and is handed out under terms "
@@ -80,6 +81,6 @@ def _read(folder: Path, *, pictures: bool) -> TestSplit:
     return TestSplit(root, records, split_sha256(records))
 
 
-def _root_of(read: DictConfig) -> Path:
+def _made_root(read: DictConfig) -> Path:
     settings: Any = OmegaConf.to_container(read, resolve=True)
     return synthetic_root(**{name: v for name, v in settings.items() if not name.startswith("_")})

@@ -1,5 +1,6 @@
 """Runs side by side: a table, its files, and a line for each run without a result."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from rich.text import Text
 
 from tireid.comparison.chart import draw_results
 from tireid.comparison.table import markdown, table
-from tireid.files import write_text
 from tireid.runs.results import Result, Runs, Unfinished, write_csv
 
 STATES = {
@@ -61,13 +61,16 @@ def write_comparison(console: Console, runs: Runs, folder: Path) -> list[str]:
         The names of the files.
     """
     print_results(console, runs.complete)
-    write_csv(runs.complete, folder / "results.csv")
+    temporary = folder / f".results.{os.getpid()}"
+    write_csv(runs.complete, temporary)
+    temporary.replace(folder / "results.csv")
     lines = [markdown(*table(runs.complete))]
     if differing_data(runs.complete):
         lines.append("\nThe rows were not tested on the same data.")
     if runs.unfinished:
         lines += ["", *(f"- {_line(run)}" for run in runs.unfinished)]
-    write_text(folder / "results.md", "\n".join(lines) + "\n")
+    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    temporary.replace(folder / "results.md")
     note = f"{len(runs.unfinished)} more without a result" if runs.unfinished else ""
     draw_results(runs.complete, folder / "results.png", note)
     return ["results.csv", "results.md", "results.png"]

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -11,12 +10,10 @@ from typing import Any, Literal
 
 import yaml
 
-from tireid.files import write_text
 from tireid.runs.failure import FAILURE_FILE, read_failure
 from tireid.runs.folder import claimed
 from tireid.runs.labels import NamedRun, distinct_labels
-from tireid.runs.record import RECORD_FILE
-from tireid.runs.settings import CONFIG_FILE, flat_settings, read_overrides
+from tireid.runs.settings import flat_settings, read_overrides
 
 JOBS_FILE = "jobs.json"
 
@@ -122,13 +119,13 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
         try:
             content = _finished_record(run)
             if content is not None and failure is None:
-                settings = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
+                settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
                 _result(settings, content, "")  # or an error that names the folder
                 found.append((settings, content, overrides))
                 origins.append(run)
         except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
             raise ValueError(
-                f"{run}: expected {CONFIG_FILE} and {RECORD_FILE} as training leaves them, "
+                f"{run}: expected config.yaml and metrics.json as training leaves them, "
                 f"got {type(error).__name__}: {error}"
             ) from error
         if failure is not None:
@@ -140,7 +137,7 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
     unfinished += _jobs_without_run(folder, seen)
     if must_exist and not found and not unfinished:
         raise FileNotFoundError(
-            f"{folder}: expected run folders, with {CONFIG_FILE} and checkpoints/ in them"
+            f"{folder}: expected run folders, with config.yaml and checkpoints/ in them"
         )
     return Runs(labelled_results(found), unfinished, origins)
 
@@ -148,7 +145,7 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
 def _run_folders(folder: Path) -> list[Path]:
     found = {
         config.parent
-        for config in folder.rglob(CONFIG_FILE)
+        for config in folder.rglob("config.yaml")
         if (config.parent / "checkpoints").is_dir()
     }
     found |= {file.parent for file in folder.rglob(FAILURE_FILE)}
@@ -161,7 +158,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def _finished_record(run: Path) -> dict[str, Any] | None:
-    record = run / RECORD_FILE
+    record = run / "metrics.json"
     content = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     return content if content.get("finished") else None
 
@@ -257,14 +254,13 @@ def _hash(settings: dict[str, Any]) -> str:
 def write_csv(results: Iterable[Result], path: Path) -> None:
     """Write one line a run."""
     names = [field.name for field in fields(Result) if field.name != "metrics"]
-    lines = io.StringIO()
-    writer = csv.DictWriter(lines, [*names, *COLUMNS], lineterminator="\n")
-    writer.writeheader()
-    for result in results:
-        line = asdict(result)
-        metrics: dict[str, float] = line.pop("metrics")
-        writer.writerow(line | {name: f"{value:.4f}" for name, value in metrics.items()})
-    write_text(path, lines.getvalue())
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*names, *COLUMNS], lineterminator="\n")
+        writer.writeheader()
+        for result in results:
+            line = asdict(result)
+            metrics: dict[str, float] = line.pop("metrics")
+            writer.writerow(line | {name: f"{value:.4f}" for name, value in metrics.items()})
 
 
 def read_csv(path: Path) -> list[Result]:

@@ -1,5 +1,6 @@
 """The report of a comparison: one HTML page and the same tables as Markdown."""
 
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from tireid.comparison.report.page import as_page
 from tireid.comparison.report.similarities import similarities
 from tireid.comparison.report.tables import results
 from tireid.comparison.report.text import as_text
-from tireid.files import write_text
 
 __all__ = ["PAGE", "TEXT", "Material", "Run", "read_material", "write_report"]
 
@@ -54,6 +54,8 @@ def write_report(material: Material, folder: Path, *, command: str) -> list[Path
         (PAGE, as_page(title, sections)),
         (TEXT, as_text(title, sections)),
     ):
-        write_text(folder / name, content)
+        temporary = folder / f".{os.getpid()}.{name}"
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(folder / name)
         written.append(folder / name)
     return written

@@ -8,8 +8,7 @@ from tireid.comparison.caption_groups import CaptionGroups, caption_groups
 from tireid.comparison.report.blocks import Block, Note, Section, Table
 from tireid.comparison.report.material import Material, Row
 from tireid.comparison.report.words import row_line, spread
-from tireid.comparison.test_splits import TestSplit
-from tireid.data.synthetic import SYNTHETIC
+from tireid.comparison.test_splits import MADE, TestSplit
 
 
 def breakdowns(material: Material) -> Section | None:
@@ -19,7 +18,7 @@ def breakdowns(material: Material) -> Section | None:
         rows = [row for row in material.rows if row.first.test_data == sha256 and row.queries]
         if rows:
             blocks += _tables(rows, split)
-    blocks += [Note(f"Not on {SYNTHETIC}: {why}") for why in _missing(material)]
+    blocks += [Note(f"Not on {MADE}: {why}") for why in _missing(material)]
     if not blocks:
         return None
     note = (
@@ -31,9 +30,8 @@ def breakdowns(material: Material) -> Section | None:
 
 
 def _missing(material: Material) -> list[str]:
-    """Return why the captions of rows on the synthetic data set could not be read."""
-    drawn = [row for row in material.rows if row.dataset == SYNTHETIC]
-    tested = {row.first.test_data for row in drawn if row.queries}
+    """Return why the captions of rows on made people could not be read."""
+    tested = {row.first.test_data for row in material.rows if row.dataset == MADE and row.queries}
     return [why for sha256, why in material.missing.items() if sha256 in tested]
 
 

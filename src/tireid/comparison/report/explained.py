@@ -8,7 +8,7 @@ from PIL import Image
 
 from tireid.comparison.report.blocks import Block, Figure, Figures, Fold, Note, Section
 from tireid.comparison.report.material import Material, Row
-from tireid.data.synthetic import SYNTHETIC
+from tireid.comparison.test_splits import MADE
 
 FOLDER = "explanations"
 _WIDTH = 1000  # pixels
@@ -27,7 +27,7 @@ def explained(material: Material) -> Section | None:
         found = _pictures(row)
         if not found or len(blocks) == _ROWS:
             continue
-        if row.dataset != SYNTHETIC and not material.pictures:
+        if row.dataset != MADE and not material.pictures:
             said = f"{row.name}: they show pictures of {row.dataset}; --pictures puts them in"
             blocks.append(Note(said))
             continue

@@ -16,9 +16,7 @@ from tireid.comparison.table import marked_label
 from tireid.comparison.test_splits import TestSplit, read_test_splits
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults, read_queries
 from tireid.runs.log import read_columns
-from tireid.runs.record import RECORD_FILE
 from tireid.runs.results import Result, Runs, Unfinished, rows_of
-from tireid.runs.settings import CONFIG_FILE
 from tireid.tracking.offline import OfflineRun
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
@@ -200,8 +198,8 @@ def _read_run(
         result,
         source,
         folder,
-        json.loads((folder / RECORD_FILE).read_text(encoding="utf-8")),
-        yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8")),
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
+        yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
     )
     try:
         if (folder / "metrics.csv").is_file():
