@@ -122,7 +122,7 @@ def test_who_uses_an_atom(split):
     assert set(use.words) == {"red", "coat"}  # "blue" is there too rarely
     assert use.words["red"].tolist() == [0, 6, 0, 0, 0, 0]
     assert use.best[:, 5].tolist() == [6.0] * 4
-    assert use.place[:, 5].tolist() == [0, 1, 2, 3]
+    assert use.token[:, 5].tolist() == [0, 1, 2, 3]
 
 
 def test_the_page_shows_atoms_that_both_use(split, tmp_path):

@@ -62,11 +62,8 @@ def _help() -> str:
 
 def _refuse(arguments: list[str]) -> NoReturn:
     name = arguments[0]
-    if name.startswith("-"):
-        known = [spelling for spellings in _OPTIONS for spelling in spellings]
-        hint = did_you_mean(name, known)
-    else:
-        hint = did_you_mean(name, COMMANDS)
+    options = [spelling for spellings in _OPTIONS for spelling in spellings]
+    hint = did_you_mean(name, options if name.startswith("-") else COMMANDS)
     if not hint and ("=" in name or name.startswith("-")):
         hint = f"; did you mean tireid {shlex.join(['train', *arguments])}?"
     sys.stderr.write(f"tireid: expected a command, got {name!r}{hint}\n\n{_help()}")

@@ -288,13 +288,13 @@ def pad_captions(
 def _distinct(
     drawn: Sequence[tuple[int, ...]],
 ) -> tuple[list[int], Int[Tensor, "batch slots"]]:
-    """Return what was drawn, each once, and for each slot its place there; empty stays empty."""
-    place: dict[int, int] = {}
+    """Return the distinct members, and for each slot its member's index; empty stays empty."""
+    index: dict[int, int] = {}
     slots = [
-        [EMPTY if one == EMPTY else place.setdefault(one, len(place)) for one in members]
+        [EMPTY if item == EMPTY else index.setdefault(item, len(index)) for item in members]
         for members in drawn
     ]
-    return list(place), torch.tensor(slots, dtype=torch.int64)
+    return list(index), torch.tensor(slots, dtype=torch.int64)
 
 
 def _image_of_captions(records: Sequence[Record]) -> list[int]:

@@ -45,7 +45,7 @@ class DictionaryUse(NamedTuple):
         by_patches: Mean over image tokens.
         words: Mean of each word that occurs often enough, by the word.
         best: The largest attention of each image's tokens to each atom.
-        place: The token with that attention.
+        token: Number of the token with that attention.
         image: Position in the gallery of each row of `best`.
         grid: Rows and columns of the image tokens.
         captions: Number of captions measured.
@@ -55,7 +55,7 @@ class DictionaryUse(NamedTuple):
     by_patches: Float[np.ndarray, " atoms"]
     words: dict[str, Float[np.ndarray, " atoms"]]
     best: Float[np.ndarray, "images atoms"]
-    place: Float[np.ndarray, "images atoms"]
+    token: Float[np.ndarray, "images atoms"]
     image: list[int]
     grid: tuple[int, int]
     captions: int
@@ -83,7 +83,7 @@ def _use_by_patches(
 ) -> dict[str, Any] | None:
     positions = evenly(items, len(split.records)).tolist()
     best: list[Tensor] = []
-    place: list[Tensor] = []
+    token: list[Tensor] = []
     patches: list[Tensor] = []
     grid = (1, 1)
     for start in range(0, len(positions), _BATCH):
@@ -94,12 +94,12 @@ def _use_by_patches(
         patches.append(shares.mean(dim=1))
         largest = shares.max(dim=1)
         best.append(largest.values)
-        place.append(largest.indices)
+        token.append(largest.indices)
         grid = token_grid(shares.shape[1], (pixels.shape[2], pixels.shape[3]))
     return {
         "by_patches": torch.cat(patches).mean(dim=0).cpu().numpy(),
         "best": torch.cat(best).cpu().numpy(),
-        "place": torch.cat(place).cpu().numpy(),
+        "token": torch.cat(token).cpu().numpy(),
         "image": positions,
         "grid": grid,
     }
@@ -215,7 +215,7 @@ def _crop(split: EmbeddedSplit, use: DictionaryUse, row: int, atom: int) -> Imag
     """Return a framed patch with its neighbours, above its attention to the atom."""
     image = read_upright(split.records[use.image[row]].image_path)
     rows, columns = use.grid
-    y, x = divmod(int(use.place[row, atom]), columns)
+    y, x = divmod(int(use.token[row, atom]), columns)
     high, wide = image.height / rows, image.width / columns
     around = min(3, rows, columns)
     top = min(max(y - around // 2, 0), rows - around)
