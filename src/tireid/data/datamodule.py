@@ -64,7 +64,7 @@ class TireidDataModule(LightningDataModule):
         std: Standard deviation of the image encoder's input, one number a channel, in [0, 1].
         name: Name of the data set.
         root: Folder of the data set, for the record; `read` knows its own.
-        terms: What the owners ask of users, for the record.
+        terms: Terms of the owners, for the record.
         interpolation: Filter of the resizing: `bicubic`, `bilinear`, ...
         batch_size: Training pairs of a step on all processes together.
         eval_batch_size: Texts or images of an evaluation step on one process.

@@ -104,7 +104,7 @@ def evaluation_loaders(
     """Return the loaders of a process's share of a split's texts and images.
 
     Args:
-        split: What is evaluated.
+        split: The split to evaluate.
         transform: Normalises an image.
         pad_id: Fills the token ids.
         words_of: Positions of captions to their token features; None: texts carry none.

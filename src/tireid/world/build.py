@@ -39,8 +39,8 @@ def ensure_world(
     """Return the folder of a world, built first if it is not there (see `files.build_once`).
 
     Args:
-        cache_dir: Where worlds are kept; created if missing.
-        settings: What the world is built from.
+        cache_dir: Folder of the worlds; created if missing.
+        settings: Settings of the world.
         progress: Whether to show on standard error what is built, where, and how far it is. Silent
             if the world is there.
         num_workers: Processes that draw; None: as many as this process may use cores. The result
