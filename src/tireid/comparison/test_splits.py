@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from tireid.data.records import Record, Splits, split_sha256
-from tireid.data.synthetic import made_root
+from tireid.data.synthetic import synthetic_root
 from tireid.inference.build import SETTINGS_ERRORS
 from tireid.inference.saved_config import evaluation_config
 
@@ -83,4 +83,4 @@ def _read(folder: Path, *, pictures: bool) -> TestSplit:
 
 def _made_root(read: DictConfig) -> Path:
     settings: Any = OmegaConf.to_container(read, resolve=True)
-    return made_root(**{name: v for name, v in settings.items() if not name.startswith("_")})
+    return synthetic_root(**{name: v for name, v in settings.items() if not name.startswith("_")})
