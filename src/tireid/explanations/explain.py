@@ -18,7 +18,7 @@ from tireid.explanations.weighing import Split, embed_split, query_page
 from tireid.inference.restore import restore_datamodule, restore_model
 from tireid.inference.saved_config import evaluation_config, read_settings
 from tireid.runs.weights import find_run
-from tireid.tracking.logger import log_pictures
+from tireid.tracking.logger import log_images
 from tireid.training.teacher import find_teacher, restore_teacher
 
 FOLDER = "explanations"
@@ -89,7 +89,7 @@ def explain(cfg: DictConfig) -> list[Path]:
         console.print(f"written: {path}", markup=False)
     if cfg.wandb and written:
         logger = read_settings(folder).get("logger") or {}
-        log_pictures(folder, logger.get("wandb") or {}, written)
+        log_images(folder, logger.get("wandb") or {}, written)
     return written
 
 
