@@ -166,10 +166,11 @@ def load_comparison(
     notes: list[str] = []
     runs: list[Run] = []
     for source, found in read.items():
-        if not found.folders:
-            runs += [Run(result, source) for result in found.complete]
-        for result, folder in zip(found.complete, found.folders, strict=False):
-            runs.append(_load_run(result, source, folder, notes))
+        folders = found.folders or [None] * len(found.complete)
+        runs += [
+            _load_run(result, source, folder, notes)
+            for result, folder in zip(found.complete, folders, strict=True)
+        ]
     if not runs:
         raise ValueError("expected a complete run, got none")
     rows = _rows(runs)
@@ -190,7 +191,9 @@ def load_comparison(
     )
 
 
-def _load_run(result: Result, source: Path, folder: Path, notes: list[str]) -> Run:
+def _load_run(result: Result, source: Path, folder: Path | None, notes: list[str]) -> Run:
+    if folder is None:
+        return Run(result, source)
     settings = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     run = Run(result, source, folder, read_record(folder), settings)
     try:
