@@ -47,7 +47,7 @@ def test_groups_follow_the_view_and_the_twins_of_the_truth(small_data):
     for query in found["view of the person in the described image"]["back"]:
         assert truth[owners[query].image_path]["view"].startswith("back")
     paired = {row["pid"] for row in rows if row["twin"]} | {row["twin"] for row in rows}
-    for query in found["look-alike of the person in the data set"]["has none"]:
+    for query in found["whether the person has a near twin"]["no near twin"]:
         assert owners[query].pid not in paired
 
 

@@ -77,7 +77,7 @@ def test_a_continued_run_is_one(written, read_logged):
     assert len(run.files) == 2
     assert run.summary["train/loss"] == 0.125
     assert run.summary["test/R1"] == 12.5
-    assert run.last_step == 5  # six rows, in two parts
+    assert run.last_step == 3  # of four rows; the second part counted from 0 again
     logged = read_logged(written)
     assert logged.column("train/loss") == [(0, 1.0), (1, 0.5), (2, 0.25), (3, 0.125)]
     assert logged.exit_code == 0

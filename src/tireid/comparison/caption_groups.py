@@ -110,10 +110,10 @@ def caption_groups(root: Path, records: Sequence[Record]) -> list[CaptionGroups]
             },
         ),
         CaptionGroups(
-            "look-alike of the person in the data set",
+            "whether the person has a near twin",
             {
-                "has a near twin": where(lambda row, _: row["pid"] in twins),
-                "has none": where(lambda row, _: row["pid"] not in twins),
+                "near twin": where(lambda row, _: row["pid"] in twins),
+                "no near twin": where(lambda row, _: row["pid"] not in twins),
             },
         ),
     ]

@@ -46,7 +46,8 @@ def device_name(device: torch.device) -> str:
     """Return the name of the GPU, or the architecture and threads of the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{platform.machine()} CPU, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def peak_memory_mib(device: torch.device) -> float:

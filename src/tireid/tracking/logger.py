@@ -116,7 +116,7 @@ class WandbLogger(LightningWandbLogger):
     @property
     def run(self) -> Any:
         """The run, started if necessary; None if nothing is logged."""
-        if self._experiment is None and not self._ended and rank_zero_only.rank == 0:
+        if self._experiment is None and not self._ended and getattr(rank_zero_only, "rank", 0) == 0:
             with self._guarded(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of wandb's imports and older interfaces
                 self._start()
@@ -133,31 +133,31 @@ class WandbLogger(LightningWandbLogger):
         if self._mode.name == "disabled":
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self._mode.name != "offline" and self._try_online():
-            self._best = _best(dict(self._experiment.summary))
-            return
         if self._mode.name != "offline":
+            run = self._try_online()
+            if run is not None:
+                self._experiment, self._best = run, _best(dict(run.summary))
+                return
             self._mode = Mode("offline", "the server was not reached")
         earlier = find_offline_run(self.folder, self._id)
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would use the network
-        self._init("offline")
+        self._experiment = self._init("offline")
         if earlier is not None:
             self._best, self._last_step = _best(earlier.summary), earlier.last_step
 
-    def _try_online(self) -> bool:
-        """Return whether the server was reached; otherwise nothing is left of the run."""
+    def _try_online(self) -> Any:
+        """Return a run on the server; None, with its files removed, if the server is not reached."""
         before = set(self.folder.glob("wandb/run-*"))
         try:
-            self._init(self._mode.name)
+            return self._init(self._mode.name)
         except Exception as error:
             say(f"wandb: {first_line(error)}; the run is kept offline")
             import_quietly().teardown()  # its service process still holds the run's id
             for path in set(self.folder.glob("wandb/run-*")) - before:
                 shutil.rmtree(path, ignore_errors=True)
-            return False
-        return True
+            return None
 
-    def _init(self, mode: str) -> None:
+    def _init(self, mode: str) -> Any:
         wandb = import_quietly()
         run = wandb.init(
             **{name: value for name, value in self._arguments.items() if value},
@@ -171,7 +171,7 @@ class WandbLogger(LightningWandbLogger):
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
         run.define_metric(f"{BEST}*", step_metric=STEP, step_sync=True, summary="none")
-        self._experiment = run
+        return run
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Do nothing: `describe` has the whole config."""

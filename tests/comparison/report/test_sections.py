@@ -374,9 +374,9 @@ def test_images_of_real_people_are_left_out_unless_asked_for(made_runs, tmp_path
             },
         }
         config.write_text(yaml.safe_dump(settings))
-        explanations = config.parent / "explanations"
-        explanations.mkdir()
-        Image.new("RGB", (30, 20)).save(explanations / "overview.png")
+        drawn = config.parent / "explanations"
+        drawn.mkdir()
+        Image.new("RGB", (30, 20)).save(drawn / "overview.png")
     read = {runs: read_runs(runs)}
     shy = load_comparison(read)
     section = galleries(shy)

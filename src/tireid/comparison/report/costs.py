@@ -48,7 +48,7 @@ def costs(comparison: Comparison) -> Section:
             f"{device}Means over seeds. Time is that of the training steps; other load on the "
             "machine is not known, so small differences mean nothing."
         ),
-        Table(head, lines, "Costs", right=1 if len(devices) > 1 else 0),
+        Table(head, lines, "Training costs", right=1 if len(devices) > 1 else 0),
     ]
     if taught:
         blocks.append(

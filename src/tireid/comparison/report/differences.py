@@ -128,5 +128,7 @@ def _forest(
         axes.margins(x=0.08)
         axes.spines["left"].set_visible(False)
         alt = "; ".join(f"{r.name}: {_interval(by_row[r.name][metric])}" for r in rows)
-        title = f"{_METRICS[metric]} minus that of {control.name}; hollow: includes zero"
+        title = (
+            f"{_METRICS[metric]} minus that of {control.name}; hollow: the interval includes zero"
+        )
         return figure(drawn, f"{_METRICS[metric]} against {control.name}. {alt}", title)

@@ -39,8 +39,8 @@ def galleries(comparison: Comparison) -> Section | None:
     blocks: list[Block] = [
         Note(
             "Queries for which every seed of one row ranks a correct image first, and every seed "
-            f"of the other ranks its first correct image beyond {FAR}. Of these, {_SHOWN} are "
-            "shown, evenly spaced in the order of the split rather than picked by hand, with the "
+            f"of the other ranks its first correct image beyond rank {FAR}. Of these, "
+            f"{_SHOWN} are shown, evenly spaced in the order of the split rather than picked by hand, with the "
             "best images of the first seed. Dashed frame: the described image. Tick and solid "
             "green frame: the correct identity. Cross and dotted orange frame: another identity."
         )
