@@ -1,7 +1,7 @@
 """Group the queries of the synthetic data set by its ground truth."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,15 +64,8 @@ def caption_groups(root: Path, records: Sequence[Record]) -> list[CaptionGroups]
     if not file.is_file():
         return []
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    by_path = {root / "imgs" / row["path"]: row for row in rows}
     twins = {row["twin"] for row in rows} | {row["pid"] for row in rows if row["twin"]}
-    captions: list[tuple[dict[str, Any], set[str]]] = []
-    for record in records:
-        row = by_path.get(record.image_path)
-        texts = [] if row is None else [caption["text"] for caption in row["captions"]]
-        if row is None or texts != list(record.captions):
-            raise ValueError(f"{file}: expected a line for each caption of {record.image_path}")
-        captions += [(row, set(caption["mentioned"])) for caption in row["captions"]]
+    captions = _captions({root / "imgs" / row["path"]: row for row in rows}, records, file)
 
     def where(holds: Callable[[dict[str, Any], set[str]], bool]) -> Int[ndarray, " query"]:
         return np.flatnonzero([holds(row, mentioned) for row, mentioned in captions])
@@ -117,3 +110,17 @@ def caption_groups(root: Path, records: Sequence[Record]) -> list[CaptionGroups]
             },
         ),
     ]
+
+
+def _captions(
+    rows: Mapping[Path, dict[str, Any]], records: Sequence[Record], file: Path
+) -> list[tuple[dict[str, Any], set[str]]]:
+    """Return the ground truth of each caption: that of its image, and what it mentions."""
+    captions = []
+    for record in records:
+        row = rows.get(record.image_path)
+        texts = [] if row is None else [caption["text"] for caption in row["captions"]]
+        if row is None or texts != list(record.captions):
+            raise ValueError(f"{file}: expected a line for each caption of {record.image_path}")
+        captions += [(row, set(caption["mentioned"])) for caption in row["captions"]]
+    return captions

@@ -22,7 +22,7 @@ class Difference:
         low: Lower end of the confidence interval.
         high: Upper end of the confidence interval.
         queries: Number of queries that both methods rank.
-        people: Number of identities among these queries.
+        identities: Number of identities among these queries.
         seeds: Number of runs of the first and of the second method.
     """
 
@@ -31,7 +31,7 @@ class Difference:
     low: float
     high: float
     queries: int
-    people: int
+    identities: int
     seeds: tuple[int, int]
 
     @property
@@ -70,21 +70,14 @@ def paired_difference(
     runs = [*first, *second]
     if not first or not second:
         raise ValueError(f"expected runs of two methods, got {len(first)} and {len(second)}")
-    for run in runs:
-        if metric not in run.values:
-            raise ValueError(f"expected one of {', '.join(run.values)}, got {metric!r}")
-        if not np.array_equal(run.pids, runs[0].pids):
-            raise ValueError(
-                f"expected runs tested on the same queries, got {len(runs[0].pids)} and "
-                f"{len(run.pids)} queries of other people or in another order"
-            )
+    _check(runs, metric)
     ranked = ~np.isnan([run.values[metric] for run in runs]).any(axis=0)
-    people, person = np.unique(runs[0].pids[ranked], return_inverse=True)
-    if not len(people):
+    pids, identity = np.unique(runs[0].pids[ranked], return_inverse=True)
+    if not len(pids):
         raise ValueError(f"{metric}: expected queries that both methods rank, got none")
-    count = np.bincount(person).astype(np.float64)
+    count = np.bincount(identity).astype(np.float64)
     sums = [
-        np.stack([np.bincount(person, run.values[metric][ranked]) for run in side])
+        np.stack([np.bincount(identity, run.values[metric][ranked]) for run in side])
         for side in (first, second)
     ]
     drawn = _resampled(sums[0], sums[1], count, resamples, np.random.default_rng(seed))
@@ -97,15 +90,26 @@ def paired_difference(
         low=100 * float(low),
         high=100 * float(high),
         queries=int(ranked.sum()),
-        people=len(people),
+        identities=len(pids),
         seeds=(len(first), len(second)),
     )
 
 
+def _check(runs: Sequence[QueryResults], metric: str) -> None:
+    for run in runs:
+        if metric not in run.values:
+            raise ValueError(f"expected one of {', '.join(run.values)}, got {metric!r}")
+        if not np.array_equal(run.pids, runs[0].pids):
+            raise ValueError(
+                f"expected runs tested on the same queries, got {len(runs[0].pids)} and "
+                f"{len(run.pids)} queries of other identities or in another order"
+            )
+
+
 def _resampled(
-    first: Float[ndarray, "seed person"],
-    second: Float[ndarray, "other_seed person"],
-    count: Float[ndarray, " person"],
+    first: Float[ndarray, "seed identity"],
+    second: Float[ndarray, "other_seed identity"],
+    count: Float[ndarray, " identity"],
     resamples: int,
     rng: np.random.Generator,
 ) -> Float[ndarray, " resample"]:
@@ -117,10 +121,10 @@ def _resampled(
     differences = []
     for start in range(0, resamples, _BATCH):
         size = min(_BATCH, resamples - start)
-        people = draws(size, len(count))
-        queries = people @ count
+        identities = draws(size, len(count))
+        queries = identities @ count
         means = [
-            (people @ side.T * draws(size, len(side))).sum(1) / len(side) / queries
+            (identities @ side.T * draws(size, len(side))).sum(1) / len(side) / queries
             for side in (first, second)
         ]
         differences.append(means[1] - means[0])

@@ -146,7 +146,7 @@ class WandbLogger(LightningWandbLogger):
             self._best, self._last_step = _best(earlier.summary), earlier.last_step
 
     def _try_online(self) -> Any:
-        """Return a run on the server; None, with its files removed, if the server is not reached."""
+        """Return a run on the server; None, without its files, if the server is not reached."""
         before = set(self.folder.glob("wandb/run-*"))
         try:
             return self._init(self._mode.name)

@@ -321,7 +321,7 @@ def test_galleries_show_what_was_found_with_marks_and_words(comparison, made_dat
         assert not any(one.correct for one in loser.images)
         assert winner.images[0].figure.alt == f"Rank 1 of {LGUR}: the correct identity"
         assert len(winner.images) == 5
-        assert query.own is not None
+        assert query.described is not None
     assert fold.blocks[0] == Note(
         f"Found by {LGUR} and not by {PLAIN}: {len(expected)} of 64 queries"
         f"{'.' if len(found) == len(expected) else f', of which {len(found)} are shown.'}"

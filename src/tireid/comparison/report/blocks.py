@@ -127,13 +127,13 @@ class Query:
 
     Attributes:
         caption: The query.
-        own: The image that it describes; None if that is not in the gallery.
+        described: The image that it describes; None if that is not in the gallery.
         answers: The answer of each method.
     """
 
     kind: ClassVar[str] = "query"
     caption: str
-    own: Figure | None
+    described: Figure | None
     answers: Sequence[Answer]
 
 

@@ -27,19 +27,7 @@ def costs(comparison: Comparison) -> Section:
     head += ["device"] if len(devices) > 1 else []
     lines = []
     for row in comparison.rows:
-        own, teacher = _seconds(row), _teacher(row, teachers)
-        cells = [_in(unit, own)]
-        if taught:
-            cells += [_in(unit, teacher) if teacher else NONE, _in(unit, own + teacher)]
-            if 0 < teacher < _REUSED * own:
-                cells[-2:] = ["reused", NONE]
-        trained = row.runs[0].record.get("parameters", {}).get("trained")
-        cells += [
-            spread([run.result.images_per_second for run in row.runs], 0),
-            spread(_recorded(row, "peak_memory_mib"), 0),
-            f"{row.first.parameters / 1e6:.1f}",
-            NONE if trained is None else f"{trained / 1e6:.1f}",
-        ]
+        cells = _times(row, _teacher(row, teachers), unit, taught=taught) + _sizes(row)
         cells += [str(row.runs[0].record.get("device", NONE))] if len(devices) > 1 else []
         lines.append(row.line(cells))
     device = f"On {next(iter(devices))}. " if len(devices) == 1 else ""
@@ -68,6 +56,29 @@ def costs(comparison: Comparison) -> Section:
                 )
             )
     return Section("costs", "Costs", blocks)
+
+
+def _times(row: Row, teacher: float, unit: str, *, taught: bool) -> list[str]:
+    student = _seconds(row)
+    if not taught:
+        return [_in(unit, student)]
+    if 0 < teacher < _REUSED * student:
+        return [_in(unit, student), "reused", NONE]
+    return [
+        _in(unit, student),
+        _in(unit, teacher) if teacher else NONE,
+        _in(unit, student + teacher),
+    ]
+
+
+def _sizes(row: Row) -> list[str]:
+    trained = row.runs[0].record.get("parameters", {}).get("trained")
+    return [
+        spread([run.result.images_per_second for run in row.runs], 0),
+        spread(_recorded(row, "peak_memory_mib"), 0),
+        f"{row.first.parameters / 1e6:.1f}",
+        NONE if trained is None else f"{trained / 1e6:.1f}",
+    ]
 
 
 def _seconds(row: Row) -> float:
@@ -124,15 +135,15 @@ def _against_time(
         axes = drawn.add_subplot()
         taught = False
         for row in rows:
-            own = _seconds(row) / _SECONDS[unit]
+            student = _seconds(row) / _SECONDS[unit]
             teacher = _teacher(row, teachers) / _SECONDS[unit]
             if teacher:
                 taught = True
                 quality = statistics.fmean(row.values("test/R1"))
                 line = {"color": row.style.colour, "marker": row.style.marker}
-                axes.plot([own, own + teacher], [quality] * 2, ":", color=row.style.colour)
-                axes.plot(own, quality, **line, markerfacecolor="white", markersize=7)
-            _point(axes, own + teacher, row)
+                axes.plot([student, student + teacher], [quality] * 2, ":", color=row.style.colour)
+                axes.plot(student, quality, **line, markerfacecolor="white", markersize=7)
+            _point(axes, student + teacher, row)
         axes.set(xlabel=f"training, {unit}", ylabel="test R@1, percent")
         axes.set_xlim(left=0)
         title = f"Test R@1 against training time{several}"
@@ -157,11 +168,11 @@ def _against_size(rows: Sequence[Row], several: str) -> Figure:
         return figure(drawn, f"{title}. {alt}", title)
 
 
-def _point(axes: Any, place: float, row: Row) -> None:
+def _point(axes: Any, x: float, row: Row) -> None:
     """Draw the mean of a row, and a line over the range of its seeds."""
     values = row.values("test/R1")
-    axes.plot([place] * 2, [min(values), max(values)], color=row.style.colour, linewidth=1.2)
+    axes.plot([x] * 2, [min(values), max(values)], color=row.style.colour, linewidth=1.2)
     axes.plot(
-        place, statistics.fmean(values), color=row.style.colour, marker=row.style.marker,
+        x, statistics.fmean(values), color=row.style.colour, marker=row.style.marker,
         markersize=7,
     )  # fmt: skip

@@ -63,7 +63,7 @@ def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
             for metric in _METRICS
         }
         by_row[row.name], one = by_metric, by_metric["R1"]
-        cells = [*map(_interval, by_metric.values()), f"{one.queries:,}", f"{one.people:,}"]
+        cells = [*map(_interval, by_metric.values()), f"{one.queries:,}", f"{one.identities:,}"]
         lines.append(row.line([*cells, f"{one.seeds[1]} / {one.seeds[0]}"]))
     head = [f"run, minus {control.name}", *(f"{m} [95 %]" for m in _METRICS.values())]
     head += ["queries", "identities", "seeds, row / control"]

@@ -39,9 +39,9 @@ def galleries(comparison: Comparison) -> Section | None:
     blocks: list[Block] = [
         Note(
             "Queries for which every seed of one row ranks a correct image first, and every seed "
-            f"of the other ranks its first correct image beyond rank {FAR}. Of these, "
-            f"{_SHOWN} are shown, evenly spaced in the order of the split rather than picked by hand, with the "
-            "best images of the first seed. Dashed frame: the described image. Tick and solid "
+            f"of the other ranks its first correct image beyond rank {FAR}. Of these, {_SHOWN} "
+            "are shown, evenly spaced in the order of the split rather than picked by hand, with "
+            "the best images of the first seed. Dashed frame: the described image. Tick and solid "
             "green frame: the correct identity. Cross and dotted orange frame: another identity."
         )
     ]
@@ -145,10 +145,10 @@ def _query(query: int, rows: Sequence[Row], split: TestSplit, images: dict[int, 
         return Figure(images[image].source, alt, width=images[image].width)
 
     try:
-        own = int(rows[0].queries[0].own[query])
+        described = int(rows[0].queries[0].own[query])
         return Query(
             captions[query],
-            show(own, "The described image") if own >= 0 else None,
+            show(described, "The described image") if described >= 0 else None,
             [_answer(row, query, show) for row in rows],
         )
     except (OSError, IndexError) as error:
