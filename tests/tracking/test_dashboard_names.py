@@ -8,16 +8,16 @@ from tireid.comparison.dashboard import names
 from tireid.comparison.dashboard.scope import Scope
 from tireid.training.run import train
 
-wandb_runs = pytest.importorskip("tireid.tracking.offline")
+pytest.importorskip("wandb")
 
 
 @pytest.fixture(scope="module")
-def run(small_config, tmp_path_factory):
+def run(small_config, read_logged, tmp_path_factory):
     folder = tmp_path_factory.mktemp("logged")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "offline")
         train(small_config(folder, "model=lgur", "logger=wandb", "trainer.log_every_n_steps=1"))
-    return wandb_runs.read_offline_run(folder)
+    return read_logged(folder)
 
 
 @pytest.mark.slow
@@ -33,13 +33,13 @@ def test_every_name_is_logged(run):
 
 @pytest.mark.slow
 def test_the_run_is_among_those_that_are_compared(run):
-    runs = Scope("me", run.project, "synthetic", group=run.group).runs()
+    runs = Scope("me", run.project, "synthetic", group=run.run.group).runs()
     assert runs.filters == (
         "Metric(\"Tags\") in ['synthetic'] and Metric(\"JobType\") == 'train' and "
-        f"Metric(\"Group\") == '{run.group}' and Metric(\"State\") == 'finished'"
+        f"Metric(\"Group\") == '{run.run.group}' and Metric(\"State\") == 'finished'"
     )
-    assert "synthetic" in run.tags
-    assert (run.job_type, run.exit_code) == ("train", 0)
+    assert "synthetic" in run.run.tags
+    assert (run.run.job_type, run.exit_code) == ("train", 0)
 
 
 @pytest.mark.slow
