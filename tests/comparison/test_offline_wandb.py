@@ -85,7 +85,9 @@ def test_a_run_of_wandb_is_a_line_of_the_table(kept, tmp_path):
     assert (result.label, result.dataset, result.seed, result.steps) == (
         *("logged", "synthetic", 3, 20),
     )
-    assert result.metrics == {"val/R1": 40.0, "test/R1": 30.0, "test/mAP": 31.0}
+    assert result.metrics == {
+        **{"val/R1": 40.0, "val/mAP": 41.0, "test/R1": 30.0, "test/mAP": 31.0},
+    }
     assert (result.seconds, result.parameters, result.test_data) == (60.0, 2_000_000, "f00")
     (origin,) = runs.origins
     assert isinstance(origin, OfflineRun)

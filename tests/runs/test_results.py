@@ -11,7 +11,7 @@ from PIL import Image
 
 from tireid.comparison.chart import draw_results
 from tireid.comparison.compare import compare
-from tireid.comparison.table import fill, markdown, table
+from tireid.comparison.table import columns, fill, markdown, table
 from tireid.runs.folder import claimed, finished_metrics
 from tireid.runs.results import Result, Unfinished, read_csv, read_runs, write_csv
 from tireid.training.run import train
@@ -57,7 +57,7 @@ def test_several_data_sets_and_a_choice_on_test_are_said():
 
 def test_csv_round_trip(tmp_path):
     results = [result(seed=s, r1=s / 3) for s in range(3)]
-    write_csv(results, tmp_path / "a.csv")
+    write_csv(results, tmp_path / "a.csv", columns())
     again = read_csv(tmp_path / "a.csv")
     assert table(again) == table(results)
     assert [r.seed for r in again] == [0, 1, 2]
@@ -87,7 +87,7 @@ def test_the_tables_of_the_readme_are_those_of_their_results():
 
 def test_no_column_is_cut_in_a_narrow_window(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "30")
-    write_csv([result(label="a rather long name of a run")], tmp_path / "a.csv")
+    write_csv([result(label="a rather long name of a run")], tmp_path / "a.csv", columns())
     compare([tmp_path / "a.csv"])
     shown = capsys.readouterr().out
     assert "a rather long name of a run" in shown

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from tireid.callbacks.query_pictures import interesting_queries
+from tireid.callbacks.query_images import interesting_queries
 from tireid.checkpoints import stop_signals
 from tireid.comparison.offline_wandb import read_wandb_runs
 from tireid.methods.base import RetrievalModule
@@ -360,7 +360,7 @@ def test_pictures_of_real_people_are_not_logged_unasked(
     overrides = ["model=baseline", "max_epochs=1", "dataset.name=cuhk_pedes", *LOGGED]
     train(small_config(tmp_path, *overrides, f"callbacks.wandb.pictures={pictures}"))
     said = "".join(capfd.readouterr())
-    assert ("no pictures of cuhk_pedes are logged" in said) == (pictures == "auto")
+    assert ("no images of cuhk_pedes are logged" in said) == (pictures == "auto")
     run = read_offline_run(tmp_path)
     columns, rows = run.table("queries")
     assert ("described" in columns) == ("rank 1" in columns) == shown

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tireid.comparison.table import marked_label
 from tireid.figures import own_style
-from tireid.runs.results import COLUMNS, Result, rows_of
+from tireid.metrics.names import headlines
+from tireid.runs.results import Result, rows_of
 
 # Dark blue and black: told apart by colour-blind readers, and in print by their shapes.
 _DOT, _MEAN = "#0072B2", "#000000"
-_SHOWN = ("test/R1", "test/mAP")
 _LABEL_WIDTH = 44
 
 
@@ -37,8 +37,9 @@ def draw_results(results: Sequence[Result], path: Path, note: str = "") -> None:
     ]
     lines = sum(label.count("\n") + 1.4 for label in labels)
     figure = Figure(figsize=(10, 1.6 + 0.26 * lines), layout="constrained")
-    panels = figure.subplots(1, len(_SHOWN), sharey=True)
-    for axes, name in zip(panels, _SHOWN, strict=True):
+    metrics = headlines("test/")
+    panels = figure.subplots(1, len(metrics), sharey=True)
+    for axes, (name, metric) in zip(panels, metrics.items(), strict=True):
         for height, row in enumerate(rows):
             values = [result.metrics[name] for result in row if name in result.metrics]
             if not values:
@@ -56,7 +57,7 @@ def draw_results(results: Sequence[Result], path: Path, note: str = "") -> None:
                 [statistics.fmean(values)], [height], "|", color=_MEAN, markersize=17,
                 markeredgewidth=2.2, label="mean" if height == 0 else None,
             )  # fmt: skip
-        axes.set_title(f"test {COLUMNS[name]}, percent")
+        axes.set_title(f"test {metric}, percent")
         axes.grid(alpha=0.3)
         axes.margins(x=0.08)
     panels[0].set_yticks(range(len(rows)), labels, fontsize=9)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from tireid.comparison.chart import draw_results
 from tireid.comparison.offline_wandb import holds_wandb_runs, read_wandb_runs
-from tireid.comparison.table import fill, markdown, table
+from tireid.comparison.table import columns, fill, markdown, table
 from tireid.comparison.write import print_results, print_unfinished
 from tireid.runs.results import Runs, read_csv, read_runs, write_csv
 
@@ -76,7 +76,7 @@ def compare(
     print_results(console, results)
     if csv is not None:
         csv.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(results, csv)
+        write_csv(results, csv, columns())
         console.print(f"written: {csv}", markup=False)
     if picture is not None:
         picture.parent.mkdir(parents=True, exist_ok=True)

@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from tireid.metrics.names import headlines
 from tireid.runs.results import Runs, Unfinished, labelled_results
 from tireid.tracking.offline import OfflineRun, read_offline_runs
 
 _NOT_SETTINGS = ("encoders", "overrides", "commit", "dirty")  # that it keeps among them
-_CURVES = ("train/loss", "val/R1", "val/mAP", "test/R1", "test/mAP")
 
 
 def holds_wandb_runs(folder: Path) -> bool:
@@ -99,7 +99,8 @@ def told_by(run: OfflineRun) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def logged_curves(run: OfflineRun) -> dict[str, list[tuple[int, float]]]:
     """Return what the curves of a report show."""
-    return {name: column for name in _CURVES if (column := run.column(name))}
+    names = ("train/loss", *headlines("val/"), *headlines("test/"))
+    return {name: column for name in names if (column := run.column(name))}
 
 
 def _metrics(run: OfflineRun) -> dict[str, float]:

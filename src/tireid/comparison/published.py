@@ -1,10 +1,11 @@
 """Figures that others have printed, with where: `published.csv`."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-METRICS = ("R1", "R5", "R10", "mAP")
+from tireid.metrics.names import METRICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Published:
         image_encoder: As the source names it.
         text_encoder: Likewise.
         dataset: CUHK-PEDES, ICFG-PEDES or RSTPReid.
-        metrics: R1, R5, R10 and mAP in percent, without those that the source does not print.
+        metrics: In percent, by name, without those that the source does not print.
             Which mAP it is, and which split chose the checkpoint, sources do not always say.
         source: Where the figures are printed.
     """
@@ -52,12 +53,21 @@ def read_published(dataset: str | None = None) -> list[Published]:
             image_encoder=line["image_encoder"],
             text_encoder=line["text_encoder"],
             dataset=line["dataset"],
-            metrics={name: float(line[name]) for name in METRICS if line[name]},
+            metrics={name: float(line[name]) for name in METRICS if line.get(name)},
             source=line["source"],
         )
         for line in csv.DictReader(content.splitlines())
         if wanted in (None, _plain(line["dataset"]))
     ]
+
+
+def printed_metrics(published: Sequence[Published]) -> dict[str, str]:
+    """Return the labels of the metrics that any of some rows has, by their names."""
+    return {
+        name: metric.label
+        for name, metric in METRICS.items()
+        if any(name in row.metrics for row in published)
+    }
 
 
 def _plain(dataset: str) -> str:

@@ -3,7 +3,8 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from tireid.runs.results import COLUMNS, Result, rows_of
+from tireid.metrics.names import compared
+from tireid.runs.results import Result, rows_of
 
 # What Markdown or HTML would take for their own; labels are anybody's.
 _ESCAPED = str.maketrans(
@@ -16,15 +17,21 @@ _ESCAPED = str.maketrans(
 )
 
 
+def columns() -> dict[str, str]:
+    """Return the heads of the metrics that tables and CSV files have, by their names."""
+    return {"val/R1": "val R@1"} | compared("test/")
+
+
 def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     """Return the head and the rows of a table: mean ± standard deviation over seeds, by label.
 
     Rows are those of `rows_of`. The deviation is the sample's (n - 1); one run has none.
     """
     several_sets = len({result.dataset for result in results}) > 1
-    names = [name for name in COLUMNS if any(name in result.metrics for result in results)]
+    shown = columns()
+    names = [name for name in shown if any(name in result.metrics for result in results)]
     head = ["run", *(["data set"] if several_sets else []), "seeds"]
-    head += [*(COLUMNS[name] for name in names), "million weights", "steps"]
+    head += [*(shown[name] for name in names), "million weights", "steps"]
     rows = []
     for members in rows_of(results):
         first = members[0]

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tireid.comparison.chart import draw_results
-from tireid.comparison.table import markdown, table
+from tireid.comparison.table import columns, markdown, table
 from tireid.runs.results import Result, Runs, Unfinished, write_csv
 
 STATES = {
@@ -62,7 +62,7 @@ def write_comparison(console: Console, runs: Runs, folder: Path) -> list[str]:
     """
     print_results(console, runs.complete)
     temporary = folder / f".results.{os.getpid()}"
-    write_csv(runs.complete, temporary)
+    write_csv(runs.complete, temporary, columns())
     temporary.replace(folder / "results.csv")
     lines = [markdown(*table(runs.complete))]
     if differing_data(runs.complete):

@@ -17,15 +17,6 @@ from tireid.runs.settings import flat_settings, read_overrides
 
 JOBS_FILE = "jobs.json"
 
-COLUMNS = {
-    "val/R1": "val R@1",
-    "test/R1": "R@1",
-    "test/R5": "R@5",
-    "test/R10": "R@10",
-    "test/mAP": "mAP",
-    "test/mINP": "mINP",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -235,11 +226,7 @@ def _result(settings: dict[str, Any], record: dict[str, Any], label: str) -> Res
         test_data=record["data_sha256"].get("test", ""),
         settings=_hash(settings),
         commit=f"{commit}{'-dirty' if record['dirty'] else ''}",
-        metrics={
-            name: value
-            for name, value in record["metrics"].items()
-            if name in COLUMNS and value is not None
-        },
+        metrics={name: value for name, value in record["metrics"].items() if value is not None},
     )
 
 
@@ -251,16 +238,18 @@ def _hash(settings: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def write_csv(results: Iterable[Result], path: Path) -> None:
-    """Write one line a run."""
-    names = [field.name for field in fields(Result) if field.name != "metrics"]
+def write_csv(results: Iterable[Result], path: Path, metrics: Iterable[str]) -> None:
+    """Write one line per run, with a column for each of some metrics."""
+    columns = [field.name for field in fields(Result) if field.name != "metrics"]
+    columns += metrics
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*names, *COLUMNS], lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         for result in results:
             line = asdict(result)
-            metrics: dict[str, float] = line.pop("metrics")
-            writer.writerow(line | {name: f"{value:.4f}" for name, value in metrics.items()})
+            values: dict[str, float] = line.pop("metrics")
+            shown = {name: f"{values[name]:.4f}" for name in columns if name in values}
+            writer.writerow(line | shown)
 
 
 def read_csv(path: Path) -> list[Result]:
@@ -285,7 +274,11 @@ def read_csv(path: Path) -> list[Result]:
                     test_data=line["test_data"],
                     settings=line["settings"],
                     commit=line["commit"],
-                    metrics={name: float(line[name]) for name in COLUMNS if line.get(name)},
+                    metrics={
+                        name: float(value)
+                        for name, value in line.items()
+                        if value and str(name).startswith(("val/", "test/"))
+                    },
                 )
                 for line in csv.DictReader(file)
             ]

@@ -10,10 +10,10 @@ import wandb_workspaces.reports.v2.interface as wr
 from wandb_workspaces.reports.v2.internal import PanelGrid, ReportViewspec, UnknownPanel
 
 from tireid.comparison.dashboard import sections
-from tireid.comparison.dashboard.names import QUALITY
 from tireid.comparison.dashboard.presets import Preset, seeds_and_references
 from tireid.comparison.dashboard.scope import Scope
 from tireid.comparison.published import Published
+from tireid.metrics.names import headlines
 
 
 def presets_of(published: Sequence[Published]) -> list[Preset]:
@@ -22,7 +22,7 @@ def presets_of(published: Sequence[Published]) -> list[Preset]:
     Args:
         published: Printed figures on the data set of the report.
     """
-    return [seeds_and_references(metric, published) for metric in QUALITY]
+    return [seeds_and_references(metric, published) for metric in headlines("test/")]
 
 
 def build(scope: Scope, published: Sequence[Published], presets: Sequence[Preset]) -> wr.Report:

@@ -8,7 +8,8 @@ import wandb_workspaces.reports.v2.interface as wr
 from tireid.comparison.dashboard import names
 from tireid.comparison.dashboard.presets import Preset
 from tireid.comparison.dashboard.scope import Scope
-from tireid.comparison.published import METRICS, Published
+from tireid.comparison.published import Published, printed_metrics
+from tireid.metrics.names import compared, headlines
 
 _WIDTH = 24  # of a grid, in wandb's units
 _MOST = 50  # methods in a panel
@@ -36,7 +37,7 @@ def introduction(scope: Scope) -> list[Any]:
 
 def metrics(scope: Scope, presets: Sequence[Preset]) -> list[Any]:
     """Metrics by method: mean over seeds and deviation; each seed, beside the printed figures."""
-    bars = [_bar(name) for name in (*names.VAL, *names.TEST)]
+    bars = [_bar(name) for name in (*headlines("val/"), *compared("test/"))]
     blocks = [
         wr.H1("Metrics by method"),
         wr.P("Bars are means over the seeds of a method, with their standard deviation."),
@@ -55,7 +56,7 @@ def metrics(scope: Scope, presets: Sequence[Preset]) -> list[Any]:
 def curves(scope: Scope) -> list[Any]:
     """Validation metrics and loss terms over steps: mean over seeds, with their range."""
     panels = [
-        *(_line(f"{name}, %", y=[name]) for name in names.VAL),
+        *(_line(f"{name}, %", y=[name]) for name in headlines("val/")),
         _line("Loss, sum of the weighted terms", y=[names.LOSS], log_y=True),
         _line("Loss terms, weighted", metric_regex=names.LOSS_TERMS, log_y=True),
         _line("Share of each term in the gradient", metric_regex=names.GRADIENT_SHARES),
@@ -77,7 +78,7 @@ def cost(scope: Scope) -> list[Any]:
             legend_template="${run:displayName}",
         )
         for name, title in names.COST.items()
-        for quality in names.QUALITY
+        for quality in headlines("test/")
     ]
     return [
         wr.H1("Cost against quality"),
@@ -132,10 +133,11 @@ def published_figures(scope: Scope, published: Sequence[Published]) -> list[Any]
                 "compare with these runs and are not drawn."
             ),
         ]
-    columns = ("method", "year", "image encoder", "text encoder", *METRICS, "source")
+    metrics = printed_metrics(published)
+    columns = ("method", "year", "image encoder", "text encoder", *metrics, "source")
     lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
     for row in published:
-        values = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in METRICS]
+        values = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in metrics]
         cells = [row.method, str(row.year), row.image_encoder, row.text_encoder, *values]
         lines.append(" | ".join(_cell(cell) for cell in (*cells, row.source)))
     return [

@@ -8,12 +8,8 @@ from tireid.comparison.report.blocks import Block, Figure, Figures, Note, Sectio
 from tireid.comparison.report.material import Material, Row, Run
 from tireid.comparison.report.style import WIDTH, drawing, figure
 from tireid.comparison.report.words import key
+from tireid.metrics.names import headlines
 
-_PANELS = {
-    "R1": "validation R@1, percent",
-    "mAP": "validation mAP, percent",
-    "loss": "training loss",
-}
 _MOST_BANDS = 8
 
 
@@ -27,7 +23,7 @@ def curves(material: Material) -> Section:
         )
     ]
     for dataset in material.datasets:
-        drawn = [one for name in _PANELS for one in _panel(dataset, material, name)]
+        drawn = [one for name in (*headlines(), "loss") for one in _panel(dataset, material, name)]
         if drawn:
             blocks += [key(material.rows_on(dataset)), Figures(drawn)]
     if len(blocks) == 1:
@@ -39,7 +35,9 @@ def _panel(dataset: str, material: Material, name: str) -> Iterator[Figure]:
     rows = [(row, found) for row in material.rows_on(dataset) if (found := _lines(row, name))]
     if not rows:
         return
-    label = _PANELS[name]
+    label = "training loss"
+    if name != "loss":
+        label = f"validation {headlines()[name]}, percent"
     if any(row.first.selection == "test" for row, _ in rows) and name != "loss":
         label = label.replace("validation", "validation (TEST where it chose)")
     from matplotlib.ticker import LogLocator

@@ -8,8 +8,8 @@ from tireid.comparison.report.material import Material, Row, same_queries
 from tireid.comparison.report.style import WIDTH, drawing, figure
 from tireid.comparison.report.words import NONE, row_line, signed
 from tireid.comparison.significance import Difference, paired_difference
+from tireid.metrics.names import headlines
 
-_METRICS = {"R1": "R@1", "mAP": "mAP"}
 _NAME_WIDTH = 52  # letters in a line of a figure
 
 
@@ -45,6 +45,7 @@ def differences(material: Material, resamples: int = 2000) -> Section:
 def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
     if not control.queries:
         return [Note(f"Against {control.name}: {_unrecorded(control)}.")]
+    metrics = headlines()
     found: dict[str, dict[str, Difference]] = {}
     lines = []
     for row in rows:
@@ -56,22 +57,22 @@ def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
             metric: paired_difference(
                 control.queries, row.queries, metric, resamples=resamples, seed=0
             )
-            for metric in _METRICS
+            for metric in metrics
         }
-        one = found[row.name]["R1"]
-        cells = [_interval(found[row.name][metric]) for metric in _METRICS]
+        one = next(iter(found[row.name].values()))
+        cells = [_interval(found[row.name][metric]) for metric in metrics]
         cells += [
             f"{one.queries:,}",
             f"{one.people:,}",
             f"{one.seeds[1]} / {one.seeds[0]}",
         ]
         lines.append(row_line(row, cells))
-    head = [f"run, minus {control.name}", *(f"{m} [95 %]" for m in _METRICS.values())]
+    head = [f"run, minus {control.name}", *(f"{m} [95 %]" for m in metrics.values())]
     head += ["queries", "people", "seeds, row / control"]
     blocks: list[Block] = [Table(head, lines, f"Differences to {control.name}, percent points")]
     shown = [row for row in rows if row.name in found]
     if shown:
-        blocks.append(Figures([_forest(control, shown, found, metric) for metric in _METRICS]))
+        blocks.append(Figures([_forest(control, shown, found, metric) for metric in metrics]))
     return blocks
 
 
@@ -88,6 +89,7 @@ def _interval(one: Difference) -> str:
 def _forest(
     control: Row, rows: Sequence[Row], found: dict[str, dict[str, Difference]], metric: str
 ):
+    label = headlines()[metric]
     names = [textwrap.fill(row.name, _NAME_WIDTH) for row in rows]
     heights: list[float] = []
     top = 0.0
@@ -119,9 +121,9 @@ def _forest(
                 va="bottom",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             )
-        axes.set(yticks=[], ylim=(top + 0.5, -0.1), xlabel=f"{_METRICS[metric]}, percent points")
+        axes.set(yticks=[], ylim=(top + 0.5, -0.1), xlabel=f"{label}, percent points")
         axes.margins(x=0.08)
         axes.spines["left"].set_visible(False)
         alt = "; ".join(f"{r.name}: {_interval(found[r.name][metric])}" for r in rows)
-        title = f"{_METRICS[metric]} minus that of {control.name}; hollow: zero is inside"
-        return figure(drawn, f"{_METRICS[metric]} against {control.name}. {alt}", title)
+        title = f"{label} minus that of {control.name}; hollow: zero is inside"
+        return figure(drawn, f"{label} against {control.name}. {alt}", title)

@@ -2,21 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from tireid.comparison.published import Published, read_published
+from tireid.comparison.published import Published, printed_metrics, read_published
 from tireid.comparison.report.blocks import Block, Fold, Line, Note, Section, Table
 from tireid.comparison.report.material import Material, Row
 from tireid.comparison.report.words import NONE, row_line, spread
 from tireid.comparison.write import differing_data
+from tireid.metrics.names import compared, headlines
 
-_METRICS = {
-    "val/R1": "val R@1",
-    "val/mAP": "val mAP",
-    "test/R1": "R@1",
-    "test/R5": "R@5",
-    "test/R10": "R@10",
-    "test/mAP": "mAP",
-    "test/mINP": "mINP",
-}
 _TEACHERS = {
     "oracle": "ORACLE: teacher, supports from the test identities",
     "empty": "teacher, empty supports",
@@ -47,11 +39,13 @@ def results(material: Material) -> Section:
 def _dataset(material: Material, dataset: str) -> Iterator[Block]:
     rows = material.rows_on(dataset)
     printed = read_published(dataset)
-    metrics = [name for name in _METRICS if any(row.values(name) for row in rows)]
+    labels = {name: f"val {label}" for name, label in headlines("val/").items()}
+    labels |= compared("test/")
+    metrics = [name for name in labels if any(row.values(name) for row in rows)]
     encoders = bool(printed) or any(row.encoders != (NONE, NONE) for row in rows)
     files = len({row.first.test_data for row in rows}) > 1
     # The figures first: where a page is narrow, the rest is scrolled to.
-    head = ["run", "seeds", *(_METRICS[name] for name in metrics), "million weights", "steps"]
+    head = ["run", "seeds", *(labels[name] for name in metrics), "million weights", "steps"]
     numbers = len(head)
     head += ["chosen on", *(["image encoder", "text encoder"] if encoders else [])]
     head += [*(["test files"] if files else []), *(["source"] if printed else [])]
@@ -88,7 +82,8 @@ def _printed(one: Published, metrics: Sequence[str], *, files: bool) -> Line:
 
 def _folded() -> Fold:
     """Return all printed figures, which compare with nothing above."""
-    names = ("R1", "R5", "R10", "mAP")
+    published = read_published()
+    metrics = printed_metrics(published)
     lines = [
         Line(
             [
@@ -96,26 +91,26 @@ def _folded() -> Fold:
                 one.image_encoder,
                 one.text_encoder,
                 one.dataset,
-                *(f"{one.metrics[n]:.2f}" if n in one.metrics else NONE for n in names),
+                *(f"{one.metrics[n]:.2f}" if n in one.metrics else NONE for n in metrics),
                 one.source,
             ],
             "published",
         )
-        for one in read_published()
+        for one in published
     ]
-    head = ["method", "image encoder", "text encoder", "data set", "R@1", "R@5", "R@10", "mAP"]
-    table = Table([*head, "source"], lines, "Figures that others have printed, percent", 4, 1)
+    head = ["method", "image encoder", "text encoder", "data set", *metrics.values(), "source"]
+    table = Table(head, lines, "Figures that others have printed, percent", 4, 1)
     note = Note("On other data: no figure above compares with one of these.", warning=True)
     return Fold("What others have printed on real data sets", [note, table])
 
 
 def _teachers(rows: Sequence[Row]) -> Iterator[Block]:
     """Return what teachers reach, apart from what retrieval reaches."""
-    names = [name for name in _METRICS if name.startswith("test/")]
+    metrics = compared("test/")
     lines = []
     for row in rows:
         for kind, said in _TEACHERS.items():
-            found = [_taught(row, f"teacher_{kind}/{name}") for name in names]
+            found = [_taught(row, f"teacher_{kind}/{name}") for name in metrics]
             if any(found):
                 mark = "oracle" if kind == "oracle" else ""
                 lines.append(Line([row.name, said, *map(spread, found)], mark))
@@ -124,7 +119,7 @@ def _teachers(rows: Sequence[Row]) -> Iterator[Block]:
             "Teachers. An oracle's supports are drawn from the people that are searched for: its "
             "figures tell what a teacher could teach, and are no retrieval result."
         )
-        head = ["run", "teacher", *(_METRICS[name] for name in names)]
+        head = ["run", "teacher", *metrics.values()]
         yield Table(head, lines, "Teachers on the test split, percent: no results", 2)
 
 
