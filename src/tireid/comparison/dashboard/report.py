@@ -8,7 +8,7 @@ import wandb_workspaces.reports.v2.interface as wr
 from tireid.comparison.dashboard import names
 from tireid.comparison.dashboard.charts import Chart
 from tireid.comparison.dashboard.scope import Scope
-from tireid.comparison.published import Published
+from tireid.comparison.published import Published, reported_metrics
 from tireid.metrics.names import compared, headlines
 
 _GRID_WIDTH = 24  # in W&B's units
