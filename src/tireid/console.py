@@ -33,9 +33,19 @@ def say(line: str, *, style: str | None = None, to_stderr: bool = False) -> None
     console.print(line, style=style, markup=False)
 
 
-def show(renderable: RenderableType) -> None:
-    """Print a table or another object of rich as wide as the terminal."""
-    Console(highlight=False).print(renderable)
+def show(renderable: RenderableType, *, uncut: bool = False) -> None:
+    """Print a table or another object of rich as wide as the terminal.
+
+    Args:
+        renderable: What is printed.
+        uncut: Print it wider than the terminal rather than cut.
+    """
+    console = Console(highlight=False)
+    if uncut:
+        unlimited = console.options.update(width=10_000)
+        widest = console.measure(renderable, options=unlimited).maximum
+        console = Console(highlight=False, soft_wrap=True, width=max(console.width, widest))
+    console.print(renderable)
 
 
 def complain(message: str, hint: str = "") -> None:

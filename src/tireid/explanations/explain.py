@@ -21,7 +21,7 @@ from tireid.inference.saved_config import evaluation_config, read_settings
 from tireid.methods.base import RetrievalModule
 from tireid.methods.lcr2s import Lcr2sTeacher
 from tireid.runs.weights import find_run
-from tireid.tracking.logger import log_pictures
+from tireid.tracking.logger import log_images
 from tireid.training.teacher import find_teacher, restore_teacher
 
 FOLDER = "explanations"
@@ -75,7 +75,7 @@ def explain(cfg: DictConfig) -> list[Path]:
         say(f"written: {path}")
     if cfg.wandb and written:
         logger = read_settings(folder).get("logger") or {}
-        log_pictures(folder, logger.get("wandb") or {}, written)
+        log_images(folder, logger.get("wandb") or {}, written)
     return written
 
 

@@ -19,7 +19,7 @@ from tireid.files import remove_leftovers
 from tireid.inference.build import build_datamodule, build_encoders, build_model, use_fast_matmul
 from tireid.runs.folder import claimed, finished_metrics
 from tireid.runs.title import run_title
-from tireid.tracking.logger import finished, wandb_logger_of
+from tireid.tracking.logger import finish_at_exit, wandb_logger_of
 from tireid.training import launcher, processes, resume, transfer
 from tireid.training.build import (
     build_trainer,
@@ -106,7 +106,7 @@ def _train(cfg: DictConfig, start: resume.Start, held: ExitStack) -> dict[str, f
 
     callbacks = list(instantiate(cfg.callbacks, _convert_="all").values())
     loggers = list(instantiate(resume.logger_config(cfg, start), _convert_="all").values())
-    held.enter_context(finished(loggers))
+    held.enter_context(finish_at_exit(loggers))
     datamodule = build_datamodule(cfg, **transfer.source_tokenizer(cfg))
     trainer = build_trainer(cfg, callbacks, loggers)
     join_process_group(trainer)

@@ -6,40 +6,42 @@ import pytest
 
 from tireid.comparison.dashboard import names
 from tireid.comparison.dashboard.scope import Scope
+from tireid.metrics.names import compared, headlines
 from tireid.training.run import train
 
-wandb_runs = pytest.importorskip("tireid.tracking.offline")
+pytest.importorskip("wandb")
 
 
 @pytest.fixture(scope="module")
-def run(small_config, tmp_path_factory):
+def run(small_config, read_logged, tmp_path_factory):
     folder = tmp_path_factory.mktemp("logged")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "offline")
         train(small_config(folder, "model=lgur", "logger=wandb", "trainer.log_every_n_steps=1"))
-    return wandb_runs.read_offline_run(folder)
+    return read_logged(folder)
 
 
 @pytest.mark.slow
 def test_every_name_is_logged(run):
-    summary = {*names.VAL, *names.TEST, *names.QUALITY, *names.COST}
+    metrics = {*headlines("val/"), *compared("test/")}
+    summary = {*metrics, *names.COST}
     summary |= {names.QUERIES, names.GALLERY, names.SIMILARITIES}
     assert summary <= set(run.summary)
     assert {names.LABEL, names.SEED, *names.METHOD} <= set(run.config)
     history = {name for row in run.history for name in row}
-    assert {names.STEP, names.LOSS, *names.VAL, *names.TEST} <= history
+    assert {names.STEP, names.LOSS, *metrics} <= history
     assert [name for name in history if re.search(names.LOSS_TERMS, name)]
 
 
 @pytest.mark.slow
 def test_the_run_is_among_those_that_are_compared(run):
-    runs = Scope("me", run.project, "synthetic", group=run.group).runs()
+    runs = Scope("me", run.project, "synthetic", group=run.run.group).runs()
     assert runs.filters == (
         "Metric(\"Tags\") in ['synthetic'] and Metric(\"JobType\") == 'train' and "
-        f"Metric(\"Group\") == '{run.group}' and Metric(\"State\") == 'finished'"
+        f"Metric(\"Group\") == '{run.run.group}' and Metric(\"State\") == 'finished'"
     )
-    assert "synthetic" in run.tags
-    assert (run.job_type, run.exit_code) == ("train", 0)
+    assert "synthetic" in run.run.tags
+    assert (run.run.job_type, run.exit_code) == ("train", 0)
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
-"""What a report is about: runs with all that their folders tell, and the rows they make up."""
+"""Load the content of a report: runs with all that their folders record, grouped into rows."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,14 +9,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tireid.comparison.offline_wandb import logged_curves, told_by
-from tireid.comparison.report.style import Style
-from tireid.comparison.table import marked_label
+from tireid.comparison.report.blocks import Line
+from tireid.comparison.report.style import Style, swatch
+from tireid.comparison.table import NONE, marked_label
 from tireid.comparison.test_splits import TestSplit, read_test_splits
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults, read_queries
-from tireid.runs.log import read_columns
+from tireid.runs.log import LOG_FILE, read_columns
+from tireid.runs.record import read_record
 from tireid.runs.results import Result, Runs, Unfinished, rows_of
-from tireid.tracking.offline import OfflineRun
+from tireid.runs.settings import CONFIG_FILE
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 _BASELINE = "baseline.Baseline"
@@ -28,13 +28,13 @@ class Run:
     """A complete run.
 
     Attributes:
-        result: Its line of a table.
-        source: What was named to compare.
-        folder: None where it was read from elsewhere.
-        record: Its `metrics.json`; empty where there is none.
-        settings: Its config; empty where there is none.
-        curves: Pairs of step and value by the metric's name.
-        queries: What it does with each test query; None where it left no record of that.
+        result: Its result.
+        source: The source that it was read from.
+        folder: The run folder; None if it was read from a CSV file.
+        record: Its `metrics.json`; empty without a folder.
+        settings: Its config; empty without a folder.
+        curves: Pairs of step and value, by the name of the metric.
+        queries: Its results for each test query; None if they were not recorded.
     """
 
     result: Result
@@ -48,12 +48,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The seeds of one piece of work: a line of the tables, a colour of the figures.
+    """The seeds of one configuration: a line of the tables and a style of the figures.
 
     Attributes:
-        name: Unique in the report.
-        runs: At least one, of different seeds.
-        style: In all figures.
+        name: Name that is unique in the report.
+        runs: At least one run, with different seeds.
+        style: Style in all figures.
     """
 
     name: str
@@ -72,38 +72,44 @@ class Row:
 
     @property
     def encoders(self) -> tuple[str, str]:
-        """Names of the image and the text encoder; a dash where they are not known."""
+        """Names of the image and the text encoder; a dash if unknown."""
         settings = self.runs[0].settings
         return encoder_name(settings, "image_encoder"), encoder_name(settings, "text_encoder")
 
     @property
     def queries(self) -> list[QueryResults]:
-        """What its runs do with each query; empty if one of them has left no record of that."""
-        found = [run.queries for run in self.runs if run.queries is not None]
-        return found if len(found) == len(self.runs) else []
+        """Results for each test query of all its runs; empty if one of them has no record."""
+        queries = [run.queries for run in self.runs if run.queries is not None]
+        return queries if len(queries) == len(self.runs) else []
 
     def values(self, metric: str) -> list[float]:
         """Return a metric of each run that has it, in percent."""
-        found = [
+        values = [
             run.result.metrics.get(metric, run.record.get("metrics", {}).get(metric))
             for run in self.runs
         ]
-        return [value for value in found if value is not None]
+        return [value for value in values if value is not None]
+
+    def line(self, cells: Sequence[str], *, control: bool = False) -> Line:
+        """Return a table line that begins with the row's name and its style in the figures."""
+        mark = "warning" if self.first.selection == "test" else "control" if control else ""
+        name = self.name + (" (control)" if control else "")
+        return Line([name, *cells], mark, swatch(self.style))
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """All that a report tells.
+class Comparison:
+    """The content of a report.
 
     Attributes:
-        sources: What was compared, as it was named.
-        rows: In the order of the table.
+        sources: The sources that were compared.
+        rows: Rows in the order of the table.
         unfinished: Runs without a result.
         control: Label of the row that others are compared with; None: see `control_of`.
-        splits: Test splits by their SHA-256; those that are there.
-        missing: Why a split is not there, by its SHA-256.
-        pictures: Whether pictures of real data sets may be shown.
-        notes: What could not be read.
+        splits: Test splits that could be read, by SHA-256.
+        missing: Reasons why other test splits could not be read, by SHA-256.
+        pictures: Whether images of real data sets may be shown.
+        notes: Problems while reading.
     """
 
     sources: Sequence[str]
@@ -127,9 +133,9 @@ class Material:
     def control_of(self, row: Row) -> Row:
         """Return the row that a row is compared with.
 
-        It is the one that was asked for or, without that, the first dual encoder without a
-        method's head on the same data set, of the same encoders if there is one; else the first
-        row of the data set. Rows whose checkpoint was chosen on test come last.
+        It is the chosen control or, without one, the first baseline on the same test files, with
+        the same encoders if possible, else the first row on these files. Rows whose checkpoint was
+        chosen on the test split come last.
         """
         rows = [other for other in self.rows if _comparable(other, row)] or [row]
         rows.sort(key=lambda one: one.first.selection == "test")
@@ -140,43 +146,43 @@ class Material:
         return (alike or plain or rows)[0]
 
     def is_control(self, row: Row) -> bool:
-        """Whether another row is compared with this one."""
+        """Return whether another row is compared with this one."""
         return any(self.control_of(other) is row for other in self.rows if other is not row)
 
 
-def read_material(
+def load_comparison(
     read: Mapping[Path, Runs], *, control: str | None = None, pictures: bool = False
-) -> Material:
-    """Read what the folders of runs tell beyond their results.
+) -> Comparison:
+    """Load what run folders record beyond their results.
 
     Args:
-        read: The runs of each source, with their origins.
+        read: The runs of each source.
         control: Label of the row to compare with.
-        pictures: Whether pictures of real data sets may be shown.
+        pictures: Whether images of real data sets may be shown.
 
     Raises:
-        ValueError: If there is no run, or none has the label of the control.
+        ValueError: If there is no complete run, or none has the label of the control.
     """
     notes: list[str] = []
-    known: list[Run] = []
-    for source, runs in read.items():
-        origins = runs.origins or [None] * len(runs.complete)
-        known += [
-            _read_run(result, source, origin, notes)
-            for result, origin in zip(runs.complete, origins, strict=True)
+    runs: list[Run] = []
+    for source, found in read.items():
+        folders = found.folders or [None] * len(found.complete)
+        runs += [
+            _load_run(result, source, folder, notes)
+            for result, folder in zip(found.complete, folders, strict=True)
         ]
-    if not known:
+    if not runs:
         raise ValueError("expected a complete run, got none")
-    rows = _rows(known)
+    rows = _rows(runs)
     if control is not None and not any(_is_called(row, control) for row in rows):
         names = "; ".join(dict.fromkeys(row.first.label for row in rows))
         raise ValueError(f"control: expected one of {names}; got {control!r}")
-    tested = {run.folder: run.result.test_data for run in known if run.folder and run.queries}
+    tested = {run.folder: run.result.test_data for run in runs if run.folder and run.queries}
     splits, missing = read_test_splits(tested, pictures=pictures)
-    return Material(
+    return Comparison(
         sources=[str(source) for source in read],
         rows=rows,
-        unfinished=[run for runs in read.values() for run in runs.unfinished],
+        unfinished=[run for found in read.values() for run in found.unfinished],
         control=control,
         splits=splits,
         missing=missing,
@@ -185,25 +191,14 @@ def read_material(
     )
 
 
-def _read_run(
-    result: Result, source: Path, origin: Path | OfflineRun | None, notes: list[str]
-) -> Run:
-    if origin is None:
+def _load_run(result: Result, source: Path, folder: Path | None, notes: list[str]) -> Run:
+    if folder is None:
         return Run(result, source)
-    if isinstance(origin, OfflineRun):
-        settings, record = told_by(origin)
-        return Run(result, source, None, record, settings, logged_curves(origin))
-    folder = origin
-    run = Run(
-        result,
-        source,
-        folder,
-        json.loads((folder / "metrics.json").read_text(encoding="utf-8")),
-        yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
-    )
+    settings = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    run = Run(result, source, folder, read_record(folder), settings)
     try:
-        if (folder / "metrics.csv").is_file():
-            run = replace(run, curves=read_columns(folder / "metrics.csv"))
+        if (folder / LOG_FILE).is_file():
+            run = replace(run, curves=read_columns(folder / LOG_FILE))
         run = replace(run, queries=_read_queries(folder, run.record))
     except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
         notes.append(f"{folder}: {error}")
@@ -211,7 +206,7 @@ def _read_run(
 
 
 def _read_queries(folder: Path, record: Mapping[str, Any]) -> QueryResults | None:
-    """Return what a run left of its test or, without that, a later evaluation of the same."""
+    """Return the query results of a run's test or, without them, of a later evaluation of it."""
     if (folder / QUERIES_FILE).is_file():
         return read_queries(folder / QUERIES_FILE)
     stem = Path(str(record.get("tested_checkpoint"))).stem
@@ -219,7 +214,7 @@ def _read_queries(folder: Path, record: Mapping[str, Any]) -> QueryResults | Non
     queries = folder / f"queries_test_{stem}.npz"
     if not (evaluation.is_file() and queries.is_file()):
         return None
-    data = json.loads(evaluation.read_text(encoding="utf-8")).get("data_sha256")
+    data = read_record(folder, evaluation.name).get("data_sha256")
     same = data == record.get("data_sha256", {}).get("test")
     return read_queries(queries) if same else None
 
@@ -235,25 +230,21 @@ def _rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def _names(firsts: Sequence[Run]) -> list[str]:
-    """Return a name for each row; labels that several rows share get what tells them apart."""
+    """Return a unique name for each row: its label, followed by what differs if others share it."""
     several = len({first.result.dataset for first in firsts}) > 1
     names = [
         marked_label(one.result) + (f" [{one.result.dataset}]" if several else "") for one in firsts
     ]
-    for told in (
+    for detail in (
         lambda one: f"{one.result.steps} steps",
         lambda one: one.source.name,
         lambda one: f"settings {one.result.settings}",
     ):
-        values = [told(first) for first in firsts]
-        shared = [name for name in names if names.count(name) > 1]
-        telling = {
-            name
-            for name in shared
-            if len({v for n, v in zip(names, values, strict=True) if n == name}) > 1
-        }
+        values = [detail(first) for first in firsts]
+        pairs = set(zip(names, values, strict=True))
+        distinguished = {name for name in names if sum(other == name for other, _ in pairs) > 1}
         names = [
-            f"{name}, {value}" if name in telling else name
+            f"{name}, {value}" if name in distinguished else name
             for name, value in zip(names, values, strict=True)
         ]
     return [
@@ -263,21 +254,21 @@ def _names(firsts: Sequence[Run]) -> list[str]:
 
 
 def encoder_name(settings: Mapping[str, Any], section: str) -> str:
-    """Return the classes of an encoder, outermost first, and what its weights began from."""
+    """Return the classes of an encoder, outermost first, and its pretrained weights."""
     part = settings.get(section)
     if not isinstance(part, dict) or not isinstance(part.get("module"), dict):
-        return "-"
-    name = "+".join(_classes(part["module"])) or "-"
+        return NONE
+    name = "+".join(_classes(part["module"])) or NONE
     pretrained = part.get("pretrained")
     return f"{name} ({Path(str(pretrained)).name})" if pretrained else name
 
 
 def _classes(module: Mapping[str, Any]) -> list[str]:
     target = str(module.get("_target_", "")).rpartition(".")[2]
-    found = [target.removesuffix("Encoder")] if target.endswith("Encoder") else []
+    names = [target.removesuffix("Encoder")] if target.endswith("Encoder") else []
     for value in module.values():
-        found += _classes(value) if isinstance(value, dict) else []
-    return found
+        names += _classes(value) if isinstance(value, dict) else []
+    return names
 
 
 def _comparable(one: Row, other: Row) -> bool:
@@ -297,6 +288,6 @@ def _is_baseline(row: Row) -> bool:
 
 
 def same_queries(one: Row, other: Row) -> bool:
-    """Whether two rows rank the same queries."""
-    found = [*one.queries, *other.queries]
-    return all(np.array_equal(queries.pids, found[0].pids) for queries in found)
+    """Return whether two rows rank the same queries."""
+    runs = [*one.queries, *other.queries]
+    return all(np.array_equal(run.pids, runs[0].pids) for run in runs)
