@@ -12,6 +12,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from tireid.files import write_json
 from tireid.runs.environment import device_name, peak_memory_mib, source_state, versions
+from tireid.runs.record import RECORD_FILE
+from tireid.runs.settings import CONFIG_FILE
 
 
 @dataclass
@@ -182,7 +184,7 @@ class RunRecord(Callback):
             "device": device_name(pl_module.device),
             "processes": trainer.world_size,
             "precision": str(trainer.precision),
-            "config_sha256": _sha256(self.output_dir / "config.yaml"),
+            "config_sha256": _sha256(self.output_dir / CONFIG_FILE),
             **self.extra,
             **self._source,
             "versions": versions(),
@@ -190,7 +192,7 @@ class RunRecord(Callback):
 
     def _write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            write_json(self.output_dir / "metrics.json", self.content(trainer, pl_module))
+            write_json(self.output_dir / RECORD_FILE, self.content(trainer, pl_module))
 
 
 def _logged(trainer: L.Trainer, prefix: str) -> dict[str, float]:

@@ -19,13 +19,14 @@ from tireid.callbacks.query_images import (
 )
 from tireid.callbacks.query_record import query_results_of
 from tireid.console import say
+from tireid.data.synthetic import SYNTHETIC
 from tireid.figures import OWN, RIGHT, WRONG
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults
 from tireid.runs.record import RECORD_FILE, read_record
+from tireid.runs.settings import CONFIG_FILE
 from tireid.tracking.logger import WandbLogger, wandb_logger_of
 from tireid.tracking.session import import_quietly
 
-SYNTHETIC = ("synthetic",)  # data sets without real people
 _FIGURES_OF_PEOPLE = ("gallery_test.png", "explanations/*.png")
 _SUMMARY = (
     "seconds",
@@ -100,12 +101,12 @@ class WandbReport(Callback):
     def _may_log_images(self, dataset: str) -> bool:
         if self.pictures != "auto":
             return bool(self.pictures)
-        if dataset not in SYNTHETIC:
+        if dataset != SYNTHETIC:
             say(
                 f"wandb: no images of {dataset} are logged, since they show real people; "
                 "callbacks.wandb.pictures=true logs them"
             )
-        return dataset in SYNTHETIC
+        return dataset == SYNTHETIC
 
     def _figures(self, *, with_images: bool) -> dict[str, Any]:
         """Return the figures that the run folder holds, by their paths without suffix."""
@@ -163,7 +164,7 @@ class WandbReport(Callback):
         )
 
     def _model_files(self, tested: Path) -> dict[str, Path]:
-        files = {name: self.folder / name for name in (RECORD_FILE, "config.yaml")}
+        files = {name: self.folder / name for name in (RECORD_FILE, CONFIG_FILE)}
         tokenizer = sorted((self.folder / "tokenizer").glob("*"))
         files |= {f"tokenizer/{file.name}": file for file in tokenizer}
         return files | ({f"checkpoints/{tested.name}": tested} if self.checkpoint else {})
