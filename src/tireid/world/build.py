@@ -59,7 +59,7 @@ def ensure_world(
     folder = Path(cache_dir).expanduser().absolute() / world_key(settings)
     if folder.is_dir():
         return folder
-    console = Console(stderr=True, quiet=not progress, highlight=False)
+    console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True)
 
     def build(work: Path) -> None:
         console.print(
