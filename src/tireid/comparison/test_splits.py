@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from tireid.data.records import Record, Splits, split_sha256
-from tireid.data.synthetic import made_root
+from tireid.data.synthetic import synthetic_root
 from tireid.inference.build import SETTINGS_ERRORS
 from tireid.inference.saved_config import evaluation_config
 
@@ -66,7 +66,7 @@ def _read(folder: Path, *, pictures: bool) -> TestSplit:
     dataset = evaluation_config(folder).dataset
     if dataset.read["_target_"] == _READ_SYNTHETIC:
         arguments: Any = OmegaConf.to_container(dataset.read, resolve=True)
-        root = made_root(**{k: v for k, v in arguments.items() if not k.startswith("_")})
+        root = synthetic_root(**{k: v for k, v in arguments.items() if not k.startswith("_")})
         if not root.is_dir():
             raise FileNotFoundError(f"{root}: expected the synthetic data set, got no such folder")
     elif not pictures:

@@ -14,7 +14,7 @@ from tireid.callbacks.run_record import RunRecord
 from tireid.checkpoints import stop_signals
 from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
-from tireid.console import quiet
+from tireid.console import silence_expected_warnings
 from tireid.files import remove_leftovers
 from tireid.inference.build import build_datamodule, build_encoders, build_model, use_fast_matmul
 from tireid.runs.folder import claimed, finished_metrics
@@ -49,7 +49,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         tireid.checkpoints.stop_signals.Stopped: If the process was asked to stop.
     """
     stop_signals.reset()
-    quiet()
+    silence_expected_warnings()
     recorded = cfg.skip_finished and processes.rank() == 0 and not processes.is_started()
     with recorded_failure(Path(cfg.paths.output_dir)) if recorded else nullcontext():
         check_scalars(cfg)

@@ -5,13 +5,12 @@ import pytest
 from PIL import Image
 
 from tireid.data.tokenizers import TokenPlace
-from tireid.explanations.blocks import (
+from tireid.explanations.captions import Caption, caption_block
+from tireid.explanations.page_blocks import (
     LESS,
     MORE,
-    Caption,
     bar_block,
     beside,
-    caption_block,
     map_block,
     scale_block,
     stack,
@@ -114,17 +113,17 @@ def test_pieces_of_a_word_stay_together():
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (2, 1), (5, 3)])
 def test_the_heat_is_over_the_place(row, column):
-    picture = Image.new("RGB", (40, 60), (90, 140, 60))
+    image = Image.new("RGB", (40, 60), (90, 140, 60))
     strengths = np.zeros((6, 4))
     strengths[row, column] = 1.0
-    block = np.asarray(map_block(picture, strengths, (80, 240))).astype(int)
+    block = np.asarray(map_block(image, strengths, (80, 240))).astype(int)
     assert block.shape == (240, 80, 3)
     heat = block.max(axis=2) - block.min(axis=2)
     y, x = np.unravel_index(heat.argmax(), heat.shape)
     assert y // 40 == row
     assert x // 20 == column
-    far = map_block(picture, np.zeros((6, 4)), (80, 240))
-    assert not tinted(far).any()  # the colours of the picture do not look like weights
+    far = map_block(image, np.zeros((6, 4)), (80, 240))
+    assert not tinted(far).any()  # the colours of the image do not look like weights
 
 
 def test_sizes_add_up():

@@ -1,4 +1,4 @@
-"""What an LCR2S teacher pays an item and its support set: the attention of its fusions."""
+"""Page of an LCR2S teacher's attention to items and their support sets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tireid.data.datasets import pad_captions
 from tireid.data.supports import EMPTY, SplitSupports
-from tireid.explanations.blocks import (
+from tireid.explanations.embedded_split import EmbeddedSplit
+from tireid.explanations.page_blocks import (
     INK,
     PALE,
     SMALL_SIZE,
@@ -23,28 +24,28 @@ from tireid.explanations.blocks import (
     save_page,
     stack,
     text_block,
+    warning_block,
 )
-from tireid.explanations.weighing import Split
 from tireid.figures import OWN
 from tireid.methods.lcr2s import Lcr2sTeacher
 
 _ORACLE = (
-    "ORACLE: the supports are pictures and captions of {split} identities, which a search does not "
+    "ORACLE: the supports are images and captions of {split} identities, which a search does not "
     "have. This shows what the teacher attends to and is no retrieval result."
 )
 _NOTE = (
     "Attention of the teacher's fusions to the anchor (dashed, bold) and to the members of its "
-    "support set: other pictures of the person, and captions of those. Mean over heads, then the "
+    "support set: other images of the identity, and captions of those. Mean over heads, then the "
     "least and the most of a head; each set adds up to 100 %."
 )
-_COLUMN = 112  # width of what is written
+_COLUMN = 112  # width of the numbers
 _HEIGHT, _TEXT_WIDTH = 190, 760
 
 
 @torch.no_grad()
 def draw_supports(
     teacher: Lcr2sTeacher,
-    split: Split,
+    split: EmbeddedSplit,
     supports: SplitSupports,
     queries: Sequence[int],
     path: Path,
@@ -52,16 +53,16 @@ def draw_supports(
     device: torch.device,
     warning: str,
 ) -> Path:
-    """Write one line a caption: its picture and itself, each with support set and attention.
+    """Write one row a caption: its image and the caption, each with support set and attention.
 
     Args:
-        teacher: Trained.
-        split: Where the captions are from.
-        supports: Support sets of the split, made of its own identities.
+        teacher: A trained teacher.
+        split: The split of the captions.
+        supports: Support sets of the split, of its own identities.
         queries: Positions of captions.
-        path: The picture to write.
+        path: The image file to write.
         device: Where to compute.
-        warning: Stands in red above all; may be empty.
+        warning: Red text above all; may be empty.
     """
     teacher.eval().to(device)
     lines: list[Image.Image] = []
@@ -84,9 +85,9 @@ def draw_supports(
     ]
     if split.name != "train":
         oracle = _ORACLE.format(split=split.name)
-        head.append(text_block(oracle, width, bold=True, colour="#C00000"))
+        head.append(warning_block(oracle, width))
     if warning:
-        head.append(text_block(warning, width, bold=True, colour="#C00000"))
+        head.append(warning_block(warning, width))
     head.append(text_block(_NOTE, width, size=SMALL_SIZE, colour=PALE))
     ruled = [block for line in lines for block in (rule(width), line)]
     return save_page(stack([*head, *ruled]), path)
@@ -97,25 +98,32 @@ def _filled(slots: Tensor) -> list[int]:
 
 
 def _images(
-    teacher: Lcr2sTeacher, split: Split, anchor: int, members: list[int], device: torch.device
+    teacher: Lcr2sTeacher,
+    split: EmbeddedSplit,
+    anchor: int,
+    members: list[int],
+    device: torch.device,
 ) -> Image.Image:
-    shown = [split.records[image].image_path for image in (anchor, *members)]
-    pixels = torch.stack([split.load_image(path) for path in shown]).to(device)
-    features = teacher.dual.image_features(pixels)
+    positions = [anchor, *members]
+    features = teacher.dual.image_features(split.load_images(positions).to(device))
     weights = _attention(teacher.image_fusion, features)
     blocks: list[Image.Image] = []
-    for number, path in enumerate(shown):
-        picture = read_upright(path)
-        wide = round(_HEIGHT * min(0.6, max(0.33, picture.width / picture.height)))
-        picture = picture.resize((wide, _HEIGHT), Image.Resampling.BICUBIC)
-        own = number == 0
-        block = framed(picture, OWN if own else "#999999", dashed=own)
+    for number, position in enumerate(positions):
+        image = read_upright(split.records[position].image_path)
+        width = round(_HEIGHT * min(0.6, max(0.33, image.width / image.height)))
+        image = image.resize((width, _HEIGHT), Image.Resampling.BICUBIC)
+        is_anchor = number == 0
+        block = framed(image, OWN if is_anchor else "#999999", dashed=is_anchor)
         blocks.append(stack([block, _share(weights[:, number])], 5))
     return beside(blocks, 16)
 
 
 def _texts(
-    teacher: Lcr2sTeacher, split: Split, anchor: int, members: list[int], device: torch.device
+    teacher: Lcr2sTeacher,
+    split: EmbeddedSplit,
+    anchor: int,
+    members: list[int],
+    device: torch.device,
 ) -> Image.Image:
     shown = [split.captions[caption] for caption in (anchor, *members)]
     token_ids, valid = pad_captions(split.tokenizer(shown), split.tokenizer.pad_id)
@@ -123,18 +131,17 @@ def _texts(
     weights = _attention(teacher.text_fusion, features)
     blocks: list[Image.Image] = []
     for number, caption in enumerate(shown):
-        own = number == 0
-        said = text_block(
-            caption, _TEXT_WIDTH, size=SMALL_SIZE, bold=own, colour=INK if own else "#444444"
-        )
-        blocks.append(beside([_share(weights[:, number]), said], 18))
+        is_anchor = number == 0
+        colour = INK if is_anchor else "#444444"
+        text = text_block(caption, _TEXT_WIDTH, size=SMALL_SIZE, bold=is_anchor, colour=colour)
+        blocks.append(beside([_share(weights[:, number]), text], 18))
     return stack(blocks, 12)
 
 
 def _attention(
     fusion: torch.nn.Module, features: Float[Tensor, "members dim"]
 ) -> Float[Tensor, "heads members"]:
-    """Return what each head pays the first feature, the anchor, and the others."""
+    """Return the attention of each head to the anchor, the first feature, and to the others."""
     support = features[None, 1:]
     valid = torch.ones(support.shape[:2], dtype=torch.bool, device=features.device)
     return fusion.attention(features[:1], support, valid)[0].float().cpu()  # pyright: ignore[reportCallIssue] -- a SupportFusion

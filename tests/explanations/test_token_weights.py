@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 from tireid.data.records import Record
-from tireid.data.tokenizers import TokenPlace
-from tireid.explanations.atoms import dictionary_use, draw_atoms, most_used
-from tireid.explanations.weighing import Split, evenly, part_shares, query_page, token_grid
+from tireid.data.tokenizers import CaptionTokenizer, TokenPlace
+from tireid.explanations.atom_pages import dictionary_use, draw_atoms, most_used
+from tireid.explanations.embedded_split import EmbeddedSplit, evenly
+from tireid.explanations.token_weights import part_shares, query_page, token_grid
 from tireid.methods.base import RetrievalModule
 from tireid.structures import TokenMaps
 
@@ -47,7 +48,7 @@ def test_items_are_spread_over_the_split():
     assert evenly(100, 4).tolist() == [0, 1, 2, 3]
 
 
-class Words:
+class Words(CaptionTokenizer):
     """Ids are positions in a list of words."""
 
     pad_id = 0
@@ -100,13 +101,13 @@ def split(tmp_path):
 
     generator = torch.Generator().manual_seed(0)
     unit = torch.nn.functional.normalize(torch.randn(10, 5, generator=generator), dim=1)
-    return Split(
+    return EmbeddedSplit(
         name="test",
         records=records,
         texts=unit[:6],
         images=unit[6:],
         image_of=[0, 0, 1, 1, 2, 3],
-        tokenizer=Words(),
+        tokenizer=Words(9),
         load_image=load,
     )
 
@@ -121,7 +122,7 @@ def test_who_uses_an_atom(split):
     assert set(use.words) == {"red", "coat"}  # "blue" is there too rarely
     assert use.words["red"].tolist() == [0, 6, 0, 0, 0, 0]
     assert use.best[:, 5].tolist() == [6.0] * 4
-    assert use.place[:, 5].tolist() == [0, 1, 2, 3]
+    assert use.token[:, 5].tolist() == [0, 1, 2, 3]
 
 
 def test_the_page_shows_atoms_that_both_use(split, tmp_path):
@@ -138,11 +139,11 @@ def test_a_page_knows_ranks_and_where_the_weight_is(split):
     page = query_page(Known(), split, 4, images=3, device=CPU)  # of image 2, of person 1
     scores = split.images @ split.texts[4]
     order = scores.argsort(descending=True).tolist()
-    assert page.pictures[0].label == f"rank {order.index(2) + 1}"
-    assert [p.path.stem for p in page.pictures] == ["2", *(str(i) for i in order[:3])]
-    assert [p.right for p in page.pictures] == [None, *(i >= 2 for i in order[:3])]
+    assert page.images[0].label == f"rank {order.index(2) + 1}"
+    assert [p.path.stem for p in page.images] == ["2", *(str(i) for i in order[:3])]
+    assert [p.correct for p in page.images] == [None, *(i >= 2 for i in order[:3])]
     first = min(order.index(2), order.index(3)) + 1
-    assert page.title == f"Caption 4 of test: first right picture at rank {first}"
+    assert page.title == f"Caption 4 of test: first correct image at rank {first}"
     (row,) = page.rows
     assert row.title == "Prototype 1"
     assert row.words == [0.25]  # an even share is a quarter of the tint
