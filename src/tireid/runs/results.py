@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from tireid.files import replacing
+from tireid.files import write_text
 from tireid.runs.failure import FAILURE_FILE, read_failure
 from tireid.runs.folder import claimed
 from tireid.runs.labels import NamedRun, distinct_labels
@@ -250,8 +250,7 @@ def write_csv(results: Iterable[Result], path: Path, metrics: Iterable[str]) -> 
         values: dict[str, float] = line.pop("metrics")
         shown = {name: f"{values[name]:.4f}" for name in columns if name in values}
         writer.writerow(line | shown)
-    with replacing(path) as file:
-        file.write(text.getvalue().encode())
+    write_text(path, text.getvalue())
 
 
 def read_csv(path: Path) -> list[Result]:
