@@ -99,7 +99,7 @@ class WandbReport(Callback):
 
     def _may_log_images(self, dataset: str) -> bool:
         if self.pictures != "auto":
-            return self.pictures
+            return bool(self.pictures)
         if dataset not in SYNTHETIC:
             say(
                 f"wandb: no images of {dataset} are logged, since they show real people; "

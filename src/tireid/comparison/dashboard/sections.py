@@ -8,7 +8,7 @@ import wandb_workspaces.reports.v2.interface as wr
 from tireid.comparison.dashboard import names
 from tireid.comparison.dashboard.presets import Preset
 from tireid.comparison.dashboard.scope import Scope
-from tireid.comparison.published import Published, printed_metrics
+from tireid.comparison.published import Published, published_metrics
 from tireid.metrics.names import compared, headlines
 
 _WIDTH = 24  # of a grid, in wandb's units
@@ -133,7 +133,7 @@ def published_figures(scope: Scope, published: Sequence[Published]) -> list[Any]
                 "compare with these runs and are not drawn."
             ),
         ]
-    metrics = printed_metrics(published)
+    metrics = published_metrics(published)
     columns = ("method", "year", "image encoder", "text encoder", *metrics, "source")
     lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
     for row in published:

@@ -45,7 +45,8 @@ def differences(material: Material, resamples: int = 2000) -> Section:
 def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
     if not control.queries:
         return [Note(f"Against {control.name}: {_unrecorded(control)}.")]
-    metrics = headlines()
+    recorded = [run.values for row in (control, *rows) for run in row.queries]
+    metrics = {name: m for name, m in headlines().items() if all(name in v for v in recorded)}
     found: dict[str, dict[str, Difference]] = {}
     lines = []
     for row in rows:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from tireid.comparison.published import Published, printed_metrics, read_published
+from tireid.comparison.published import Published, published_metrics, read_published
 from tireid.comparison.report.blocks import Block, Fold, Line, Note, Section, Table
 from tireid.comparison.report.material import Material, Row
 from tireid.comparison.report.words import NONE, row_line, spread
@@ -83,7 +83,7 @@ def _printed(one: Published, metrics: Sequence[str], *, files: bool) -> Line:
 def _folded() -> Fold:
     """Return all printed figures, which compare with nothing above."""
     published = read_published()
-    metrics = printed_metrics(published)
+    metrics = published_metrics(published)
     lines = [
         Line(
             [
