@@ -24,9 +24,12 @@ COPY src /src/src
 COPY conf /src/conf
 RUN pip install --no-cache-dir --no-deps --no-build-isolation /src && rm -rf /src
 
-RUN useradd --create-home --uid 10001 tireid && mkdir -p /work/runs && chown -R tireid /work
-USER tireid
+# Give it your own number, so that it may write into the folders that you mount: UID=$(id -u).
+ARG UID=1000
+RUN useradd --non-unique --uid ${UID} --create-home tireid \
+    && mkdir -p /work/runs /home/tireid/.cache && chown -R ${UID} /work /home/tireid
+USER ${UID}
+ENV HOME=/home/tireid
 WORKDIR /work
-VOLUME ["/work/runs", "/home/tireid/.cache"]
 ENTRYPOINT ["tireid"]
 CMD ["--help"]
