@@ -31,7 +31,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 ANYWHERE = {"pip", "docker", "wandb", "tensorboard", "srun", "scontrol", "pre-commit"}
-SHELL = {"if", "exit"}
+SHELL = {"if", "exit", "eval"}
 MAKE_ONLY = {"help", "install", "test", "check", "docs", "bench", "bench-supports", "endure"}
 TINY = "trainer=cpu logger=csv max_epochs=1 batch_size=8 dataset.image_size=[48,16]"
 FEW = "dataset.read.num_train_ids=8 dataset.read.num_val_ids=3 dataset.read.num_test_ids=4"
