@@ -2,7 +2,7 @@
 
 tireid compare runs/sweeps/lgur_ablation
 tireid compare runs/sweeps/lgur_ablation --csv results/lgur_ablation.csv
-tireid compare results/*.csv --no-page --fill README.md
+tireid compare results/*.csv --no-page --fill docs/results.md
 """
 
 import shlex
