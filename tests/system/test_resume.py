@@ -280,19 +280,18 @@ def test_a_run_that_stopped_early_and_died_in_its_test_trains_no_further(
 
 
 def test_a_resumed_folder_keeps_its_run_of_weights_and_biases(compose_config, tmp_path):
-    from tireid.training.resume import Start, logger_config
+    from tireid.training.resume import Start, logger_arguments
 
-    cfg = compose_config("logger=wandb", f"paths.output_dir={tmp_path}")
-    first, again, anew = (
-        logger_config(cfg, Start(tmp_path, resumed=resumed)).wandb
+    loggers = compose_config("logger=wandb", f"paths.output_dir={tmp_path}").logger
+    first, again, new = (
+        logger_arguments(loggers, Start(tmp_path, resumed=resumed))["wandb"]
         for resumed in (True, True, False)
     )
     assert first == again
-    assert first.resume == "allow"
-    assert anew.id != first.id
-    assert "id" not in cfg.logger.wandb
-    plain = compose_config("logger=csv")
-    assert logger_config(plain, Start(tmp_path)) == plain.logger
+    assert first["resume"] == "allow"
+    assert new["id"] != first["id"]
+    assert "id" not in loggers.wandb
+    assert logger_arguments(compose_config("logger=csv").logger, Start(tmp_path)) == {"csv": {}}
 
 
 @pytest.mark.slow

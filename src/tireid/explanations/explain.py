@@ -10,16 +10,20 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.progress import track
 
-from tireid.console import quiet
+from tireid.console import quiet, say
 from tireid.explanations.atoms import dictionary_use, draw_atoms
 from tireid.explanations.queries import QueryPage, draw_overview, draw_query
 from tireid.explanations.supports import draw_supports
 from tireid.explanations.weighing import Split, embed_split, query_page
-from tireid.inference.restore import restore_datamodule, restore_model
+from tireid.inference.restore import (
+    find_teacher,
+    restore_datamodule,
+    restore_model,
+    teacher_of,
+)
 from tireid.inference.saved_config import evaluation_config, read_settings
 from tireid.runs.weights import find_run
 from tireid.tracking.logger import log_pictures
-from tireid.training.teacher import find_teacher, restore_teacher
 
 FOLDER = "explanations"
 
@@ -130,15 +134,14 @@ def _supports(
     """Draw the attention of an LCR2S run's teacher, if both are there."""
     if run_cfg.get("teaching") is None:
         return []
-    console = Console(highlight=False, soft_wrap=True)
     given = cfg.teacher
-    if given is None and run_cfg.model.joint:
-        given = str(checkpoint)  # holds both
-    path = find_teacher(run_cfg, folder, datamodule, given)
-    if path is None:
-        console.print("no teacher.ckpt of this run was found; give it: teacher=...", markup=False)
+    saved = (
+        teacher_of(run_cfg, folder, checkpoint) if given is None else find_teacher(given, folder)
+    )
+    if saved is None:
+        say("no teacher of this run was found; give it: teacher=...")
         return []
-    teacher = restore_teacher(run_cfg, folder, path)
+    teacher = restore_model(saved.config, saved.folder, saved.weights, entry=saved.entry)
     supports = datamodule.supports_for(split.name)
     target = folder / FOLDER / "supports.png"
     return [

@@ -13,7 +13,7 @@ import yaml
 from tireid.runs.failure import FAILURE_FILE, read_failure
 from tireid.runs.folder import claimed
 from tireid.runs.labels import NamedRun, distinct_labels
-from tireid.runs.settings import flat_settings, read_overrides
+from tireid.runs.settings import CONFIG_FILE, flat_settings, read_overrides
 
 JOBS_FILE = "jobs.json"
 
@@ -113,6 +113,8 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
     unfinished: list[Unfinished] = []
     seen: list[list[str]] = []
     for run in _run_folders(folder):
+        if _is_teacher(run):  # a part of its students' runs
+            continue
         overrides = read_overrides(run)
         name = " ".join(overrides) or str(run)
         failure = read_failure(run)
@@ -150,6 +152,12 @@ def _run_folders(folder: Path) -> list[Path]:
     }
     found |= {file.parent for file in folder.rglob(FAILURE_FILE)}
     return sorted(found, key=_natural)
+
+
+def _is_teacher(run: Path) -> bool:
+    config = run / CONFIG_FILE
+    # Not parsed: a config that cannot be read is named later, and this is asked of every run.
+    return config.is_file() and "\ntask: teacher\n" in f"\n{config.read_text(encoding='utf-8')}"
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

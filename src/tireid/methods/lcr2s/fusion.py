@@ -244,6 +244,20 @@ def check_range(most: float = math.inf, **settings: Any) -> None:
             raise ValueError(f"{name}: expected {expected}, got {value!r}")
 
 
+def check_weights(trained: str, **weights: Any) -> None:
+    """Check that the weights of losses are numbers of at least 0, and one of them above.
+
+    Raises:
+        ValueError: If one is not, or there is nothing to train with.
+    """
+    check_range(**weights)
+    if not any(weights.values()):
+        raise ValueError(
+            f"{', '.join(weights)}: expected one above 0, got none; there is nothing to train "
+            f"{trained} with"
+        )
+
+
 def _check(name: str, value: str, expected: tuple[str, ...]) -> None:
     if value not in expected:
         raise ValueError(f"{name}: expected one of {', '.join(expected)}, got {value!r}")
