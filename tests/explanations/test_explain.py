@@ -147,6 +147,7 @@ def test_a_teacher_is_found_where_the_record_or_the_config_says(
     run, one = untrained_run("model=lcr2s"), ("queries=[0]", "images=1", "sample=1")
     alone = untrained_run("model=lcr2s_teacher")
     assert names(explained(run, *one, f"teacher={alone}"))[-1] == "supports.png"
+    assert names(explained(alone, *one))[-1] == "supports.png"  # it is a run itself
     checkpoint = alone / "checkpoints" / "last.ckpt"
     record = {"teacher": {"run": str(checkpoint)}}
     (run / "metrics.json").write_text(json.dumps(record))

@@ -43,7 +43,7 @@ class Run(NamedTuple):
     losses: list[float]
     calls: int  # of BERT
     captions: int  # given to BERT
-    line: str  # what was said about words
+    line: str  # what was said about token features
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,9 @@ def run(frozen_config, tmp_path_factory):
             metrics = train(frozen_config(folder, "trainer.log_every_n_steps=1", *overrides))
         with (folder / "metrics.csv").open() as file:
             losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
-        lines = [line for line in said.getvalue().splitlines() if line.startswith("words of")]
+        lines = [
+            line for line in said.getvalue().splitlines() if line.startswith("token features of")
+        ]
         return Run(folder, metrics, losses, len(sizes), sum(sizes), "".join(lines))
 
     return trained

@@ -1,7 +1,7 @@
 """Draw what a run's model looks at: words, places of pictures, dictionary atoms, support sets."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from tireid.inference.restore import (
     teacher_of,
 )
 from tireid.inference.saved_config import evaluation_config, read_settings
+from tireid.methods.base import RetrievalModule
+from tireid.methods.lcr2s import Lcr2sTeacher
 from tireid.runs.weights import find_run
 from tireid.tracking.logger import log_pictures
 
@@ -79,9 +81,12 @@ def explain(cfg: DictConfig) -> list[Path]:
     use = dictionary_use(model, split, items=cfg.sample, device=device)
     if use is not None:
         written.append(draw_atoms(use, split, out / "atoms.png", count=cfg.atoms, warning=warning))
-    written += _supports(
-        cfg, run_cfg, folder, checkpoint, datamodule, split, queries, device, warning
-    )
+    teacher = _teacher(model, run_cfg, folder, checkpoint, cfg.teacher)
+    if teacher is not None:
+        supports, page = datamodule.supports_for(split.name), out / "supports.png"
+        written.append(
+            draw_supports(teacher, split, supports, queries, page, device=device, warning=warning)
+        )
     console = Console(highlight=False, soft_wrap=True)
     if not pages:
         console.print(
@@ -120,33 +125,23 @@ def _draw_pages(
     ]
 
 
-def _supports(
-    cfg: DictConfig,
-    run_cfg: DictConfig,
-    folder: Path,
-    checkpoint: Path,
-    datamodule: Any,
-    split: Split,
-    queries: list[int],
-    device: torch.device,
-    warning: str,
-) -> list[Path]:
-    """Draw the attention of an LCR2S run's teacher, if both are there."""
+def _teacher(
+    model: RetrievalModule, run_cfg: DictConfig, folder: Path, checkpoint: Path, given: str | None
+) -> Lcr2sTeacher | None:
+    """Return the teacher to draw: the model, or the one that an LCR2S run followed."""
+    if isinstance(model, Lcr2sTeacher):
+        return model
     if run_cfg.get("teaching") is None:
-        return []
-    given = cfg.teacher
-    saved = (
-        teacher_of(run_cfg, folder, checkpoint) if given is None else find_teacher(given, folder)
-    )
+        return None
+    if given is None:
+        saved = teacher_of(run_cfg, folder, checkpoint)
+    else:
+        saved = find_teacher(given, folder)
     if saved is None:
         say("no teacher of this run was found; give it: teacher=...")
-        return []
+        return None
     teacher = restore_model(saved.config, saved.folder, saved.weights, entry=saved.entry)
-    supports = datamodule.supports_for(split.name)
-    target = folder / FOLDER / "supports.png"
-    return [
-        draw_supports(teacher, split, supports, queries, target, device=device, warning=warning)
-    ]
+    return cast(Lcr2sTeacher, teacher)
 
 
 def _queries(wanted: Any, total: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What all methods share: the ranking interface, evaluation steps, optimiser groups."""
+"""Base of the methods: the ranking interface, evaluation steps, optimiser groups."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -186,7 +186,7 @@ class RetrievalModule(L.LightningModule):
         return self.total_loss(self.training_terms(batch, self.global_step).terms, len(batch.pid))
 
     def on_fit_start(self) -> None:
-        """Let dropout differ between the processes, which were all seeded alike."""
+        """Let dropout differ between ranks, which were all seeded alike."""
         if self.global_rank > 0:
             torch.manual_seed(torch.initial_seed() + 998_244_353 * self.global_rank)
 

@@ -1,6 +1,7 @@
 """Cache the token features of a frozen text encoder before training."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from tireid.console import say
 from tireid.data.datamodule import TireidDataModule
 from tireid.data.word_features import WordEncoder
-from tireid.data.word_table import WordType
+from tireid.data.word_table import WordTable, WordType
 
 
 def cache_words(
@@ -56,13 +57,16 @@ def cache_words(
     finally:
         encoder.train(training).to("cpu")
     if trainer.is_global_zero:
-        tables = datamodule.words
-        mib = sum(table.num_bytes for table in tables.values()) / 2**20
-        state = [f"{split} {'found' if t.found else 'computed'}" for split, t in tables.items()]
-        say(
-            f"token features of the frozen {type(encoder).__name__}: {mib:,.1f} MiB in "
-            f"{next(iter(tables.values())).folder.parent} ({', '.join(state)})"
-        )
+        say(_summary(datamodule.words, type(encoder).__name__))
+
+
+def _summary(tables: Mapping[str, WordTable], encoder: str) -> str:
+    mib = sum(table.num_bytes for table in tables.values()) / 2**20
+    folder = next(iter(tables.values())).folder.parent
+    states = [f"{split} {'found' if t.found else 'computed'}" for split, t in tables.items()]
+    return (
+        f"token features of the frozen {encoder}: {mib:,.1f} MiB in {folder} ({', '.join(states)})"
+    )
 
 
 def _not_constant(text_encoder: nn.Module, encoder: Any) -> str:

@@ -318,6 +318,7 @@ def test_over_lgur_each_prototype_is_fused_by_itself(normed_arguments, family_ba
         dual=partial(Lgur, head=head | {"pooling": "max"}, alignment=RankingLoss(seed=1)),
         alignment=CmpmLoss(),
         fusion={"heads": 2, "parts": None},
+        supports=SupportSettings(4, 4),
         source="batch",
     )
     assert silent.image_fusion.mixer.to_query.weight.shape == (6, 6)  # one part in their place

@@ -221,20 +221,20 @@ class Lcr2s(RetrievalModule):
         Raises:
             ValueError: If there is no teacher.
         """
-        own = dual_terms(self.dual, batch, step, self.task_weight)
-        terms = dict(own.terms)
+        task = dual_terms(self.dual, batch, step, self.task_weight)
+        terms = dict(task.terms)
         if not (self.joint or self.feature_weight or self.relation_weight):
-            return own
+            return task
         images, texts = self._teach(batch, step, terms)
         rise = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         if self.feature_weight:
-            distance = self.feature_distillation(own.images, images)
-            distance = distance + self.feature_distillation(own.texts, texts)
+            distance = self.feature_distillation(task.images, images)
+            distance = distance + self.feature_distillation(task.texts, texts)
             terms["distil_features"] = rise * self.feature_weight * distance
         if self.relation_weight:
-            distance = self.relation_distillation(own.images, own.texts, images, texts)
+            distance = self.relation_distillation(task.images, task.texts, images, texts)
             terms["distil_relations"] = rise * self.relation_weight * distance
-        return TrainingTerms(terms, own.images, own.texts)
+        return TrainingTerms(terms, task.images, task.texts)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """Sum the terms of the loss; from time to time, log their shares of the gradient."""
@@ -304,8 +304,8 @@ def gradient_shares(
     """
     norms: dict[str, Tensor] = {}
     for name, term in terms.items():
-        found = torch.autograd.grad(term, features, retain_graph=True, allow_unused=True)
-        parts = [g.float().flatten() for g in found if g is not None]
+        gradients = torch.autograd.grad(term, features, retain_graph=True, allow_unused=True)
+        parts = [g.float().flatten() for g in gradients if g is not None]
         norms[name] = torch.cat(parts).norm() if parts else features[0].new_zeros(())
     total = torch.stack(list(norms.values())).sum()
     return {name: norm / total.clamp(min=1e-30) for name, norm in norms.items()}

@@ -266,9 +266,9 @@ class Lcr2sTeacher(RetrievalModule):
         images_valid, texts_valid = supports.images_valid, supports.texts_valid
         if self.training and (self.support_dropout or self.slot_dropout):
             generator = self._generator(anchors.images, step, stream=1)
-            chances = (self.support_dropout, self.slot_dropout)
-            images_valid = drop_supports(images_valid, *chances, generator)
-            texts_valid = drop_supports(texts_valid, *chances, generator)
+            probabilities = (self.support_dropout, self.slot_dropout)
+            images_valid = drop_supports(images_valid, *probabilities, generator)
+            texts_valid = drop_supports(texts_valid, *probabilities, generator)
         images = self.image_fusion(anchors.images, supports.images, images_valid)
         texts = self.text_fusion(anchors.texts, supports.texts, texts_valid)
         if self.training and self.image_memory is not None and self.text_memory is not None:
