@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from lightning.fabric import Fabric
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
@@ -14,7 +13,7 @@ from tireid.console import quiet, say
 from tireid.explanations.atoms import dictionary_use, draw_atoms
 from tireid.explanations.queries import QueryPage, draw_overview, draw_query
 from tireid.explanations.supports import draw_supports
-from tireid.explanations.weighing import Split, embed_split, query_page
+from tireid.explanations.weighing import embed_split, query_page
 from tireid.inference.restore import (
     find_teacher,
     restore_datamodule,

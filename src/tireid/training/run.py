@@ -137,6 +137,8 @@ def _train(cfg: DictConfig, start: resume.Start, student: Path | None) -> dict[s
     loggers = _build_loggers(run.logger, start)
     with finished(loggers):
         parts = _build(run, callbacks, loggers)
+        if run.teacher is not None:  # before the folder is that of a run with this teacher
+            teacher.check_fits(find_teacher(run.teacher), run, parts.datamodule)
         if parts.trainer.is_global_zero:
             _begin_folder(run, parts, start)
             _introduce(run, parts, start)

@@ -197,7 +197,7 @@ def load_teacher(
         ValueError: If it is no teacher, or its features would mean something else.
     """
     saved = find_teacher(run)
-    _check_fits(saved, student, datamodule)
+    check_fits(saved, student, datamodule)
     model = restore_model(
         saved.config, saved.folder, saved.weights, num_train_pids=datamodule.num_train_pids
     )
@@ -217,7 +217,17 @@ def load_teacher(
     return teacher
 
 
-def _check_fits(saved: SavedTeacher, student: DictConfig, datamodule: TireidDataModule) -> None:
+def check_fits(saved: SavedTeacher, student: DictConfig, datamodule: TireidDataModule) -> None:
+    """Check that a teacher's features mean to a student what they meant in the teacher's training.
+
+    Args:
+        saved: The teacher.
+        student: The student's resolved config.
+        datamodule: The student's data, after `setup`.
+
+    Raises:
+        ValueError: Names the setting, or the vocabulary, that differs.
+    """
     has, wanted = (
         _feature_settings(cast(dict[str, Any], OmegaConf.to_container(model)), config)
         for model, config in ((saved.config.model, saved.config), (student.model.teacher, student))
