@@ -61,7 +61,7 @@ def left_by(folder):
             for row in csv.DictReader(file)
         ]
     weights = {
-        f"{path.parent.name}/{path.name}": torch.load(path, weights_only=True)["state_dict"]
+        str(path.relative_to(folder)): torch.load(path, weights_only=True)["state_dict"]
         for path in folder.rglob("*.ckpt")
     }
     kept = {name: value for name, value in record.items() if name not in TIMES + SOURCES}

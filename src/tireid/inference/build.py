@@ -1,6 +1,6 @@
 """Instantiate encoders, model and data module from a composed config."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.errors import HydraException
@@ -12,6 +12,11 @@ from tireid.data.datamodule import TireidDataModule
 from tireid.methods.base import RetrievalModule
 
 SETTINGS_ERRORS = (HydraException, OmegaConfBaseException)
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return a config as plain values, its interpolations resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
 def build_datamodule(cfg: DictConfig, **changes: Any) -> TireidDataModule:

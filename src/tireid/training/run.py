@@ -21,7 +21,13 @@ from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.console import quiet, say
 from tireid.data.datamodule import TireidDataModule
 from tireid.files import remove_leftovers
-from tireid.inference.build import build_datamodule, build_encoders, build_model, use_fast_matmul
+from tireid.inference.build import (
+    build_datamodule,
+    build_encoders,
+    build_model,
+    plain,
+    use_fast_matmul,
+)
 from tireid.inference.restore import find_teacher
 from tireid.methods.base import RetrievalModule
 from tireid.runs.folder import claimed, finished_metrics
@@ -86,7 +92,7 @@ def _train_in_folder(cfg: DictConfig, student: Path | None = None) -> dict[str, 
         student: For a teacher, the run folder of its student. Several students may share a teacher,
             so the run waits for other processes instead of giving way to them.
     """
-    settings, wanted = _plain(cfg), cfg.ckpt_path
+    settings, wanted = plain(cfg), cfg.ckpt_path
     own = Path(cfg.paths.output_dir)
     folder = Path(processes.agreed(lambda: str(resume.find_folder(wanted, own, settings))))
     with _held(folder, waits=student is not None) as is_held:
@@ -129,7 +135,7 @@ def _remove_unused(own: Path, folder: Path) -> None:
 
 def _train(cfg: DictConfig, start: resume.Start, student: Path | None) -> dict[str, float]:
     """Build, train and test; `cfg` names the run folder, and is resolved here once."""
-    run = cast(DictConfig, OmegaConf.create(_plain(cfg)))
+    run = cast(DictConfig, OmegaConf.create(plain(cfg)))
     use_fast_matmul()
     offset: int = get_class(run.model._target_).seed_offset  # pyright: ignore[reportAttributeAccessIssue] -- a method
     L.seed_everything((run.seed + offset) % 2**32, workers=True, verbose=False)
@@ -143,7 +149,7 @@ def _train(cfg: DictConfig, start: resume.Start, student: Path | None) -> dict[s
             _begin_folder(run, parts, start)
             _introduce(run, parts, start)
         if (tracker := wandb_logger_of(loggers)) is not None:
-            tracker.describe(*run_title(_plain(run), student or start.folder))
+            tracker.describe(*run_title(plain(run), student or start.folder))
         followed = _follow_teacher(cfg, run, parts, start)
         record = next((c for c in callbacks if isinstance(c, RunRecord)), None)
         if record is not None:
@@ -288,10 +294,6 @@ def _summarise(
     teacher.print_teacher(followed.get("teacher", {}))
     written = [p.name for p in sorted(folder.iterdir()) if p.suffix in (".json", ".png")]
     say(f"{folder}: {', '.join(written)}, checkpoints/")
-
-
-def _plain(cfg: DictConfig) -> dict[str, Any]:
-    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
 
 def _say(line: str) -> None:

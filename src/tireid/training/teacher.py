@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from tireid.data.datamodule import TireidDataModule
 from tireid.data.supports import SplitSupports
 from tireid.data.tokenizers import load_tokenizer
+from tireid.inference.build import plain
 from tireid.inference.restore import (
     EARLIER_FILE,
     TEACHER_FOLDER,
@@ -133,7 +134,7 @@ def teacher_config(cfg: DictConfig, student: Path) -> DictConfig:
     stage = cast(DictConfig, OmegaConf.create(OmegaConf.to_container(cfg)))
     epochs = cfg.teaching.max_epochs
     stage.max_epochs = cfg.max_epochs * cfg.teaching.epochs_factor if epochs is None else epochs
-    teacher = cast(dict[str, Any], OmegaConf.to_container(stage.model.teacher, resolve=True))
+    teacher = plain(stage.model.teacher)
     del teacher["_partial_"]
     changes = {
         "task": "teacher",
@@ -153,15 +154,16 @@ def teacher_config(cfg: DictConfig, student: Path) -> DictConfig:
         stage.pop(name, None)
     stage.paths.output_dir = str(student / TEACHER_FOLDER)
     if cfg.teaching.shared_dir is not None:
-        name = fingerprint(cast(dict[str, Any], OmegaConf.to_container(stage, resolve=True)))[:16]
+        name = fingerprint(plain(stage))[:16]
         stage.paths.output_dir = str(Path(cfg.teaching.shared_dir) / name)
     return stage
 
 
 def earlier_teacher(student: Path) -> Path | None:
     """Return the teacher that an earlier version, to which it was no run, left with a student."""
-    file = student / TEACHER_FOLDER / EARLIER_FILE
-    return file if file.is_file() else None
+    folder = student / TEACHER_FOLDER
+    is_earlier = (folder / EARLIER_FILE).is_file() and not (folder / CONFIG_FILE).is_file()
+    return folder / EARLIER_FILE if is_earlier else None
 
 
 def is_replaced(stage: DictConfig) -> bool:
@@ -169,7 +171,7 @@ def is_replaced(stage: DictConfig) -> bool:
     folder = Path(stage.paths.output_dir)
     if not (folder / CONFIG_FILE).is_file():
         return False
-    if difference(folder, cast(dict[str, Any], OmegaConf.to_container(stage, resolve=True))):
+    if difference(folder, plain(stage)):
         return True
     try:
         if not is_unfinished(folder):
@@ -229,7 +231,7 @@ def check_fits(saved: SavedTeacher, student: DictConfig, datamodule: TireidDataM
         ValueError: Names the setting, or the vocabulary, that differs.
     """
     has, wanted = (
-        _feature_settings(cast(dict[str, Any], OmegaConf.to_container(model)), config)
+        _feature_settings(plain(model), plain(config))
         for model, config in ((saved.config.model, saved.config), (student.model.teacher, student))
     )
     for name in sorted(has.keys() | wanted.keys()):
@@ -247,17 +249,17 @@ def check_fits(saved: SavedTeacher, student: DictConfig, datamodule: TireidDataM
         )
 
 
-def _feature_settings(teacher: Mapping[str, Any], cfg: DictConfig) -> dict[str, Any]:
+def _feature_settings(teacher: Mapping[str, Any], cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a teacher's features depend on, by the names that a student's config has."""
     names = ("fusion", "share_fusion", "source")
     settings: dict[str, Any] = {
         "model": {"dual": teacher["dual"], "teacher": {name: teacher[name] for name in names}},
-        "dataset": {"image_size": list(cfg.dataset.image_size)},
+        "dataset": {"image_size": cfg["dataset"]["image_size"]},
+        "text_encoder": {"module": cfg["text_encoder"]["module"]},
+        "image_encoder": {
+            name: cfg["image_encoder"][name] for name in ("module", "mean", "std", "interpolation")
+        },
     }
-    for encoder in ("image_encoder", "text_encoder"):
-        parts = cast(dict[str, Any], OmegaConf.to_container(cfg[encoder]))
-        recipe = ("module", "mean", "std", "interpolation")
-        settings[encoder] = {name: parts[name] for name in recipe if name in parts}
     return {
         name: value
         for name, value in flat_settings(settings).items()
