@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from filelock import FileLock, Timeout
 
@@ -41,7 +41,7 @@ class _Writer:
 
 
 @contextmanager
-def replacing(path: Path, previous: Path | None = None) -> Iterator[_Writer]:
+def replacing(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
     """Write a file under another name, and give it its own when it is safely on the disk.
 
     A reader sees the old content or the new one, never half of it. What fails leaves nothing.
@@ -61,7 +61,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[_Writer]:
     try:
         with temporary.open("wb") as file:
             writer = _Writer(file)
-            yield writer
+            yield cast(IO[bytes], writer)
             file.flush()
             os.fsync(file.fileno())
         if previous is not None and path.exists():

@@ -25,7 +25,7 @@ def kept(path, label, r1):
         "settings": "5e7",
         "commit": "",
     }
-    write_csv([Result(label=label, metrics={"test/R1": r1}, **fields)], path)
+    write_csv([Result(label=label, metrics={"test/R1": r1}, **fields)], path, ["test/R1"])
     return path
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tireid.comparison.compare import compare
-from tireid.comparison.table import fill, markdown, table
+from tireid.comparison.table import columns, fill, markdown, table
 from tireid.runs.results import Result, read_csv, write_csv
 
 
@@ -69,7 +69,7 @@ def test_the_tables_of_the_readme_are_those_of_their_results():
 
 def test_no_column_is_cut_in_a_narrow_window(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "30")
-    write_csv([result(label="a rather long name of a run")], tmp_path / "a.csv")
+    write_csv([result(label="a rather long name of a run")], tmp_path / "a.csv", columns())
     compare([tmp_path / "a.csv"])
     shown = capsys.readouterr().out
     assert "a rather long name of a run" in shown

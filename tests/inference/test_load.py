@@ -37,9 +37,9 @@ def evaluated(monkeypatch, compose_config):
             super().__init__(*args, **kwargs)
             made.append(self)
 
-        def _finish(self, *args):
-            super()._finish(*args)
-            self.kept = self.embeddings
+        def _log(self, *args):
+            self.kept = super()._log(*args)
+            return self.kept
 
     monkeypatch.setattr(tireid.training.evaluate, "RetrievalEvaluation", Recorded)
     monkeypatch.setattr(tireid.training.evaluate, "ResultGallery", lambda *_, **__: Callback())

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tireid.comparison.compare import compare
-from tireid.comparison.table import table
+from tireid.comparison.table import columns, table
 from tireid.runs.folder import claimed, finished_metrics
 from tireid.runs.results import Result, Unfinished, read_csv, read_runs, write_csv
 from tireid.training.run import train
@@ -31,7 +31,7 @@ def result(label="a", seed=1, r1=50.0, **other):
 
 def test_csv_round_trip(tmp_path):
     results = [result(seed=s, r1=s / 3) for s in range(3)]
-    write_csv(results, tmp_path / "a.csv")
+    write_csv(results, tmp_path / "a.csv", columns())
     again = read_csv(tmp_path / "a.csv")
     assert table(again) == table(results)
     assert [r.seed for r in again] == [0, 1, 2]
@@ -102,7 +102,6 @@ def test_reading_results_imports_neither_torch_nor_lightning():
     heavy = ["torch", "lightning", "hydra", "omegaconf", "wandb", "matplotlib"]
     code = f"""
 import sys
-import tireid.comparison.compare
 import tireid.runs.results
 print([name for name in {heavy} if name in sys.modules])
 """

@@ -6,6 +6,7 @@ import pytest
 
 from tireid.comparison.dashboard import names
 from tireid.comparison.dashboard.scope import Scope
+from tireid.metrics.names import compared, headlines
 from tireid.training.run import train
 
 pytest.importorskip("wandb")
@@ -22,12 +23,13 @@ def run(small_config, read_logged, tmp_path_factory):
 
 @pytest.mark.slow
 def test_every_name_is_logged(run):
-    summary = {*names.VAL, *names.TEST, *names.QUALITY, *names.COST}
+    metrics = {*headlines("val/"), *compared("test/")}
+    summary = {*metrics, *names.COST}
     summary |= {names.QUERIES, names.GALLERY, names.SIMILARITIES}
     assert summary <= set(run.summary)
     assert {names.LABEL, names.SEED, *names.METHOD} <= set(run.config)
     history = {name for row in run.history for name in row}
-    assert {names.STEP, names.LOSS, *names.VAL, *names.TEST} <= history
+    assert {names.STEP, names.LOSS, *metrics} <= history
     assert [name for name in history if re.search(names.LOSS_TERMS, name)]
 
 

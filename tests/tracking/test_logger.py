@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from tireid.callbacks.query_pictures import interesting_queries
+from tireid.callbacks.query_images import interesting_queries
 from tireid.checkpoints import stop_signals
 from tireid.methods.base import RetrievalModule
 from tireid.retrieval.query_results import read_queries

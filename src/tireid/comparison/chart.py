@@ -10,9 +10,9 @@ from typing import Any
 from tireid.comparison.table import marked_label
 from tireid.figures import COLOURS, own_style
 from tireid.files import replacing
-from tireid.runs.results import COLUMNS, Result, rows_of
+from tireid.metrics.names import headlines
+from tireid.runs.results import Result, rows_of
 
-_SHOWN = ("test/R1", "test/mAP")
 _LABEL_WIDTH = 44  # characters
 
 
@@ -37,11 +37,12 @@ def draw_results(results: Sequence[Result], path: Path, note: str = "") -> None:
     ]
     lines = sum(label.count("\n") + 1.4 for label in labels)
     figure = Figure(figsize=(10, 1.6 + 0.26 * lines), layout="constrained")
-    panels = figure.subplots(1, len(_SHOWN), sharey=True)
-    for axes, name in zip(panels, _SHOWN, strict=True):
+    metrics = headlines("test/")
+    panels = figure.subplots(1, len(metrics), sharey=True)
+    for axes, (name, metric) in zip(panels, metrics.items(), strict=True):
         for height, row in enumerate(rows):
             _draw_row(axes, height, [one.metrics[name] for one in row if name in one.metrics])
-        axes.set_title(f"test {COLUMNS[name]}, percent")
+        axes.set_title(f"test {metric}, percent")
         axes.grid(alpha=0.3)
         axes.margins(x=0.08)
     panels[0].set_yticks(range(len(rows)), labels, fontsize=9)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tireid.comparison.table import fill, markdown, print_results, table
+from tireid.comparison.table import columns, fill, markdown, print_results, table
 from tireid.console import say
 from tireid.files import write_text
 from tireid.runs.results import Runs, Unfinished, read_csv, read_runs, write_csv
@@ -73,7 +73,7 @@ def compare(
     print_results(results)
     if csv is not None:
         csv.parent.mkdir(parents=True, exist_ok=True)
-        write_csv(results, csv)
+        write_csv(results, csv, columns())
         say(f"written: {csv}")
     if picture is not None:
         from tireid.comparison.chart import draw_results  # late: a table needs no matplotlib

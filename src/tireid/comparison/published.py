@@ -1,10 +1,11 @@
 """Published results, with sources, from `published.csv`."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-METRICS = ("R1", "R5", "R10", "mAP")
+from tireid.metrics.names import METRICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,21 @@ def read_published(dataset: str | None = None) -> list[Published]:
             image_encoder=line["image_encoder"],
             text_encoder=line["text_encoder"],
             dataset=line["dataset"],
-            metrics={name: float(line[name]) for name in METRICS if line[name]},
+            metrics={name: float(line[name]) for name in METRICS if line.get(name)},
             source=line["source"],
         )
         for line in csv.DictReader(content.splitlines())
         if wanted in (None, _plain(line["dataset"]))
     ]
+
+
+def reported_metrics(published: Sequence[Published]) -> dict[str, str]:
+    """Return the labels of the metrics that any of some rows has, by their names."""
+    return {
+        name: metric.label
+        for name, metric in METRICS.items()
+        if any(name in row.metrics for row in published)
+    }
 
 
 def _plain(dataset: str) -> str:

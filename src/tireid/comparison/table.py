@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tireid.console import say, show
-from tireid.runs.results import COLUMNS, Result, rows_of
+from tireid.metrics.names import compared
+from tireid.runs.results import Result, rows_of
 
 # Characters with a meaning in Markdown or HTML; a label may contain any of them.
 _ESCAPED = str.maketrans(
@@ -21,12 +22,18 @@ _ESCAPED = str.maketrans(
 NONE = "-"
 
 
+def columns() -> dict[str, str]:
+    """Return the heads of the metrics that tables and CSV files have, by their names."""
+    return {"val/R1": "val R@1"} | compared("test/")
+
+
 def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     """Return the head and the rows of a table, with means over the seeds of each row."""
     several_sets = len({result.dataset for result in results}) > 1
-    names = [name for name in COLUMNS if any(name in result.metrics for result in results)]
+    shown = columns()
+    names = [name for name in shown if any(name in result.metrics for result in results)]
     head = ["run", *(["data set"] if several_sets else []), "seeds"]
-    head += [*(COLUMNS[name] for name in names), "million weights", "steps"]
+    head += [*(shown[name] for name in names), "million weights", "steps"]
     rows = []
     for seeds in rows_of(results):
         first = seeds[0]

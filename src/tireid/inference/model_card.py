@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from tireid.data.synthetic import SYNTHETIC
+from tireid.metrics.names import DIRECTIONS, METRICS
 
-_METRICS = ("R1", "R5", "R10", "mAP", "mAP_trapezoid", "mINP")
 _DIRECTIONS = {"": "text to image", "i2t_": "image to text"}
 _UNKNOWN = "not recorded"
 _SELECTIONS = {
@@ -136,15 +136,15 @@ def _checkpoint(facts: ModelFacts) -> str:
 def _results(metrics: dict[str, float | None]) -> str:
     lines = []
     for split in ("val", "test"):
-        for prefix, direction in _DIRECTIONS.items():
-            names = [f"{split}/{prefix}{name}" for name in _METRICS]
+        for prefix, direction in DIRECTIONS.items():
+            names = [f"{split}/{prefix}{name}" for name in METRICS]
             if any(name in metrics for name in names):
                 cells = " | ".join(_percent(metrics.get(name)) for name in names)
                 lines.append(f"| {split} | {direction} | {cells} |")
     if not lines:
         return "No metrics of this checkpoint are recorded; `tireid evaluate` computes them."
-    head = f"| split | direction | {' | '.join(name.replace('_', ' ') for name in _METRICS)} |"
-    ruler = "| --- | --- |" + " --- |" * len(_METRICS)
+    head = f"| split | direction | {' | '.join(name.replace('_', ' ') for name in METRICS)} |"
+    ruler = "| --- | --- |" + " --- |" * len(METRICS)
     return "\n".join(["In percent.", "", head, ruler, *lines])
 
 

@@ -19,15 +19,6 @@ from tireid.runs.settings import CONFIG_FILE, fingerprint, flat_settings, read_o
 
 JOBS_FILE = "jobs.json"
 
-COLUMNS = {
-    "val/R1": "val R@1",
-    "test/R1": "R@1",
-    "test/R5": "R@5",
-    "test/R10": "R@10",
-    "test/mAP": "mAP",
-    "test/mINP": "mINP",
-}
-
 
 STATES = {
     "failed": "failed",
@@ -243,24 +234,22 @@ def _result(run: _Complete, label: str) -> Result:
         test_data=record["data_sha256"].get("test", ""),
         settings=_settings_hash(run),
         commit=f"{commit}{'-dirty' if record['dirty'] else ''}",
-        metrics={
-            name: value
-            for name, value in record["metrics"].items()
-            if name in COLUMNS and value is not None
-        },
+        metrics={name: value for name, value in record["metrics"].items() if value is not None},
     )
 
 
-def write_csv(results: Iterable[Result], path: Path) -> None:
-    """Write a line for each run."""
-    names = [field.name for field in fields(Result) if field.name != "metrics"]
+def write_csv(results: Iterable[Result], path: Path, metrics: Iterable[str]) -> None:
+    """Write a line for each run, with a column for each of some metrics."""
+    columns = [field.name for field in fields(Result) if field.name != "metrics"]
+    columns += metrics
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*names, *COLUMNS], lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for result in results:
         line = asdict(result)
-        metrics: dict[str, float] = line.pop("metrics")
-        writer.writerow(line | {name: f"{value:.4f}" for name, value in metrics.items()})
+        values: dict[str, float] = line.pop("metrics")
+        shown = {name: f"{values[name]:.4f}" for name in columns if name in values}
+        writer.writerow(line | shown)
     write_text(path, text.getvalue())
 
 
@@ -286,7 +275,11 @@ def read_csv(path: Path) -> list[Result]:
                     test_data=line["test_data"],
                     settings=line["settings"],
                     commit=line["commit"],
-                    metrics={name: float(line[name]) for name in COLUMNS if line.get(name)},
+                    metrics={
+                        name: float(value)
+                        for name, value in line.items()
+                        if value and str(name).startswith(("val/", "test/"))
+                    },
                 )
                 for line in csv.DictReader(file)
             ]

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from tireid.comparison.compare import print_unfinished
-from tireid.comparison.table import print_results
+from tireid.comparison.table import columns, print_results
 from tireid.runs.failure import FAILURE_FILE, write_failure
 from tireid.runs.folder import finished_metrics
 from tireid.runs.results import JOBS_FILE, Runs, read_runs, write_csv
@@ -276,7 +276,7 @@ def conclude(folder: Path) -> bool:
     runs = read_runs(folder, must_exist=False)
     if runs.complete:
         print_results(runs.complete)
-        write_csv(runs.complete, folder / "results.csv")
+        write_csv(runs.complete, folder / "results.csv", columns())
         written = ["results.csv", *_report(console, runs, folder)]
         console.print(f"{folder}: {', '.join(written)}", markup=False)
     print_unfinished(runs.unfinished)

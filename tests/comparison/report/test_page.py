@@ -15,8 +15,8 @@ from tireid.comparison.report import load_comparison, write_report
 from tireid.comparison.report.blocks import Line, Note, Section, Table
 from tireid.comparison.report.render import as_page, as_text
 from tireid.comparison.report.tables import results
-from tireid.comparison.table import escaped
-from tireid.runs.results import COLUMNS, Result, Runs
+from tireid.comparison.table import columns, escaped
+from tireid.runs.results import Result, Runs
 
 CHROMIUM = next(
     (
@@ -169,7 +169,7 @@ def measured(content, width, folder):
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize(("width", "cut"), [(400, True), (1400, False)])
 def test_published_results_stand_beside_runs_on_a_wide_page_without_scrolling(tmp_path, width, cut):
-    metrics = dict.fromkeys(COLUMNS, 56.78) | {"val/mAP": 56.78}
+    metrics = dict.fromkeys(columns(), 56.78) | {"val/mAP": 56.78}
     fields = {"dataset": "cuhk_pedes", "selection": "val", "steps": 63_840, "seconds": 1.0}
     fields |= {"images_per_second": 1.0, "parameters": 123_456_789, "test_data": "f00"}
     fields |= {"settings": "5e7", "commit": "", "metrics": metrics}

@@ -12,8 +12,9 @@ from typing import Any
 
 import wandb_workspaces.reports.v2.interface as wr
 
-from tireid.comparison.dashboard.names import METHOD, QUALITY, SEED
+from tireid.comparison.dashboard.names import METHOD, SEED
 from tireid.comparison.published import Published
+from tireid.metrics.names import headlines
 
 _GREY = "#555555"
 # One line for each setting that distinguishes methods.
@@ -58,7 +59,7 @@ def seed_charts(published: Sequence[Published]) -> list[Chart]:
     Args:
         published: Published results on its data set.
     """
-    return [seed_chart(metric, published) for metric in QUALITY]
+    return [seed_chart(metric, published) for metric in headlines("test/")]
 
 
 def seed_chart(metric: str, published: Sequence[Published]) -> Chart:

@@ -8,7 +8,8 @@ import wandb_workspaces.reports.v2.interface as wr
 from tireid.comparison.dashboard import names
 from tireid.comparison.dashboard.charts import Chart
 from tireid.comparison.dashboard.scope import Scope
-from tireid.comparison.published import METRICS, Published
+from tireid.comparison.published import Published, reported_metrics
+from tireid.metrics.names import compared, headlines
 
 _GRID_WIDTH = 24  # in W&B's units
 _MAX_METHODS = 50  # in a panel
@@ -76,7 +77,7 @@ def _metrics(scope: Scope, charts: Sequence[Chart]) -> list[Any]:
             max_runs_to_show=_MAX_METHODS * 10,
             max_bars_to_show=_MAX_METHODS,
         )
-        for name in (*names.VAL, *names.TEST)
+        for name in (*headlines("val/"), *compared("test/"))
     ]
     blocks = [
         wr.H1("Metrics by method"),
@@ -94,7 +95,7 @@ def _metrics(scope: Scope, charts: Sequence[Chart]) -> list[Any]:
 
 def _curves_and_cost(scope: Scope) -> list[Any]:
     lines = [
-        *(_line(f"{name}, %", y=[name]) for name in names.VAL),
+        *(_line(f"{name}, %", y=[name]) for name in headlines("val/")),
         _line("Loss, sum of the weighted terms", y=[names.LOSS], log_y=True),
         _line("Loss terms, weighted", metric_regex=names.LOSS_TERMS, log_y=True),
         _line("Share of each term in the gradient", metric_regex=names.GRADIENT_SHARES),
@@ -107,7 +108,7 @@ def _curves_and_cost(scope: Scope) -> list[Any]:
             legend_template="${run:displayName}",
         )
         for name, title in names.COST.items()
-        for quality in names.QUALITY
+        for quality in headlines("test/")
     ]
     return [
         wr.H1("Curves"),
@@ -155,10 +156,11 @@ def _published(scope: Scope, published: Sequence[Published]) -> list[Any]:
                 "not compare with these runs and are not shown."
             )
         ]
-    head = ("method", "year", "image encoder", "text encoder", *METRICS, "source")
+    metrics = reported_metrics(published)
+    head = ("method", "year", "image encoder", "text encoder", *metrics, "source")
     lines = [head, ["---"] * len(head)]
     for row in published:
-        values = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in METRICS]
+        values = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in metrics]
         cells = [row.method, str(row.year), row.image_encoder, row.text_encoder, *values]
         lines.append([cell.replace("|", "\\|") for cell in (*cells, row.source)])
     return [

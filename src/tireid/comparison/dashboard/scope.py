@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import wandb_workspaces.expr as expr
 import wandb_workspaces.reports.v2.interface as wr
 
-from tireid.comparison.dashboard.names import METHOD, TEST, VAL
+from tireid.comparison.dashboard.names import METHOD
+from tireid.metrics.names import compared, headlines
 
 _NAME = re.compile(r"[\w .@+-]+")  # needs no escaping in filters and addresses
 _MAX_TITLE = 128  # characters, a limit of W&B
@@ -76,5 +77,8 @@ class Scope:
             name="finished runs" if finished else "all runs",
             filters=expr.And(*filters),
             groupby=[f"config.{name}" for name in self.settings],
-            pinned_columns=["run:displayName", *(f"summary:{name}" for name in (*VAL, *TEST))],
+            pinned_columns=[
+                "run:displayName",
+                *(f"summary:{name}" for name in (*headlines("val/"), *compared("test/"))),
+            ],
         )

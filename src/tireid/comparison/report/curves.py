@@ -7,12 +7,8 @@ import numpy as np
 from tireid.comparison.report.blocks import Block, Figure, Figures, Key, Note, Section
 from tireid.comparison.report.loading import Comparison, Row, Run
 from tireid.comparison.report.style import WIDTH, drawing, figure, swatch
+from tireid.metrics.names import headlines
 
-_PANELS = {
-    "R1": "validation R@1, percent",
-    "mAP": "validation mAP, percent",
-    "loss": "training loss",
-}
 _MOST_BANDS = 8
 
 
@@ -25,7 +21,9 @@ def curves(comparison: Comparison) -> Section:
         )
     ]
     for dataset in comparison.datasets:
-        drawn = [one for name in _PANELS for one in _panel(dataset, comparison, name)]
+        drawn = [
+            one for name in (*headlines(), "loss") for one in _panel(dataset, comparison, name)
+        ]
         if drawn:
             legend = [(row.name, swatch(row.style)) for row in comparison.rows_on(dataset)]
             blocks += [Key(legend), Figures(drawn)]
@@ -38,7 +36,9 @@ def _panel(dataset: str, comparison: Comparison, name: str) -> Iterator[Figure]:
     rows = [(row, lines) for row in comparison.rows_on(dataset) if (lines := _lines(row, name))]
     if not rows:
         return
-    label = _PANELS[name]
+    label = "training loss"
+    if name != "loss":
+        label = f"validation {headlines()[name]}, percent"
     if any(row.first.selection == "test" for row, _ in rows) and name != "loss":
         label = label.replace("validation", "validation (or TEST, if chosen on it)")
     from matplotlib.ticker import LogLocator

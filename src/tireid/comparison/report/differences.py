@@ -8,8 +8,8 @@ from tireid.comparison.report.loading import Comparison, Row, same_queries
 from tireid.comparison.report.style import WIDTH, drawing, figure
 from tireid.comparison.significance import Difference, paired_difference
 from tireid.comparison.table import NONE
+from tireid.metrics.names import headlines
 
-_METRICS = {"R1": "R@1", "mAP": "mAP"}
 _NAME_WIDTH = 52  # characters in a line of a figure
 
 
@@ -60,19 +60,19 @@ def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
             metric: paired_difference(
                 control.queries, row.queries, metric, resamples=resamples, seed=0
             )
-            for metric in _METRICS
+            for metric in headlines()
         }
-        by_row[row.name], one = by_metric, by_metric["R1"]
+        by_row[row.name], one = by_metric, next(iter(by_metric.values()))
         cells = [*map(_interval, by_metric.values()), f"{one.queries:,}", f"{one.identities:,}"]
         lines.append(row.line([*cells, f"{one.seeds[1]} / {one.seeds[0]}"]))
-    head = [f"run, minus {control.name}", *(f"{m} [95 %]" for m in _METRICS.values())]
+    head = [f"run, minus {control.name}", *(f"{m} [95 %]" for m in headlines().values())]
     head += ["queries", "identities", "seeds, row / control"]
     blocks: list[Block] = [
         Table(head, lines, f"Differences from {control.name}, percentage points")
     ]
     shown = [row for row in rows if row.name in by_row]
     if shown:
-        blocks.append(Figures([_forest(control, shown, by_row, metric) for metric in _METRICS]))
+        blocks.append(Figures([_forest(control, shown, by_row, metric) for metric in headlines()]))
     return blocks
 
 
@@ -99,6 +99,7 @@ def _forest(
     for name in names:  # above the intervals, which so have the whole width
         top += 0.62 + 0.5 * (name.count("\n") + 1)
         heights.append(top)
+    label = headlines()[metric]
     with drawing(WIDTH, 0.9 + 0.36 * (top + 0.5)) as drawn:
         axes = drawn.add_subplot()
         axes.axvline(0, color="black", linewidth=1)
@@ -124,11 +125,9 @@ def _forest(
                 va="bottom",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             )
-        axes.set(yticks=[], ylim=(top + 0.5, -0.1), xlabel=f"{_METRICS[metric]}, percentage points")
+        axes.set(yticks=[], ylim=(top + 0.5, -0.1), xlabel=f"{label}, percentage points")
         axes.margins(x=0.08)
         axes.spines["left"].set_visible(False)
         alt = "; ".join(f"{r.name}: {_interval(by_row[r.name][metric])}" for r in rows)
-        title = (
-            f"{_METRICS[metric]} minus that of {control.name}; hollow: the interval includes zero"
-        )
-        return figure(drawn, f"{_METRICS[metric]} against {control.name}. {alt}", title)
+        title = f"{label} minus that of {control.name}; hollow: the interval includes zero"
+        return figure(drawn, f"{label} against {control.name}. {alt}", title)

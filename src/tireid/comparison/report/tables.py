@@ -2,20 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from tireid.comparison.published import Published, read_published
+from tireid.comparison.published import Published, read_published, reported_metrics
 from tireid.comparison.report.blocks import Block, Fold, Line, Note, Section, Table
 from tireid.comparison.report.loading import Comparison, Row
 from tireid.comparison.table import NONE, differing_data, spread
+from tireid.metrics.names import compared, headlines
 
-_METRICS = {
-    "val/R1": "val R@1",
-    "val/mAP": "val mAP",
-    "test/R1": "R@1",
-    "test/R5": "R@5",
-    "test/R10": "R@10",
-    "test/mAP": "mAP",
-    "test/mINP": "mINP",
-}
 _TEACHERS = {
     "oracle": "ORACLE: teacher, supports from the test identities",
     "empty": "teacher, empty supports",
@@ -47,11 +39,13 @@ def results(comparison: Comparison) -> Section:
 def _dataset(comparison: Comparison, dataset: str) -> Iterator[Block]:
     rows = comparison.rows_on(dataset)
     published = read_published(dataset)
-    metrics = [name for name in _METRICS if any(row.values(name) for row in rows)]
+    labels = {name: f"val {label}" for name, label in headlines("val/").items()}
+    labels |= compared("test/")
+    metrics = [name for name in labels if any(row.values(name) for row in rows)]
     encoders = bool(published) or any(row.encoders != (NONE, NONE) for row in rows)
     files = len({row.first.test_data for row in rows}) > 1
     # Metrics first: on a narrow page the rest is reached by scrolling.
-    head = ["run", "seeds", *(_METRICS[name] for name in metrics), "million weights", "steps"]
+    head = ["run", "seeds", *(labels[name] for name in metrics), "million weights", "steps"]
     numbers = len(head)
     head += ["chosen on", *(["image encoder", "text encoder"] if encoders else [])]
     head += [*(["test files"] if files else []), *(["source"] if published else [])]
@@ -88,7 +82,8 @@ def _published(one: Published, metrics: Sequence[str], *, files: bool) -> Line:
 
 def _all_published() -> Fold:
     """Return all published results, which do not compare with the runs."""
-    names = ("R1", "R5", "R10", "mAP")
+    published = read_published()
+    metrics = reported_metrics(published)
     lines = [
         Line(
             [
@@ -96,22 +91,22 @@ def _all_published() -> Fold:
                 one.image_encoder,
                 one.text_encoder,
                 one.dataset,
-                *(f"{one.metrics[n]:.2f}" if n in one.metrics else NONE for n in names),
+                *(f"{one.metrics[n]:.2f}" if n in one.metrics else NONE for n in metrics),
                 one.source,
             ],
             "published",
         )
-        for one in read_published()
+        for one in published
     ]
-    head = ["method", "image encoder", "text encoder", "data set", "R@1", "R@5", "R@10", "mAP"]
-    table = Table([*head, "source"], lines, "Published results, percent", 4, 1)
+    head = ["method", "image encoder", "text encoder", "data set", *metrics.values(), "source"]
+    table = Table(head, lines, "Published results, percent", 4, 1)
     note = Note("On other data sets: these results do not compare with the runs.", warning=True)
     return Fold("Published results on real data sets", [note, table])
 
 
 def _teachers(rows: Sequence[Row]) -> Iterator[Block]:
     """Return the metrics of teachers, apart from retrieval results."""
-    metrics = [name for name in _METRICS if name.startswith("test/")]
+    metrics = compared("test/")
     lines = []
     for row in rows:
         for kind, name in _TEACHERS.items():
@@ -124,7 +119,7 @@ def _teachers(rows: Sequence[Row]) -> Iterator[Block]:
             "Teachers. The supports of an oracle come from the identities that are searched for: "
             "its metrics show what a teacher could teach, and are no retrieval result."
         )
-        head = ["run", "teacher", *(_METRICS[name] for name in metrics)]
+        head = ["run", "teacher", *metrics.values()]
         yield Table(head, lines, "Teachers on the test split, percent: no retrieval results", 2)
 
 

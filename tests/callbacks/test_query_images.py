@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tireid.callbacks.query_pictures import (
+from tireid.callbacks.query_images import (
     draw_similarities,
     framed,
     interesting_queries,

@@ -1,4 +1,4 @@
-"""Which queries of a split are worth a look, and pictures of what was found."""
+"""Choose queries of a split to look at, and draw what a model retrieves for them."""
 
 from typing import NamedTuple
 
@@ -9,15 +9,15 @@ from tireid.figures import RIGHT, WRONG, own_style
 from tireid.retrieval.query_results import QueryResults
 
 _FRAME = 4  # pixels
-_MOST_PIXELS = 256  # a side of a picture
+_MOST_PIXELS = 256  # a side of an image
 
 
 class Query(NamedTuple):
     """A query and why it is shown.
 
     Attributes:
-        kind: best hit, worst miss or at random.
-        number: Its position in the split.
+        kind: `best hit`, `worst miss` or `at random`.
+        number: Position of the query in the split.
     """
 
     kind: str
@@ -27,20 +27,20 @@ class Query(NamedTuple):
 def interesting_queries(results: QueryResults, count: int) -> list[Query]:
     """Return the best hits, the worst misses, and queries drawn at random, always the same.
 
-    A hit's best image is right, and it is better the more of the person's images stand before all
-    others and the further the wrong ones are behind. A miss is worse the later the first right
-    image comes. Queries that are drawn may be among the others too.
+    A hit's best image is right. Hits are ordered by average precision, then by the margin to the
+    best wrong image; misses by the rank of their first right image. Queries drawn at random may be
+    among the others too.
 
     Args:
-        results: Of a split.
+        results: Results of the split.
         count: Queries of each kind, at most.
     """
     rank = results.first_rank.astype(np.int64)
-    known = np.flatnonzero(rank > 0)
+    ranked = np.flatnonzero(rank > 0)
     precision = np.nan_to_num(results.values["mAP"])
-    hits = known[rank[known] == 1]
+    hits = ranked[rank[ranked] == 1]
     hits = hits[np.lexsort((hits, -_margin(results)[hits], -precision[hits]))]
-    misses = known[rank[known] > 1]
+    misses = ranked[rank[ranked] > 1]
     misses = misses[np.lexsort((misses, precision[misses], -rank[misses]))]
     total = len(rank)
     drawn = np.random.default_rng(0).choice(total, min(count, total), replace=False)
@@ -56,7 +56,7 @@ def interesting_queries(results: QueryResults, count: int) -> list[Query]:
 
 
 def _margin(results: QueryResults) -> np.ndarray:
-    """Return how far each query's best wrong image is behind its best; of those that are kept."""
+    """Return how far each query's best wrong image is behind its best, among the stored ones."""
     wrong = np.where(results.right, -np.inf, results.scores).max(axis=1)
     last = results.scores[:, -1]
     return results.scores[:, 0] - np.where(np.isfinite(wrong), wrong, last)
@@ -67,16 +67,16 @@ def tick(right: bool) -> str:
     return "\N{CHECK MARK}" if right else "\N{MULTIPLICATION X}"
 
 
-def framed(picture: Image.Image, colour: str) -> Image.Image:
-    """Return a picture in RGB, made smaller if it is large, in a frame."""
-    copy = ImageOps.exif_transpose(picture).convert("RGB")
+def framed(image: Image.Image, colour: str) -> Image.Image:
+    """Return an image in RGB, made smaller if it is large, in a frame."""
+    copy = ImageOps.exif_transpose(image).convert("RGB")
     copy.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
     return ImageOps.expand(copy, border=_FRAME, fill=colour)
 
 
 @own_style()
 def draw_similarities(results: QueryResults) -> Image.Image:
-    """Draw how similarities of one person's pairs and of two persons' are spread."""
+    """Draw the distributions of similarity of positive and of negative pairs."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
