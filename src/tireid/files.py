@@ -1,4 +1,4 @@
-"""Atomic files, JSON, locks between processes, and where configs and caches lie."""
+"""The operating system: atomic files, JSON, locks, where configs and caches lie, cores."""
 
 import json
 import math
@@ -166,3 +166,10 @@ def conf_dir() -> str:
         if (folder / "train.yaml").is_file():
             return str(folder)
     raise FileNotFoundError(f"expected the configs in {package / 'conf'}; reinstall tireid")
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use: a batch system may allow fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

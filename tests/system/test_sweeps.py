@@ -203,7 +203,7 @@ def test_a_failure_is_recorded_until_a_success(tmp_path):
 
 
 def test_workers_share_the_cores_and_end_with_their_sweep(tmp_path, monkeypatch):
-    monkeypatch.setattr(grid, "_cores", lambda: 8)
+    monkeypatch.setattr(grid, "available_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(grid, "_POLL_SECONDS", 0.05)
     node = sweep_config(tmp_path, "hydra_plugins.hydra_joblib_launcher.x.Y").hydra

@@ -5,7 +5,6 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from tireid.checkpoints import stop_signals
-from tireid.console import show_warnings_in_one_line
 from tireid.files import conf_dir
 from tireid.sweeps import grid
 from tireid.training import launcher, processes
@@ -18,18 +17,17 @@ from tireid.training.run import train
 def _hydra_main(cfg: DictConfig) -> float | None:
     if grid.is_job():
         return grid.run_job(cfg)
-    grid.end_with_sweep()
     return train(cfg).get(cfg.monitor)
 
 
 def main() -> None:
     """Run `tireid train`."""
+    processes.exit_with_parent()
     processes.join()
     stop_signals.listen()
     try:
         if processes.is_started():
-            show_warnings_in_one_line()
-            launcher.serve(train, clear_message)
+            launcher.run_as_rank(train, clear_message)
         else:
             _hydra_main()
     except stop_signals.Stopped as stopped:

@@ -1,6 +1,5 @@
 """The one LightningDataModule: a parser's records in, batches out."""
 
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -52,7 +51,7 @@ from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise, TrainTransform
 from tireid.data.word_features import WordEncoder, word_table
 from tireid.data.word_table import WordTable, WordType
-from tireid.files import resolve_cache_dir
+from tireid.files import available_cores, resolve_cache_dir
 
 _SAMPLERS = ("shuffled", "identity_balanced")
 
@@ -442,9 +441,7 @@ class TireidDataModule(LightningDataModule):
         if self._cache_images:
             return 0
         processes = self.trainer.num_devices if self.trainer is not None else 1
-        # A batch system may allow fewer cores than there are; only Linux knows.
-        allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-        return max(1, min(8, len(allowed) // processes))
+        return max(1, min(8, available_cores() // processes))
 
     def _loader_options(self) -> dict[str, Any]:
         # An own generator: a loader would draw its workers' seed from the global one, and so change

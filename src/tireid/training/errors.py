@@ -69,7 +69,7 @@ def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], A
             message = clear_message(error)
             if message is None:
                 raise
-            if processes.is_first_to_say(message):
+            if processes.is_first_to_report(message):
                 complain(message, f"{TRACEBACK_VARIABLE}=1 shows where it was raised.")
             sys.exit(1)
 

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tireid.files import folder_lock
+from tireid.files import available_cores, folder_lock
 from tireid.world.identities import make_population
 from tireid.world.layouts import CUHK_FOLDERS, write_annotations
 from tireid.world.settings import WorldSettings
@@ -79,7 +79,7 @@ def ensure_world(
         with folder_lock(lock, on_wait=lambda: console.print(waiting, highlight=False)) as alone:
             if not final.is_dir():
                 _remove_remains(final, alone=alone)
-                _build(final, settings, console, num_workers or _cores())
+                _build(final, settings, console, num_workers or available_cores())
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(
@@ -141,12 +141,6 @@ def _discard(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rename(moved)
     shutil.rmtree(moved, ignore_errors=True)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _megabytes(settings: WorldSettings) -> int:
