@@ -237,7 +237,7 @@ def test_ranks_know_their_place_and_share_the_cores(tmp_path, monkeypatch):
 
 def test_a_process_exits_when_the_one_that_started_it_is_gone(monkeypatch):
     exited = threading.Event()
-    monkeypatch.setattr(processes.os, "_exit", lambda code: exited.set() or sys.exit(code))
+    monkeypatch.setattr(processes.os, "_exit", lambda code: exited.set())
     processes.exit_with_parent()  # nobody asks for it
     monkeypatch.setenv(processes.PARENT, str(os.getppid()))
     processes.exit_with_parent()
@@ -245,6 +245,22 @@ def test_a_process_exits_when_the_one_that_started_it_is_gone(monkeypatch):
     assert not exited.wait(1.0)
     monkeypatch.setattr(processes.os, "getppid", lambda: 1)  # as an orphan's
     assert exited.wait(5.0)
+
+
+def test_rank_zero_decides_for_all_in_their_order(monkeypatch):
+    store = torch.distributed.HashStore()
+    ranks = [processes._Group(rank, 2, store) for rank in (0, 1)]
+    answers = iter([{"a": [1, None]}, "b"])
+    decided = []
+    for group in (*ranks, *ranks):
+        monkeypatch.setattr(processes, "_group", group)
+        decided.append(processes.decide_on_rank_zero(lambda: next(answers)))
+    assert decided == [{"a": [1, None]}, {"a": [1, None]}, "b", "b"]
+    told = []
+    for group in ranks:
+        monkeypatch.setattr(processes, "_group", group)
+        told.append(processes.is_first_to_report("batch_size: expected an integer"))
+    assert told == [True, False]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has a GPU")
