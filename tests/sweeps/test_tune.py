@@ -136,7 +136,7 @@ def tuned(monkeypatch, tmp_path):
 
     def composed(*overrides):
         with initialize_config_dir(conf_dir(), version_base="1.3"):
-            cfg = compose("tune", ["search=lgur_rates", f"output={tmp_path}", *overrides])
+            cfg = compose("tune", ["tuning=lgur_rates", f"output={tmp_path}", *overrides])
             with open_dict(cfg):
                 cfg.search = {"name": "made", "train": ["max_epochs=1"], "space": SPACE}
             return tune.tune(cfg), runs

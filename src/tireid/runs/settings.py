@@ -23,7 +23,10 @@ _NOT_SETTINGS = (
     "num_train_pids",
     "label",
     "wandb_group",
+    "by_dataset",
 )
+# The recipe holds these where they count. Earlier versions' recipe `scratch` did not read them.
+_REPEATED = ("image_encoder.learning_rate", "text_encoder.learning_rate")
 
 
 def difference(folder: Path, settings: dict[str, Any]) -> str:
@@ -74,14 +77,18 @@ def own_overrides(overrides: Iterable[Any]) -> list[str]:
     return [str(text) for text in overrides if not str(text).startswith(("hydra.", "hydra/"))]
 
 
-def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Return a run's settings by dotted name, without where things lie and how they are shown."""
+    return {name: v for name, v in _flat(settings).items() if name not in _REPEATED}
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         if not prefix and name in _NOT_SETTINGS:
             continue
         if isinstance(value, dict):
-            flat |= flat_settings(value, f"{prefix}{name}.")
+            flat |= _flat(value, f"{prefix}{name}.")
         elif not name.endswith(("_dir", "dirpath")):
             flat[prefix + name] = value
     return flat
@@ -89,5 +96,5 @@ def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def fingerprint(settings: dict[str, Any]) -> str:
     """Return a hash of all settings that a run depends on; its checkpoints carry it."""
-    text = json.dumps(flat_settings(settings), sort_keys=True, default=str)
+    text = json.dumps(_flat(settings), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

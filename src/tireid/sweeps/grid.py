@@ -18,23 +18,25 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from hydra_plugins.tireid_rows import job_overrides
 from tireid.comparison.write import print_unfinished, write_comparison
+from tireid.console import complain, say
+from tireid.files import replacing
 from tireid.runs.failure import FAILURE_FILE, write_failure
 from tireid.runs.folder import finished_metrics
 from tireid.runs.results import JOBS_FILE, Runs, read_runs
 from tireid.runs.settings import own_overrides
+from tireid.sweeps.space import override_text
 from tireid.training.checks import check_scalars
 from tireid.training.errors import recorded_failure
 
 _JOB_VARIABLE = "TIREID_SWEEP_JOB"
 _SWEEP_VARIABLE = "TIREID_SWEEP_PROCESS"
-_BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _JOBLIB = "hydra_plugins.hydra_joblib_launcher"
 _LAUNCHERS = {
     _JOBLIB: "hydra-joblib-launcher",
@@ -61,9 +63,9 @@ def run_job(cfg: DictConfig) -> float | None:
         The monitored metric; None where there is none, for whatever reason.
     """
     hydra = HydraConfig.get()
-    own = own_overrides(list(hydra.overrides.task))
-    known = run_in_process(cfg, own, Path(hydra.runtime.output_dir))
-    return None if known is None else known.get(cfg.monitor)
+    overrides = own_overrides(list(hydra.overrides.task))
+    metrics = run_in_process(cfg, overrides, Path(hydra.runtime.output_dir))
+    return None if metrics is None else metrics.get(cfg.monitor)
 
 
 def run_in_process(cfg: DictConfig, overrides: list[str], folder: Path) -> dict[str, float] | None:
@@ -77,29 +79,28 @@ def run_in_process(cfg: DictConfig, overrides: list[str], folder: Path) -> dict[
     Returns:
         Its metrics in percent; None if it failed or another process is at it.
     """
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    known = _known(cfg, folder)
-    if known is not None:
+    metrics = _complete_metrics(cfg, folder)
+    if metrics is not None:
         (folder / FAILURE_FILE).unlink(missing_ok=True)
-        console.print(f"{folder}: complete already", markup=False)
-        return known
+        say(f"{folder}: complete already")
+        return metrics
     before = _written(folder)
     try:
         with recorded_failure(folder, keep=True):
             _check_one_node(cfg)
             code = _run(_command(overrides, folder))
         if code and _written(folder) == before:
-            write_failure(folder, "ProcessEnded", f"the run's process ended with {_said(code)}")
+            ending = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            write_failure(folder, "ProcessEnded", f"the run's process ended with {ending}")
     except (ValueError, OSError) as error:
-        console.print(f"error: {error}", style="bold red", markup=False)
+        complain(str(error))
         code = 1
     if code:
-        said = f"failed: {' '.join(overrides)} ({folder / FAILURE_FILE})"
-        console.print(said, style="bold red", markup=False)
-    return _known(cfg, folder)
+        complain(f"failed: {' '.join(overrides)} ({folder / FAILURE_FILE})")
+    return _complete_metrics(cfg, folder)
 
 
-def _known(cfg: DictConfig, folder: Path) -> dict[str, float] | None:
+def _complete_metrics(cfg: DictConfig, folder: Path) -> dict[str, float] | None:
     try:
         check_scalars(cfg)
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -115,10 +116,6 @@ def _written(folder: Path) -> int:
         return 0
 
 
-def _said(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
 def _check_one_node(cfg: DictConfig) -> None:
     nodes = OmegaConf.select(cfg, "strategy.num_nodes", default=1)
     if nodes != 1:
@@ -132,14 +129,13 @@ def _check_one_node(cfg: DictConfig) -> None:
 def _command(overrides: list[str], folder: Path) -> list[str]:
     hydra = HydraConfig.get()
     added = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
-    place = str(folder.absolute()).replace("\\", "\\\\").replace('"', '\\"')
     return [
         *(sys.executable, "-m", "tireid", "train"),
         *(word for path in added for word in ("--config-dir", path)),
         *overrides,
         "skip_finished=true",
         "hydra.mode=RUN",
-        f'hydra.run.dir="{place}"',
+        f"hydra.run.dir={override_text(str(folder.absolute()))}",
         "hydra.output_subdir=null",  # the sweep has written it
     ]
 
@@ -248,17 +244,17 @@ class SweepReport(Callback):
         try:
             _check_launcher(str(config.hydra.launcher._target_))
             _check_environment()
-            jobs = _jobs(config)
+            jobs = job_overrides(config.hydra.sweeper, config.hydra.overrides.task)
         except ValueError as error:
-            Console(stderr=True, highlight=False, soft_wrap=True).print(
-                f"error: {error}", style="bold red", markup=False
-            )
+            complain(str(error))
             sys.exit(1)
         os.environ[_SWEEP_VARIABLE] = str(os.getpid())
         if jobs is not None:
             folder = Path(config.hydra.sweep.dir)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / JOBS_FILE).write_text(json.dumps(jobs, indent=1) + "\n", encoding="utf-8")
+            text = json.dumps([own_overrides(job) for job in jobs], indent=1)
+            with replacing(folder / JOBS_FILE) as file:
+                file.write(f"{text}\n".encode())
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print the table and what is missing from it."""
@@ -332,16 +328,3 @@ def _check_environment() -> None:
                 "torchrun sets it; start the sweep without torchrun: strategy=ddp starts the "
                 "processes of each job"
             )
-
-
-def _jobs(config: DictConfig) -> list[list[str]] | None:
-    """Return the settings of each job of a grid; None for a sweeper that decides as it goes."""
-    if config.hydra.sweeper._target_ != _BASIC_SWEEPER:
-        return None
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    params = config.hydra.sweeper.params or {}
-    words = [f"{name}={value}" for name, value in params.items()]
-    words += list(config.hydra.overrides.task)
-    parsed = OverridesParser.create().parse_overrides(words)
-    return [own_overrides(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]

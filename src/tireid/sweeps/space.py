@@ -1,9 +1,12 @@
 """What an optimiser may set: overrides of a training config, each with its range or its choices."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# Words that the grammar of overrides takes as they are; null and true are no strings to it.
+_PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_][\w./-]*", re.IGNORECASE)
 _OPTIONS = {"float": {"log", "step"}, "int": {"log", "step"}, "choice": set()}
 
 
@@ -67,6 +70,10 @@ def override_text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{','.join(override_text(item) for item in value)}]"
+    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+        # Backslashes count only before a quote, and there twice.
+        escaped = re.sub(r'(\\*)("|\Z)', lambda m: m[1] * 2 + (m[2] and f"\\{m[2]}"), value)
+        return f'"{escaped}"'
     return str(value)
 
 
