@@ -1,4 +1,4 @@
-"""CUHK-PEDES (Li et al., CVPR 2017): 13,003 people, about two captions an image."""
+"""CUHK-PEDES (Li et al., CVPR 2017): 13,003 identities, about two captions an image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def read_cuhk_pedes(
             have one training image each.
         val_fraction: Used only when the file has no val split: share of the training identities to
             hold out, in [0, 1).
-        split_seed: Selects the identities held out.
+        split_seed: Seed of the choice of the identities held out.
 
     Returns:
         Records for each split.

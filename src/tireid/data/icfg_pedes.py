@@ -1,4 +1,4 @@
-"""ICFG-PEDES (Ding et al., arXiv 2107.12666): 4,102 people of MSMT17, one caption an image."""
+"""ICFG-PEDES (Ding et al., arXiv 2107.12666): 4,102 identities of MSMT17, one caption an image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ def read_icfg_pedes(
         exclude_ids: Identities to leave out. LGUR's release leaves out 1369 by mistake.
         val_fraction: Share of the training identities to hold out for validation, in [0, 1);
             0 leaves the data set without a val split.
-        split_seed: Selects the identities held out.
+        split_seed: Seed of the choice of the identities held out.
 
     Returns:
         Records for each split.

@@ -1,4 +1,4 @@
-"""RSTPReid (Zhu et al., ACM MM 2021): 4,101 people of MSMT17, five images each, two captions."""
+"""RSTPReid (Zhu et al., ACM MM 2021): 4,101 identities of MSMT17, 5 images, 2 captions each."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ def read_rstp_reid(
         exclude_ids: Identities to leave out.
         val_fraction: Used only when the file has no val split: share of the training identities to
             hold out, in [0, 1).
-        split_seed: Selects the identities held out.
+        split_seed: Seed of the choice of the identities held out.
 
     Returns:
         Records for each split.

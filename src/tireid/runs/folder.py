@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tireid.files import folder_lock
+from tireid.runs.record import RECORD_FILE
 from tireid.runs.settings import CONFIG_FILE, difference
 
 
@@ -62,5 +63,5 @@ def is_unfinished(folder: Path) -> bool:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    file = folder / "metrics.json"
+    file = folder / RECORD_FILE
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

@@ -1,47 +1,34 @@
-"""Many runs by one command: each job in a process of its own, and one table at the end.
+"""Run each job of a sweep in a process of its own.
 
-A job that dies, runs out of memory or leaves its GPU unusable takes nothing with it, and the
-processes of a distributed job are started by the command of that job, not by that of the sweep.
+A job that dies, runs out of memory or leaves its GPU unusable does not affect the others, and the
+processes of a distributed job are started by that job, not by the sweep.
 """
 
-import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
-from hydra_plugins.tireid_rows import job_overrides
-from tireid.comparison.write import print_unfinished, write_comparison
 from tireid.console import complain, say
-from tireid.files import replacing
 from tireid.runs.failure import FAILURE_FILE, write_failure
 from tireid.runs.folder import finished_metrics
-from tireid.runs.results import JOBS_FILE, Runs, read_runs
 from tireid.runs.settings import own_overrides
 from tireid.sweeps.space import override_text
 from tireid.training.checks import check_scalars
 from tireid.training.errors import recorded_failure
 
 _JOB_VARIABLE = "TIREID_SWEEP_JOB"
-_SWEEP_VARIABLE = "TIREID_SWEEP_PROCESS"
-_JOBLIB = "hydra_plugins.hydra_joblib_launcher"
-_LAUNCHERS = {
-    _JOBLIB: "hydra-joblib-launcher",
-    "hydra_plugins.hydra_submitit_launcher": "hydra-submitit-launcher",
-}
+SWEEP_VARIABLE = "TIREID_SWEEP_PROCESS"
+JOBLIB = "hydra_plugins.hydra_joblib_launcher"
 # With it, Lightning takes the tasks that SLURM started for the processes of the run.
 _SLURM_TASKS = "SLURM_NTASKS"
 _GRACE_SECONDS = 10
@@ -49,18 +36,18 @@ _POLL_SECONDS = 2
 
 
 def is_job() -> bool:
-    """Whether Hydra is running this process's task as one job of a sweep."""
+    """Return whether Hydra runs the task of this process as one job of a sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def run_job(cfg: DictConfig) -> float | None:
-    """Run one job of a sweep, unless its folder holds it complete; say so if it fails.
+    """Run one job of a sweep, unless its folder holds the complete run; report a failure.
 
     Args:
-        cfg: The job's composed config.
+        cfg: The composed config of the job.
 
     Returns:
-        The monitored metric; None where there is none, for whatever reason.
+        The monitored metric; None if the job has none, for whatever reason.
     """
     hydra = HydraConfig.get()
     overrides = own_overrides(list(hydra.overrides.task))
@@ -69,27 +56,27 @@ def run_job(cfg: DictConfig) -> float | None:
 
 
 def run_in_process(cfg: DictConfig, overrides: list[str], folder: Path) -> dict[str, float] | None:
-    """Train in a process of its own, unless the run folder holds the run complete.
+    """Train in a process of its own, unless the run folder holds the complete run.
 
     Args:
-        cfg: Composed from `conf/train.yaml` and the overrides.
-        overrides: The settings of the run, as on a command line.
+        cfg: The config composed from `conf/train.yaml` and the overrides.
+        overrides: The overrides of the run, as on a command line.
         folder: The run folder.
 
     Returns:
-        Its metrics in percent; None if it failed or another process is at it.
+        The metrics in percent; None if the run failed or another process holds its folder.
     """
     metrics = _complete_metrics(cfg, folder)
     if metrics is not None:
         (folder / FAILURE_FILE).unlink(missing_ok=True)
-        say(f"{folder}: complete already")
+        say(f"{folder}: complete already", to_stderr=True)
         return metrics
-    before = _written(folder)
+    before = _failure_time(folder)
     try:
         with recorded_failure(folder, keep=True):
             _check_one_node(cfg)
             code = _run(_command(overrides, folder))
-        if code and _written(folder) == before:
+        if code and _failure_time(folder) == before:
             ending = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             write_failure(folder, "ProcessEnded", f"the run's process ended with {ending}")
     except (ValueError, OSError) as error:
@@ -105,11 +92,11 @@ def _complete_metrics(cfg: DictConfig, folder: Path) -> dict[str, float] | None:
         check_scalars(cfg)
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
         return finished_metrics(folder, settings)
-    except Exception:  # Whatever it is, the run itself says it, and records it.
+    except Exception:  # The run itself raises it again, and records it.
         return None
 
 
-def _written(folder: Path) -> int:
+def _failure_time(folder: Path) -> int:
     try:
         return (folder / FAILURE_FILE).stat().st_mtime_ns
     except OSError:
@@ -136,7 +123,7 @@ def _command(overrides: list[str], folder: Path) -> list[str]:
         "skip_finished=true",
         "hydra.mode=RUN",
         f"hydra.run.dir={override_text(str(folder.absolute()))}",
-        "hydra.output_subdir=null",  # the sweep has written it
+        "hydra.output_subdir=null",  # .hydra/ is written by the sweep
     ]
 
 
@@ -180,7 +167,7 @@ def _run(command: list[str]) -> int:
 
 def _jobs_at_once(launcher: Any) -> int:
     """Return how many jobs a launcher runs at once on this machine; 0: it is none of that kind."""
-    if not str(launcher._target_).startswith(_JOBLIB):
+    if not str(launcher._target_).startswith(JOBLIB):
         return 0
     return launcher.n_jobs if launcher.n_jobs > 0 else _cores()
 
@@ -190,13 +177,13 @@ def _cores() -> int:
 
 
 def _abandoned() -> bool:
-    """Whether this is a worker whose sweep is gone; joblib's would go on with the next job."""
-    return os.environ.get(_SWEEP_VARIABLE) not in (None, str(os.getpid()), str(os.getppid()))
+    """Return whether the sweep of this worker is gone; joblib's would go on with the next job."""
+    return os.environ.get(SWEEP_VARIABLE) not in (None, str(os.getpid()), str(os.getppid()))
 
 
 @contextmanager
 def _as_exit(number: signal.Signals) -> Iterator[None]:
-    """Let a signal raise SystemExit, as an interruption does KeyboardInterrupt."""
+    """Let a signal raise SystemExit, as Ctrl-C raises KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -212,7 +199,7 @@ def _as_exit(number: signal.Signals) -> Iterator[None]:
 
 
 def _exit_code(code: int) -> int:
-    """Return what a shell says of a process that was asked to end."""
+    """Return the exit code, as shells give it, of a process that was asked to end."""
     return 128 - code if code < 0 else code or 128 + signal.SIGTERM
 
 
@@ -230,101 +217,3 @@ def end_with_sweep() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="sweep-watcher", daemon=True).start()
-
-
-class SweepReport(Callback):
-    """Hydra's callback around a sweep: check before, keep the list of jobs, compare at the end.
-
-    It writes `results.csv`, `results.md` and `results.png` into the sweep's folder, and ends the
-    process with exit code 1 if a job failed or was not run.
-    """
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Refuse what cannot work, in one line; write the jobs into the sweep's folder."""
-        try:
-            _check_launcher(str(config.hydra.launcher._target_))
-            _check_environment()
-            jobs = job_overrides(config.hydra.sweeper, config.hydra.overrides.task)
-        except ValueError as error:
-            complain(str(error))
-            sys.exit(1)
-        os.environ[_SWEEP_VARIABLE] = str(os.getpid())
-        if jobs is not None:
-            folder = Path(config.hydra.sweep.dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps([own_overrides(job) for job in jobs], indent=1)
-            with replacing(folder / JOBS_FILE) as file:
-                file.write(f"{text}\n".encode())
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print the table and what is missing from it."""
-        if not conclude(Path(config.hydra.sweep.dir)):
-            sys.exit(1)
-
-
-def conclude(folder: Path) -> bool:
-    """Compare the runs of a sweep, and return whether all is well: none failed, none is missing.
-
-    A run that another process is at is left to it.
-    """
-    console = Console(highlight=False, soft_wrap=True)
-    runs = read_runs(folder, must_exist=False)
-    if runs.complete:
-        written = write_comparison(console, runs, folder) + _report(console, runs, folder)
-        console.print(f"{folder}: {', '.join(written)}", markup=False)
-    print_unfinished(console, runs.unfinished)
-    console.print(_summary(runs), style="bold red" if runs.count("failed") else "bold")
-    return not any(run.state != "running" for run in runs.unfinished)
-
-
-def _report(console: Console, runs: Runs, folder: Path) -> list[str]:
-    """Write the page; one that fails takes nothing of the sweep with it."""
-    from tireid.comparison.report import (  # late: the jobs need none of it
-        read_material,
-        write_report,
-    )
-
-    command = shlex.join(["python", "-m", "tireid", "train", *sys.argv[1:]])
-    try:
-        written = write_report(read_material({folder: runs}), folder, command=command)
-    except Exception as error:
-        said = f"the report was not written: {type(error).__name__}: {error}"
-        again = f"make compare RUNS={folder} tries again"
-        console.print(f"{said}; {again}", style="yellow", markup=False)
-        return []
-    return [path.name for path in written]
-
-
-def _summary(runs: Runs) -> str:
-    done, total = len(runs.complete), len(runs.complete) + len(runs.unfinished)
-    parts = [f"{done} of {total} runs complete"]
-    for state, words in (
-        ("failed", "failed"),
-        ("running", "being run by another process"),
-        ("incomplete", "stopped before its end"),
-        ("missing", "not started"),
-    ):
-        if number := runs.count(state):
-            parts.append(f"{number} {words}")
-    return ", ".join(parts)
-
-
-def _check_launcher(target: str) -> None:
-    module = target.rsplit(".", 2)[0]
-    package = _LAUNCHERS.get(module)
-    if package is None or (find_spec(module.partition(".")[0]) and find_spec(module)):
-        return
-    raise ValueError(
-        f"hydra/launcher: expected {package} to be installed; pip install 'tireid[sweep]', or "
-        "leave the launcher out: one job after the other"
-    )
-
-
-def _check_environment() -> None:
-    for name in ("TORCHELASTIC_RUN_ID", "LOCAL_RANK"):
-        if name in os.environ:
-            raise ValueError(
-                f"expected a sweep to be started as one process, got {name}={os.environ[name]} as "
-                "torchrun sets it; start the sweep without torchrun: strategy=ddp starts the "
-                "processes of each job"
-            )

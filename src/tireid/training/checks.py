@@ -5,13 +5,8 @@ from typing import Any, get_args
 from omegaconf import DictConfig
 
 from tireid.data.word_table import WordType
+from tireid.metrics.names import monitors
 from tireid.training.summary import CHOSEN
-
-MONITORS = [
-    f"{direction}{name}"
-    for direction in ("", "i2t_")
-    for name in ("R1", "R5", "R10", "mAP", "mAP_trapezoid", "mINP")
-]
 
 
 def check_splits(cfg: DictConfig, datamodule: Any) -> None:
@@ -36,7 +31,7 @@ def check_scalars(cfg: DictConfig) -> None:
     """
     if cfg.selection == "test":
         cfg.validation_split = "test"
-    monitors = [f"{cfg.validation_split}/{name}" for name in MONITORS]
+    metrics = monitors(cfg.validation_split)
     checks = {
         "batch_size": (isinstance(cfg.batch_size, int) and cfg.batch_size > 0, "an integer > 0"),
         "max_epochs": (isinstance(cfg.max_epochs, int) and cfg.max_epochs > 0, "an integer > 0"),
@@ -63,8 +58,8 @@ def check_scalars(cfg: DictConfig) -> None:
             "auto, last, null or a checkpoint's path",
         ),
         "monitor": (
-            cfg.monitor in monitors,
-            f"a metric of what is validated, one of {', '.join(monitors)}",
+            cfg.monitor in metrics,
+            f"a metric of what is validated, one of {', '.join(metrics)}",
         ),
     }
     for name, (good, expected) in checks.items():

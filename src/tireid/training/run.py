@@ -14,12 +14,12 @@ from tireid.callbacks.run_record import RunRecord
 from tireid.checkpoints import stop_signals
 from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
-from tireid.console import quiet
+from tireid.console import silence_expected_warnings
 from tireid.files import remove_leftovers
 from tireid.inference.build import build_datamodule, build_encoders, build_model, use_fast_matmul
 from tireid.runs.folder import claimed, finished_metrics
 from tireid.runs.title import run_title
-from tireid.tracking.logger import finished, wandb_logger_of
+from tireid.tracking.logger import finish_at_exit, wandb_logger_of
 from tireid.training import launcher, processes, resume, transfer
 from tireid.training.build import (
     build_trainer,
@@ -49,7 +49,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         tireid.checkpoints.stop_signals.Stopped: If the process was asked to stop.
     """
     stop_signals.reset()
-    quiet()
+    silence_expected_warnings()
     recorded = cfg.skip_finished and processes.rank() == 0 and not processes.is_started()
     with recorded_failure(Path(cfg.paths.output_dir)) if recorded else nullcontext():
         check_scalars(cfg)
@@ -106,7 +106,7 @@ def _train(cfg: DictConfig, start: resume.Start, held: ExitStack) -> dict[str, f
 
     callbacks = list(instantiate(cfg.callbacks, _convert_="all").values())
     loggers = list(instantiate(resume.logger_config(cfg, start), _convert_="all").values())
-    held.enter_context(finished(loggers))
+    held.enter_context(finish_at_exit(loggers))
     datamodule = build_datamodule(cfg, **transfer.source_tokenizer(cfg))
     trainer = build_trainer(cfg, callbacks, loggers)
     join_process_group(trainer)

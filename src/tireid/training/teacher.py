@@ -32,7 +32,7 @@ from tireid.retrieval import evaluate_embeddings
 from tireid.runs.checkpoint import read_checkpoint
 from tireid.runs.title import RunTitle, run_title
 from tireid.runs.weights import TOKENIZER_FOLDER, find_saved
-from tireid.tracking.logger import finished, wandb_logger_of
+from tireid.tracking.logger import finish_at_exit, wandb_logger_of
 from tireid.training import processes, resume
 from tireid.training.build import build_trainer, compile_model
 from tireid.training.summary import print_metrics
@@ -290,7 +290,10 @@ def _train(
         )
         if start.checkpoint is not None:
             console.print(f"continuing after {start.place}, from {start.checkpoint}", markup=False)
-    with finished(loggers), resume.naming(start.checkpoint):  # ends before the student's run begins
+    with (
+        finish_at_exit(loggers),
+        resume.naming(start.checkpoint),
+    ):  # ends before the student's run begins
         trainer.fit(teacher, datamodule, ckpt_path=start.checkpoint, weights_only=True)
     if trainer.is_global_zero:
         write_teacher(teacher, kept, settings, stage, datamodule)

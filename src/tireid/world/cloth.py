@@ -18,7 +18,7 @@ _TOP_HEM = 0.487
 
 @dataclass(frozen=True)
 class Look:
-    """Everything about a person's surface that is drawn once and kept over its pictures.
+    """The look of a person's surfaces, the same in all images of the person.
 
     Attributes:
         colors: RGB (float32) by what is coloured: `skin`, `hair`, `top`, `top2`, ...

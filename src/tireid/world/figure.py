@@ -26,7 +26,7 @@ _BULKY = ("jacket", "coat", "hoodie", "sweater")
 
 
 def make_look(person: Person, rng: np.random.Generator) -> Look:
-    """Draw how the surfaces of a person look, equal in all pictures of that person."""
+    """Draw how the surfaces of a person look, equal in all images of that person."""
     named = {
         "top": person.top_color,
         "top2": person.top_color2,
