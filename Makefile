@@ -17,7 +17,7 @@ ARGS ?=
 RUN ?=
 RUNS ?= runs
 SWEEP ?=
-SEARCH ?=
+TUNING ?=
 TRAIN ?=
 OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
@@ -51,8 +51,8 @@ train: $(READY) ## Train, evaluate, show: make train MODEL=lgur DATASET=syntheti
 sweep: $(READY) ## Run a grid, e.g. make sweep SWEEP=lgur_ablation; again: only what is missing
 	@$(PY) -m tireid train $(if $(SWEEP),sweep=$(SWEEP),--multirun) $(OVERRIDES)
 
-tune: $(READY) ## Search settings: make tune SEARCH=lgur_rates TRAIN="trainer=gpu" ARGS="trials=20"
-	@$(PY) -m tireid tune $(if $(SEARCH),search=$(SEARCH)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
+tune: $(READY) ## Tune a config: make tune TUNING=lgur_rates TRAIN="trainer=gpu" ARGS="trials=20"
+	@$(PY) -m tireid tune $(if $(TUNING),tuning=$(TUNING)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
 
 compare: $(READY) ## One table and a report of runs: make compare RUNS=runs/sweeps/methods_quick
 	@$(PY) -m tireid compare $(RUNS) $(ARGS)

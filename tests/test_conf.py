@@ -218,9 +218,7 @@ def test_the_synthetic_set_brings_small_encoders_and_the_command_line_wins(compo
 
 def test_every_group_of_the_official_preset_has_its_rate_in_every_epoch(compose_config, tmp_path):
     """Official code: 60 epochs, Adam, drops by 10 one epoch early, LSTM and heads faster."""
-    cfg = compose_config(
-        "experiment=lgur_official", f"paths.output_dir={tmp_path}", *OFFLINE
-    )
+    cfg = compose_config("experiment=lgur_official", f"paths.output_dir={tmp_path}", *OFFLINE)
     cfg.text_encoder.module.embedding.depth = cfg.image_encoder.module.depth = 1
     cfg.image_encoder.module.trunk_depth = 1
     model = build_model(cfg, build_encoders(cfg), 3)

@@ -47,7 +47,7 @@ class RowSweeper(BasicSweeper):
         return [self._with_row(job) for job in super().get_job_batch()]
 
     def _with_row(self, job: Sequence[str]) -> list[str]:
-        from tireid.sweeps.space import override_text  # late: Hydra imports its plugins always
+        from tireid.sweeps.overrides import override_text  # late: Hydra imports its plugins always
 
         keys = [override.partition("=")[0] for override in job]
         number = keys.index(_ROW)

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.tireid_rows import job_overrides
 from tireid.files import conf_dir
-from tireid.sweeps.space import override_text
+from tireid.sweeps.overrides import override_text
 
 # Seeds and rows: what the folders of earlier sweeps are named after.
 SWEEPS = {
@@ -131,7 +131,7 @@ def test_a_grid_without_rows_is_that_of_the_basic_sweeper(jobs_of):
         ("LGUR, (ours)", '"LGUR, (ours)"'),
         ('say "a\\b"', '"say \\"a\\b\\""'),
         ('\\"', '"\\\\\\""'),
-        ('end\\', '"end\\\\"'),
+        ("end\\", '"end\\\\"'),
         ("null", '"null"'),
         ("4", '"4"'),
     ],

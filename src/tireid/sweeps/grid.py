@@ -22,7 +22,7 @@ from tireid.console import complain, say
 from tireid.runs.failure import FAILURE_FILE, write_failure
 from tireid.runs.folder import finished_metrics
 from tireid.runs.settings import own_overrides
-from tireid.sweeps.space import override_text
+from tireid.sweeps.overrides import override_text
 from tireid.training.checks import check_scalars
 from tireid.training.errors import recorded_failure
 
