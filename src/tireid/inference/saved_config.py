@@ -1,7 +1,7 @@
 """Read the `config.yaml` of a run or of an exported folder, which may be anybody's.
 
 A config names what is built from it. From a saved one only classes of this package are built, and
-the function of `tireid.data` that reads its data set; every name is checked before anything is built.
+the function of `tireid.data` that reads its data set; all names are checked before any is built.
 """
 
 import importlib

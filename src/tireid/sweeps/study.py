@@ -46,8 +46,8 @@ def _distribution(name: str, described: Any) -> Any:
         return distributions.FloatDistribution(low, high, **options)
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"tuning.space.{name}: expected {{float: [low, high]}} or {{int: [low, high]}}, also with "
-            f"log: true or step: ..., or {{choice: [...]}}, got {described!r} ({error})"
+            f"tuning.space.{name}: expected {{float: [low, high]}} or {{int: [low, high]}}, also "
+            f"with log: true or step: ..., or {{choice: [...]}}, got {described!r} ({error})"
         ) from error
 
 
