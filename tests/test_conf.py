@@ -12,6 +12,7 @@ from tireid.comparison.published import read_published
 from tireid.files import conf_dir
 from tireid.inference.build import build_datamodule, build_encoders, build_model
 from tireid.training.build import build_trainer
+from tireid.training.checks import check_scalars
 from tireid.training.teacher import check_teaching
 
 CONF = Path(conf_dir())
@@ -21,7 +22,6 @@ CHOICES = [
     for path in sorted(CONF.rglob("*.yaml"))
     if path.parent != CONF
 ]
-BROUGHT = {"supports": "model=lcr2s", "teaching": "model=lcr2s"}  # chosen by a model only
 OFFLINE = ["image_encoder.pretrained=false", "text_encoder.pretrained=false"]
 
 
@@ -37,9 +37,7 @@ def test_the_walk_reaches_every_file():
 def test_choice_composes_and_resolves(compose_config, tmp_path, group, choice):
     if group == "tuning":
         pytest.skip("composed by test_tune.py, with conf/tune.yaml")
-    chosen = BROUGHT.get(group, f"{group}={choice}")
-    cfg = compose_config(chosen, f"paths.output_dir={tmp_path}", *OFFLINE)
-    assert group not in BROUGHT or cfg[group] is not None
+    cfg = compose_config(f"{group}={choice}", f"paths.output_dir={tmp_path}", *OFFLINE)
     resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert resolved["task"] == "train"
 
@@ -162,7 +160,8 @@ def test_experiments_pin_the_values_that_depend_on_the_data_set(compose_config):
         sizes = set()
         for choice in ("lcr2s", "lcr2s_deit", "lcr2s_clip"):
             cfg = compose_config(f"experiment={choice}", f"dataset={dataset}")
-            sizes.add((cfg.model.teacher.num_images, cfg.model.teacher.num_texts))
+            supported = cfg.model.teacher.supports
+            sizes.add((supported.num_images, supported.num_texts))
         (supports[dataset],) = sizes
     assert official == {
         "cuhk_pedes": ([1369, 4116, 6116], 0.05),
@@ -170,6 +169,16 @@ def test_experiments_pin_the_values_that_depend_on_the_data_set(compose_config):
         "rstpreid": ([], 0.05),
     }
     assert supports == {"cuhk_pedes": (2, 2), "icfg_pedes": (4, 4), "rstpreid": (4, 4)}
+
+
+@pytest.mark.parametrize(
+    ("selection", "split"), [("val", "val"), ("last", "val"), ("test", "test")]
+)
+def test_the_validated_split_follows_the_selection(compose_config, selection, split):
+    cfg = compose_config(f"selection={selection}", "paths.output_dir=a")
+    assert (cfg.validation_split, cfg.monitor) == (split, f"{split}/R1")
+    assert cfg.callbacks.lines.validation_split == split
+    check_scalars(cfg)
 
 
 def test_the_official_presets_differ_in_what_they_name(compose_config):

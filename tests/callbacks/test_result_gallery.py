@@ -1,26 +1,37 @@
 """The figure of test queries: which rows it has, and what keeps it from being drawn."""
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from tireid.callbacks.result_gallery import ResultGallery, gallery_rows
+from tireid.callbacks.result_gallery import ResultGallery
 from tireid.retrieval import top_k
 
 
-def test_a_row_has_the_captions_image_and_the_best_images_with_scores(split, records):
-    (row, other) = gallery_rows(split, records, np.array([5, 0]), k=3)
-    assert (row.caption, row.own_image) == ("caption 1 of image 2", records[2].image_path)
-    assert other.own_image == records[0].image_path
-    scores, best = top_k(split.texts[[5]], split.images, 3)
-    assert row.found == [records[position].image_path for position in best[0].tolist()]
-    assert row.scores == scores[0].tolist()
-    assert row.right == [records[position].pid == 1 for position in best[0].tolist()]
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is drawn: rows, title and its colour of each figure."""
+    figures = []
+    monkeypatch.setattr(
+        "tireid.callbacks.result_gallery.draw_gallery",
+        lambda rows, path, title, *, title_colour: figures.append((rows, title, title_colour)),
+    )
+    return figures
 
 
-def test_more_images_than_the_gallery_has_are_not_asked_for(split, records):
-    (row,) = gallery_rows(split, records, np.array([0]), k=10)
-    assert len(row.found) == len(records)
+def test_a_row_has_the_captions_image_and_the_best_images_with_scores(
+    after_test, model, split, records, drawn, tmp_path
+):
+    ResultGallery(str(tmp_path), num_queries=5, top_k=3).on_test_end(after_test(), model)
+    captions = [caption for record in records for caption in record.captions]
+    (rows, *_) = drawn[0]
+    queries = [captions.index(row.caption) for row in rows]
+    assert len(set(queries)) == 5
+    for query, row in zip(queries, rows, strict=True):
+        assert row.own_image == records[query // 2].image_path
+        scores, best = top_k(split.texts[[query]], split.images, 3)
+        assert row.found == [records[position].image_path for position in best[0].tolist()]
+        assert row.scores == scores[0].tolist()
+        assert row.right == [records[n].pid == query // 4 for n in best[0].tolist()]
 
 
 def test_the_figure_is_drawn(after_test, model, tmp_path):
@@ -29,19 +40,14 @@ def test_the_figure_is_drawn(after_test, model, tmp_path):
         assert min(image.size) > 100
 
 
-def test_a_choice_on_the_test_split_is_written_in_red(after_test, model, tmp_path, monkeypatch):
-    titles = []
-    monkeypatch.setattr(
-        "tireid.callbacks.result_gallery.draw_gallery",
-        lambda rows, path, title, *, title_colour: titles.append((title, title_colour)),
-    )
+def test_a_choice_on_the_test_split_is_written_in_red(after_test, model, drawn, tmp_path):
     for selection in ("val", "test"):
         gallery = ResultGallery(str(tmp_path), num_queries=3, selection=selection)
         gallery.on_test_end(after_test(), model)
-    (plain, black), (marked, red) = titles
+    (_, plain, black), (_, marked, red) = drawn
     assert plain.startswith("3 test captions drawn at random")
-    assert "6 best of 6" in plain
-    assert marked.startswith("Checkpoint CHOSEN ON THE TEST SPLIT. ")
+    assert "6 best of 6" in plain  # no more than the gallery has
+    assert marked == f"Checkpoint CHOSEN ON THE TEST SPLIT. {plain}"
     assert (black, red) == ("black", "red")
 
 

@@ -132,7 +132,7 @@ def test_the_wait_for_data_counts_as_training_and_validation_does_not(made, cloc
     run.validate(0, seconds=10.0)
     run.step(images=4, seconds=1.0)
     effort = run.record.effort
-    assert (effort.training, effort.evaluation, effort.images) == (5.0, 10.0, 3 * 8)
+    assert (effort.train_seconds, effort.evaluation_seconds, effort.images) == (5.0, 10.0, 24)
 
 
 def test_the_speed_of_an_epoch_is_logged_without_the_epochs_before(made, stub_trainer):
@@ -159,8 +159,8 @@ def test_a_resumed_run_counts_on(made, clock):
     resumed.load(checkpoint)
     resumed.step(images=4, seconds=1.0)
     resumed.validate(1, R1=50.0)
-    effort = resumed.record.effort
-    assert (effort.total, effort.training, effort.images) == (3.0, 3.0, 16)
+    assert resumed.record.seconds == 3.0
+    assert (resumed.record.effort.train_seconds, resumed.record.effort.images) == (3.0, 16)
     assert [metrics["epoch"] for metrics in resumed.record.validations] == [0, 1]
 
 

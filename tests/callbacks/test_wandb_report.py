@@ -7,7 +7,7 @@ import pytest
 
 from tireid.callbacks.query_images import interesting_queries
 from tireid.callbacks.query_record import QueryRecord
-from tireid.callbacks.wandb_report import WandbReport, table_images, table_row
+from tireid.callbacks.wandb_report import WandbReport
 from tireid.retrieval.query_results import query_results
 from tireid.tracking.logger import WandbLogger
 
@@ -72,25 +72,31 @@ def test_queries_similarities_and_figures_are_one_row(folder, tested, model, log
     assert len(table.data) >= 4
 
 
-def test_a_line_of_the_table_has_a_column_per_image(split, records):
+def test_a_line_of_the_table_has_the_best_images_with_scores(folder, split, tested, model, logger):
+    report(folder, tested(), model, num_queries=1, top_k=2)
+    table = logged_row(logger)["queries"]
     results = query_results(*split, k=4)
-    query = interesting_queries(results, 1)[0]
-    line = table_row(results, query, "a caption", k=2)
-    assert (line["kind"], line["caption"]) == ("best hit", "a caption")
-    assert (line["person"], line["first rank"]) == (int(split.text_pids[query.number]), 1)
-    assert line["score 1"] == pytest.approx(results.scores[query.number, 0])
-    assert line["right 1"] == "\N{CHECK MARK}"
-    assert "score 3" not in line
-    paths = [record.image_path for record in records]
-    images = table_images(results, query.number, paths, k=2)
-    assert list(images) == ["described", "rank 1", "rank 2"]
-    assert all(isinstance(image, wandb.Image) for image in images.values())
+    for query, row in zip(interesting_queries(results, 1), table.data, strict=True):
+        line = dict(zip(table.columns, row, strict=True))
+        assert (line["kind"], line["query"]) == (query.kind, query.number)
+        assert line["caption"] == f"caption {query.number % 2} of image {query.number // 2}"
+        assert line["person"] == split.text_pids[query.number]
+        assert line["first rank"] == results.first_rank[query.number]
+        for rank in (1, 2):
+            assert line[f"score {rank}"] == pytest.approx(results.scores[query.number, rank - 1])
+            right = results.right[query.number, rank - 1]
+            assert line[f"right {rank}"] == ("\N{CHECK MARK}" if right else "\N{MULTIPLICATION X}")
+            assert isinstance(line[f"rank {rank}"], wandb.Image)
+        assert isinstance(line["described"], wandb.Image)
+        assert "score 3" not in line
 
 
-def test_a_query_whose_image_is_not_in_the_gallery_describes_none(split, records):
-    results = query_results(*split._replace(image_index=split.image_index * 0 - 1), k=1)
-    paths = [record.image_path for record in records]
-    assert table_images(results, 0, paths, k=1)["described"] is None
+def test_an_image_that_is_not_in_the_gallery_is_left_out(folder, split, after_test, model, logger):
+    queries = QueryRecord(str(folder))
+    queries.results = query_results(*split._replace(image_index=split.image_index * 0 - 1), k=1)
+    report(folder, after_test(queries, loggers=[logger]), model)
+    table = logged_row(logger)["queries"]
+    assert set(table.get_column("described")) == {None}
 
 
 @pytest.mark.parametrize(

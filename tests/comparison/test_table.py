@@ -55,15 +55,16 @@ def test_fill_replaces_between_markers_only():
         fill(text, "u", "new")
 
 
-def test_the_tables_of_the_readme_are_those_of_their_results():
-    """`make compare RUNS="results/*.csv" ARGS="--no-page --fill README.md"` makes them anew."""
+@pytest.mark.parametrize(("page", "tables"), [("docs/results.md", "*"), ("README.md", "start")])
+def test_the_tables_of_pages_are_those_of_their_results(page, tables):
+    """`tireid compare results/*.csv --no-page --fill docs/results.md` writes them again."""
     root = Path(__file__).parents[2]
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    files = sorted((root / "results").glob("*.csv"))
+    text = (root / page).read_text(encoding="utf-8")
+    files = sorted((root / "results").glob(f"{tables}.csv"))
     assert files
     for file in files:
-        assert fill(readme, file.stem, markdown(*table(read_csv(file)))) == readme, file.name
-    filled = re.findall(r"<!-- /?\w+ -->\n\|[^<]*<!-- /(\w+) -->", readme)
+        assert fill(text, file.stem, markdown(*table(read_csv(file)))) == text, file.name
+    filled = re.findall(r"<!-- /?\w+ -->\n\|[^<]*<!-- /(\w+) -->", text)
     assert sorted(filled) == [file.stem for file in files]  # no table without its runs
 
 

@@ -102,7 +102,6 @@ def test_reading_results_imports_neither_torch_nor_lightning():
     heavy = ["torch", "lightning", "hydra", "omegaconf", "wandb", "matplotlib"]
     code = f"""
 import sys
-import tireid.comparison.compare
 import tireid.runs.results
 print([name for name in {heavy} if name in sys.modules])
 """

@@ -88,3 +88,17 @@ def test_results_that_were_written_before_are_still_read(monkeypatch):
     before = [table(read_csv(file)) for file in files]
     monkeypatch.setitem(METRICS, "R20", Metric("R20", "R@20", partial(recall_at_k, k=20)))
     assert [table(read_csv(file)) for file in files] == before
+
+
+def test_runs_that_were_recorded_before_are_still_compared(
+    lgur_run, copied_run, tmp_path, monkeypatch
+):
+    config = copied_run / "config.yaml"
+    config.write_text(config.read_text().replace("label: null", "label: other"))
+    line = Metric("R20", "R@20", partial(recall_at_k, k=20), headline=True)
+    monkeypatch.setitem(METRICS, "R20", line)
+    (tmp_path / "report").mkdir()
+    compare([lgur_run[0], copied_run], page=PageSettings(tmp_path / "report"))
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "Differences to" in page
+    assert "R@20" not in page

@@ -1,4 +1,4 @@
-"""Weights & Biases: what a run leaves there, read back from its files; nothing is ever sent."""
+"""What a run logs to W&B, read back from its files; nothing is ever sent."""
 
 import csv
 import json
@@ -158,13 +158,13 @@ def test_similarities_are_counted_and_drawn(run, folder):
         assert len(picture.convert("RGB").getcolors(2**24)) > 20
 
 
-def test_pictures_of_the_run_folder_are_logged(run, folder):
+def test_images_of_the_run_folder_are_logged(run, folder):
     for name in ("curves", "gallery_test"):
         logged = run.media(run.summary[name])
         assert logged.read_bytes() == (folder / f"{name}.png").read_bytes()
 
 
-def test_the_table_shows_queries_with_pictures_scores_and_ranks(run, folder, small_data):
+def test_the_table_shows_queries_with_images_scores_and_ranks(run, folder, small_data):
     results = read_queries(folder / "queries_test.npz")
     columns, rows = run.table("queries")
     captions = [caption for one in small_data.records("test") for caption in one.captions]
@@ -349,10 +349,10 @@ def test_a_disabled_one_leaves_nothing(small_config, tmp_path, monkeypatch, capf
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("pictures", "shown"), [("auto", False), (True, True)])
-def test_pictures_of_real_people_are_not_logged_unasked(
+def test_images_of_real_people_are_not_logged_unasked(
     small_config, tmp_path, capfd, pictures, shown, read_logged
 ):
-    """The embedded set under another name stands for a real one."""
+    """The synthetic data set under the name of a real one."""
     overrides = ["model=baseline", "max_epochs=1", "dataset.name=cuhk_pedes", *LOGGED]
     train(small_config(tmp_path, *overrides, f"callbacks.wandb.pictures={pictures}"))
     said = "".join(capfd.readouterr())

@@ -1,4 +1,4 @@
-"""Runs of Weights & Biases are read back as its client wrote them."""
+"""W&B runs are read as its client wrote them."""
 
 import shutil
 import time

@@ -1,4 +1,4 @@
-"""Online where there is a key, else offline: decided without a question and without network."""
+"""The mode is online with a key, else offline, decided without a prompt and without network."""
 
 import os
 import re

@@ -90,33 +90,6 @@ def _draw_image(axes: Any, path: Path, colour: str, label: str, *, dashed: bool 
         spine.set(edgecolor=colour, linewidth=3, linestyle="--" if dashed else "-")
 
 
-def gallery_rows(
-    split: SplitEmbeddings, records: list[Any], queries: Int[ndarray, " chosen"], k: int
-) -> list[GalleryRow]:
-    """Return some queries of a split with their best images.
-
-    Args:
-        split: Embeddings of the whole split.
-        records: Records of the split, one per image of the gallery.
-        queries: Positions of the queries among the captions of the split.
-        k: Best images per query, at most.
-    """
-    captions = [caption for record in records for caption in record.captions]
-    scores, best = top_k(split.texts[queries], split.images, k)
-    return [
-        GalleryRow(
-            caption=captions[query],
-            own_image=records[int(split.image_index[query])].image_path,
-            found=[records[position].image_path for position in positions],
-            scores=row_scores,
-            right=(split.image_pids[positions] == split.text_pids[query]).tolist(),
-        )
-        for query, positions, row_scores in zip(
-            queries.tolist(), best.tolist(), scores.tolist(), strict=True
-        )
-    ]
-
-
 class ResultGallery(Callback):
     """Write a figure of test queries drawn at random, with their best images.
 
@@ -160,7 +133,7 @@ class ResultGallery(Callback):
             return  # only a part of the split was embedded, by a limit on the batches
         count = min(self.num_queries, len(captions))
         chosen = np.random.default_rng(0).choice(len(captions), count, replace=False)
-        rows = gallery_rows(split, records, chosen, self.top_k)
+        rows = _rows(split, records, chosen, self.top_k)
         title = (
             f"{count} test captions drawn at random: the image each describes, and the "
             f"{len(rows[0].found)} best of {len(records)}  ({tick(True)} same person, "
@@ -170,3 +143,23 @@ class ResultGallery(Callback):
         if on_test:
             title = f"Checkpoint CHOSEN ON THE TEST SPLIT. {title}"
         draw_gallery(rows, self.path, title, title_colour="red" if on_test else "black")
+
+
+def _rows(
+    split: SplitEmbeddings, records: list[Any], queries: Int[ndarray, " chosen"], k: int
+) -> list[GalleryRow]:
+    """Return some queries of a split, by position, with their k best images."""
+    captions = [caption for record in records for caption in record.captions]
+    scores, best = top_k(split.texts[queries], split.images, k)
+    return [
+        GalleryRow(
+            caption=captions[query],
+            own_image=records[int(split.image_index[query])].image_path,
+            found=[records[position].image_path for position in positions],
+            scores=row_scores,
+            right=(split.image_pids[positions] == split.text_pids[query]).tolist(),
+        )
+        for query, positions, row_scores in zip(
+            queries.tolist(), best.tolist(), scores.tolist(), strict=True
+        )
+    ]

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +12,25 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from tireid.files import write_json
 from tireid.runs.environment import device_name, peak_memory_mib, source_state, versions
+from tireid.runs.record import RECORD_FILE
+from tireid.runs.settings import CONFIG_FILE
 
 
 @dataclass
 class Effort:
-    """Seconds and images that a run has taken, its parts before a resume included.
+    """Seconds and images that a run has taken, as checkpoints store them.
 
     Attributes:
-        started: When this part began, by `time.perf_counter`.
-        earlier: Seconds of the parts before this one.
-        training: Seconds of training steps, the wait for their data included.
-        evaluation: Seconds of validation and test.
+        seconds: Those of the parts of the run before it was resumed.
+        train_seconds: Those of training steps, the wait for their data included.
+        evaluation_seconds: Those of validation and test.
         images: Training images of all processes.
     """
 
-    started: float
-    earlier: float = 0.0
-    training: float = 0.0
-    evaluation: float = 0.0
+    seconds: float = 0.0
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
     images: int = 0
-
-    @property
-    def total(self) -> float:
-        """Seconds since the run began, pauses between its parts left out."""
-        return self.earlier + time.perf_counter() - self.started
 
 
 class RunRecord(Callback):
@@ -70,7 +65,8 @@ class RunRecord(Callback):
         self.validations: list[dict[str, float]] = []
         self.test: dict[str, float] = {}
         self.extra: dict[str, Any] = {}
-        self.effort = Effort(started=time.perf_counter())
+        self.effort = Effort()
+        self._began = time.perf_counter()
         self._at_epoch_start = (0, 0.0)  # images and seconds of training
         self._step_began = 0.0
         self._evaluation_began = 0.0
@@ -94,15 +90,15 @@ class RunRecord(Callback):
     ) -> None:
         """Count the step's images and seconds, the wait for its data included."""
         now = time.perf_counter()
-        self.effort.training += now - self._step_began
+        self.effort.train_seconds += now - self._step_began
         self._step_began = now
         self.effort.images += len(batch.pid) * trainer.world_size
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the epoch's images per second, and the peak memory so far, the largest of ranks."""
         images, seconds = self._at_epoch_start
-        speed = (self.effort.images - images) / max(self.effort.training - seconds, 1e-9)
-        self._at_epoch_start = (self.effort.images, self.effort.training)
+        speed = (self.effort.images - images) / max(self.effort.train_seconds - seconds, 1e-9)
+        self._at_epoch_start = (self.effort.images, self.effort.train_seconds)
         pl_module.log("train/images_per_second", speed, sync_dist=True, reduce_fx="mean")
         peak = peak_memory_mib(pl_module.device)
         pl_module.log("train/peak_memory_mib", peak, sync_dist=True, reduce_fx="max")
@@ -114,7 +110,7 @@ class RunRecord(Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record the validation metrics."""
-        self.effort.evaluation += time.perf_counter() - self._evaluation_began
+        self.effort.evaluation_seconds += time.perf_counter() - self._evaluation_began
         metrics = _logged(trainer, f"{self.split}/")
         self.validations.append({"epoch": trainer.current_epoch, **metrics})
         self._write(trainer, pl_module)
@@ -126,7 +122,7 @@ class RunRecord(Callback):
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record the test metrics."""
-        self.effort.evaluation += time.perf_counter() - self._evaluation_began
+        self.effort.evaluation_seconds += time.perf_counter() - self._evaluation_began
         self.test = _logged(trainer, "test/")
         self._write(trainer, pl_module)
 
@@ -134,13 +130,8 @@ class RunRecord(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Store the validations and the effort so far."""
-        checkpoint["run_record"] = {
-            "validations": self.validations,
-            "seconds": self.effort.total,
-            "train_seconds": self.effort.training,
-            "evaluation_seconds": self.effort.evaluation,
-            "images": self.effort.images,
-        }
+        effort = replace(self.effort, seconds=self.seconds)
+        checkpoint["run_record"] = {"validations": self.validations, **asdict(effort)}
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -148,13 +139,15 @@ class RunRecord(Callback):
         """Continue the counts of a resumed run; the test of a checkpoint changes nothing."""
         if trainer.state.fn != TrainerFn.FITTING or "run_record" not in checkpoint:
             return
-        stored = checkpoint["run_record"]
-        self.validations = list(stored["validations"])
-        self.effort.earlier = stored["seconds"]
-        self.effort.training = stored["train_seconds"]
-        self.effort.evaluation = stored["evaluation_seconds"]
-        self.effort.images = stored["images"]
-        self._at_epoch_start = (self.effort.images, self.effort.training)
+        stored = dict(checkpoint["run_record"])
+        self.validations = list(stored.pop("validations"))
+        self.effort = Effort(**stored)
+        self._at_epoch_start = (self.effort.images, self.effort.train_seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the run began, pauses between its parts left out."""
+        return self.effort.seconds + time.perf_counter() - self._began
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -178,11 +171,11 @@ class RunRecord(Callback):
             "tested_checkpoint": self._tested,
             "data_sha256": trainer.datamodule.fingerprints(),  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.fit
             "validations": self.validations,
-            **_cost(self.effort, pl_module),
+            **_cost(replace(self.effort, seconds=self.seconds), pl_module),
             "device": device_name(pl_module.device),
             "processes": trainer.world_size,
             "precision": str(trainer.precision),
-            "config_sha256": _sha256(self.output_dir / "config.yaml"),
+            "config_sha256": _sha256(self.output_dir / CONFIG_FILE),
             **self.extra,
             **self._source,
             "versions": versions(),
@@ -190,7 +183,7 @@ class RunRecord(Callback):
 
     def _write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            write_json(self.output_dir / "metrics.json", self.content(trainer, pl_module))
+            write_json(self.output_dir / RECORD_FILE, self.content(trainer, pl_module))
 
 
 def _logged(trainer: L.Trainer, prefix: str) -> dict[str, float]:
@@ -202,11 +195,11 @@ def _cost(effort: Effort, pl_module: L.LightningModule) -> dict[str, Any]:
     parameters = list(pl_module.parameters())
     return {
         "seconds": {
-            "total": round(effort.total, 2),
-            "training": round(effort.training, 2),
-            "evaluation": round(effort.evaluation, 2),
+            "total": round(effort.seconds, 2),
+            "training": round(effort.train_seconds, 2),
+            "evaluation": round(effort.evaluation_seconds, 2),
         },
-        "images_per_second": round(effort.images / max(effort.training, 1e-9), 2),
+        "images_per_second": round(effort.images / max(effort.train_seconds, 1e-9), 2),
         "peak_memory_mib": round(peak_memory_mib(pl_module.device), 1),
         "parameters": {
             "total": sum(p.numel() for p in parameters),

@@ -19,13 +19,14 @@ from tireid.callbacks.query_images import (
 )
 from tireid.callbacks.query_record import query_results_of
 from tireid.console import say
+from tireid.data.synthetic import SYNTHETIC
 from tireid.figures import OWN, RIGHT, WRONG
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults
 from tireid.runs.record import RECORD_FILE, read_record
+from tireid.runs.settings import CONFIG_FILE
 from tireid.tracking.logger import WandbLogger, wandb_logger_of
 from tireid.tracking.session import import_quietly
 
-SYNTHETIC = ("synthetic",)  # data sets without real people
 _FIGURES_OF_PEOPLE = ("gallery_test.png", "explanations/*.png")
 _SUMMARY = (
     "seconds",
@@ -90,7 +91,7 @@ class WandbReport(Callback):
         try:
             row = self._figures(with_images=with_images)
             if (results := query_results_of(trainer)) is not None:
-                row |= similarity_panels(results)
+                row |= _similarities(results)
                 row |= self._queries(results, datamodule.records("test"), with_images=with_images)
             logger.log_row(row, trainer.global_step)
             self._log_files(logger, Path(str(trainer.ckpt_path)))
@@ -100,12 +101,12 @@ class WandbReport(Callback):
     def _may_log_images(self, dataset: str) -> bool:
         if self.pictures != "auto":
             return bool(self.pictures)
-        if dataset not in SYNTHETIC:
+        if dataset != SYNTHETIC:
             say(
                 f"wandb: no images of {dataset} are logged, since they show real people; "
                 "callbacks.wandb.pictures=true logs them"
             )
-        return dataset in SYNTHETIC
+        return dataset == SYNTHETIC
 
     def _figures(self, *, with_images: bool) -> dict[str, Any]:
         """Return the figures that the run folder holds, by their paths without suffix."""
@@ -123,16 +124,13 @@ class WandbReport(Callback):
         captions = [caption for record in records for caption in record.captions]
         if len(captions) != len(results.pids):
             return {}
+        paths = [record.image_path for record in records]
         rows = []
         for query in interesting_queries(results, self.num_queries):
-            row = table_row(results, query, captions[query.number], self.top_k)
-            if with_images:
-                paths = [record.image_path for record in records]
-                row |= table_images(results, query.number, paths, self.top_k)
-            rows.append(row)
-        table = import_quietly().Table
-        columns = list(rows[0]) if rows else []
-        return {"queries": table(columns=columns, data=[list(row.values()) for row in rows])}
+            row = _line(results, query, captions[query.number], self.top_k)
+            rows.append(row | _images(results, query, paths, self.top_k) if with_images else row)
+        data = [list(row.values()) for row in rows]
+        return {"queries": import_quietly().Table(columns=list(rows[0]), data=data)} if rows else {}
 
     def _log_files(self, logger: WandbLogger, tested: Path) -> None:
         record = read_record(self.folder)
@@ -163,13 +161,13 @@ class WandbReport(Callback):
         )
 
     def _model_files(self, tested: Path) -> dict[str, Path]:
-        files = {name: self.folder / name for name in (RECORD_FILE, "config.yaml")}
+        files = {name: self.folder / name for name in (RECORD_FILE, CONFIG_FILE)}
         tokenizer = sorted((self.folder / "tokenizer").glob("*"))
         files |= {f"tokenizer/{file.name}": file for file in tokenizer}
         return files | ({f"checkpoints/{tested.name}": tested} if self.checkpoint else {})
 
 
-def similarity_panels(results: QueryResults) -> dict[str, Any]:
+def _similarities(results: QueryResults) -> dict[str, Any]:
     """Return histograms of the similarities of positive and negative pairs, and their plot."""
     wandb = import_quietly()
     counts = {"positives": results.positives, "negatives": results.negatives}
@@ -182,15 +180,8 @@ def similarity_panels(results: QueryResults) -> dict[str, Any]:
     }
 
 
-def table_row(results: QueryResults, query: Query, caption: str, k: int) -> dict[str, Any]:
-    """Return what the table says of a query in words and numbers, by column.
-
-    Args:
-        results: Of the split.
-        query: The query.
-        caption: Its text.
-        k: Best images to list.
-    """
+def _line(results: QueryResults, query: Query, caption: str, k: int) -> dict[str, Any]:
+    """Return the text and numbers of a query and its k best images, by column."""
     number = query.number
     precision = float(results.values["mAP"][number])
     scores = enumerate(results.scores[number, :k].tolist(), 1)
@@ -207,15 +198,9 @@ def table_row(results: QueryResults, query: Query, caption: str, k: int) -> dict
     }
 
 
-def table_images(results: QueryResults, number: int, paths: list[Path], k: int) -> dict[str, Any]:
-    """Return the images that the table shows of a query, by column.
-
-    Args:
-        results: Of the split.
-        number: Position of the query in the split.
-        paths: Files of the gallery.
-        k: Best images to show.
-    """
+def _images(results: QueryResults, query: Query, paths: list[Path], k: int) -> dict[str, Any]:
+    """Return the image that a query describes and its k best images, by column."""
+    number = query.number
     described = int(results.own[number])
     images = {"described": None}
     if described >= 0:

@@ -37,13 +37,15 @@ class BestCheckpoint(ModelCheckpoint):
             state["kth_best_model_path"] = ""
         super().load_state_dict(state | {"dirpath": self.dirpath})
 
-    def remove_superseded(self, *, all_of_them: bool = False) -> None:
-        """Remove files that this run wrote and that are no longer among the best.
+    def clear(self) -> None:
+        """Remove the checkpoints of an earlier run, to start from scratch."""
+        self._remove_all_but(set())
 
-        Args:
-            all_of_them: Also the best, to begin anew.
-        """
-        kept = set() if all_of_them else {Path(path).name for path in self.best_k_models}
+    def remove_superseded(self) -> None:
+        """Remove files that this run wrote and that are no longer among the best."""
+        self._remove_all_but({Path(path).name for path in self.best_k_models})
+
+    def _remove_all_but(self, kept: set[str]) -> None:
         template = re.sub(r"\\\{.*?\\\}", r"[\\d.]+", re.escape(str(self.filename)))
         pattern = re.compile(template + re.escape(self.FILE_EXTENSION))
         folder = Path(str(self.dirpath))

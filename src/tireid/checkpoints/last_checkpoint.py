@@ -13,6 +13,7 @@ from tireid.checkpoints.run_state import Resumption, add_state
 from tireid.checkpoints.schedule import CheckpointSchedule
 from tireid.checkpoints.stopping import Decision, decide, stop
 from tireid.runs.checkpoint import LAST, PREVIOUS
+from tireid.runs.settings import CONFIG_FILE, saved_fingerprint
 
 
 class LastCheckpoint(Checkpoint):
@@ -28,7 +29,7 @@ class LastCheckpoint(Checkpoint):
         every_n_train_steps: Steps between two checkpoints; None: no such rule.
 
     Attributes:
-        settings: What the run depends on, in one word; kept in the file.
+        settings: Hash of the run's config, stored in the checkpoint; empty where there is none.
         monitor: None: it is not chosen by a metric.
     """
 
@@ -64,6 +65,9 @@ class LastCheckpoint(Checkpoint):
         launcher = trainer.strategy.launcher
         stop_signals.listen(getattr(launcher, "kill", None) if launcher else None)
         stop_signals.hold()
+        folder = self.path.parents[1]
+        if (folder / CONFIG_FILE).is_file():
+            self.settings = saved_fingerprint(folder)
         for best in _best(trainer):
             best.keeps_superseded = True
         resumed = self._resumed

@@ -38,14 +38,22 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "sources", nargs="+", type=Path, help="run folders, or CSV files of results"
     )
-    parser.add_argument("--csv", type=Path, help="write the results to this file, a line per run")
-    parser.add_argument("--picture", type=Path, help="draw a chart into this file (.png, .pdf)")
     parser.add_argument(
-        "--fill", type=Path, help="put the tables between the markers of their names in this file"
+        "--csv", type=Path, metavar="FILE", help="write the results to this file, a line per run"
+    )
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="draw a chart into this file (.png, .pdf)"
+    )
+    parser.add_argument(
+        "--fill",
+        type=Path,
+        metavar="FILE",
+        help="put the tables between the markers of their names in this file",
     )
     parser.add_argument(
         "--out",
         type=Path,
+        metavar="FOLDER",
         help="folder of the report (default: the first source, or the current folder)",
     )
     parser.add_argument("--no-page", action="store_true", help="write no report")

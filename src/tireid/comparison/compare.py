@@ -2,7 +2,7 @@
 
 tireid compare runs/sweeps/lgur_ablation
 tireid compare runs/sweeps/lgur_ablation --csv results/lgur_ablation.csv
-tireid compare results/*.csv --no-page --fill README.md
+tireid compare results/*.csv --no-page --fill docs/results.md
 """
 
 import shlex
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tireid.comparison.table import columns, fill, markdown, print_results, table
 from tireid.console import say
+from tireid.files import write_text
 from tireid.runs.results import Runs, Unfinished, read_csv, read_runs, write_csv
 
 
@@ -85,7 +86,7 @@ def compare(
         text = into.read_text(encoding="utf-8")
         for name, members in tables.items():
             text = fill(text, name, markdown(*table(members)))
-        into.write_text(text, encoding="utf-8")
+        write_text(into, text)
         say(f"written: {into}, at {', '.join(tables)}")
     if report is not None:
         _write_report(read, report)

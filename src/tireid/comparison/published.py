@@ -60,7 +60,7 @@ def read_published(dataset: str | None = None) -> list[Published]:
     ]
 
 
-def reported_metrics(published: Sequence[Published]) -> dict[str, str]:
+def published_metrics(published: Sequence[Published]) -> dict[str, str]:
     """Return the labels of the metrics that any of some rows has, by their names."""
     return {
         name: metric.label

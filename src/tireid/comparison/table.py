@@ -24,7 +24,7 @@ NONE = "-"
 
 def columns() -> dict[str, str]:
     """Return the heads of the metrics that tables and CSV files have, by their names."""
-    return {"val/R1": "val R@1"} | compared("test/")
+    return {"val/R1": "val R@1"} | compared("test/")  # the default monitor, and the results
 
 
 def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:

@@ -13,7 +13,6 @@ from tireid.data.synthetic import synthetic_root
 from tireid.inference.build import SETTINGS_ERRORS
 from tireid.inference.saved_config import evaluation_config
 
-SYNTHETIC = "synthetic"  # the data set that this package generates
 _READ_SYNTHETIC = "tireid.data.synthetic.read_synthetic"
 
 

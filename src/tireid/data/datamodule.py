@@ -14,7 +14,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tireid.data.datasets import PairDataset, SupportLoader, collate_pairs
+from tireid.data.datasets import (
+    ImageDataset,
+    PairDataset,
+    SupportLoader,
+    TextDataset,
+    collate_pairs,
+    collate_texts,
+)
 from tireid.data.images import (
     ImageSource,
     check_image_size,
@@ -22,13 +29,7 @@ from tireid.data.images import (
     resampling,
     verify_images,
 )
-from tireid.data.loaders import (
-    LoaderOptions,
-    PreparedSplit,
-    evaluation_loaders,
-    train_loader,
-    workers_for,
-)
+from tireid.data.loaders import evaluation_loaders, train_loader, workers_for
 from tireid.data.records import Record, Splits, renumber, split_sha256
 from tireid.data.samplers import (
     GlobalBatchSampler,
@@ -64,7 +65,7 @@ class TireidDataModule(LightningDataModule):
         std: Standard deviation of the image encoder's input, one number a channel, in [0, 1].
         name: Name of the data set.
         root: Folder of the data set, for the record; `read` knows its own.
-        terms: What the owners ask of users, for the record.
+        terms: Terms of the owners, for the record.
         interpolation: Filter of the resizing: `bicubic`, `bilinear`, ...
         batch_size: Training pairs of a step on all processes together.
         eval_batch_size: Texts or images of an evaluation step on one process.
@@ -309,7 +310,8 @@ class TireidDataModule(LightningDataModule):
             self._train_sampler(dataset),
             collate,
             batch_size=self.batch_size // self._num_replicas,
-            options=self._loader_options(),
+            num_workers=self._workers(),
+            seed=self._seed,
         )
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
@@ -392,23 +394,22 @@ class TireidDataModule(LightningDataModule):
     ) -> list[DataLoader[Any]]:
         records = self.records(split)
         return evaluation_loaders(
-            PreparedSplit(records, self._token_ids[split], self._images[split]),
-            self._normalise,
-            pad_id=self.tokenizer.pad_id,
-            words_of=self.words.get(split),
+            TextDataset(records, self._token_ids[split]),
+            ImageDataset(records, self._images[split], self._normalise),
+            partial(collate_texts, pad_id=self.tokenizer.pad_id, words_of=self.words.get(split)),
             batch_size=self.eval_batch_size,
             num_replicas=self._num_replicas if num_replicas is None else num_replicas,
             rank=self._rank if rank is None else rank,
-            options=self._loader_options(),
+            num_workers=self._workers(),
+            seed=self._seed,
         )
 
-    def _loader_options(self) -> LoaderOptions:
-        num_workers = self._num_workers
-        if num_workers is None and self._cache_images:
-            num_workers = 0
-        if num_workers is None:
-            num_workers = workers_for(self.trainer.num_devices if self.trainer is not None else 1)
-        return LoaderOptions(num_workers, self._seed)
+    def _workers(self) -> int:
+        if self._num_workers is not None:
+            return self._num_workers
+        if self._cache_images:
+            return 0
+        return workers_for(self.trainer.num_devices if self.trainer is not None else 1)
 
 
 def _check_loading(

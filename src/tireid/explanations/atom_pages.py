@@ -71,7 +71,7 @@ def dictionary_use(
         model: A trained method.
         split: The split to measure on.
         items: Most captions and most images, spread over the split.
-        device: Where to compute.
+        device: Device to compute on.
     """
     images = _use_by_patches(model, split, items, device)
     texts = None if images is None else _use_by_words(model, split, items, device)

@@ -61,7 +61,7 @@ def draw_supports(
         supports: Support sets of the split, of its own identities.
         queries: Positions of captions.
         path: The image file to write.
-        device: Where to compute.
+        device: Device to compute on.
         warning: Red text above all; may be empty.
     """
     teacher.eval().to(device)

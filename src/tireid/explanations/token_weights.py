@@ -46,7 +46,7 @@ def query_page(
         split: The split that is searched.
         query: Position of the caption.
         images: Number of best-ranked images.
-        device: Where to compute.
+        device: Device to compute on.
     """
     text = split.captions[query]
     described = split.image_of[query]

@@ -35,7 +35,7 @@ class ModelFacts:
         terms: Terms of its owners.
         checkpoint: File the weights come from.
         tested: Whether this checkpoint is the one that its run tested.
-        selection: How the run chose the checkpoint that it tested: `val`, `last` or `test`.
+        selection: Rule of the run's choice of a checkpoint: `val`, `last` or `test`.
         converted_from: Checkpoint of the official LGUR code that it was converted from.
         metrics: Metrics of this checkpoint in percent, by name; None where undefined.
         seed: The run's seed.

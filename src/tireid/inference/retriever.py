@@ -57,7 +57,7 @@ class Retriever:
         std: Standard deviation of the image encoder's input, one number a channel, in [0, 1].
         interpolation: Filter of the resizing: `bicubic`, `bilinear`, ...
         precision: Arithmetic, as `lightning.Trainer` names it: `32-true`, `bf16-mixed`, ...
-        device: Where to compute.
+        device: Device to compute on.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -171,7 +171,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Retrieve
     Args:
         path: A run folder (its tested checkpoint), a checkpoint inside one, or a folder that
             `tireid export` wrote.
-        device: Where to compute; None: a GPU (CUDA) where there is one, else the CPU.
+        device: Device to compute on; None: a GPU (CUDA) if there is one, else the CPU.
 
     Raises:
         FileNotFoundError: If a file is missing; names it.

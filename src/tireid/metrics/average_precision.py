@@ -33,6 +33,9 @@ def average_precision_trapezoid(ranks: Int[Tensor, "query positives"]) -> Float[
     Returns:
         In (0, 1] per query, float64; NaN for a query without a positive.
 
+    Source:
+        https://github.com/ZhiyinShao-H/LGUR/blob/e163f138cb54e03f9c8a9dbdd1ad3ed1a4e08713/test_during_train.py#L64-L75
+
     Example:
         >>> average_precision_trapezoid(torch.tensor([[1, 3]]))
         tensor([0.7917], dtype=torch.float64)

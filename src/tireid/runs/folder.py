@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tireid.console import say
 from tireid.files import folder_lock
 from tireid.runs.record import RECORD_FILE
 from tireid.runs.settings import CONFIG_FILE, difference
@@ -16,17 +17,20 @@ class _Taken(Exception):  # noqa: N818 -- not an error: another process is at wo
 
 
 @contextmanager
-def claimed(folder: Path, lock: str = ".lock") -> Iterator[bool]:
+def claimed(folder: Path, lock: str = ".lock", *, waits: bool = False) -> Iterator[bool]:
     """Hold a run folder while the block runs; False where another process holds it.
 
     Args:
         folder: Made if missing.
         lock: Name of the file in it that stands for what is held.
+        waits: Whether to wait for the other process, instead of False.
     """
     folder.mkdir(parents=True, exist_ok=True)
 
     def give_up() -> None:
-        raise _Taken
+        if not waits:
+            raise _Taken
+        say(f"{folder}: in use by another process; waiting for it")
 
     try:
         with folder_lock(folder / lock, on_wait=give_up):

@@ -139,8 +139,8 @@ class WandbLogger(LightningWandbLogger):
                 self._experiment, self._best = run, _best(dict(run.summary))
                 return
             self._mode = Mode("offline", "the server was not reached")
-        earlier = find_offline_run(self.folder, self._id)
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would use the network
+        earlier = find_offline_run(self.folder, self._id)
         self._experiment = self._init("offline")
         if earlier is not None:
             self._best, self._last_step = _best(earlier.summary), earlier.last_step

@@ -39,8 +39,8 @@ def ensure_world(
     """Return the folder of a world, built first if it is not there (see `files.build_once`).
 
     Args:
-        cache_dir: Where worlds are kept; created if missing.
-        settings: What the world is built from.
+        cache_dir: Folder of the worlds; created if missing.
+        settings: Settings of the world.
         progress: Whether to show on standard error what is built, where, and how far it is. Silent
             if the world is there.
         num_workers: Processes that draw; None: as many as this process may use cores. The result
@@ -59,7 +59,7 @@ def ensure_world(
     folder = Path(cache_dir).expanduser().absolute() / world_key(settings)
     if folder.is_dir():
         return folder
-    console = Console(stderr=True, quiet=not progress, highlight=False)
+    console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True)
 
     def build(work: Path) -> None:
         console.print(

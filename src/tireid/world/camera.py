@@ -24,7 +24,7 @@ class Camera:
         blur: Standard deviation in pixels at 192 pixels' height.
         noise: Standard deviation of the sensor noise, in 0 to 255.
         quality: JPEG quality.
-        pitch: How steeply it looks down; see `pose.Projection`.
+        pitch: Steepness of its view from above; see `pose.Projection`.
         light: Direction of the light.
     """
 

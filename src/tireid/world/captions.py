@@ -48,8 +48,8 @@ def write_caption(
     """Write one caption of an image.
 
     Args:
-        person: Who is in the image.
-        sight: What the image shows.
+        person: The person in the image.
+        sight: The visible things of the image.
         detail: Mean share of the visible attributes that is mentioned, 0 to 1.
         noise: Probability that one mentioned attribute is misnamed, 0 to 1.
         rng: Source of all choices.

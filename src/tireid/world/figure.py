@@ -64,9 +64,9 @@ class Figure:
     """One person in one pose, seen from one side.
 
     Args:
-        person: Who it is.
+        person: The person.
         look: Surfaces from `make_look`.
-        projection: From where it is seen.
+        projection: The view.
         walking: False for somebody who stands.
         rng: Source of the pose.
     """

@@ -28,7 +28,7 @@ class Identity:
         pid: Number in the annotation file, as the layout counts.
         ordinal: Position in the world, 0-based; the key of all its draws.
         split: `train`, `val` or `test` as written.
-        person: What it looks like.
+        person: Its attributes.
         twin: `pid` of its near twin, if it has one.
     """
 

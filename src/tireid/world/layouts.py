@@ -22,7 +22,7 @@ def image_path(layout: str, identity: Identity, camera: int, index: int) -> str:
 
     Args:
         layout: One of `settings.LAYOUTS`.
-        identity: Who is in the image.
+        identity: The identity in the image.
         camera: Number of the camera, 0-based.
         index: Number of the image among those of the identity, 0-based.
     """

@@ -36,7 +36,7 @@ class Picture:
     Attributes:
         jpeg: The file's bytes.
         camera: Number of the camera, 0-based.
-        captions: What the annotation file says about it.
+        captions: Its captions in the annotation file.
         truth: View, what is visible, what stands in front; plain values.
     """
 

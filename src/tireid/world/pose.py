@@ -75,7 +75,7 @@ def walking_pose(
         rng: Source of the phase and of the small differences.
         walking: False for somebody who stands.
         width: Factor on the width of shoulders and hips.
-        busy: What `left` and `right` arm do: a key of `_HOLDS`; absent = swings.
+        busy: Action of the `left` and `right` arm, a key of `_HOLDS`; absent = swings.
 
     Returns:
         The joints, the lower foot on the ground.

@@ -34,7 +34,7 @@ class Sight:
         view: Side from which the person is seen, a key of `pose.VIEWS`.
         walking: False for a person who stands.
         scene: Family of the surroundings, one of `background.SCENES`.
-        straps_only: Of the bag only straps are seen.
+        straps_only: Whether only the straps of the bag are seen.
     """
 
     visible: Set[str]
@@ -59,7 +59,7 @@ def visible_attributes(person: Person, view: str, seen: frozenset[int]) -> froze
     """Return the names of the attributes that a caption may speak of.
 
     Args:
-        person: Who is in the image.
+        person: The person in the image.
         view: Side from which it is seen, a key of `pose.VIEWS`.
         seen: Parts that the image shows, from `seen_parts`.
     """

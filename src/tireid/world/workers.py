@@ -19,7 +19,7 @@ from tireid.world.identities import Identity
 from tireid.world.pictures import write_pictures
 from tireid.world.settings import WorldSettings
 
-# Below this, starting an interpreter takes longer than painting.
+# Below this, starting an interpreter takes longer than drawing.
 _MIN_IMAGES_PER_WORKER = 24
 Rows = list[dict[str, Any]]
 
@@ -36,7 +36,7 @@ def make_rows(
     Args:
         folder: Root of the world.
         settings: Settings of the world.
-        population: Its identities.
+        population: The identities of the world.
         num_workers: Processes to use at most; few images are drawn in this one.
         on_progress: Called with the number of images done since its last call.
 

@@ -8,7 +8,7 @@ import wandb_workspaces.reports.v2.interface as wr
 from tireid.comparison.dashboard import names
 from tireid.comparison.dashboard.charts import Chart
 from tireid.comparison.dashboard.scope import Scope
-from tireid.comparison.published import Published, reported_metrics
+from tireid.comparison.published import Published, published_metrics
 from tireid.metrics.names import compared, headlines
 
 _GRID_WIDTH = 24  # in W&B's units
@@ -156,7 +156,7 @@ def _published(scope: Scope, published: Sequence[Published]) -> list[Any]:
                 "not compare with these runs and are not shown."
             )
         ]
-    metrics = reported_metrics(published)
+    metrics = published_metrics(published)
     head = ("method", "year", "image encoder", "text encoder", *metrics, "source")
     lines = [head, ["---"] * len(head)]
     for row in published:

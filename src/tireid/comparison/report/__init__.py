@@ -11,15 +11,13 @@ from tireid.comparison.report.differences import differences
 from tireid.comparison.report.explanations import explanations
 from tireid.comparison.report.galleries import galleries
 from tireid.comparison.report.head import head
-from tireid.comparison.report.loading import Comparison, Run, load_comparison
+from tireid.comparison.report.loading import Comparison, load_comparison
 from tireid.comparison.report.render import as_page, as_text
 from tireid.comparison.report.similarities import similarities
 from tireid.comparison.report.tables import results
-from tireid.files import replacing
+from tireid.files import write_text
 
-__all__ = ["PAGE", "TEXT", "Comparison", "Run", "load_comparison", "write_report"]
-
-PAGE, TEXT = "report.html", "report.md"
+__all__ = ["load_comparison", "write_report"]
 
 
 def write_report(comparison: Comparison, folder: Path, *, command: str) -> list[Path]:
@@ -49,11 +47,7 @@ def write_report(comparison: Comparison, folder: Path, *, command: str) -> list[
     title = f"Comparison on {', '.join(comparison.datasets)}"
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, content in (
-        (PAGE, as_page(title, sections)),
-        (TEXT, as_text(title, sections)),
-    ):
-        with replacing(folder / name) as file:
-            file.write(content.encode())
+    for name, render in (("report.html", as_page), ("report.md", as_text)):
+        write_text(folder / name, render(title, sections))
         written.append(folder / name)
     return written

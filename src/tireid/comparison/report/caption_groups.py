@@ -8,7 +8,8 @@ from tireid.comparison.caption_groups import CaptionGroups, caption_groups
 from tireid.comparison.report.blocks import Block, Note, Section, Table
 from tireid.comparison.report.loading import Comparison, Row
 from tireid.comparison.table import spread
-from tireid.comparison.test_splits import SYNTHETIC, TestSplit
+from tireid.comparison.test_splits import TestSplit
+from tireid.data.synthetic import SYNTHETIC
 
 
 def caption_group_tables(comparison: Comparison) -> Section | None:

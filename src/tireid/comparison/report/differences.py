@@ -49,6 +49,8 @@ def differences(comparison: Comparison, resamples: int = 2000) -> Section:
 def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
     if not control.queries:
         return [Note(f"Against {control.name}: {_unrecorded(control)}.")]
+    recorded = [run.values for row in (control, *rows) for run in row.queries]
+    metrics = {name: m for name, m in headlines().items() if all(name in v for v in recorded)}
     by_row: dict[str, dict[str, Difference]] = {}
     lines = []
     for row in rows:
@@ -60,19 +62,19 @@ def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
             metric: paired_difference(
                 control.queries, row.queries, metric, resamples=resamples, seed=0
             )
-            for metric in headlines()
+            for metric in metrics
         }
         by_row[row.name], one = by_metric, next(iter(by_metric.values()))
         cells = [*map(_interval, by_metric.values()), f"{one.queries:,}", f"{one.identities:,}"]
         lines.append(row.line([*cells, f"{one.seeds[1]} / {one.seeds[0]}"]))
-    head = [f"run, minus {control.name}", *(f"{m} [95 %]" for m in headlines().values())]
+    head = [f"run, minus {control.name}", *(f"{m} [95 %]" for m in metrics.values())]
     head += ["queries", "identities", "seeds, row / control"]
     blocks: list[Block] = [
         Table(head, lines, f"Differences from {control.name}, percentage points")
     ]
     shown = [row for row in rows if row.name in by_row]
     if shown:
-        blocks.append(Figures([_forest(control, shown, by_row, metric) for metric in headlines()]))
+        blocks.append(Figures([_forest(control, shown, by_row, metric) for metric in metrics]))
     return blocks
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from tireid.comparison.report.blocks import Block, Figure, Figures, Fold, Note, Section
 from tireid.comparison.report.loading import Comparison, Row
 from tireid.comparison.report.style import thumbnail
-from tireid.comparison.test_splits import SYNTHETIC
+from tireid.data.synthetic import SYNTHETIC
 
 FOLDER = "explanations"
 _WIDTH = 1000  # pixels

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from tireid.comparison.published import Published, read_published, reported_metrics
+from tireid.comparison.published import Published, published_metrics, read_published
 from tireid.comparison.report.blocks import Block, Fold, Line, Note, Section, Table
 from tireid.comparison.report.loading import Comparison, Row
 from tireid.comparison.table import NONE, differing_data, spread
@@ -83,7 +83,7 @@ def _published(one: Published, metrics: Sequence[str], *, files: bool) -> Line:
 def _all_published() -> Fold:
     """Return all published results, which do not compare with the runs."""
     published = read_published()
-    metrics = reported_metrics(published)
+    metrics = published_metrics(published)
     lines = [
         Line(
             [
