@@ -12,7 +12,7 @@ import yaml
 
 from tireid.files import write_text
 from tireid.runs.failure import FAILURE_FILE, read_failure
-from tireid.runs.folder import claimed
+from tireid.runs.folder import claim
 from tireid.runs.labels import NamedRun, distinct_labels
 from tireid.runs.record import read_record
 from tireid.runs.settings import CONFIG_FILE, fingerprint, flat_settings, read_overrides
@@ -182,7 +182,7 @@ def _read_run(folder: Path) -> _Complete | Unfinished:
 
 
 def _started(name: str, folder: Path) -> Unfinished:
-    with claimed(folder) as free:
+    with claim(folder) as free:
         return Unfinished(name, "incomplete" if free else "running", folder)
 
 
