@@ -158,12 +158,12 @@ def _check(node: Any, file: Path, key: str) -> None:
 
 
 def _check_target(target: Any, file: Path, key: str) -> None:
-    found = _locate(target)
+    located = _locate(target)
     if key == _READER:
-        good = inspect.isfunction(found) and str(target).startswith("tireid.data.")
+        good = inspect.isfunction(located) and str(target).startswith("tireid.data.")
         expected = "a function of tireid.data that reads a data set"
     else:
-        good = inspect.isclass(found)
+        good = inspect.isclass(located)
         expected = "a class of tireid.data, tireid.encoders, tireid.losses or tireid.methods"
     if not good:
         raise ValueError(f"{file}: {key}: expected {expected}, got {target!r}; {_refused(target)}")
@@ -181,8 +181,8 @@ def _refused(target: Any) -> str:
 
 
 def _is_method(target: Any) -> bool:
-    found = _locate(target)
-    return inspect.isclass(found) and issubclass(found, RetrievalModule)
+    located = _locate(target)
+    return inspect.isclass(located) and issubclass(located, RetrievalModule)
 
 
 def _locate(target: Any) -> Any:

@@ -15,7 +15,7 @@ class RunTitle(NamedTuple):
 
     Attributes:
         name: Label or method, encoders, data set and seed.
-        group: The sweep, the experiment or the data set of the run.
+        group: The sweep, the experiment on its data set, or the data set of the run.
         tags: Label, encoders and data set.
         config: The config on one level, names joined by slashes (`model/head/parts`), with the
             label filled in, and with overrides and commit.
@@ -42,9 +42,8 @@ def run_title(settings: Mapping[str, Any], folder: Path) -> RunTitle:
     ]
     dataset, seed = settings["dataset"]["name"], settings["seed"]
     name = [label, "+".join(encoders), dataset, f"seed{seed}"]
-    group = (
-        settings.get("wandb_group") or choices.get("sweep") or choices.get("experiment") or dataset
-    )
+    experiment = f"{choices['experiment']}_{dataset}" if "experiment" in choices else dataset
+    group = settings.get("wandb_group") or choices.get("sweep") or experiment
     tags = [label, *encoders, dataset, *(["teacher"] if settings["task"] == "teacher" else [])]
     if settings["selection"] == "test":
         tags.append("chosen on test")
