@@ -32,7 +32,9 @@ BLOCK = re.compile(
 )
 ANYWHERE = {"pip", "docker", "wandb", "tensorboard", "srun", "scontrol", "pre-commit"}
 SHELL = {"if", "exit", "eval"}
-MAKE_ONLY = {"help", "install", "test", "check", "docs", "bench", "bench-supports", "endure"}
+TARGETS = set(
+    re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+)
 TINY = "trainer=cpu logger=csv max_epochs=1 batch_size=8 dataset.image_size=[48,16]"
 FEW = "dataset.read.num_train_ids=8 dataset.read.num_val_ids=3 dataset.read.num_test_ids=4"
 
@@ -74,21 +76,38 @@ def commands(block):
             yield words
 
 
+def inline(page):
+    """Return the `make` commands and the names of `tireid` commands in a page's text."""
+    if page.name == "CHANGELOG.md":
+        return
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for command in re.findall(r"`(make [a-z][^`]*)`", text):
+        if "..." not in command:
+            yield shlex.split(command)
+    for name in re.findall(r"`tireid ([a-z]\w+)", text):
+        yield ["tireid", name, "--help"]
+
+
 SHELL_COMMANDS = [
     pytest.param(words, block.needs, id=f"{block}-{' '.join(words)}")
     for block in BLOCKS
     if block.language == "bash"
     for words in commands(block)
 ]
+SHELL_COMMANDS += [
+    pytest.param(words, None, id=f"{page.relative_to(ROOT)}-{' '.join(words)}")
+    for page in PAGES
+    for words in inline(page)
+]
 
 
 def shown_by_make(words):
     """Return the `tireid` command that a `make` command stands for; none: it is another tool's."""
-    assert words[1] in MAKE_ONLY | {"train", "sweep", *COMMANDS}, f"no such target: {words[1]}"
+    assert words[1] in TARGETS, f"no such target: {words[1]}"
     command = ["make", "--dry-run", "--always-make", *words[1:]]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     lines = [line for line in shown.splitlines() if "-m tireid" in line]
-    return shlex.split(lines[-1]) if lines and words[1] not in MAKE_ONLY else []
+    return shlex.split(lines[-1]) if lines else []
 
 
 def one_by_one(overrides):
@@ -124,9 +143,11 @@ def check_tireid(arguments, conf, monkeypatch):
     name, *rest = arguments
     assert name in COMMANDS
     options = [word for word in rest if word.startswith("-")]
+    if "--help" in options:
+        return
     if name in ("compare", "dashboard"):
         parse_only(name, rest, monkeypatch)
-    elif "--help" not in options:
+    else:
         assert {*options, "job"} <= {"--multirun", "--cfg", "job"}, options
         overrides = [word for word in rest if word not in (*options, "job")]
         with initialize_config_dir(str(conf), version_base="1.3"):
@@ -161,6 +182,11 @@ def test_a_command_is_one_that_there_is(words, needs, conf, monkeypatch):
         assert needs, "expected <!-- needs: ... --> above the block, or a command that is checked"
     else:
         assert tool == "make", f"expected a command that is checked here, got {tool}"
+
+
+def test_no_block_is_of_a_language_that_is_not_checked():
+    assert {block.language for block in BLOCKS} <= {"bash", "python", "yaml", "text", ""}
+    assert all(block.title for block in BLOCKS if block.language == "yaml")
 
 
 def test_extras_that_pages_name_exist():
