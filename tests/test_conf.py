@@ -12,6 +12,7 @@ from tireid.comparison.published import read_published
 from tireid.files import conf_dir
 from tireid.inference.build import build_datamodule, build_encoders, build_model
 from tireid.training.build import build_trainer
+from tireid.training.checks import check_scalars
 from tireid.training.teacher import check_teaching
 
 CONF = Path(conf_dir())
@@ -21,7 +22,6 @@ CHOICES = [
     for path in sorted(CONF.rglob("*.yaml"))
     if path.parent != CONF
 ]
-BROUGHT = {"supports": "model=lcr2s", "teaching": "model=lcr2s"}  # chosen by a model only
 OFFLINE = ["image_encoder.pretrained=false", "text_encoder.pretrained=false"]
 
 
@@ -37,9 +37,7 @@ def test_the_walk_reaches_every_file():
 def test_choice_composes_and_resolves(compose_config, tmp_path, group, choice):
     if group == "search":
         pytest.skip("composed by test_tune.py, with conf/tune.yaml")
-    chosen = BROUGHT.get(group, f"{group}={choice}")
-    cfg = compose_config(chosen, f"paths.output_dir={tmp_path}", *OFFLINE)
-    assert group not in BROUGHT or cfg[group] is not None
+    cfg = compose_config(f"{group}={choice}", f"paths.output_dir={tmp_path}", *OFFLINE)
     resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert resolved["task"] == "train"
 
@@ -120,6 +118,16 @@ def printed_for(cfg):
     """Return what is printed for an experiment's method on its data set."""
     method = "LCR2S" if "Lcr2s" in cfg.model._target_ else "LGUR"
     return [row for row in read_published(cfg.dataset.name) if row.method == method]
+
+
+@pytest.mark.parametrize(
+    ("selection", "split"), [("val", "val"), ("last", "val"), ("test", "test")]
+)
+def test_the_validated_split_follows_the_selection(compose_config, selection, split):
+    cfg = compose_config(f"selection={selection}", "paths.output_dir=a")
+    assert (cfg.validation_split, cfg.monitor) == (split, f"{split}/R1")
+    assert cfg.callbacks.lines.validation_split == split
+    check_scalars(cfg)
 
 
 def test_the_official_presets_differ_in_what_they_name(compose_config):

@@ -1,6 +1,8 @@
 """`explain` leaves images in the run folder; a teacher's only where there is one."""
 
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,8 @@ from tireid.explanations import explain as explain_module
 from tireid.explanations import support_pages
 from tireid.explanations.explain import explain
 from tireid.inference.build import build_encoders
-from tireid.inference.restore import restore_datamodule
+from tireid.inference.restore import teacher_of
 from tireid.inference.saved_config import evaluation_config
-from tireid.training.teacher import _fingerprint, find_teacher, restore_teacher
 
 SMALL_HEAD = ["model.head.dictionary_size=20", "model.head.num_prototypes=2"]
 
@@ -70,7 +71,7 @@ def test_a_baseline_shows_its_score_where_tokens_are_pooled(untrained_run, expla
 
 
 def with_teacher(run):
-    """Leave an untrained teacher where training would; return it."""
+    """Leave an untrained teacher as an earlier version did, to which it was no run; return it."""
     cfg = evaluation_config(run)
     torch.manual_seed(5)
     build = instantiate(cfg.model.teacher, _convert_="all")
@@ -140,25 +141,24 @@ def test_a_teacher_that_was_trained_along_is_read_from_the_runs_checkpoint(
         assert torch.equal(weight, teacher.fusions.get_parameter(name))
 
 
-def test_a_shared_teacher_is_found_by_its_settings(untrained_run, small_config, tmp_path):
-    overrides = ("model=lcr2s", f"teaching.shared_dir={tmp_path}")
-    run = untrained_run(*overrides)
-    cfg = evaluation_config(run)
-    datamodule = restore_datamodule(cfg, run)
-    datamodule.setup("test")
-    assert find_teacher(cfg, run, datamodule) is None
-    with_teacher(run)
-    given = run / "teacher" / "teacher.ckpt"
-    assert find_teacher(cfg, run, datamodule) is None
-    assert find_teacher(cfg, run, datamodule, str(given)) == given
-    assert restore_teacher(cfg, run, given).feature_dim == 512
-    name = _fingerprint(small_config(run, *overrides), datamodule)[:16]  # as training asks
-    shared = tmp_path / name / "teacher.ckpt"
-    shared.parent.mkdir()
-    given.rename(shared)
-    assert find_teacher(cfg, run, datamodule) == shared
-    with pytest.raises(FileNotFoundError, match=r"teacher: expected a teacher\.ckpt, got .*none"):
-        find_teacher(cfg, run, datamodule, str(tmp_path / "none"))
+def test_a_teacher_is_found_where_the_record_or_the_config_says(
+    untrained_run, explained, small_config, tmp_path
+):
+    run, one = untrained_run("model=lcr2s"), ("queries=[0]", "images=1", "sample=1")
+    alone = untrained_run("model=lcr2s_teacher")
+    assert names(explained(run, *one, f"teacher={alone}"))[-1] == "supports.png"
+    assert names(explained(alone, *one))[-1] == "supports.png"  # it is a run itself
+    checkpoint = alone / "checkpoints" / "last.ckpt"
+    record = {"teacher": {"run": str(checkpoint)}}
+    (run / "metrics.json").write_text(json.dumps(record))
+    assert names(explained(run, *one))[-1] == "supports.png"
+    (run / "metrics.json").unlink()
+    assert "supports.png" not in names(explained(run, *one))
+    follower = untrained_run("model=lcr2s", f"teacher={alone}")
+    found = teacher_of(evaluation_config(follower), follower, Path("none"))
+    assert (found.folder, found.weights) == (alone, checkpoint)
+    with pytest.raises(FileNotFoundError, match=r"none: expected a run folder with checkpoints"):
+        explained(run, *one, f"teacher={tmp_path / 'none'}")
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,14 @@ def test_other_settings_are_those_of_training(compose_config):
     )
     for name in (*OWN_SETTINGS, "num_train_pids"):
         del found[name]
-    only_in_training = {"label", "compile", "skip_finished", "teaching", "supports", "ckpt_path"}
-    only_in_training |= {"cache_words", "cache_words_dtype", "init_weights", "wandb_group"}
+    only_in_training = {"label", "compile", "skip_finished", "teacher", "teaching", "ckpt_path"}
+    only_in_training |= {
+        "cache_words",
+        "cache_words_dtype",
+        "init_weights",
+        "vocabulary",
+        "wandb_group",
+    }
+    only_in_training |= {"split_of_selection"}
     assert expected.keys() - found.keys() == only_in_training
     assert found == {name: expected[name] for name in found}

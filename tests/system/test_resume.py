@@ -6,8 +6,10 @@ import shutil
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from tireid.methods.base import RetrievalModule
+from tireid.runs.settings import saved_fingerprint
 from tireid.training.run import train
 
 # Small runs of four steps an epoch; every step can be resumed from.
@@ -61,7 +63,7 @@ def left_by(folder):
             for row in csv.DictReader(file)
         ]
     weights = {
-        f"{path.parent.name}/{path.name}": torch.load(path, weights_only=True)["state_dict"]
+        str(path.relative_to(folder)): torch.load(path, weights_only=True)["state_dict"]
         for path in folder.rglob("*.ckpt")
     }
     kept = {name: value for name, value in record.items() if name not in TIMES + SOURCES}
@@ -110,6 +112,43 @@ def test_a_killed_run_ends_as_an_unbroken_one(
     train(small_config(tmp_path, *COMMON, *settings))
     assert f"continuing after {place}, from" in capsys.readouterr().out
     assert_equal_runs(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_a_student_of_an_earlier_version_continues_with_its_teacher(
+    small_config, tmp_path, unbroken, kill_at, capsys
+):
+    """A teacher was no run then, supports were the data's, and the hash was that of those keys."""
+    kill_at(5, "Lcr2s")
+    with pytest.raises(KilledError):
+        train(small_config(tmp_path, *COMMON, *LCR2S))
+    teacher = tmp_path / "teacher"
+    state = torch.load(teacher / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    shutil.rmtree(teacher)
+    teacher.mkdir()
+    torch.save({"state_dict": state, "settings": "a hash"}, teacher / "teacher.ckpt")
+    settings = OmegaConf.to_container(OmegaConf.load(tmp_path / "config.yaml"))
+    for name in ("split_of_selection", "vocabulary", "teacher"):
+        del settings[name]
+    supports = settings["supports"] = settings["model"]["teacher"].pop("supports")
+    for name in ("num_images", "num_texts", "paired"):
+        settings["model"]["teacher"][name] = supports[name]
+    settings["teaching"]["checkpoint"] = None
+    OmegaConf.save(settings, tmp_path / "config.yaml")
+    for file in (tmp_path / "checkpoints").glob("last*.ckpt"):
+        content = torch.load(file, weights_only=True)
+        content["tireid"]["settings"] = saved_fingerprint(tmp_path)
+        torch.save(content, file)
+    capsys.readouterr()
+    train(small_config(tmp_path, *COMMON, *LCR2S))
+    shown = capsys.readouterr().out
+    assert "stage 1 of 2" not in shown
+    assert "continuing after epoch 2, batch 1, step 5, from last.ckpt" in shown
+    record, rows, weights, _ = left_by(tmp_path)
+    its_record, its_rows, its_weights, _ = left_by(unbroken(*LCR2S))
+    assert (record, rows) == (its_record, its_rows)
+    for name, value in its_weights["checkpoints/last.ckpt"].items():
+        assert torch.equal(weights["checkpoints/last.ckpt"][name], value), name
 
 
 def test_checkpoints_come_by_time_too(small_config, tmp_path, unbroken, kill_at, capsys):
@@ -280,19 +319,18 @@ def test_a_run_that_stopped_early_and_died_in_its_test_trains_no_further(
 
 
 def test_a_resumed_folder_keeps_its_run_of_weights_and_biases(compose_config, tmp_path):
-    from tireid.training.resume import Start, logger_config
+    from tireid.training.resume import Start, logger_arguments
 
-    cfg = compose_config("logger=wandb", f"paths.output_dir={tmp_path}")
-    first, again, anew = (
-        logger_config(cfg, Start(tmp_path, resumed=resumed)).wandb
+    loggers = compose_config("logger=wandb", f"paths.output_dir={tmp_path}").logger
+    first, again, new = (
+        logger_arguments(loggers, Start(tmp_path, resumed=resumed))["wandb"]
         for resumed in (True, True, False)
     )
     assert first == again
-    assert first.resume == "allow"
-    assert anew.id != first.id
-    assert "id" not in cfg.logger.wandb
-    plain = compose_config("logger=csv")
-    assert logger_config(plain, Start(tmp_path)) == plain.logger
+    assert first["resume"] == "allow"
+    assert new["id"] != first["id"]
+    assert "id" not in loggers.wandb
+    assert logger_arguments(compose_config("logger=csv").logger, Start(tmp_path)) == {"csv": {}}
 
 
 @pytest.mark.slow

@@ -57,9 +57,10 @@ def test_a_teacher_is_compiled_too(small_config, tmp_path, monkeypatch):
     monkeypatch.setattr(nn.Module, "compile", lambda self, **_: compiled.append(self))
     monkeypatch.setattr("tireid.training.run.check_compiler", lambda: None)
     train(small_config(tmp_path, "model=lcr2s", "max_epochs=1", "compile=true"))
-    student, teacher = compiled[:2], compiled[2:]
-    assert [type(module) for module in teacher] == [type(module) for module in student]
-    assert not set(teacher) & set(student)
+    student, trained, loaded = compiled[:2], compiled[2:4], compiled[4:]
+    for teacher in (trained, loaded):
+        assert [type(module) for module in teacher] == [type(module) for module in student]
+    assert len(set(compiled)) == 6
 
 
 def test_a_missing_compiler_is_named_before_training(small_config, tmp_path, monkeypatch):

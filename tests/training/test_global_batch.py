@@ -32,6 +32,7 @@ TRANSFORMERS = [
     "text_encoder.module.embedding.dropout=0.0",
 ]
 CONVOLUTIONS = ["text_encoder=textcnn_tiny", "text_encoder.module.dropout=0.0"]
+SUPPORTS = "model.teacher.supports"
 ENCODED = "model.teacher.source=dataset"  # support sets come with the batch
 # Settings, and what is trained: the model, LCR2S's teacher, or its student by teacher or table.
 CASES = {
@@ -42,10 +43,19 @@ CASES = {
     "lgur, ViT": (["model=lgur", *TRANSFORMERS], "model"),
     "teacher": (["model=lcr2s", *DEFAULT, ENCODED], "teacher"),
     "teacher, many supports": (
-        ["model=lcr2s", *CONVOLUTIONS, ENCODED, "dataset.pairs_per_id=4", "supports.num_images=5"],
+        [
+            "model=lcr2s",
+            *CONVOLUTIONS,
+            ENCODED,
+            "dataset.pairs_per_id=4",
+            f"{SUPPORTS}.num_images=5",
+        ],
         "teacher",
     ),
-    "teacher, no supports": (["model=lcr2s", *DEFAULT, ENCODED, "supports.num_texts=0"], "teacher"),
+    "teacher, no supports": (
+        ["model=lcr2s", *DEFAULT, ENCODED, f"{SUPPORTS}.num_texts=0"],
+        "teacher",
+    ),
     "teacher, ViT": (["model=lcr2s", *TRANSFORMERS, ENCODED], "teacher"),
     "teacher of the batch": (
         ["model=lcr2s", *DEFAULT, "model.teacher.source=batch"],
@@ -101,7 +111,7 @@ def data_of(cfg, kind, rank, world_size):
     datamodule.trainer = SimpleNamespace(
         world_size=world_size, global_rank=rank, num_devices=world_size
     )
-    datamodule.support_batches = cfg.supports is not None and kind != "table"
+    datamodule.support_batches = datamodule.supports is not None and kind != "table"
     datamodule.setup("fit")
     return datamodule
 

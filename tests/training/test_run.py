@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from PIL import Image
 
 from tireid.training.run import train
@@ -38,6 +39,13 @@ def test_run_folder_holds_everything(lgur_run):
             assert 0 <= metrics[f"{split}/{name}"] <= 100
             assert 0 <= metrics[f"{split}/i2t_{name}"] <= 100
         assert f"{split}/R1_wm" in metrics
+
+
+def test_the_saved_config_is_the_composed_one_on_one_page(lgur_run, small_config):
+    """As `--cfg job --resolve` shows it, in the same order; training changes none of it."""
+    folder, _ = lgur_run
+    cfg = small_config(folder, "model=lgur")
+    assert (folder / "config.yaml").read_text() == OmegaConf.to_yaml(cfg, resolve=True)
 
 
 def test_the_tested_checkpoint_is_the_best_on_validation(lgur_run):

@@ -7,10 +7,10 @@ import torch
 
 from tireid.data.tokenizers import load_tokenizer
 from tireid.inference.build import build_encoders, build_model
-from tireid.methods.base import RetrievalModule
 from tireid.training import transfer
 from tireid.training.evaluate import evaluate
 from tireid.training.run import train
+from tireid.training.teacher import check_teaching
 from tireid.world import WorldSettings, ensure_world
 
 
@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_named(lgur_run, small_config, tmp_path, capsys):
 def test_a_student_that_starts_from_its_teacher_takes_no_other_weights(small_config, tmp_path):
     cfg = small_config(tmp_path, "model=lcr2s", "model.init_from_teacher=true", "init_weights=x")
     with pytest.raises(ValueError, match=r"expected null with model\.init_from_teacher=true"):
-        transfer.init_weights(cfg, RetrievalModule())
+        check_teaching(cfg)
 
 
 def test_an_export_is_a_start_too(lgur_run, small_config, compose_config, tmp_path):
@@ -134,8 +134,8 @@ def test_an_export_is_a_start_too(lgur_run, small_config, compose_config, tmp_pa
     folder, _ = lgur_run
     export(compose_config(f"run={folder}", f"output={tmp_path / 'exported'}", name="export"))
     cfg = small_config(tmp_path / "run", "model=lgur", f"init_weights={tmp_path / 'exported'}")
-    changes = transfer.source_tokenizer(cfg)
-    assert changes["tokenizer"].vocab_size == 2000
+    tokenizer = transfer.source_tokenizer(cfg)
+    assert tokenizer.vocab_size == 2000
     model = build_model(cfg, build_encoders(cfg), 5)
-    transfer.init_weights(cfg, model)
+    transfer.init_weights(cfg.init_weights, model)
     assert torch.equal(model.head.dictionary, weights_of(folder)["head.dictionary"])

@@ -43,7 +43,7 @@ class Run(NamedTuple):
     losses: list[float]
     calls: int  # of BERT
     captions: int  # given to BERT
-    line: str  # what was said about words
+    line: str  # what was said about token features
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,9 @@ def run(frozen_config, tmp_path_factory):
             metrics = train(frozen_config(folder, "trainer.log_every_n_steps=1", *overrides))
         with (folder / "metrics.csv").open() as file:
             losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
-        lines = [line for line in said.getvalue().splitlines() if line.startswith("words of")]
+        lines = [
+            line for line in said.getvalue().splitlines() if line.startswith("token features of")
+        ]
         return Run(folder, metrics, losses, len(sizes), sum(sizes), "".join(lines))
 
     return trained
@@ -119,7 +121,7 @@ def test_one_line_says_where_and_whether_found(runs, frozen_config, tmp_path):
     assert runs["plain"].line == ""
     for name in ("computed", "found"):
         line = runs[name].line
-        assert line.startswith("words of the frozen BertEncoder: ")
+        assert line.startswith("token features of the frozen BertEncoder: ")
         assert where in line
         assert line.endswith(f"(train {name}, val {name}, test {name})")
 
@@ -158,7 +160,7 @@ def cache(frozen_config, tmp_path):
         datamodule = build_datamodule(cfg)
         datamodule.setup("fit")
         encoder = build_encoders(cfg)["text_encoder"]
-        cache_words(cfg, datamodule, encoder, FakeTrainer)
+        cache_words(cfg.cache_words, cfg.cache_words_dtype, datamodule, encoder, FakeTrainer)
         return datamodule, encoder
 
     return cached
@@ -194,7 +196,7 @@ def test_words_that_change_are_not_cached(small_config, tmp_path, text_encoder, 
     def cached(choice):
         cfg = small_config(tmp_path, f"text_encoder={text_encoder}", f"cache_words={choice}")
         encoder = build_encoders(cfg)["text_encoder"]
-        cache_words(cfg, None, encoder, FakeTrainer)
+        cache_words(cfg.cache_words, "float32", build_datamodule(cfg), encoder, FakeTrainer)
 
     cached("auto")
     cached("false")
@@ -207,7 +209,7 @@ def test_dropout_of_a_frozen_encoder_is_named(small_config, tmp_path, monkeypatc
     cfg = small_config(tmp_path, *FROZEN, "cache_words=true")
     encoder = build_encoders(cfg)["text_encoder"]
     with pytest.raises(ValueError, match="over a frozen BertEncoder with dropout; set"):
-        cache_words(cfg, None, encoder, FakeTrainer)
+        cache_words(cfg.cache_words, "float32", build_datamodule(cfg), encoder, FakeTrainer)
 
 
 def test_a_full_disk_stops_only_who_insists(cache, monkeypatch):
@@ -215,7 +217,7 @@ def test_a_full_disk_stops_only_who_insists(cache, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
     with pytest.raises(OSError, match="cache_words=false"):
         cache("seed=3", "cache_words=true")
-    with pytest.warns(UserWarning, match="words are computed in every step: the words of"):
+    with pytest.warns(UserWarning, match="token features are computed in every step: the words of"):
         datamodule, _ = cache("seed=3")
     assert datamodule.words == {}
     assert next(iter(datamodule.train_dataloader())).words is None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,13 +16,17 @@ from tireid.explanations.embedded_split import EmbeddedSplit, embed_split
 from tireid.explanations.query_pages import QueryPage, draw_overview, draw_query
 from tireid.explanations.support_pages import draw_supports
 from tireid.explanations.token_weights import query_page
-from tireid.inference.restore import restore_datamodule, restore_model
+from tireid.inference.restore import (
+    find_teacher,
+    restore_datamodule,
+    restore_model,
+    teacher_of,
+)
 from tireid.inference.saved_config import evaluation_config, read_settings
 from tireid.methods.base import RetrievalModule
 from tireid.methods.lcr2s import Lcr2sTeacher
 from tireid.runs.weights import find_run
 from tireid.tracking.logger import log_images
-from tireid.training.teacher import find_teacher, restore_teacher
 
 FOLDER = "explanations"
 IMAGES = ("overview.png", "query_*.png", "atoms.png", "supports.png")
@@ -55,7 +59,7 @@ def explain(cfg: DictConfig) -> list[Path]:
     device = Fabric(accelerator=cfg.accelerator, devices=1).device
     split = embed_split(model, datamodule, cfg.split, device)
     queries = _queries(cfg.queries, len(split.texts))
-    teacher = _teacher(run_cfg, folder, checkpoint, datamodule, cfg.teacher)
+    teacher = _teacher(model, run_cfg, folder, checkpoint, cfg.teacher)
 
     out = _empty_folder(folder)
     on_test = run_cfg.selection == "test"
@@ -125,18 +129,22 @@ def _draw_queries(
 
 
 def _teacher(
-    run_cfg: DictConfig, folder: Path, checkpoint: Path, datamodule: Any, given: str | None
+    model: RetrievalModule, run_cfg: DictConfig, folder: Path, checkpoint: Path, given: str | None
 ) -> Lcr2sTeacher | None:
-    """Return the teacher of an LCR2S run; None if there is none."""
+    """Return the teacher to draw: the model, or the one that an LCR2S run followed."""
+    if isinstance(model, Lcr2sTeacher):
+        return model
     if run_cfg.get("teaching") is None:
         return None
-    if given is None and run_cfg.model.joint:
-        given = str(checkpoint)  # holds both
-    path = find_teacher(run_cfg, folder, datamodule, given)
-    if path is None:
-        say("no teacher.ckpt of this run was found; give it: teacher=...")
+    if given is None:
+        saved = teacher_of(run_cfg, folder, checkpoint)
+    else:
+        saved = find_teacher(given, folder)
+    if saved is None:
+        say("no teacher of this run was found; give it: teacher=...")
         return None
-    return restore_teacher(run_cfg, folder, path)
+    teacher = restore_model(saved.config, saved.folder, saved.weights, entry=saved.entry)
+    return cast(Lcr2sTeacher, teacher)
 
 
 def _queries(queries: Any, total: int) -> list[int]:

@@ -1,6 +1,6 @@
 """Instantiate encoders, model and data module from a composed config."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.errors import HydraException
@@ -8,11 +8,22 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tireid.data.datamodule import TireidDataModule
+from tireid.methods.base import RetrievalModule
+
 SETTINGS_ERRORS = (HydraException, OmegaConfBaseException)
 
 
-def build_datamodule(cfg: DictConfig, **changes: Any) -> Any:
-    """Instantiate the data module with the input recipe that the encoders carry.
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return a config as plain values, its interpolations resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+
+
+def build_datamodule(cfg: DictConfig, **changes: Any) -> TireidDataModule:
+    """Instantiate the data module with the inputs that encoders and method ask for.
+
+    The encoders carry the recipe of images and tokens; a method that draws on support sets, or its
+    teacher, carries their size and content.
 
     Args:
         cfg: A composed training config.
@@ -25,7 +36,8 @@ def build_datamodule(cfg: DictConfig, **changes: Any) -> Any:
         "interpolation": cfg.image_encoder.interpolation,
         "batch_size": cfg.batch_size,
         "seed": cfg.seed,
-        "supports": OmegaConf.select(cfg, "supports"),  # runs made before it was there have none
+        "supports": OmegaConf.select(cfg, "model.supports")
+        or OmegaConf.select(cfg, "model.teacher.supports"),
         "cache_dir": cfg.paths.cache_dir,
         "validation_split": cfg.validation_split,
     }
@@ -40,12 +52,12 @@ def build_encoders(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def build_model(cfg: DictConfig, encoders: dict[str, Any], num_train_pids: int) -> Any:
+def build_model(cfg: DictConfig, encoders: dict[str, Any], num_train_pids: int) -> RetrievalModule:
     """Instantiate the method over its encoders.
 
     Args:
         cfg: A composed training config.
-        encoders: As `build_encoders` gives them.
+        encoders: Image and text encoder by name, from `build_encoders`.
         num_train_pids: Number of training identities that the data module found.
     """
     return instantiate(cfg.model, **encoders, num_train_pids=num_train_pids, _convert_="all")

@@ -1,18 +1,41 @@
 """Restore a model and its data module from a run folder or an export."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from tireid.data.datamodule import TireidDataModule
 from tireid.data.tokenizers import load_tokenizer
 from tireid.encoders.pretrained import misfit
 from tireid.inference.build import SETTINGS_ERRORS, build_datamodule, build_encoders, build_model
+from tireid.inference.saved_config import inference_config
 from tireid.methods.base import RetrievalModule
+from tireid.methods.lcr2s import Lcr2sTeacher
+from tireid.runs.record import read_record
 from tireid.runs.settings import CONFIG_FILE
-from tireid.runs.weights import TOKENIZER_FOLDER, read_weights
+from tireid.runs.weights import TOKENIZER_FOLDER, find_run, read_weights
+
+TEACHER_FOLDER = "teacher"  # of a student's run folder: the run of its teacher
+EARLIER_FILE = "teacher.ckpt"  # there, of versions in which a teacher was no run
+
+
+class SavedTeacher(NamedTuple):
+    """A trained teacher on disk.
+
+    Attributes:
+        folder: Run folder whose config, tokenizer and record are the teacher's.
+        weights: Checkpoint.
+        config: Checked config that the teacher is built from.
+        entry: Entry of the checkpoint that holds the weights.
+    """
+
+    folder: Path
+    weights: Path
+    config: DictConfig
+    entry: str = "state_dict"
 
 
 def load_weights(model: RetrievalModule, file: Path, entry: str = "state_dict") -> None:
@@ -40,16 +63,25 @@ def embedding_weights(model: RetrievalModule) -> dict[str, Tensor]:
     return _embedding_weights(model, model.state_dict())
 
 
-def restore_model(cfg: DictConfig, folder: Path, weights: Path) -> RetrievalModule:
+def restore_model(
+    cfg: DictConfig,
+    folder: Path,
+    weights: Path,
+    *,
+    entry: str = "state_dict",
+    num_train_pids: int = 1,
+) -> RetrievalModule:
     """Build a model from a checked config and load its weights.
 
     The heads of the training identities are not restored, so their number does not matter. The
     global random generator is left as it was.
 
     Args:
-        cfg: As `tireid.inference.saved_config` gives it.
-        folder: Where the config stands, for the message.
+        cfg: Config that `tireid.inference.saved_config` has checked.
+        folder: Folder of the config, for the message.
         weights: Checkpoint or safetensors file.
+        entry: Entry of a checkpoint that holds the weights.
+        num_train_pids: Number of training identities that heads are built for.
 
     Raises:
         ValueError: If the config is not that of a method, or the weights do not fit it.
@@ -57,18 +89,65 @@ def restore_model(cfg: DictConfig, folder: Path, weights: Path) -> RetrievalModu
     file = folder / CONFIG_FILE
     try:
         with torch.random.fork_rng(devices=[]):
-            model = build_model(cfg, build_encoders(cfg), num_train_pids=1)
+            model = build_model(cfg, build_encoders(cfg), num_train_pids)
     except SETTINGS_ERRORS as error:
         raise ValueError(f"{file}: expected a model's settings: {error}") from error
     if not isinstance(model, RetrievalModule):
         raise ValueError(f"{file}: model: expected a method, got a {type(model).__name__}")
-    load_weights(model, weights)
+    load_weights(model, weights, entry)
     return model
+
+
+def find_teacher(run: str | Path, student: Path | None = None) -> SavedTeacher:
+    """Find a trained teacher.
+
+    Args:
+        run: A teacher's run folder, a checkpoint of one, or the `teacher.ckpt` of a student that
+            an earlier version trained.
+        student: Run folder of the student that followed a `teacher.ckpt`; None: that above it.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is the run of something else.
+    """
+    path = Path(run)
+    if not (path / CONFIG_FILE).is_file() and (path / EARLIER_FILE).is_file():
+        path = path / EARLIER_FILE
+    if path.name == EARLIER_FILE and path.is_file():
+        folder = student or path.resolve().parent.parent
+        return SavedTeacher(folder, path, inference_config(folder, of_teacher=True))
+    folder, weights = find_run(str(path))
+    config = inference_config(folder)
+    if not config.model._target_.endswith(f".{Lcr2sTeacher.__name__}"):
+        raise ValueError(
+            f"teacher: {path}: expected a run of model=lcr2s_teacher, got one of "
+            f"{config.model._target_}; the teacher of an LCR2S run is {TEACHER_FOLDER}/ in its "
+            "folder"
+        )
+    return SavedTeacher(folder, weights, config)
+
+
+def teacher_of(cfg: DictConfig, folder: Path, checkpoint: Path) -> SavedTeacher | None:
+    """Return the teacher that an LCR2S run followed; None: it is not where the run left it.
+
+    Args:
+        cfg: The run's config, checked.
+        folder: The run folder.
+        checkpoint: The student's, which holds a teacher that was trained along.
+    """
+    if cfg.model.joint:
+        config = inference_config(folder, of_teacher=True)
+        return SavedTeacher(folder, checkpoint, config, "teacher")
+    recorded = read_record(folder).get("teacher", {}).get("run")
+    for run in (cfg.get("teacher"), recorded, folder / TEACHER_FOLDER):
+        if run is not None and (Path(run).is_file() or any(Path(run).rglob("*.ckpt"))):
+            return find_teacher(run, folder)
+    return None
 
 
 def restore_datamodule(
     cfg: DictConfig, folder: Path, *, batch_size: int | None = None, dataset_root: Any = None
-) -> Any:
+) -> TireidDataModule:
     """Build a run's data module with the tokenizer that the run left; nothing is read yet.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tireid.methods.base import RetrievalModule
-from tireid.runs.settings import CONFIG_FILE, current_names
+from tireid.runs.settings import CONFIG_FILE, current_settings
 
 # All that embedding needs. The tokenizer is not among it: a folder holds it as files.
 _INFERENCE = {
@@ -53,14 +53,15 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: expected a config, got what cannot be read: {reason}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{file}: expected a config, got a {type(settings).__name__}")
-    return {str(name): value for name, value in current_names(settings).items()}
+    return current_settings({str(name): value for name, value in settings.items()})
 
 
-def inference_config(folder: Path) -> DictConfig:
+def inference_config(folder: Path, *, of_teacher: bool = False) -> DictConfig:
     """Return what a model is built from that embeds: the checked part of a folder's config.
 
     Args:
         folder: Of a run or of an export.
+        of_teacher: Whether the model is the teacher that the config's model has.
 
     Raises:
         FileNotFoundError: If there is no config.
@@ -68,6 +69,11 @@ def inference_config(folder: Path) -> DictConfig:
     """
     settings = _complete_settings(folder)
     part = {"model": settings["model"]}
+    if of_teacher:
+        teacher = settings["model"].get("teacher")
+        if not isinstance(teacher, dict) or not _is_method(teacher.get("_target_")):
+            raise ValueError(f"{folder / CONFIG_FILE}: model.teacher: expected a teacher, got none")
+        part["model"] = {name: value for name, value in teacher.items() if name != "_partial_"}
     for section, names in _INFERENCE.items():
         part[section] = {name: settings[section][name] for name in names}
     part["dataset"]["terms"] = settings["dataset"].get("terms") or ""

@@ -130,7 +130,12 @@ class RankingLoss(nn.Module):
         reduction: `sum` or `mean`, see `ranking_loss`.
         seed: Seed of the draws. The draw of a call depends on it and on `draw` alone, so that
             a resumed run continues as if it had never stopped.
+
+    Attributes:
+        draws: Tells callers to pass the number of the draw.
     """
+
+    draws = True
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What all methods share: the ranking interface, evaluation steps, optimiser groups."""
+"""Base of the methods: the ranking interface, evaluation steps, optimiser groups."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -13,12 +13,11 @@ from torch.optim import Optimizer
 
 from tireid.losses.gather import mean_over_processes
 from tireid.losses.precision import full_precision
-from tireid.losses.ranking import RankingLoss
 from tireid.structures import ImageBatch, PairBatch, TextBatch, TokenMaps, Tokens
 
 
 class TrainingTerms(NamedTuple):
-    """What a method makes of a training batch.
+    """Loss terms and features of a training batch.
 
     Attributes:
         terms: Weighted terms of the loss, by name.
@@ -36,13 +35,15 @@ class RetrievalModule(L.LightningModule):
 
     Args:
         image_encoder: Images to `Tokens`; None in a method around another, which has them.
-        text_encoder: Token ids and validity to `Tokens`; None likewise.
+        text_encoder: Token ids and validity to `Tokens`; None where the image encoder is.
         optimizer: Called with the parameter groups; None: the model is not trained.
         schedule: Called with the optimiser and `total_steps`; see `tireid.methods.schedules`.
         learning_rates: One rate for each name that `parameter_groups` gives.
 
     Attributes:
-        training_only: What the names of weights begin with that embedding does not need, such as
+        seed_offset: Added to the run's seed for the global RNG, so that a teacher and its student
+            of one seed draw different initial weights.
+        training_only: Prefixes of the names of weights that embedding does not need, such as
             those of identity heads; they are left out of exports.
         feature_dim: Width of the features that are ranked.
         feature_parts: Number of equal parts that they are the concatenation of.
@@ -50,6 +51,7 @@ class RetrievalModule(L.LightningModule):
     """
 
     latest_terms: dict[str, Tensor]
+    seed_offset: int = 0
     training_only: tuple[str, ...] = ()
     feature_dim: int
     feature_parts: int = 1
@@ -73,6 +75,11 @@ class RetrievalModule(L.LightningModule):
         self.build_schedule = schedule
         self.learning_rates = dict(learning_rates or {})
         self.latest_terms = {}
+
+    @property
+    def takes_supports(self) -> bool:
+        """Whether training batches must carry support sets."""
+        return False
 
     def image_features(
         self, images: Float[Tensor, "batch 3 height width"]
@@ -130,15 +137,15 @@ class RetrievalModule(L.LightningModule):
         Args:
             token_ids: Padded captions.
             valid: True = real token.
-            words: What the text encoder's frozen word encoder gives for them, where that was
-                computed beforehand; only a text encoder that has one takes it.
+            words: Token features of the text encoder's frozen word encoder, if they are cached;
+                only a text encoder that has one takes them.
         """
         if words is None:
             return self.text_encoder(token_ids, valid)
         return self.text_encoder(token_ids, valid, words)
 
     def explain_images(self, images: Float[Tensor, "batch 3 height width"]) -> TokenMaps | None:
-        """Return how the image tokens are weighed, computed anew; None: no weights to show."""
+        """Return how the image tokens are weighed, computed again; None: no weights to show."""
         return None
 
     def explain_texts(
@@ -147,7 +154,7 @@ class RetrievalModule(L.LightningModule):
         valid: Bool[Tensor, "batch length"],
         words: Float[Tensor, "batch length width"] | None = None,
     ) -> TokenMaps | None:
-        """Return how the text tokens are weighed, computed anew; None: no weights to show."""
+        """Return how the text tokens are weighed, computed again; None: no weights to show."""
         return None
 
     def image_contributions(
@@ -171,7 +178,7 @@ class RetrievalModule(L.LightningModule):
         valid: Bool[Tensor, "batch length"],
         images: Float[Tensor, "batch dim"],
     ) -> Float[Tensor, "batch length"] | None:
-        """Return what each text token adds to the score with an image; see above."""
+        """Return what each text token adds to the score with an image, or None, as for images."""
         return None
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
@@ -179,12 +186,12 @@ class RetrievalModule(L.LightningModule):
         return self.total_loss(self.training_terms(batch, self.global_step).terms, len(batch.pid))
 
     def on_fit_start(self) -> None:
-        """Let dropout differ between the processes, which were all seeded alike."""
+        """Let dropout differ between ranks, which were all seeded alike."""
         if self.global_rank > 0:
             torch.manual_seed(torch.initial_seed() + 998_244_353 * self.global_rank)
 
     def on_train_epoch_start(self) -> None:
-        """Tell the epoch to the modules whose behaviour follows it."""
+        """Pass the epoch on to the modules whose behaviour depends on it."""
         for module in self.modules():
             if module is not self and hasattr(module, "set_epoch"):
                 module.set_epoch(self.current_epoch)  # pyright: ignore[reportCallIssue] -- nn.Module attribute
@@ -208,7 +215,7 @@ class RetrievalModule(L.LightningModule):
         return self.embed(batch)
 
     def total_loss(self, terms: Mapping[str, Tensor], batch_size: int) -> Tensor:
-        """Log each weighted term and the sum, of all processes, and return this one's sum."""
+        """Log each weighted term and the sum, averaged over ranks, and return this rank's sum."""
         values = torch.stack(list(terms.values()))
         total = values.sum()
         shown = mean_over_processes(values)
@@ -259,9 +266,9 @@ def align(
         rows: Not normalised.
         columns: Not normalised; row i of both is one pair.
         pids: Identity of each pair.
-        draw: Number of the draw, for a loss that draws its negatives.
+        draw: Number of the draw, for a loss that draws its negatives and says so by `draws`.
     """
     rows, columns = rows.flatten(1), columns.flatten(1)
-    if isinstance(alignment, RankingLoss):
+    if getattr(alignment, "draws", False):
         return alignment(rows, columns, pids, draw=draw)
     return alignment(rows, columns, pids)

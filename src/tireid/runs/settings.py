@@ -12,9 +12,10 @@ CONFIG_FILE = "config.yaml"
 
 # Classes that have moved since earlier versions wrote their names into configs.
 _MOVED = {"tireid.methods.lcr2s_teacher.Lcr2sTeacher": "tireid.methods.lcr2s.Lcr2sTeacher"}
-# Paths and display: they do not change what is learned.
+# Paths, display and what follows from other settings: they do not change what is learned.
 _IGNORED = (
     "paths",
+    "split_of_selection",
     "callbacks",
     "logger",
     "skip_finished",
@@ -31,11 +32,7 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     Raises:
         ValueError: If the saved config cannot be read.
     """
-    file = folder / CONFIG_FILE
-    try:
-        saved = flat_settings(current_names(yaml.safe_load(file.read_text(encoding="utf-8"))))
-    except (AttributeError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{file}: expected a run's settings, got {error}") from error
+    saved = flat_settings(current_settings(_written(folder)))
     wanted = flat_settings(settings)
     names = sorted(
         name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
@@ -47,13 +44,38 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     return f"{name}={saved.get(name)!r} instead of {wanted.get(name)!r}{others}"
 
 
-def current_names(node: Any) -> Any:
-    """Return a config with the current names of classes, whichever version wrote it."""
+def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings as this version would write them, whichever version wrote them."""
+    current = _current_names(settings)
+    supports = current.pop("supports", None)  # of the data, before the teacher had them
+    model = current.get("model")
+    teacher = model.get("teacher") if isinstance(model, dict) else None
+    if isinstance(supports, dict) and isinstance(teacher, dict):
+        for name in ("num_images", "num_texts", "paired"):
+            teacher.pop(name, None)
+        teacher["supports"] = supports
+    if isinstance(teaching := current.get("teaching"), dict) and "checkpoint" in teaching:
+        current["teacher"] = teaching.pop("checkpoint")
+    return current
+
+
+def _current_names(node: Any) -> Any:
     if isinstance(node, dict):
-        return {name: current_names(value) for name, value in node.items()}
+        return {str(name): _current_names(value) for name, value in node.items()}
     if isinstance(node, list):
-        return [current_names(value) for value in node]
+        return [_current_names(value) for value in node]
     return _MOVED.get(node, node) if isinstance(node, str) else node
+
+
+def _written(folder: Path) -> dict[str, Any]:
+    file = folder / CONFIG_FILE
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file}: expected a run's settings, got {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file}: expected a run's settings, got a {type(settings).__name__}")
+    return settings
 
 
 def read_overrides(folder: Path) -> list[str]:
@@ -110,3 +132,12 @@ def fingerprint(settings: Mapping[str, Any], *, seeds: bool = True) -> str:
     flat = flat_settings(settings)
     text = json.dumps(flat if seeds else without_seeds(flat), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def saved_fingerprint(folder: Path) -> str:
+    """Return the hash of the config in a run folder, as it was written; its checkpoints carry it.
+
+    Raises:
+        ValueError: If the config cannot be read.
+    """
+    return fingerprint(_written(folder))

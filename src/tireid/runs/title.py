@@ -27,13 +27,12 @@ class RunTitle(NamedTuple):
     config: dict[str, Any]
 
 
-def run_title(settings: Mapping[str, Any], folder: Path, *, teacher: bool = False) -> RunTitle:
-    """Return the title of a run.
+def run_title(settings: Mapping[str, Any], folder: Path) -> RunTitle:
+    """Return what a run is called.
 
     Args:
         settings: The resolved config.
-        folder: The run folder, in which Hydra has recorded the chosen configs.
-        teacher: Whether the run is the first stage of another one.
+        folder: The run folder, where Hydra has left what was chosen; for a teacher, its student's.
     """
     choices = _choices(folder)
     label = settings["label"] or _class_name(settings["model"])
@@ -42,11 +41,11 @@ def run_title(settings: Mapping[str, Any], folder: Path, *, teacher: bool = Fals
         for part in ("image_encoder", "text_encoder")
     ]
     dataset, seed = settings["dataset"]["name"], settings["seed"]
-    name = [label, *(["teacher"] if teacher else []), "+".join(encoders), dataset, f"seed{seed}"]
+    name = [label, "+".join(encoders), dataset, f"seed{seed}"]
     group = (
         settings.get("wandb_group") or choices.get("sweep") or choices.get("experiment") or dataset
     )
-    tags = [label, *encoders, dataset, *(["teacher"] if teacher else [])]
+    tags = [label, *encoders, dataset, *(["teacher"] if settings["task"] == "teacher" else [])]
     if settings["selection"] == "test":
         tags.append("chosen on test")
     config = {

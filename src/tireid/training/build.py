@@ -46,7 +46,7 @@ def compile_model(model: nn.Module) -> None:
 
 
 def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
-    """Instantiate the trainer with the strategy's devices; it writes checkpoints whole."""
+    """Instantiate the trainer with the strategy's devices and atomic checkpoints."""
     settings = dict(cfg.strategy)
     plugins: list[Any] = [BatchNormSync()] if settings.pop("sync_batch_norm", False) else []
     # Whatever else this machine's environment looks like: in a shell of SLURM one is one, too.
@@ -65,6 +65,6 @@ def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> 
 
 
 def join_process_group(trainer: L.Trainer) -> None:
-    """Connect the processes of a run, before one of them is busy for long."""
+    """Connect the ranks of a run, before one of them is busy for long."""
     if trainer.world_size > 1:
         trainer.strategy.setup_environment()

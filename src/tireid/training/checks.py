@@ -1,22 +1,24 @@
 """Check settings and splits before anything is built."""
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from omegaconf import DictConfig
 
+from tireid.data.datamodule import TireidDataModule
 from tireid.data.word_table import WordType
 from tireid.metrics.names import monitors
 from tireid.training.summary import CHOSEN
 
 
-def check_splits(cfg: DictConfig, datamodule: Any) -> None:
-    """Check, before training, that the splits are there that the run ends with.
+def check_splits(datamodule: TireidDataModule, selection: str) -> None:
+    """Check, before training, that there are the splits that a run ends with.
 
     Raises:
         ValueError: Names the split that is missing.
     """
     datamodule.records("test")
-    if cfg.selection == "val":
+    if selection == "val":
         try:
             datamodule.records("val")
         except ValueError as error:
@@ -24,14 +26,14 @@ def check_splits(cfg: DictConfig, datamodule: Any) -> None:
 
 
 def check_scalars(cfg: DictConfig) -> None:
-    """Check the root's scalars before anything is built; let `selection=test` validate on test.
+    """Check the root's scalars before anything is built.
 
     Raises:
         ValueError: Names the setting, its value, what was expected and what to type.
     """
-    if cfg.selection == "test":
-        cfg.validation_split = "test"
-    metrics = monitors(cfg.validation_split)
+    _check({"selection": (cfg.selection in CHOSEN, f"one of {', '.join(CHOSEN)}")}, cfg)
+    split = "test" if cfg.selection == "test" else "val"
+    metrics = monitors(split)
     checks = {
         "batch_size": (isinstance(cfg.batch_size, int) and cfg.batch_size > 0, "an integer > 0"),
         "max_epochs": (isinstance(cfg.max_epochs, int) and cfg.max_epochs > 0, "an integer > 0"),
@@ -40,10 +42,9 @@ def check_scalars(cfg: DictConfig) -> None:
             "an integer from 0 to 2**32 - 1",
         ),
         "validation_split": (
-            cfg.validation_split == "val" or cfg.selection == "test",
-            "val; selection=test sets it to test",
+            cfg.validation_split == split,
+            f"{split} with selection={cfg.selection}, which sets it",
         ),
-        "selection": (cfg.selection in CHOSEN, f"one of {', '.join(CHOSEN)}"),
         "cache_words": (
             isinstance(cfg.cache_words, bool) or cfg.cache_words == "auto",
             "auto, true or false",
@@ -62,6 +63,10 @@ def check_scalars(cfg: DictConfig) -> None:
             f"a metric of what is validated, one of {', '.join(metrics)}",
         ),
     }
+    _check(checks, cfg)
+
+
+def _check(checks: Mapping[str, tuple[Any, str]], cfg: DictConfig) -> None:
     for name, (good, expected) in checks.items():
         if not good:
             raise ValueError(f"{name}: expected {expected}, got {cfg[name]!r}; set {name}=...")

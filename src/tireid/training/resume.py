@@ -1,27 +1,20 @@
-"""Where a run begins: anew, or at a checkpoint that an interrupted one has left."""
+"""Find where a run begins: from scratch, or at a checkpoint that an interrupted one has left."""
 
-import copy
 import secrets
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
-
 from tireid.checkpoints.run_state import STATE
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
 from tireid.runs.folder import is_unfinished
-from tireid.runs.settings import CONFIG_FILE, difference, fingerprint
+from tireid.runs.settings import CONFIG_FILE, difference, saved_fingerprint
 from tireid.training import processes
 
 _CHECKPOINTS = "checkpoints"
-
-
-_ANEW = "ckpt_path=null begins anew"
-
-
+_FROM_SCRATCH = "ckpt_path=null starts from scratch"
 _NEEDED: dict[str, type] = {
     "state_dict": dict,
     "loops": dict,
@@ -39,33 +32,36 @@ class Start(NamedTuple):
 
     Attributes:
         folder: The run folder.
-        checkpoint: What it continues from; None: it has no step yet.
+        checkpoint: The checkpoint that it continues from; None: it has no step yet.
         resumed: Whether the folder's run is continued; else what it holds is replaced.
-        place: Where in the run the checkpoint stands, in words.
+        position: Epoch, batch and step of the checkpoint, to be shown.
         step: The next optimiser step.
     """
 
     folder: Path
     checkpoint: Path | None = None
     resumed: bool = False
-    place: str = ""
+    position: str = ""
     step: int = 0
 
 
-def find_folder(cfg: DictConfig) -> Path:
-    """Return the run folder of a config: its own, or that of the run its `ckpt_path` names.
+def find_folder(ckpt_path: str | None, output_dir: Path, settings: dict[str, Any]) -> Path:
+    """Return the folder that a run is written to: its own, or that of the run it continues.
+
+    Args:
+        ckpt_path: `auto`, `last`, None, a checkpoint or a run folder.
+        output_dir: The run's own folder.
+        settings: The resolved config.
 
     Raises:
         ValueError: If the settings of a run cannot be read.
         FileNotFoundError: If there is no such run.
     """
-    wanted: str | None = cfg.ckpt_path
-    own = Path(cfg.paths.output_dir)
-    if wanted in (None, "auto"):
-        return own
-    if wanted == "last":
-        return _newest_unfinished(own.parent, _settings(cfg))
-    path = Path(str(wanted))
+    if ckpt_path in (None, "auto"):
+        return output_dir
+    if ckpt_path == "last":
+        return _newest_unfinished(output_dir.parent, settings)
+    path = Path(str(ckpt_path))
     if not path.exists():
         raise FileNotFoundError(
             f"ckpt_path: expected auto, last, null, a checkpoint or a run folder, got {path}"
@@ -78,76 +74,72 @@ def find_folder(cfg: DictConfig) -> Path:
     return folder
 
 
-def find_start(cfg: DictConfig, folder: Path) -> Start:
-    """Return where the run of a config begins.
+def find_start(ckpt_path: str | None, folder: Path, settings: dict[str, Any]) -> Start:
+    """Return where a run begins.
 
     Args:
-        cfg: A composed training config.
-        folder: As `find_folder` gives it.
+        ckpt_path: `auto`, `last`, None, a checkpoint or a run folder.
+        folder: The folder that `find_folder` returned.
+        settings: The resolved config.
 
     Raises:
         ValueError: If the run to continue has other settings, or its checkpoints are damaged.
     """
-    if cfg.ckpt_path is None or (cfg.ckpt_path == "auto" and not is_unfinished(folder)):
+    if ckpt_path is None or (ckpt_path == "auto" and not is_unfinished(folder)):
         return Start(folder)
-    settings = _settings(cfg)
     if different := difference(folder, settings):
         raise ValueError(
             f"{folder}: expected the run in it to have these settings, got {different}; set them "
-            f"alike to continue it, choose another folder (hydra.run.dir=...), or {_ANEW}"
+            f"alike to continue it, choose another folder (hydra.run.dir=...), or {_FROM_SCRATCH}"
         )
-    file = Path(cfg.ckpt_path)
-    if cfg.ckpt_path not in ("auto", "last") and file.is_file():
-        return Start(folder, file, True, *_place(file, fingerprint(settings)))
-    return newest(folder, fingerprint(settings))
+    file = Path(ckpt_path)
+    if ckpt_path not in ("auto", "last") and file.is_file():
+        return Start(folder, file, True, *_position(file, saved_fingerprint(folder)))
+    return _newest(folder)
 
 
-def agreed(find: Callable[[], Start]) -> Start:
-    """Return on all processes where the first one finds that a run begins."""
+def agreed_start(find: Callable[[], Start]) -> Start:
+    """Return on all ranks what `find` returns on rank 0."""
 
     def plain() -> list[Any]:
         start = find()
         checkpoint = None if start.checkpoint is None else str(start.checkpoint)
         return [str(start.folder), checkpoint, *start[2:]]
 
-    folder, checkpoint, *rest = processes.agreed(plain)
+    folder, checkpoint, *rest = processes.decide_on_rank_zero(plain)
     return Start(Path(folder), None if checkpoint is None else Path(checkpoint), *rest)
 
 
-def newest(folder: Path, written_with: str) -> Start:
-    """Return where the run in a folder continues: at its last checkpoint, or the one before.
-
-    Args:
-        folder: Of a run that has begun.
-        written_with: Fingerprint that the checkpoints must carry.
+def _newest(folder: Path) -> Start:
+    """Return the start of the run in a folder: its last checkpoint, or the one before.
 
     Raises:
         ValueError: If there are checkpoints and all of them are damaged.
     """
-    faults: list[str] = []
+    written_with, faults = saved_fingerprint(folder), list[str]()
     for name in (LAST, PREVIOUS):
         file = folder / _CHECKPOINTS / name
         if not file.is_file():
             continue
         try:
-            place, step = _place(file, written_with)
+            position, step = _position(file, written_with)
         except ValueError as error:
             faults.append(str(error))
             continue
         if faults:
             warnings.warn(f"{faults[0]}; continuing from {file}", stacklevel=2)
-        return Start(folder, file, True, place, step)
+        return Start(folder, file, True, position, step)
     if faults:
-        raise ValueError(f"{'; '.join(faults)}; {_ANEW}")
+        raise ValueError(f"{'; '.join(faults)}; {_FROM_SCRATCH}")
     return Start(folder, None, True)
 
 
 @contextmanager
-def naming(checkpoint: Path | None) -> Iterator[None]:
-    """Name the checkpoint that a run continues from where its weights are not the model's.
+def checkpoint_in_errors(checkpoint: Path | None) -> Iterator[None]:
+    """Name the checkpoint that a run continues from if its weights do not fit the model.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If they do not.
     """
     try:
         yield
@@ -155,24 +147,26 @@ def naming(checkpoint: Path | None) -> Iterator[None]:
         if checkpoint is None or not str(error).startswith("Error(s) in loading state_dict"):
             raise
         faults = "; ".join(line.strip() for line in str(error).splitlines()[1:])
-        raise ValueError(f"{checkpoint}: does not fit the model: {faults}; {_ANEW}") from error
+        raise ValueError(
+            f"{checkpoint}: does not fit the model: {faults}; {_FROM_SCRATCH}"
+        ) from error
 
 
-def logger_config(cfg: DictConfig, start: Start) -> DictConfig:
-    """Return the config of the loggers, which continue what the run of a resumed folder has logged.
+def logger_arguments(loggers: Mapping[str, Any], start: Start) -> dict[str, dict[str, Any]]:
+    """Return arguments with which loggers continue the log of a resumed run, by logger.
 
     Weights & Biases gets the run's id; TensorBoard hides what was logged after the checkpoint.
     """
-    loggers = copy.deepcopy(cfg.logger)
-    for node in loggers.values():
-        known: dict[str, Any] = {}
+    arguments: dict[str, dict[str, Any]] = {name: {} for name in loggers}
+    for name, node in loggers.items():
         if str(node.get("_target_")).endswith("WandbLogger") and not node.get("id"):
-            known = {"id": processes.agreed(lambda: _wandb_id(start)), "resume": "allow"}
+            arguments[name] = {
+                "id": processes.decide_on_rank_zero(lambda: _wandb_id(start)),
+                "resume": "allow",
+            }
         elif str(node.get("_target_")).endswith("TensorBoardLogger"):
-            known = {"purge_step": start.step}
-        for name, value in known.items():
-            OmegaConf.update(node, name, value, force_add=True)
-    return loggers
+            arguments[name] = {"purge_step": start.step}
+    return arguments
 
 
 def _wandb_id(start: Start) -> str:
@@ -182,16 +176,11 @@ def _wandb_id(start: Start) -> str:
     return file.read_text(encoding="utf-8").strip()
 
 
-def _settings(cfg: DictConfig) -> dict[str, Any]:
-    settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    return settings
-
-
 def _newest_unfinished(runs: Path, settings: dict[str, Any]) -> Path:
-    """Return the run folder of these settings that was last at work."""
+    """Return the unfinished run folder of these settings that changed last."""
     other = ""
-    found = [config.parent for config in runs.glob(f"*/{CONFIG_FILE}")]
-    for folder in sorted(found, key=_last_change, reverse=True):
+    folders = [config.parent for config in runs.glob(f"*/{CONFIG_FILE}")]
+    for folder in sorted(folders, key=_last_change, reverse=True):
         if is_unfinished(folder):
             different = difference(folder, settings)
             if not different:
@@ -208,11 +197,11 @@ def _last_change(folder: Path) -> float:
     return max(file.stat().st_mtime for file in files)
 
 
-def _place(file: Path, written_with: str) -> tuple[str, int]:
-    """Return where in its run a checkpoint stands that training can continue from; the next step.
+def _position(file: Path, written_with: str) -> tuple[str, int]:
+    """Return the position of a checkpoint in its run, to be shown, and the next step.
 
     Raises:
-        ValueError: If it is none, or that of another run; names it.
+        ValueError: If training cannot continue from it, or it is another run's; names it.
     """
     content = read_checkpoint(file)
     missing = [name for name, kind in _NEEDED.items() if not isinstance(content.get(name), kind)]

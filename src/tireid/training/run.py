@@ -1,26 +1,41 @@
 """Train a method, test the chosen checkpoint, leave a run folder."""
 
 import shutil
-from contextlib import ExitStack, nullcontext
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from tireid.callbacks.run_record import RunRecord
 from tireid.checkpoints import stop_signals
 from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
-from tireid.console import silence_expected_warnings
+from tireid.console import say, silence_expected_warnings
+from tireid.data.datamodule import TireidDataModule
 from tireid.files import remove_leftovers
-from tireid.inference.build import build_datamodule, build_encoders, build_model, use_fast_matmul
-from tireid.runs.folder import claimed, finished_metrics
+from tireid.inference.build import (
+    build_datamodule,
+    build_encoders,
+    build_model,
+    plain,
+    use_fast_matmul,
+)
+from tireid.inference.restore import find_teacher
+from tireid.methods.base import RetrievalModule
+from tireid.runs.folder import claim, finished_metrics
+from tireid.runs.settings import CONFIG_FILE
 from tireid.runs.title import run_title
+from tireid.runs.weights import TOKENIZER_FOLDER
 from tireid.tracking.logger import finish_at_exit, wandb_logger_of
-from tireid.training import launcher, processes, resume, transfer
+from tireid.training import devices, launcher, processes, resume, teacher, transfer
 from tireid.training.build import (
     build_trainer,
     check_compiler,
@@ -30,8 +45,17 @@ from tireid.training.build import (
 from tireid.training.checks import check_scalars, check_splits
 from tireid.training.errors import recorded_failure
 from tireid.training.summary import CHOSEN, chosen_checkpoint, print_metrics
-from tireid.training.teacher import check_teaching, print_teacher, teach
 from tireid.training.word_cache import cache_words
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Everything that a training is run with."""
+
+    model: RetrievalModule
+    datamodule: TireidDataModule
+    trainer: L.Trainer
+    callbacks: list[Callback]
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -53,42 +77,57 @@ def train(cfg: DictConfig) -> dict[str, float]:
     recorded = cfg.skip_finished and processes.rank() == 0 and not processes.is_started()
     with recorded_failure(Path(cfg.paths.output_dir)) if recorded else nullcontext():
         check_scalars(cfg)
-        check_teaching(cfg)
-        count = launcher.processes_to_start(cfg)
+        teacher.check_teaching(cfg)
+        count = devices.processes_to_start(cfg)
         if count > 1:
             return launcher.run_in_processes(cfg, count)
-        return _claim_and_train(cfg)
+        return _train_in_folder(cfg)
 
 
-def _claim_and_train(cfg: DictConfig) -> dict[str, float]:
+def _train_in_folder(cfg: DictConfig, student: Path | None = None) -> dict[str, float]:
+    """Train in a run folder that no other process works in, unless it holds the run complete.
+
+    Args:
+        cfg: A composed training config.
+        student: For a teacher, the run folder of its student. Several students may share a teacher,
+            so the run waits for other processes instead of giving way to them.
+    """
+    settings, wanted = plain(cfg), cfg.ckpt_path
     own = Path(cfg.paths.output_dir)
-    folder = Path(processes.agreed(lambda: str(resume.find_folder(cfg))))
-    with ExitStack() as held:
-        if not processes.agreed(lambda: held.enter_context(claimed(folder))):
+    folder = Path(
+        processes.decide_on_rank_zero(lambda: str(resume.find_folder(wanted, own, settings)))
+    )
+    with _held(folder, waits=student is not None) as is_held:
+        if not is_held:
             if not cfg.skip_finished:
                 raise ValueError(f"{folder}: expected nobody else there, got another process")
-            _say(f"{folder}: another process is at it")
+            _say(f"{folder}: in use by another process")
             return {}
         if cfg.skip_finished:
-            settings: Any = OmegaConf.to_container(cfg, resolve=True)
-            known = processes.agreed(lambda: finished_metrics(folder, settings))
-            if known is not None:
+            metrics = processes.decide_on_rank_zero(lambda: finished_metrics(folder, settings))
+            if metrics is not None:
                 _say(f"{folder}: complete already")
-                return known
-        start = resume.agreed(lambda: resume.find_start(cfg, folder))
+                return metrics
+        start = resume.agreed_start(lambda: resume.find_start(wanted, folder, settings))
         if processes.rank() == 0:
             for written in (folder, folder / "checkpoints"):
                 remove_leftovers(written)
-            _leave_nothing(own, folder)
-        return _train(cfg, start, held)
+            _remove_unused(own, folder)
+        composed = OmegaConf.merge(cfg, {"paths": {"output_dir": str(folder)}})
+        return _train(cast(DictConfig, composed), start, student)
 
 
-def _say(line: str) -> None:
-    if processes.rank() == 0:
-        Console(highlight=False, soft_wrap=True).print(line, markup=False)
+@contextmanager
+def _held(folder: Path, *, waits: bool) -> Iterator[bool]:
+    """Hold a run folder on rank 0 for all ranks; False on all of them if another process has it."""
+    if processes.rank() > 0:
+        yield processes.decide_on_rank_zero(bool)  # what rank 0 got
+        return
+    with claim(folder, waits=waits) as is_held:
+        yield processes.decide_on_rank_zero(lambda: is_held)
 
 
-def _leave_nothing(own: Path, folder: Path) -> None:
+def _remove_unused(own: Path, folder: Path) -> None:
     """Remove the folder that Hydra has made for this run, if the run continues in another."""
     if own.resolve() == folder.resolve() or not own.is_dir():
         return
@@ -96,95 +135,169 @@ def _leave_nothing(own: Path, folder: Path) -> None:
         shutil.rmtree(own, ignore_errors=True)
 
 
-def _train(cfg: DictConfig, start: resume.Start, held: ExitStack) -> dict[str, float]:
+def _train(cfg: DictConfig, start: resume.Start, student: Path | None) -> dict[str, float]:
+    """Build, train and test; `cfg` names the run folder, and is resolved here once."""
+    run = cast(DictConfig, OmegaConf.create(plain(cfg)))
     use_fast_matmul()
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
-    output_dir = start.folder
-    output_dir.mkdir(parents=True, exist_ok=True)
-    cfg.paths.output_dir = str(output_dir)
-    console = Console(highlight=False, soft_wrap=True)
+    offset: int = get_class(run.model._target_).seed_offset  # pyright: ignore[reportAttributeAccessIssue] -- a method
+    L.seed_everything((run.seed + offset) % 2**32, workers=True, verbose=False)
+    callbacks: list[Callback] = list(instantiate(run.callbacks, _convert_="all").values())
+    loggers = _build_loggers(run.logger, start)
+    with finish_at_exit(loggers):
+        parts = _build(run, callbacks, loggers)
+        if run.teacher is not None:  # before the folder is that of a run with this teacher
+            teacher.check_fits(find_teacher(run.teacher), run, parts.datamodule)
+        if parts.trainer.is_global_zero:
+            _begin_folder(run, parts, start)
+            _introduce(run, parts, start)
+        if (tracker := wandb_logger_of(loggers)) is not None:
+            tracker.describe(*run_title(plain(run), student or start.folder))
+        followed = _follow_teacher(cfg, run, parts, start)
+        record = next((c for c in callbacks if isinstance(c, RunRecord)), None)
+        if record is not None:
+            record.extra = followed
+        metrics = _fit_and_test(run, parts, start)
+        if record is not None:
+            metrics = record.metrics
+        if parts.trainer.is_global_zero:
+            _summarise(run, metrics, followed, start.folder)
+    return metrics
 
-    callbacks = list(instantiate(cfg.callbacks, _convert_="all").values())
-    loggers = list(instantiate(resume.logger_config(cfg, start), _convert_="all").values())
-    held.enter_context(finish_at_exit(loggers))
-    datamodule = build_datamodule(cfg, **transfer.source_tokenizer(cfg))
-    trainer = build_trainer(cfg, callbacks, loggers)
+
+def _build_loggers(config: DictConfig, start: resume.Start) -> list[Logger]:
+    continued = resume.logger_arguments(config, start)
+    return [
+        instantiate(node, **continued[str(name)], _convert_="all") for name, node in config.items()
+    ]
+
+
+def _build(run: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> _Parts:
+    tokenizer = transfer.source_tokenizer(run)
+    datamodule = build_datamodule(run, **({} if tokenizer is None else {"tokenizer": tokenizer}))
+    trainer = build_trainer(run, callbacks, loggers)
     join_process_group(trainer)
-    if cfg.compile and trainer.strategy.root_device.type == "cpu":
+    if run.compile and trainer.strategy.root_device.type == "cpu":
         check_compiler()
     datamodule.trainer = trainer
     datamodule.prepare_data()
     datamodule.setup("fit")
-    check_splits(cfg, datamodule)
-    encoders = build_encoders(cfg)
-    cache_words(cfg, datamodule, encoders["text_encoder"], trainer)
-    model = build_model(cfg, encoders, datamodule.num_train_pids)
-    transfer.init_weights(cfg, model)
-    if cfg.compile:
+    check_splits(datamodule, run.selection)
+    encoders = build_encoders(run)
+    text_encoder = encoders["text_encoder"]
+    cache_words(run.cache_words, run.cache_words_dtype, datamodule, text_encoder, trainer)
+    model = build_model(run, encoders, datamodule.num_train_pids)
+    if run.init_weights is not None:
+        transfer.init_weights(run.init_weights, model)
+    if run.compile:
         compile_model(model)
-
-    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
-    for last in callbacks:
-        if isinstance(last, LastCheckpoint):
-            last.settings = resume.fingerprint(resolved)
-    if trainer.is_global_zero:
-        if not start.resumed:
-            _clear(output_dir, callbacks)
-        resolved["num_train_pids"] = datamodule.num_train_pids
-        OmegaConf.save(resolved, output_dir / "config.yaml")
-        datamodule.tokenizer.save(output_dir / "tokenizer")
-        if datamodule.terms:
-            console.print(f"terms of the data: {datamodule.terms}", style="dim")
-        millions = sum(p.numel() for p in model.parameters()) / 1e6
-        console.print(
-            f"[bold]{type(model).__name__}[/bold] on [bold]{cfg.dataset.name}[/bold]: "
-            f"{_describe(datamodule.describe())}; {millions:.1f} M parameters; seed {cfg.seed}"
-        )
-        console.print(f"run folder: {output_dir}", markup=False)
-        if start.checkpoint is not None:
-            console.print(
-                f"continuing after {start.place}, from {start.checkpoint.name}", markup=False
-            )
-
-    if (tracker := wandb_logger_of(loggers)) is not None:
-        tracker.describe(*run_title(resolved, output_dir))
-    taught = teach(cfg, model, datamodule, trainer)
-    for record in callbacks:
-        if isinstance(record, RunRecord):
-            record.extra = taught
-    with resume.naming(start.checkpoint):
-        trainer.fit(model, datamodule, ckpt_path=start.checkpoint, weights_only=True)
-    checkpoint = chosen_checkpoint(cfg, callbacks)
-    trainer.test(model, datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
-
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    for record in callbacks:
-        if isinstance(record, RunRecord):
-            metrics = record.metrics
-    if trainer.is_global_zero:
-        chosen = CHOSEN[cfg.selection]
-        print_metrics(
-            metrics, "test", f"test split, percent (checkpoint: {chosen}, seed {cfg.seed})"
-        )
-        print_teacher(taught)
-        written = [p.name for p in sorted(output_dir.iterdir()) if p.suffix in (".json", ".png")]
-        console.print(f"{output_dir}: {', '.join(written)}, checkpoints/", markup=False)
-    return metrics
+    return _Parts(model, datamodule, trainer, callbacks)
 
 
-def _clear(folder: Path, callbacks: list[Any]) -> None:
-    """Remove what an earlier run of this folder has left and this one would mix with its own."""
-    for callback in callbacks:
-        if isinstance(callback, LastCheckpoint):
-            callback.clear()
-        elif isinstance(callback, BestCheckpoint):
-            callback.remove_superseded(all_of_them=True)
-    (folder / "metrics.json").unlink(missing_ok=True)
+def _begin_folder(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
+    """Write config and tokenizer; remove what an earlier run left and this one would mix with.
+
+    A resumed run keeps its config, whose hash its checkpoints carry.
+    """
+    if not start.resumed:
+        for callback in parts.callbacks:
+            if isinstance(callback, LastCheckpoint | BestCheckpoint):
+                callback.clear()
+        (start.folder / "metrics.json").unlink(missing_ok=True)
+        OmegaConf.save(run, start.folder / CONFIG_FILE)
+    parts.datamodule.tokenizer.save(start.folder / TOKENIZER_FOLDER)
 
 
-def _describe(splits: dict[str, dict[str, int]]) -> str:
-    parts = [
+def _introduce(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
+    """Print what is trained, on what and where."""
+    if parts.datamodule.terms:
+        say(f"terms of the data: {parts.datamodule.terms}", style="dim")
+    splits = [
         f"{split} {n['ids']:,} people, {n['images']:,} images, {n['captions']:,} captions"
-        for split, n in splits.items()
+        for split, n in parts.datamodule.describe().items()
     ]
-    return "; ".join(parts)
+    millions = sum(p.numel() for p in parts.model.parameters()) / 1e6
+    say(
+        f"{type(parts.model).__name__} on {run.dataset.name}: {'; '.join(splits)}; "
+        f"{millions:.1f} M parameters; seed {run.seed}"
+    )
+    say(f"run folder: {start.folder}")
+    if start.checkpoint is not None:
+        say(f"continuing after {start.position}, from {start.checkpoint.name}")
+
+
+def _follow_teacher(
+    cfg: DictConfig, run: DictConfig, parts: _Parts, start: resume.Start
+) -> dict[str, Any]:
+    """Give a student its teacher, trained first if need be.
+
+    Reseeds afterwards, so the student does not depend on the teacher's draws.
+
+    Args:
+        cfg: The composed config, which the teacher's follows from.
+        run: The same, resolved.
+        parts: What the student is trained with.
+        start: Where the student's run begins.
+
+    Returns:
+        Entries for the run's record: the teacher's run, its seconds and, if wanted, its metrics.
+    """
+    if not teacher.needs_teacher(run):
+        parts.datamodule.support_batches = parts.model.takes_supports
+        return {}
+    began = time.perf_counter()
+    checkpoint = _teacher_checkpoint(cfg, start)
+    data, trainer = parts.datamodule, parts.trainer
+    loaded = teacher.load_teacher(checkpoint, run, data, trainer)
+    if run.compile:
+        compile_model(loaded)
+    metrics = teacher.teacher_metrics(loaded, data, trainer) if run.teaching.oracle else {}
+    targets = teacher.targets_of(loaded, run.teaching.targets == "each_step", data, trainer)
+    parts.model.set_teacher(targets, origin=loaded)  # pyright: ignore[reportCallIssue] -- Lcr2s
+    data.support_batches = parts.model.takes_supports
+    L.seed_everything(run.seed, workers=True, verbose=False)
+    _say("stage 2 of 2: the student")
+    seconds = round(time.perf_counter() - began, 2)
+    return {"teacher": {"run": str(checkpoint), "seconds": seconds} | metrics}
+
+
+def _teacher_checkpoint(cfg: DictConfig, start: resume.Start) -> Path:
+    """Return the checkpoint of a student's teacher: the given one, or one trained here first."""
+    earlier = teacher.earlier_teacher(start.folder) if start.resumed else None
+    given = earlier if cfg.teacher is None else cfg.teacher
+    if given is None:
+        stage = teacher.teacher_config(cfg, start.folder)
+        if processes.decide_on_rank_zero(lambda: teacher.is_replaced(stage)):
+            stage.ckpt_path, stage.skip_finished = None, False
+        _say(f"stage 1 of 2: the teacher, {stage.max_epochs} epochs; validated with empty supports")
+        _train_in_folder(stage, start.folder)
+        given = stage.paths.output_dir
+    checkpoint = Path(processes.decide_on_rank_zero(lambda: str(find_teacher(given).weights)))
+    _say(f"teacher: {checkpoint}")
+    return checkpoint
+
+
+def _fit_and_test(run: DictConfig, parts: _Parts, start: resume.Start) -> dict[str, float]:
+    trainer = parts.trainer
+    checkpoint = None if start.checkpoint is None else str(start.checkpoint)
+    with resume.checkpoint_in_errors(start.checkpoint):
+        trainer.fit(parts.model, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
+    chosen = chosen_checkpoint(run.selection, parts.callbacks)
+    trainer.test(parts.model, parts.datamodule, ckpt_path=chosen, verbose=False, weights_only=True)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def _summarise(
+    run: DictConfig, metrics: dict[str, float], followed: Mapping[str, Any], folder: Path
+) -> None:
+    """Print the metrics of the tested checkpoint, and what the run folder holds."""
+    model = "teacher with empty supports, " if run.task == "teacher" else ""
+    choice = f"checkpoint: {CHOSEN[run.selection]}, seed {run.seed}"
+    print_metrics(metrics, "test", f"{model}test split, percent ({choice})")
+    teacher.print_teacher(followed.get("teacher", {}))
+    written = [p.name for p in sorted(folder.iterdir()) if p.suffix in (".json", ".png")]
+    say(f"{folder}: {', '.join(written)}, checkpoints/")
+
+
+def _say(line: str) -> None:
+    if processes.rank() == 0:
+        say(line)

@@ -3,11 +3,10 @@
 from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
-from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
+from tireid.console import show
 from tireid.metrics.names import DIRECTIONS, METRICS, WITHOUT_OWN_IMAGE
 
 CHOSEN = {
@@ -35,21 +34,20 @@ def print_metrics(metrics: dict[str, float], split: str, title: str) -> None:
         )
         table.caption = "* without the image that the caption was written for"
         table.caption_justify = "left"
-    Console(highlight=False).print(table)
+    show(table)
 
 
-def chosen_checkpoint(cfg: DictConfig, callbacks: list[Any]) -> str:
+def chosen_checkpoint(selection: str, callbacks: list[Any]) -> str:
     """Return the path of the checkpoint that `selection` names.
 
     Raises:
         ValueError: If no callback wrote it.
     """
+    kind = LastCheckpoint if selection == "last" else ModelCheckpoint
     for callback in callbacks:
-        if isinstance(callback, (ModelCheckpoint, LastCheckpoint)):
-            monitored = callback.monitor is not None
-            if monitored == (cfg.selection != "last") and callback.best_model_path:
-                return callback.best_model_path
+        if isinstance(callback, kind) and callback.best_model_path:
+            return callback.best_model_path
     raise ValueError(
-        f"selection={cfg.selection}: no checkpoint was written for it; "
+        f"selection={selection}: no checkpoint was written for it; "
         "keep callbacks.checkpoint (val, test) or callbacks.last (last)"
     )

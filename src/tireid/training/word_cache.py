@@ -1,34 +1,43 @@
 """Cache the token features of a frozen text encoder before training."""
 
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from omegaconf import DictConfig
-from rich.console import Console
 from torch import Tensor, nn
 
+from tireid.console import say
+from tireid.data.datamodule import TireidDataModule
 from tireid.data.word_features import WordEncoder
+from tireid.data.word_table import WordTable, WordType
 
 
-def cache_words(cfg: DictConfig, datamodule: Any, text_encoder: nn.Module, trainer: Any) -> None:
-    """Have batches carry the words of a frozen word encoder, as `cache_words` says.
+def cache_words(
+    wanted: bool | Literal["auto"],
+    dtype: WordType,
+    datamodule: TireidDataModule,
+    text_encoder: nn.Module,
+    trainer: Any,
+) -> None:
+    """Have batches carry the token features of a frozen word encoder.
 
     Args:
-        cfg: A composed training config.
-        datamodule: After `setup`.
-        text_encoder: Its `embedding`, where it has one, is the word encoder.
-        trainer: Tells on which device words are computed.
+        wanted: Setting `cache_words`: "auto" is True where the features never change.
+        dtype: Type of the numbers in the cache.
+        datamodule: Data module after `setup`.
+        text_encoder: Text encoder whose `embedding`, if it has one, is the word encoder.
+        trainer: Trainer whose device computes the features.
 
     Raises:
-        ValueError: If `cache_words` is true where words change between steps.
-        OSError: If it is true and the words cannot be kept on disk.
+        ValueError: If `wanted` is True and the features change between steps.
+        OSError: If it is True and the features cannot be kept on disk.
     """
     encoder: Any = getattr(text_encoder, "embedding", None)
-    if cfg.cache_words is False:
+    if wanted is False:
         return
     if not getattr(encoder, "constant", False):
-        if cfg.cache_words is True:
-            raise ValueError(_words_change(text_encoder, encoder))
+        if wanted is True:
+            raise ValueError(_not_constant(text_encoder, encoder))
         return
 
     def encode(token_ids: Tensor, valid: Tensor) -> Tensor:
@@ -39,26 +48,28 @@ def cache_words(cfg: DictConfig, datamodule: Any, text_encoder: nn.Module, train
     words = WordEncoder(encode, encoder.out_dim, encoder.fingerprint())
     training = encoder.training
     try:
-        datamodule.cache_words(words, cfg.cache_words_dtype)
+        datamodule.cache_words(words, dtype)
     except OSError as error:
-        if cfg.cache_words is True:
+        if wanted is True:
             raise
-        warnings.warn(f"words are computed in every step: {error}", stacklevel=2)
+        warnings.warn(f"token features are computed in every step: {error}", stacklevel=2)
         return
     finally:
         encoder.train(training).to("cpu")
     if trainer.is_global_zero:
-        tables = datamodule.words
-        mib = sum(table.num_bytes for table in tables.values()) / 2**20
-        found = [f"{split} {'found' if t.found else 'computed'}" for split, t in tables.items()]
-        Console(highlight=False, soft_wrap=True).print(
-            f"words of the frozen {type(encoder).__name__}: {mib:,.1f} MiB in "
-            f"{next(iter(tables.values())).folder.parent} ({', '.join(found)})",
-            markup=False,
-        )
+        say(_summary(datamodule.words, type(encoder).__name__))
 
 
-def _words_change(text_encoder: nn.Module, encoder: Any) -> str:
+def _summary(tables: Mapping[str, WordTable], encoder: str) -> str:
+    mib = sum(table.num_bytes for table in tables.values()) / 2**20
+    folder = next(iter(tables.values())).folder.parent
+    states = [f"{split} {'found' if t.found else 'computed'}" for split, t in tables.items()]
+    return (
+        f"token features of the frozen {encoder}: {mib:,.1f} MiB in {folder} ({', '.join(states)})"
+    )
+
+
+def _not_constant(text_encoder: nn.Module, encoder: Any) -> str:
     if encoder is None:
         got = f"{type(text_encoder).__name__}, which has no word encoder inside"
     elif not getattr(encoder, "frozen", False):

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from tireid.data.supports import SupportSettings
 from tireid.losses.contrastive import InfoNceLoss
 from tireid.losses.distillation import FeatureDistillationLoss, RelationDistillationLoss
 from tireid.losses.projection import CmpmLoss
@@ -44,7 +45,7 @@ def student_settings():
 
 
 def make_teacher(arguments, **changes):
-    settings = {"fusion": {"heads": 2}, "source": "batch", "num_images": 2, "num_texts": 2}
+    settings = {"fusion": {"heads": 2}, "source": "batch", "supports": SupportSettings(2, 2)}
     settings |= {"alignment": CmpmLoss(), "dual": dual} | changes
     return Lcr2sTeacher(**arguments, **settings)
 
@@ -133,7 +134,7 @@ def test_the_ablations_leave_terms_out(make_student, teacher, family_batch, weig
 def test_distillation_is_zero_for_a_student_equal_to_its_teacher(normed_arguments, family_batch):
     """Without supports and with the mean as fusion, the teacher's features are the anchors'."""
     teacher = make_teacher(
-        copy.deepcopy(normed_arguments), fusion={"kind": "mean"}, num_images=0, num_texts=0
+        copy.deepcopy(normed_arguments), fusion={"kind": "mean"}, supports=SupportSettings(0, 0)
     )
     student = Lcr2s(
         **copy.deepcopy(normed_arguments),
@@ -351,8 +352,7 @@ def make_joint(normed_arguments):
             dual=dual,
             fusion={"heads": 2},
             source="batch",
-            num_images=2,
-            num_texts=2,
+            supports=SupportSettings(2, 2),
             anchor_weight=1.0,
             alignment=CmpmLoss(),
         )

@@ -11,6 +11,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
+from tireid.data.supports import SupportSettings
 from tireid.encoders.lstm import WordEmbedding
 from tireid.losses.contrastive import InfoNceLoss
 from tireid.losses.projection import CmpmLoss
@@ -23,6 +24,7 @@ from tireid.methods.schedules import warmup_cosine
 from tireid.structures import PairBatch, SupportBatch, Tokens
 
 DIM = 8
+SLOTS = {"num_images": 2, "num_texts": 2}
 
 
 def dual(**arguments):
@@ -33,12 +35,12 @@ def dual(**arguments):
 def make(normed_arguments):
     def made(encoders=None, **changes) -> Lcr2sTeacher:
         torch.manual_seed(2)
+        asked = [name for name in ("num_images", "num_texts", "paired") if name in changes]
         settings = {
             "dual": dual,
             "fusion": {"heads": 2},
             "alignment": CmpmLoss(),
-            "num_images": 2,
-            "num_texts": 2,
+            "supports": SupportSettings(**SLOTS | {k: changes.pop(k) for k in asked}),
         }
         if changes.get("source") == "memory":
             settings["memory"] = {"capacity": 40}
@@ -73,7 +75,9 @@ def test_features_are_fused_with_those_of_the_support(make, family_batch, source
                 expected = fusion(anchor[None], members[None], valid)[0]
                 torch.testing.assert_close(rich[row], expected)
     else:
-        supports = teacher.supports(dual_terms(teacher.dual, family_batch, 7, 0.0), family_batch, 7)
+        supports = teacher.support_features(
+            dual_terms(teacher.dual, family_batch, 7, 0.0), family_batch, 7
+        )
         torch.testing.assert_close(
             found[0], teacher.image_fusion(images, supports.images, supports.images_valid)
         )
@@ -100,7 +104,7 @@ def test_supports_are_never_the_anchor_image_nor_a_caption_of_it(
         }
     drawn = {"images": set(), "texts": set()}
     for step in range(1, 30):
-        supports = teacher.supports(anchors, family_batch, step)
+        supports = teacher.support_features(anchors, family_batch, step)
         chosen = {}
         for name, pool in pools.items():
             features = getattr(supports, name)
@@ -259,14 +263,18 @@ def test_draws_follow_seed_and_step(make, family_batch):
 
 def test_the_memory_is_filled_in_training_and_read_later(make, family_batch):
     teacher = make(source="memory").train()
-    nothing = teacher.supports(dual_terms(teacher.dual, family_batch, 0, 0.0), family_batch, 0)
+    nothing = teacher.support_features(
+        dual_terms(teacher.dual, family_batch, 0, 0.0), family_batch, 0
+    )
     assert not nothing.images_valid.any()
     teacher.training_terms(family_batch, 0)
     teacher.eval()
     filled = copy.deepcopy(teacher.state_dict())
     assert (filled["image_memory.written"] == 0).sum() == len(family_batch.image_id.unique())
     assert (filled["text_memory.written"] == 0).sum() == len(family_batch.index)
-    supports = teacher.supports(dual_terms(teacher.dual, family_batch, 1, 0.0), family_batch, 1)
+    supports = teacher.support_features(
+        dual_terms(teacher.dual, family_batch, 1, 0.0), family_batch, 1
+    )
     assert supports.texts_valid.any()
     assert not supports.texts.requires_grad
     teacher.enrich(family_batch, 5)
@@ -293,6 +301,7 @@ def test_over_lgur_each_prototype_is_fused_by_itself(normed_arguments, family_ba
         dual=lgur,
         alignment=CmpmLoss(),
         fusion={"heads": 2},
+        supports=SupportSettings(4, 4),
         source="batch",
         anchor_weight=1.0,
     )
@@ -309,6 +318,7 @@ def test_over_lgur_each_prototype_is_fused_by_itself(normed_arguments, family_ba
         dual=partial(Lgur, head=head | {"pooling": "max"}, alignment=RankingLoss(seed=1)),
         alignment=CmpmLoss(),
         fusion={"heads": 2, "parts": None},
+        supports=SupportSettings(4, 4),
         source="batch",
     )
     assert silent.image_fusion.mixer.to_query.weight.shape == (6, 6)  # one part in their place
@@ -334,6 +344,8 @@ def test_errors_name_what_is_wrong(make, family_batch):
         make(source="disk")
     with pytest.raises(ValueError, match="paired: expected as many num_texts as num_images"):
         make(source="batch", paired=True, num_texts=3)
+    with pytest.raises(ValueError, match="paired: expected false with supports from memory"):
+        make(source="memory", paired=True)
     with pytest.raises(ValueError, match="expected batches with support sets"):
         make().enrich(family_batch._replace(support=None), 0)
 
@@ -385,8 +397,7 @@ def loss_and_gradient(source: str, rows: slice) -> tuple[float, np.ndarray]:
         alignment=CmpmLoss(),
         source=source,
         memory={"capacity": 40} if source == "memory" else None,
-        num_images=2,
-        num_texts=2,
+        supports=SupportSettings(**SLOTS),
         support_dropout=0.3,
         anchor_weight=0.5,
     )

@@ -1,4 +1,4 @@
-"""What LCR2S is made of besides dual encoders: the fusion of an embedding with its support set.
+"""LCR2S's fusion of an embedding with its support set, and checks that its methods share.
 
 Yan et al., Learning Comprehensive Representations with Richer Self for Text-to-Image Person
 Re-identification, ACM MM 2023 (arXiv 2310.11210): multi-head attentional fusion, "MHAF".
@@ -215,8 +215,9 @@ def dual_terms(dual: RetrievalModule, batch: PairBatch, step: int, weight: float
     if not weight:
         texts = dual.text_features(batch.token_ids, batch.valid, batch.words)
         return TrainingTerms({}, dual.image_features(batch.images), texts)
-    own = dual.training_terms(batch, step)
-    return own._replace(terms={name: weight * term for name, term in own.terms.items()})
+    taught = dual.training_terms(batch, step)
+    weighted = {name: weight * term for name, term in taught.terms.items()}
+    return taught._replace(terms=weighted)
 
 
 def freeze_heads(dual: RetrievalModule) -> None:
@@ -227,7 +228,7 @@ def freeze_heads(dual: RetrievalModule) -> None:
 
 
 def is_count(value: Any, least: int = 1) -> bool:
-    """Whether a setting is an integer of at least so much."""
+    """Return whether a setting is an integer of at least `least`."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
@@ -242,6 +243,20 @@ def check_range(most: float = math.inf, **settings: Any) -> None:
         if not (is_number and 0 <= value <= most and value < math.inf):
             expected = "a number >= 0" if most == math.inf else f"a number from 0 to {most:g}"
             raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+def check_weights(trained: str, **weights: Any) -> None:
+    """Check that the weights of losses are numbers of at least 0, and one of them above.
+
+    Raises:
+        ValueError: If one is not, or there is nothing to train with.
+    """
+    check_range(**weights)
+    if not any(weights.values()):
+        raise ValueError(
+            f"{', '.join(weights)}: expected one above 0, got none; there is nothing to train "
+            f"{trained} with"
+        )
 
 
 def _check(name: str, value: str, expected: tuple[str, ...]) -> None:

@@ -22,7 +22,13 @@ from torch import Tensor, nn
 
 from tireid.losses.distillation import FeatureDistillationLoss, RelationDistillationLoss
 from tireid.methods.base import RetrievalModule, TrainingTerms
-from tireid.methods.lcr2s.fusion import check_range, dual_terms, freeze_heads, is_count
+from tireid.methods.lcr2s.fusion import (
+    check_range,
+    check_weights,
+    dual_terms,
+    freeze_heads,
+    is_count,
+)
 from tireid.structures import PairBatch, TokenMaps
 
 TEACHER = "teacher."
@@ -84,17 +90,13 @@ class Lcr2s(RetrievalModule):
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        check_range(
+        check_range(warmup_epochs=warmup_epochs)
+        check_weights(
+            "the student",
             task_weight=task_weight,
             feature_weight=feature_weight,
             relation_weight=relation_weight,
-            warmup_epochs=warmup_epochs,
         )
-        if not (task_weight or feature_weight or relation_weight):
-            raise ValueError(
-                "task_weight, feature_weight, relation_weight: expected one above 0, got none; "
-                "there is nothing to train the student with"
-            )
         if not is_count(gradient_share_steps, 0):
             raise ValueError(
                 f"gradient_share_steps: expected an integer >= 0, got {gradient_share_steps!r}"
@@ -118,18 +120,33 @@ class Lcr2s(RetrievalModule):
             freeze_heads(self.dual)
         self._held: tuple[Any, ...] = ()  # the teacher, in a tuple so that it is no submodule
         if joint:
-            if init_from_teacher:
-                raise ValueError("init_from_teacher: expected false with joint=true, got true")
-            if teacher is None or isinstance(teacher, nn.Module):
-                got = "none" if teacher is None else "one that is made"
-                raise ValueError(f"joint: expected a teacher to be made, got {got}")
-            self.teacher = teacher(num_train_pids=num_train_pids, **copies)
-            alike = getattr(self.teacher, "_ddp_params_and_buffers_to_ignore", [])
-            self._ddp_params_and_buffers_to_ignore = [TEACHER + name for name in alike]
-            self.register_state_dict_post_hook(_leave_teacher_out)
-            self.register_load_state_dict_post_hook(_miss_no_teacher)
+            self._add_teacher(teacher, num_train_pids, copies)
         elif isinstance(teacher, nn.Module):
             self.set_teacher(teacher)
+
+    def _add_teacher(
+        self,
+        teacher: nn.Module | Callable[..., RetrievalModule] | None,
+        num_train_pids: int,
+        encoders: dict[str, nn.Module],
+    ) -> None:
+        """Make the teacher that is trained along, as a part of the model."""
+        if self.init_from_teacher:
+            raise ValueError("init_from_teacher: expected false with joint=true, got true")
+        if teacher is None or isinstance(teacher, nn.Module):
+            got = "none" if teacher is None else "one that is made"
+            raise ValueError(f"joint: expected a teacher to be made, got {got}")
+        self.teacher = teacher(num_train_pids=num_train_pids, **encoders)
+        alike = getattr(self.teacher, "_ddp_params_and_buffers_to_ignore", [])
+        self._ddp_params_and_buffers_to_ignore = [TEACHER + name for name in alike]
+        self.register_state_dict_post_hook(_leave_teacher_out)
+        self.register_load_state_dict_post_hook(_miss_no_teacher)
+
+    @property
+    def takes_supports(self) -> bool:
+        """Whether training batches must carry support sets: if the teacher at work takes them."""
+        teachers = (self.teacher,) if self.joint else self._held
+        return any(getattr(teacher, "takes_supports", False) for teacher in teachers)
 
     def set_teacher(self, teacher: nn.Module, origin: nn.Module | None = None) -> None:
         """Freeze a trained teacher and follow it.
@@ -204,20 +221,20 @@ class Lcr2s(RetrievalModule):
         Raises:
             ValueError: If there is no teacher.
         """
-        own = dual_terms(self.dual, batch, step, self.task_weight)
-        terms = dict(own.terms)
+        task = dual_terms(self.dual, batch, step, self.task_weight)
+        terms = dict(task.terms)
         if not (self.joint or self.feature_weight or self.relation_weight):
-            return own
+            return task
         images, texts = self._teach(batch, step, terms)
         rise = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         if self.feature_weight:
-            distance = self.feature_distillation(own.images, images)
-            distance = distance + self.feature_distillation(own.texts, texts)
+            distance = self.feature_distillation(task.images, images)
+            distance = distance + self.feature_distillation(task.texts, texts)
             terms["distil_features"] = rise * self.feature_weight * distance
         if self.relation_weight:
-            distance = self.relation_distillation(own.images, own.texts, images, texts)
+            distance = self.relation_distillation(task.images, task.texts, images, texts)
             terms["distil_relations"] = rise * self.relation_weight * distance
-        return TrainingTerms(terms, own.images, own.texts)
+        return TrainingTerms(terms, task.images, task.texts)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         """Sum the terms of the loss; from time to time, log their shares of the gradient."""
@@ -287,8 +304,8 @@ def gradient_shares(
     """
     norms: dict[str, Tensor] = {}
     for name, term in terms.items():
-        found = torch.autograd.grad(term, features, retain_graph=True, allow_unused=True)
-        parts = [g.float().flatten() for g in found if g is not None]
+        gradients = torch.autograd.grad(term, features, retain_graph=True, allow_unused=True)
+        parts = [g.float().flatten() for g in gradients if g is not None]
         norms[name] = torch.cat(parts).norm() if parts else features[0].new_zeros(())
     total = torch.stack(list(norms.values())).sum()
     return {name: norm / total.clamp(min=1e-30) for name, norm in norms.items()}

@@ -1,4 +1,4 @@
-"""Where LCR2S's support sets come from when the data set does not bring them: batch and memory."""
+"""Support sets of LCR2S from the batch or from a memory of past batches."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -36,16 +36,16 @@ def batch_supports(
     """Draw rows of the global batch that show the anchor's identity in another image.
 
     Without replacement; slots stay empty where the batch holds too few. The draw of an anchor does
-    not depend on the number of processes.
+    not depend on the number of ranks.
 
     Args:
-        pids: Identities of this process's share.
+        pids: Identities of this rank's share.
         image_ids: Keys of its images.
         count: Number of slots.
-        generator: On the device of `pids`; in the same state on all processes.
+        generator: On the device of `pids`; in the same state on all ranks.
 
     Returns:
-        For each pair of this process, rows of the gathered batch; -1 = empty slot.
+        For each pair of this rank, rows of the gathered batch; -1 = empty slot.
     """
     all_pids, all_image_ids = gather_with_gradient(pids), gather_with_gradient(image_ids)
     candidates = _other_views(pids, image_ids, all_pids, all_image_ids)
@@ -67,17 +67,17 @@ def take_slots(
 def shares_of_processes(
     keys: Int[Tensor, " distinct"] | None, slots: Int[Tensor, "batch slots"]
 ) -> Float[Tensor, " distinct"] | None:
-    """Return 1 / n for each distinct support sample that n processes have in their shares.
+    """Return 1 / n for each distinct support sample that n ranks have in their shares.
 
-    So weighted, all processes' samples count together as those of one process would, where each is
+    So weighted, all ranks' samples count together as those of one rank would, where each is
     there once.
 
     Args:
-        keys: What the samples are, the same on all processes; None: not known.
-        slots: For each pair of this process, rows of `keys`; -1 = empty slot.
+        keys: Keys of the samples, the same on all ranks; None: not known.
+        slots: For each pair of this rank, rows of `keys`; -1 = empty slot.
 
     Returns:
-        None where nothing is to be weighted. 0 for one sample where a process has none, so that it
+        None where nothing is to be weighted. 0 for one sample where a rank has none, so that it
         can run an encoder along with the others.
     """
     if keys is None or process_count() == 1:
@@ -85,7 +85,7 @@ def shares_of_processes(
     if len(keys) == 0:
         keys = keys.new_zeros(1)
     mine = torch.where(slots >= 0, F.embedding(slots.clamp(min=0), keys[:, None])[..., 0], -1)
-    held = gather_with_gradient(mine.flatten()[None])  # (processes, batch * slots)
+    held = gather_with_gradient(mine.flatten()[None])  # (ranks, batch * slots)
     holders = (keys[:, None, None] == held).any(dim=2).sum(dim=1)
     is_mine = (keys[:, None] == mine.flatten()).any(dim=1)
     return torch.where(is_mine, 1.0 / holders.clamp(min=1), 0.0)
@@ -97,10 +97,10 @@ def drop_supports(
     """Empty filled slots at random.
 
     Args:
-        valid: True = a filled slot, of this process's share.
-        whole: Chance that an anchor loses its whole support.
-        each: Chance that a slot is emptied, else.
-        generator: On the device of `valid`; in the same state on all processes.
+        valid: True = a filled slot, of this rank's share.
+        whole: Probability that an anchor loses its whole support.
+        each: Probability that a slot is emptied, else.
+        generator: On the device of `valid`; in the same state on all ranks.
     """
     total = len(gather_with_gradient(valid))
     draws = torch.rand(total, valid.shape[1] + 1, generator=generator, device=valid.device)
@@ -147,7 +147,7 @@ class FeatureMemory(nn.Module):
         image_ids: Int[Tensor, " batch"],
         step: int,
     ) -> None:
-        """Keep the features of all processes' shares.
+        """Keep the features of all ranks' shares.
 
         Args:
             keys: Positions of the items in their split.

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
+from tireid.data.supports import SupportSettings
 from tireid.encoders.batch_norm import sample_weights
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.identity import identity_loss
@@ -18,9 +19,9 @@ from tireid.methods.base import RetrievalModule, TrainingTerms, align
 from tireid.methods.lcr2s.fusion import (
     SupportFusion,
     check_range,
+    check_weights,
     dual_terms,
     freeze_heads,
-    is_count,
 )
 from tireid.methods.lcr2s.supports import (
     FeatureMemory,
@@ -34,14 +35,14 @@ from tireid.structures import PairBatch
 SOURCES = ("dataset", "batch", "memory")
 
 
-class Supports(NamedTuple):
+class SupportFeatures(NamedTuple):
     """Features of the support sets of a batch.
 
     Attributes:
         images: Not normalised; what stands in empty slots has no meaning.
         images_valid: True = a filled slot.
-        texts: Likewise.
-        texts_valid: Likewise.
+        texts: Not normalised; what stands in empty slots has no meaning.
+        texts_valid: True = a filled slot.
     """
 
     images: Float[Tensor, "batch image_slots dim"]
@@ -59,25 +60,25 @@ class Lcr2sTeacher(RetrievalModule):
     Args:
         num_train_pids: Number of training identities.
         dual: Makes the dual encoder from the arguments of any method (a partial).
-        fusion: Settings of `SupportFusion` other than its width. `parts` left out, or None: those
+        fusion: Arguments of `SupportFusion` other than its width. `parts` left out, or None: those
             that the dual encoder's features are made of.
         alignment: Loss over `(image_features, text_features, pids)` of the enriched features.
+        supports: Size and content of support sets. The sources "batch" and "memory" take its slots
+            and fill them with what they hold.
         source: Where supports come from. "dataset": the batch brings them, to be encoded.
             "batch": other pairs of the global batch, which `identity_balanced` batches hold; costs
             no encoding. "memory": the latest features of past batches, without gradient.
-        num_images: Image slots of the sources "batch" and "memory".
-        num_texts: Text slots of the same.
-        paired: Whether both modalities take the same pairs of the batch ("batch").
-        memory: Settings of both `FeatureMemory` other than their width ("memory").
+        memory: Arguments of both `FeatureMemory` other than their width ("memory").
         share_fusion: Whether both modalities have one fusion.
-        support_dropout: Chance that a training anchor of either modality loses its whole support.
-        slot_dropout: Chance that a slot is emptied, else.
+        support_dropout: Probability that a training anchor of either modality loses its whole
+            support.
+        slot_dropout: Probability that a slot is emptied, else.
         alignment_weight: Weight of the alignment of the enriched features.
         identity_weight: Weight of their identity loss; one classifier serves both modalities.
         anchor_weight: Weight of the dual encoder's own terms, on features without support.
-        seed: Source of chance, with the step.
-        image_encoder: Of the dual encoder.
-        text_encoder: Of the dual encoder.
+        seed: Keys all draws, with the step.
+        image_encoder: Image encoder of the dual encoder.
+        text_encoder: Text encoder of the dual encoder.
         **base: Optimiser, schedule and rates, see `RetrievalModule`. Rates: the dual encoder's.
 
     Raises:
@@ -89,6 +90,7 @@ class Lcr2sTeacher(RetrievalModule):
         support and slot dropout, and supports from the batch or a memory.
     """
 
+    seed_offset = 1_000_003
     dual: RetrievalModule
     fusions: nn.ModuleList
     image_memory: FeatureMemory | None
@@ -103,12 +105,10 @@ class Lcr2sTeacher(RetrievalModule):
         dual: Callable[..., RetrievalModule],
         fusion: dict[str, Any],
         alignment: nn.Module,
+        supports: SupportSettings,
         image_encoder: nn.Module,
         text_encoder: nn.Module,
         source: str = "dataset",
-        num_images: int = 4,
-        num_texts: int = 4,
-        paired: bool = False,
         memory: dict[str, Any] | None = None,
         share_fusion: bool = False,
         support_dropout: float = 0.0,
@@ -120,27 +120,14 @@ class Lcr2sTeacher(RetrievalModule):
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        if source not in SOURCES:
-            raise ValueError(f"source: expected one of {', '.join(SOURCES)}, got {source!r}")
-        if paired and (num_images != num_texts or source == "memory"):
-            raise ValueError(
-                "paired: expected as many num_texts as num_images and supports not from memory, "
-                f"got {num_texts}, {num_images} from {source}; choose another source"
-            )
-        for name, value in (("num_images", num_images), ("num_texts", num_texts)):
-            if not is_count(value, 0):
-                raise ValueError(f"{name}: expected an integer >= 0, got {value!r}")
+        _check_source(source, supports)
         check_range(1.0, support_dropout=support_dropout, slot_dropout=slot_dropout)
-        check_range(
+        check_weights(
+            "the teacher",
             alignment_weight=alignment_weight,
             identity_weight=identity_weight,
             anchor_weight=anchor_weight,
         )
-        if not (alignment_weight or identity_weight or anchor_weight):
-            raise ValueError(
-                "alignment_weight, identity_weight, anchor_weight: expected one above 0, got none; "
-                "there is nothing to train the teacher with"
-            )
         self.dual = dual(
             num_train_pids=num_train_pids,
             image_encoder=image_encoder,
@@ -149,19 +136,16 @@ class Lcr2sTeacher(RetrievalModule):
         )
         self.training_only = ("classifier.", *(f"dual.{name}" for name in self.dual.training_only))
         self.feature_dim = self.dual.feature_dim
-        count = 1 if share_fusion else 2
-        parts = fusion.get("parts")
-        fusion = fusion | {"parts": self.dual.feature_parts if parts is None else parts}
+        if fusion.get("parts") is None:
+            fusion = fusion | {"parts": self.dual.feature_parts}
         self.fusions = nn.ModuleList(
-            SupportFusion(self.feature_dim, **fusion) for _ in range(count)
+            SupportFusion(self.feature_dim, **fusion) for _ in range(1 if share_fusion else 2)
         )
         self.classifier = nn.Linear(self.feature_dim, num_train_pids)
         self.classifier.requires_grad_(bool(identity_weight))  # else it never gets a gradient
         self.alignment = alignment
+        self.slots = supports
         self.source = source
-        self.num_images = num_images
-        self.num_texts = num_texts
-        self.paired = paired
         self.support_dropout = support_dropout
         self.slot_dropout = slot_dropout
         self.alignment_weight = alignment_weight
@@ -170,14 +154,22 @@ class Lcr2sTeacher(RetrievalModule):
         self.seed = seed
         self.image_memory = self.text_memory = None
         if source == "memory":
-            self.image_memory = FeatureMemory(dim=self.feature_dim, **(memory or {}))
-            self.text_memory = FeatureMemory(dim=self.feature_dim, **(memory or {}))
-            # All processes write the same, so nothing is to be sent before every step.
-            self._ddp_params_and_buffers_to_ignore = [
-                name for name, _ in self.named_buffers() if "_memory." in name
-            ]
+            self._add_memories(**(memory or {}))
         if not anchor_weight:
             freeze_heads(self.dual)
+
+    def _add_memories(self, **settings: Any) -> None:
+        self.image_memory = FeatureMemory(dim=self.feature_dim, **settings)
+        self.text_memory = FeatureMemory(dim=self.feature_dim, **settings)
+        # All ranks write the same, so nothing is to be sent before every step.
+        self._ddp_params_and_buffers_to_ignore = [
+            name for name, _ in self.named_buffers() if "_memory." in name
+        ]
+
+    @property
+    def takes_supports(self) -> bool:
+        """Whether training batches must carry support sets: those that are encoded."""
+        return self.source == "dataset"
 
     @property
     def image_fusion(self) -> SupportFusion:
@@ -230,8 +222,10 @@ class Lcr2sTeacher(RetrievalModule):
         terms |= {f"anchor_{name}": term for name, term in anchors.terms.items()}
         return TrainingTerms(terms, images, texts)
 
-    def supports(self, anchors: TrainingTerms, batch: PairBatch, step: int) -> Supports:
-        """Return the support features of a batch, before any is dropped.
+    def support_features(
+        self, anchors: TrainingTerms, batch: PairBatch, step: int
+    ) -> SupportFeatures:
+        """Return the features of a batch's support sets, before any is dropped.
 
         Args:
             anchors: Un-fused features of the batch.
@@ -246,17 +240,19 @@ class Lcr2sTeacher(RetrievalModule):
         generator = self._generator(anchors.images, step, stream=0)
         if self.image_memory is not None and self.text_memory is not None:
             where = (batch.pid, batch.image_id)
-            images = self.image_memory.draw(*where, self.num_images, generator, step)
-            texts = self.text_memory.draw(*where, self.num_texts, generator, step)
+            images = self.image_memory.draw(*where, self.slots.num_images, generator, step)
+            texts = self.text_memory.draw(*where, self.slots.num_texts, generator, step)
             image_pool = self.image_memory.features.to(anchors.images.dtype)
             text_pool = self.text_memory.features.to(anchors.texts.dtype)
         else:
-            images = texts = batch_supports(batch.pid, batch.image_id, self.num_images, generator)
-            if not self.paired:
-                texts = batch_supports(batch.pid, batch.image_id, self.num_texts, generator)
+            images = texts = batch_supports(
+                batch.pid, batch.image_id, self.slots.num_images, generator
+            )
+            if not self.slots.paired:
+                texts = batch_supports(batch.pid, batch.image_id, self.slots.num_texts, generator)
             image_pool = gather_with_gradient(anchors.images)
             text_pool = gather_with_gradient(anchors.texts)
-        return Supports(*take_slots(image_pool, images), *take_slots(text_pool, texts))
+        return SupportFeatures(*take_slots(image_pool, images), *take_slots(text_pool, texts))
 
     def parameter_groups(self) -> dict[str, Iterable[nn.Parameter]]:
         """Return the dual encoder's groups; the fusion joins its head, the classifier its own."""
@@ -266,13 +262,13 @@ class Lcr2sTeacher(RetrievalModule):
         return {**groups}
 
     def _fuse(self, anchors: TrainingTerms, batch: PairBatch, step: int) -> tuple[Tensor, Tensor]:
-        supports = self.supports(anchors, batch, step)
+        supports = self.support_features(anchors, batch, step)
         images_valid, texts_valid = supports.images_valid, supports.texts_valid
         if self.training and (self.support_dropout or self.slot_dropout):
             generator = self._generator(anchors.images, step, stream=1)
-            chances = (self.support_dropout, self.slot_dropout)
-            images_valid = drop_supports(images_valid, *chances, generator)
-            texts_valid = drop_supports(texts_valid, *chances, generator)
+            probabilities = (self.support_dropout, self.slot_dropout)
+            images_valid = drop_supports(images_valid, *probabilities, generator)
+            texts_valid = drop_supports(texts_valid, *probabilities, generator)
         images = self.image_fusion(anchors.images, supports.images, images_valid)
         texts = self.text_fusion(anchors.texts, supports.texts, texts_valid)
         if self.training and self.image_memory is not None and self.text_memory is not None:
@@ -281,14 +277,14 @@ class Lcr2sTeacher(RetrievalModule):
             self.text_memory.write(batch.index, anchors.texts, *where)
         return images, texts
 
-    def _encode_supports(self, batch: PairBatch) -> Supports:
+    def _encode_supports(self, batch: PairBatch) -> SupportFeatures:
         support = batch.support
         if support is None:
             raise ValueError(
-                "expected batches with support sets for source='dataset', got none; set supports "
-                "of the data, or source='batch' or 'memory'"
+                "expected batches with support sets for source='dataset', got none; give the "
+                "data module supports, or set source='batch' or 'memory'"
             )
-        # A process without support runs the encoders along with the others, for their statistics.
+        # A rank without support runs the encoders along with the others, for their statistics.
         images, texts = support.images, (support.token_ids, support.valid, support.words)
         image_shares = text_shares = None
         if self.training:
@@ -306,7 +302,7 @@ class Lcr2sTeacher(RetrievalModule):
         if len(texts[0]):
             with sample_weights(text_shares):
                 text_features = self.dual.text_features(*texts)
-        return Supports(
+        return SupportFeatures(
             *take_slots(image_features, support.image_slots),
             *take_slots(text_features, support.text_slots),
         )
@@ -314,6 +310,16 @@ class Lcr2sTeacher(RetrievalModule):
     def _generator(self, like: Tensor, step: int, *, stream: int) -> Generator:
         generator = torch.Generator(device=like.device)
         return generator.manual_seed((2 * self.seed + stream) * 998_244_353 + step)
+
+
+def _check_source(source: str, supports: SupportSettings) -> None:
+    if source not in SOURCES:
+        raise ValueError(f"source: expected one of {', '.join(SOURCES)}, got {source!r}")
+    if supports.paired and source == "memory":
+        raise ValueError(
+            "supports.paired: expected false with supports from memory, got true; choose another "
+            "source"
+        )
 
 
 def _alone(fusion: SupportFusion, features: Tensor) -> Tensor:

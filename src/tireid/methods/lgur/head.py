@@ -86,7 +86,7 @@ class CrossAttention(nn.Module):
         keys: Float[Tensor, "key_batch key dim"],
         valid: Bool[Tensor, "key_batch key"] | None = None,
     ) -> Float[Tensor, "out_batch heads query key"]:
-        """Return what each query pays each key, which `forward` does not keep; to be looked at.
+        """Return the attention of each query to each key, which `forward` does not keep.
 
         Args:
             queries: As in `forward`.
@@ -198,12 +198,12 @@ class CrossDecoder(nn.Module):
         keys: Float[Tensor, "key_batch key dim"],
         valid: Bool[Tensor, "key_batch key"] | None = None,
     ) -> Float[Tensor, "out_batch layers heads query key"]:
-        """Return what each query pays each key in every layer, computed anew."""
-        found: list[Tensor] = []
+        """Return the attention of each query to each key in every layer, computed again."""
+        weights: list[Tensor] = []
         for layer in self.layers:
-            found.append(layer.attention.weights(queries, keys, valid))  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue] -- nn.ModuleList's members
+            weights.append(layer.attention.weights(queries, keys, valid))  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue] -- nn.ModuleList's members
             queries = layer(queries, keys, valid)
-        return torch.stack(found, dim=1)
+        return torch.stack(weights, dim=1)
 
 
 class LgurFeatures(NamedTuple):
@@ -221,6 +221,10 @@ class LgurFeatures(NamedTuple):
     image_dictionary: Float[Tensor, "batch parts dim"]
     text_raw: Float[Tensor, "batch parts dim"] | None
     text_dictionary: Float[Tensor, "batch parts dim"]
+
+
+def _tokens(count: int, dim: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(1, count, dim))
 
 
 class LgurHead(nn.Module):
@@ -286,18 +290,14 @@ class LgurHead(nn.Module):
         if pooling not in ("prototypes", "mean", "max"):
             raise ValueError(f"pooling: expected prototypes, mean or max, got {pooling!r}")
         heads = max(1, dim // 64)
-        with_prototypes = pooling == "prototypes"
+        has_prototypes = pooling == "prototypes"
         self.pooling = pooling
         self.use_guidance = use_guidance
-        self.num_parts = num_prototypes if with_prototypes else 1
+        self.num_parts = num_prototypes if has_prototypes else 1
         self.feature_dim = feature_dim
-        self.dictionary = (
-            nn.Parameter(torch.randn(1, dictionary_size, dim)) if use_dictionary else None
-        )
-        self.prototypes = (
-            nn.Parameter(torch.randn(1, num_prototypes, dim)) if with_prototypes else None
-        )
-        self.dictionary_decoder = None
+        self.dictionary = _tokens(dictionary_size, dim) if use_dictionary else None
+        self.prototypes = _tokens(num_prototypes, dim) if has_prototypes else None
+        self.dictionary_decoder = self.prototype_decoder = None
         if use_dictionary or use_guidance:
             self.dictionary_decoder = CrossDecoder(
                 dim,
@@ -307,8 +307,7 @@ class LgurHead(nn.Module):
                 hidden_dim=2 * dim if dictionary_hidden_dim is None else dictionary_hidden_dim,
                 order="plain",
             )
-        self.prototype_decoder = None
-        if with_prototypes:
+        if has_prototypes:
             self.prototype_decoder = CrossDecoder(
                 dim,
                 depth=prototype_depth,
@@ -323,11 +322,8 @@ class LgurHead(nn.Module):
         self.part_projection = nn.Parameter(
             torch.randn(self.num_parts, feature_dim, dim) * math.sqrt(2 / feature_dim)
         )
-        self.text_prototypes = (
-            nn.Parameter(torch.randn(1, num_prototypes, dim))
-            if with_prototypes and not shared_prototypes
-            else None
-        )
+        separate = has_prototypes and not shared_prototypes
+        self.text_prototypes = _tokens(num_prototypes, dim) if separate else None
 
     def foreground_weights(
         self, image_tokens: Float[Tensor, "batch length dim"]
@@ -377,8 +373,8 @@ class LgurHead(nn.Module):
         self, tokens: Float[Tensor, "batch length dim"], valid: Bool[Tensor, "batch length"]
     ) -> Float[Tensor, "batch parts feature"]:
         """Collect text tokens into one feature a part."""
-        own = self.prototypes if self.text_prototypes is None else self.text_prototypes
-        return self._parts(tokens, valid, own)
+        prototypes = self.prototypes if self.text_prototypes is None else self.text_prototypes
+        return self._parts(tokens, valid, prototypes)
 
     def _parts(self, tokens: Tensor, valid: Tensor | None, prototypes: Tensor | None) -> Tensor:
         if self.prototype_decoder is None or prototypes is None:
@@ -402,7 +398,7 @@ class LgurHead(nn.Module):
         return self.text_parts(self.rebuild(text_tokens), text_valid)
 
     def explain_image(self, image_tokens: Float[Tensor, "batch length dim"]) -> TokenMaps:
-        """Return how `encode_image` weighs the tokens, computed anew."""
+        """Return how `encode_image` weighs the tokens, computed again."""
         foreground = self.foreground_weights(image_tokens)
         weighted = foreground * self.rebuild(image_tokens)
         return TokenMaps(
@@ -417,12 +413,12 @@ class LgurHead(nn.Module):
         text_tokens: Float[Tensor, "batch length dim"],
         text_valid: Bool[Tensor, "batch length"],
     ) -> TokenMaps:
-        """Return how `encode_text` weighs the tokens, computed anew."""
-        own = self.prototypes if self.text_prototypes is None else self.text_prototypes
+        """Return how `encode_text` weighs the tokens, computed again."""
+        prototypes = self.prototypes if self.text_prototypes is None else self.text_prototypes
         atoms = self._atom_weights(text_tokens)
         return TokenMaps(
             valid=text_valid,
-            parts=self._part_weights(self.rebuild(text_tokens), text_valid, own),
+            parts=self._part_weights(self.rebuild(text_tokens), text_valid, prototypes),
             atoms=None if atoms is None else atoms * text_valid[:, None, :, None],
         )
 

@@ -15,6 +15,15 @@ from tireid.methods.base import RetrievalModule, TrainingTerms, align
 from tireid.methods.lgur.head import LgurHead
 from tireid.structures import PairBatch, TokenMaps
 
+_BRANCHES = ("guided", "dictionary")
+# Pairs of features that are aligned: those of each branch, and the ties between the branches.
+_PAIRS = {
+    "guided": ("image_guided", "text_raw"),
+    "dictionary": ("image_dictionary", "text_dictionary"),
+    "text": ("text_raw", "text_dictionary"),
+    "image": ("image_guided", "image_dictionary"),
+}
+
 
 class Lgur(RetrievalModule):
     """LGUR over any pair of encoders; the head is as wide as the text encoder.
@@ -129,25 +138,15 @@ class Lgur(RetrievalModule):
         present = {name: f for name, f in features._asdict().items() if f is not None}
         identity = self.identity_losses(present, batch.label)
         terms: dict[str, Tensor] = {}
-
-        def identify(branch: str, image: str, text: str) -> None:
-            terms[f"id_{branch}"] = self.identity_weight * (identity[image] + identity[text])
-
-        def tie(name: str, rows: str, columns: str, draw: int) -> None:
+        for draw, (name, (rows, columns)) in enumerate(_PAIRS.items()):
+            if rows not in present or columns not in present or (one_text and name == "text"):
+                continue
+            if name in _BRANCHES:
+                terms[f"id_{name}"] = self.identity_weight * (identity[rows] + identity[columns])
             aligned = align(
                 self.alignment, present[rows], present[columns], batch.pid, draw=4 * step + draw
             )
             terms[f"alignment_{name}"] = self.alignment_weight * aligned
-
-        if features.image_guided is not None:
-            identify("guided", "image_guided", "text_raw")
-            tie("guided", "image_guided", "text_raw", 0)
-        identify("dictionary", "image_dictionary", "text_dictionary")
-        tie("dictionary", "image_dictionary", "text_dictionary", 1)
-        if features.image_guided is not None:
-            if not one_text:
-                tie("text", "text_raw", "text_dictionary", 2)
-            tie("image", "image_guided", "image_dictionary", 3)
         return TrainingTerms(terms, images, texts)
 
     def parameter_groups(self) -> dict[str, Iterable[nn.Parameter]]:

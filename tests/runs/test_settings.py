@@ -1,0 +1,53 @@
+"""Settings of runs that earlier versions wrote are read by the names of today."""
+
+import yaml
+
+from tireid.runs.settings import (
+    current_settings,
+    difference,
+    fingerprint,
+    saved_fingerprint,
+)
+
+EARLIER = {
+    "supports": {"_target_": "tireid.data.supports.SupportSettings", "num_images": 2},
+    "teaching": {"checkpoint": "some/teacher.ckpt", "targets": "once"},
+    "model": {
+        "_target_": "tireid.methods.lcr2s.Lcr2s",
+        "teacher": {
+            "_target_": "tireid.methods.lcr2s_teacher.Lcr2sTeacher",
+            "num_images": 2,
+            "num_texts": 2,
+            "paired": False,
+            "source": "memory",
+        },
+    },
+}
+TODAY = {
+    "teacher": "some/teacher.ckpt",
+    "teaching": {"targets": "once"},
+    "model": {
+        "_target_": "tireid.methods.lcr2s.Lcr2s",
+        "teacher": {
+            "_target_": "tireid.methods.lcr2s.Lcr2sTeacher",
+            "source": "memory",
+            "supports": EARLIER["supports"],
+        },
+    },
+}
+
+
+def test_supports_and_a_given_teacher_have_moved():
+    assert current_settings(EARLIER) == TODAY
+    assert EARLIER["teaching"]["checkpoint"] == "some/teacher.ckpt"  # what was read is left alone
+    assert current_settings(TODAY) == TODAY
+    plain = {"supports": None, "teaching": None, "model": {"_target_": "a"}}
+    assert current_settings(plain) == {"teaching": None, "model": {"_target_": "a"}}
+
+
+def test_a_run_of_an_earlier_version_is_the_same_run_and_keeps_its_hash(tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(EARLIER))
+    assert difference(tmp_path, TODAY | {"split_of_selection": {"val": "val"}, "new": None}) == ""
+    other = TODAY | {"teacher": None}
+    assert difference(tmp_path, other) == "teacher='some/teacher.ckpt' instead of None"
+    assert saved_fingerprint(tmp_path) == fingerprint(EARLIER) != fingerprint(TODAY)
