@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
-from tireid.cli.main import COMMANDS
+import tireid
+from tireid.cli.commands import COMMANDS
 from tireid.files import conf_dir
 
 ROOT = Path(__file__).parents[2]
@@ -289,6 +291,11 @@ def test_counts_of_files_are_those_of_the_files_named():
             files.append(name)
         assert len(files) == int(count), listed
         first = files if "cli/compare.py" in files else first
+
+
+def test_the_citation_names_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == tireid.__version__
 
 
 def test_the_readme_is_short():
