@@ -90,17 +90,12 @@ def inline(page):
         yield ["tireid", name, "--help"]
 
 
-SHELL_COMMANDS = [
-    pytest.param(words, block.needs, id=f"{block}-{' '.join(words)}")
+SHELL_COMMANDS = {  # by their words, so that each is checked once
+    (tuple(words), block.needs): str(block)
     for block in BLOCKS
     if block.language == "bash"
     for words in commands(block)
-]
-SHELL_COMMANDS += [
-    pytest.param(words, None, id=f"{page.relative_to(ROOT)}-{' '.join(words)}")
-    for page in PAGES
-    for words in inline(page)
-]
+} | {(tuple(words), None): str(page.relative_to(ROOT)) for page in PAGES for words in inline(page)}
 
 
 def shown_by_make(words):
@@ -169,7 +164,10 @@ def parse_only(name, arguments, monkeypatch):
         importlib.import_module(f"tireid.cli.{name}").main()
 
 
-@pytest.mark.parametrize(("words", "needs"), SHELL_COMMANDS)
+@pytest.mark.parametrize(
+    ("words", "needs"),
+    [pytest.param(list(c[0]), c[1], id=f"{p}-{' '.join(c[0])}") for c, p in SHELL_COMMANDS.items()],
+)
 def test_a_command_is_one_that_there_is(words, needs, conf, monkeypatch):
     tool = words[0].removeprefix(".venv/bin/")
     if tool == "make":
