@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
-from tireid.cli.main import COMMANDS
+import tireid
+from tireid.cli.commands import COMMANDS
 from tireid.files import conf_dir
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +34,9 @@ BLOCK = re.compile(
 )
 ANYWHERE = {"pip", "docker", "wandb", "tensorboard", "srun", "scontrol", "pre-commit"}
 SHELL = {"if", "exit", "eval"}
-MAKE_ONLY = {"help", "install", "test", "check", "docs", "bench", "bench-supports", "endure"}
+TARGETS = set(
+    re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+)
 TINY = "trainer=cpu logger=csv max_epochs=1 batch_size=8 dataset.image_size=[48,16]"
 FEW = "dataset.read.num_train_ids=8 dataset.read.num_val_ids=3 dataset.read.num_test_ids=4"
 
@@ -74,21 +78,33 @@ def commands(block):
             yield words
 
 
-SHELL_COMMANDS = [
-    pytest.param(words, block.needs, id=f"{block}-{' '.join(words)}")
+def inline(page):
+    """Return the `make` commands and the names of `tireid` commands in a page's text."""
+    if page.name == "CHANGELOG.md":
+        return
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for command in re.findall(r"`(make [a-z][^`]*)`", text):
+        if "..." not in command:
+            yield shlex.split(command)
+    for name in re.findall(r"`tireid ([a-z]\w+)", text):
+        yield ["tireid", name, "--help"]
+
+
+SHELL_COMMANDS = {  # by their words, so that each is checked once
+    (tuple(words), block.needs): str(block)
     for block in BLOCKS
     if block.language == "bash"
     for words in commands(block)
-]
+} | {(tuple(words), None): str(page.relative_to(ROOT)) for page in PAGES for words in inline(page)}
 
 
 def shown_by_make(words):
     """Return the `tireid` command that a `make` command stands for; none: it is another tool's."""
-    assert words[1] in MAKE_ONLY | {"train", "sweep", *COMMANDS}, f"no such target: {words[1]}"
+    assert words[1] in TARGETS, f"no such target: {words[1]}"
     command = ["make", "--dry-run", "--always-make", *words[1:]]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     lines = [line for line in shown.splitlines() if "-m tireid" in line]
-    return shlex.split(lines[-1]) if lines and words[1] not in MAKE_ONLY else []
+    return shlex.split(lines[-1]) if lines else []
 
 
 def one_by_one(overrides):
@@ -124,9 +140,11 @@ def check_tireid(arguments, conf, monkeypatch):
     name, *rest = arguments
     assert name in COMMANDS
     options = [word for word in rest if word.startswith("-")]
+    if "--help" in options:
+        return
     if name in ("compare", "dashboard"):
         parse_only(name, rest, monkeypatch)
-    elif "--help" not in options:
+    else:
         assert {*options, "job"} <= {"--multirun", "--cfg", "job"}, options
         overrides = [word for word in rest if word not in (*options, "job")]
         with initialize_config_dir(str(conf), version_base="1.3"):
@@ -146,7 +164,10 @@ def parse_only(name, arguments, monkeypatch):
         importlib.import_module(f"tireid.cli.{name}").main()
 
 
-@pytest.mark.parametrize(("words", "needs"), SHELL_COMMANDS)
+@pytest.mark.parametrize(
+    ("words", "needs"),
+    [pytest.param(list(c[0]), c[1], id=f"{p}-{' '.join(c[0])}") for c, p in SHELL_COMMANDS.items()],
+)
 def test_a_command_is_one_that_there_is(words, needs, conf, monkeypatch):
     tool = words[0].removeprefix(".venv/bin/")
     if tool == "make":
@@ -161,6 +182,11 @@ def test_a_command_is_one_that_there_is(words, needs, conf, monkeypatch):
         assert needs, "expected <!-- needs: ... --> above the block, or a command that is checked"
     else:
         assert tool == "make", f"expected a command that is checked here, got {tool}"
+
+
+def test_no_block_is_of_a_language_that_is_not_checked():
+    assert {block.language for block in BLOCKS} <= {"bash", "python", "yaml", "text", ""}
+    assert all(block.title for block in BLOCKS if block.language == "yaml")
 
 
 def test_extras_that_pages_name_exist():
@@ -263,6 +289,11 @@ def test_counts_of_files_are_those_of_the_files_named():
             files.append(name)
         assert len(files) == int(count), listed
         first = files if "cli/compare.py" in files else first
+
+
+def test_the_citation_names_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == tireid.__version__
 
 
 def test_the_readme_is_short():

@@ -1,6 +1,7 @@
 """Notebooks are kept without what running them leaves, and ask and answer one question each."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,11 @@ def test_a_notebook_defines_nothing_that_would_need_a_test(notebook):
     tree = ast.parse("\n".join(cell.source for cell in code_cells(notebook)))
     defined = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     assert not [node.name for node in ast.walk(tree) if isinstance(node, defined)]
+
+
+def test_a_notebook_imports_what_there_is(notebook):
+    tree = ast.parse("\n".join(cell.source for cell in code_cells(notebook)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("tireid"):
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), node.module
