@@ -17,13 +17,13 @@ ARGS ?=
 RUN ?=
 RUNS ?= runs
 SWEEP ?=
-SEARCH ?=
+TUNING ?=
 TRAIN ?=
 OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare dashboard evaluate explain export test test-all notebooks format lint types layers check lock wheel bench bench-supports endure clean
+.PHONY: help install train sweep tune compare dashboard evaluate explain export test test-all notebooks docs format lint types layers check lock wheel bench bench-supports endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,21 +43,21 @@ environment: # under the lock; another make may have finished it in the meantime
 	  $(PIP) --quiet --no-deps --no-build-isolation -e . && \
 	  touch $(READY); }
 
-install: $(READY) ## Make .venv
+install: $(READY) ## Install requirements.lock into .venv
 
 train: $(READY) ## Train, evaluate, show: make train MODEL=lgur DATASET=synthetic ARGS="seed=2"
 	@$(PY) -m tireid train $(OVERRIDES)
 
-sweep: $(READY) ## Run a grid, e.g. make sweep SWEEP=lgur_ablation; again: only what is missing
+sweep: $(READY) ## Run a grid, or what is missing of it: make sweep SWEEP=lgur_ablation
 	@$(PY) -m tireid train $(if $(SWEEP),sweep=$(SWEEP),--multirun) $(OVERRIDES)
 
-tune: $(READY) ## Search settings: make tune SEARCH=lgur_rates TRAIN="trainer=gpu" ARGS="trials=20"
-	@$(PY) -m tireid tune $(if $(SEARCH),search=$(SEARCH)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
+tune: $(READY) ## Search hyperparameters: make tune TUNING=lgur_rates TRAIN="trainer=gpu" ARGS="trials=20"
+	@$(PY) -m tireid tune $(if $(TUNING),tuning=$(TUNING)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
 
-compare: $(READY) ## One table and a report of runs: make compare RUNS=runs/sweeps/methods_quick
+compare: $(READY) ## Print one table of runs and write a report: make compare RUNS=runs/sweeps/methods_quick
 	@$(PY) -m tireid compare $(RUNS) $(ARGS)
 
-dashboard: $(READY) ## Report on Weights & Biases: make dashboard ARGS="--group like_for_like"
+dashboard: $(READY) ## Write a report on Weights & Biases: make dashboard ARGS="--group like_for_like"
 	@$(PY) -m tireid dashboard $(ARGS)
 
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
@@ -75,17 +75,20 @@ test: $(READY) ## Run the tests, without the slow ones
 test-all: $(READY) ## Run all tests; what the machine lacks is skipped with its reason
 	@$(PYTEST) $(ARGS)
 
-notebooks: $(READY) ## Run the notebooks, as CI does; their pictures are not kept
+notebooks: $(READY) ## Run the notebooks, as CI does; their outputs are not kept
 	@$(PYTEST) --nbmake --nbmake-timeout 1500 --timeout 1800 notebooks $(ARGS)
 
-bench: $(READY) ## Time and memory of a training step against a plain reference: make bench ARGS="--rounds 20"
+bench: $(READY) ## Time a training step against a plain reference: make bench ARGS="--rounds 20"
 	@$(PY) benchmarks/lgur_step.py $(ARGS)
 
-bench-supports: $(READY) ## Time of LCR2S's steps with each source of supports, in baseline steps
+bench-supports: $(READY) ## Time LCR2S's steps with each source of supports
 	@$(PY) benchmarks/lcr2s_step.py $(ARGS)
 
 endure: $(READY) ## Kill trainings at random moments, continue them, compare: make endure ARGS="--trials 20"
 	@$(PY) benchmarks/kill_and_resume.py $(ARGS)
+
+docs: $(READY) ## Build the documentation into site/; any warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet && echo 'site/index.html'
 
 format: $(READY) ## Format the code
 	@$(VENV)/bin/ruff check --fix src tests benchmarks notebooks
@@ -94,7 +97,7 @@ format: $(READY) ## Format the code
 lint: $(READY) ## Check style and spelling
 	@$(VENV)/bin/ruff check src tests benchmarks notebooks
 	@$(VENV)/bin/ruff format --check src tests benchmarks notebooks
-	@$(VENV)/bin/codespell src tests benchmarks notebooks conf README.md CHANGELOG.md Makefile
+	@$(VENV)/bin/codespell src tests benchmarks notebooks conf docs mkdocs.yml *.md *.cff Makefile Dockerfile .github
 
 types: $(READY) ## Check types
 	@$(VENV)/bin/pyright
@@ -104,13 +107,13 @@ layers: $(READY) ## Check the direction of imports
 
 check: lint types layers test ## All checks
 
-lock: ## Write requirements.lock anew from the newest versions pyproject.toml allows
+lock: ## Resolve requirements.lock again, to the newest versions pyproject.toml allows
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
-	@build/lock/bin/python -m pip install --disable-pip-version-check torch==2.13.0 hatchling editables '.[wandb,tensorboard,sweep,dev]'
+	@build/lock/bin/python -m pip install --disable-pip-version-check torch==2.13.0 hatchling editables '.[wandb,tensorboard,sweep,docs,dev]'
 	@build/lock/bin/python -m pip freeze --all --exclude tireid --exclude pip | sed 's/+cpu$$//' > requirements.lock
 
 wheel: $(READY) ## Build the wheel into dist/
 	@$(PY) -m build --wheel --no-isolation
 
 clean: ## Remove .venv and what the tools leave; runs stay
-	@rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .import_linter_cache

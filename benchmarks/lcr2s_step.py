@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from tireid.console import quiet
+from tireid.console import silence_expected_warnings
 from tireid.files import conf_dir, write_json
 from tireid.inference.build import build_encoders, build_model
 from tireid.methods.base import RetrievalModule
@@ -174,7 +174,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.batch_size % PAIRS_PER_ID or arguments.rounds < 1:
         parser.error(f"expected a batch size that {PAIRS_PER_ID} divides, and one round or more")
-    quiet()
+    silence_expected_warnings()
     warnings.filterwarnings("ignore", message="You are trying to `self.log")
     torch.set_num_threads(arguments.threads)
     console = Console(highlight=False)

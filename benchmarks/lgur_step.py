@@ -28,7 +28,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from reference import ReferenceLgur
-from tireid.console import quiet
+from tireid.console import silence_expected_warnings
 from tireid.files import conf_dir, write_json
 from tireid.inference import build
 from tireid.losses import ranking
@@ -316,7 +316,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Compare, measure, show and write."""
     arguments = parse_arguments()
-    quiet()
+    silence_expected_warnings()
     warnings.filterwarnings("ignore", message="You are trying to `self.log")
     torch.set_num_threads(arguments.threads)
     if arguments.memory_of:

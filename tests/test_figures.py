@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tireid.callbacks.query_pictures import draw_similarities
+from tireid.callbacks.query_images import draw_similarities
 from tireid.callbacks.result_gallery import GalleryRow, draw_gallery
 from tireid.callbacks.training_curves import draw_curves
 from tireid.comparison.chart import draw_results

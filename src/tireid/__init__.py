@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tireid.inference.retriever import Retriever, load
 
-__all__ = ["Retriever", "load"]
+__version__ = "0.1.0"
+__all__ = ["Retriever", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what this package offers on first use: torch and Lightning take seconds."""
+    """Import `load` and `Retriever` on first use: torch and Lightning take seconds."""
     if name in __all__:
         from tireid.inference import retriever
 

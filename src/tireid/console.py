@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-# Said by libraries on every run, and meant for somebody else or already decided in the config.
-QUIET_WARNINGS = [
+# Libraries give them on every run; they are for somebody else, or the config has decided already.
+EXPECTED_WARNINGS = [
     r".*The number of training batches .* is smaller than the logging interval.*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*GPU available but not used.*",
@@ -21,26 +21,38 @@ QUIET_WARNINGS = [
 ]
 
 
-def say(line: str, *, style: str | None = None) -> None:
-    """Print a line to standard output as it is: never wrapped, brackets are no markup.
+def say(line: str, *, style: str | None = None, to_stderr: bool = False) -> None:
+    """Print a line as it is: never wrapped, brackets are no markup.
 
     Args:
         line: May hold several lines.
         style: As rich names it: `bold`, `dim`, `bold red`.
+        to_stderr: Whether it is printed to standard error: news of the work, not its result.
     """
-    Console(highlight=False, soft_wrap=True).print(line, style=style, markup=False)
+    console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+    console.print(line, style=style, markup=False)
 
 
-def show(renderable: RenderableType) -> None:
-    """Print a table or another object of rich as wide as the terminal."""
-    Console(highlight=False).print(renderable)
+def show(renderable: RenderableType, *, uncut: bool = False) -> None:
+    """Print a table or another object of rich as wide as the terminal.
+
+    Args:
+        renderable: What is printed.
+        uncut: Print it wider than the terminal rather than cut.
+    """
+    console = Console(highlight=False)
+    if uncut:
+        unlimited = console.options.update(width=10_000)
+        widest = console.measure(renderable, options=unlimited).maximum
+        console = Console(highlight=False, soft_wrap=True, width=max(console.width, widest))
+    console.print(renderable)
 
 
 def complain(message: str, hint: str = "") -> None:
     """Print an error to standard error.
 
     Args:
-        message: What was expected, what was found and what to do.
+        message: What was expected, what was got and what to do.
         hint: A second line, dimmed.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -56,11 +68,11 @@ def _print_warning(message: Warning | str, *_: Any) -> None:
     console.print(str(message), markup=False)
 
 
-def quiet() -> None:
-    """Silence what is no news: device notes, tips, warnings about decided things."""
+def silence_expected_warnings() -> None:
+    """Silence device notes, tips, and warnings about what the config has decided."""
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in QUIET_WARNINGS:
+    for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
 
 

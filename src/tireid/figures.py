@@ -1,4 +1,4 @@
-"""Pictures that look the same whatever style a notebook or a `matplotlibrc` has set."""
+"""One style for all figures, whatever a notebook or a `matplotlibrc` has set."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -8,13 +8,13 @@ from typing import Any
 
 @contextmanager
 def own_style(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Draw with matplotlib's own defaults, and let signs pass that its font lacks.
+    """Draw with matplotlib's defaults, without a warning for glyphs that its font lacks.
 
-    Both figures and what is drawn in them take the style when they are made, so all of the drawing
-    and the saving belongs inside. May be used as a decorator.
+    Figures and what is drawn in them take the style when they are made, so all of the drawing and
+    the saving belongs inside. May be used as a decorator.
 
     Args:
-        settings: Others than the defaults, by matplotlib's names.
+        settings: Departures from the defaults, by matplotlib's names.
     """
     from matplotlib import style
 
@@ -23,8 +23,7 @@ def own_style(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
         yield
 
 
-# Okabe & Ito's palette, told apart by colour-blind readers too.
+# The palette of Okabe & Ito, which colour-blind readers can tell apart too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933"]
-
-
+# Frames of images: of the query's identity, of another, and the one that the caption describes.
 RIGHT, WRONG, OWN = "#009E73", "#D55E00", "#444444"

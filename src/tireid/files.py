@@ -1,25 +1,29 @@
-"""Atomic files, JSON, locks between processes, and where configs and caches lie."""
+"""Atomic files, JSON, locks, folders that are built once, and the cache and config folders."""
 
+import errno
 import json
 import math
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from filelock import FileLock, Timeout
 
 _SUFFIX = ".part"
+# Errors of flock where the system or the file system (some network file systems) has no locks.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+_POLL_SECONDS = 0.2
+# Without a lock, a half-built folder untouched for this long counts as abandoned.
+_ABANDONED_SECONDS = 6 * 3600.0
 
 
 class _Writer:
-    """Passes on what is written and remembers why that failed: torch hides it."""
+    """A file that remembers why writing to it failed: torch hides it."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -32,19 +36,22 @@ class _Writer:
             self.error = error
             raise
 
-    def flush(self) -> None:
-        self._file.flush()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 @contextmanager
-def replacing(path: Path, previous: Path | None = None) -> Iterator[_Writer]:
-    """Write a file beside its place, and put it there when it is safely on the disk.
+def replacing(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
+    """Write a file under another name, and give it its own when it is safely on the disk.
 
     A reader sees the old content or the new one, never half of it. What fails leaves nothing.
 
     Args:
-        path: The file; its folder is there.
-        previous: Where the old content is kept; None: nowhere.
+        path: The file; its folder must exist.
+        previous: Where the old content is kept; None drops it.
+
+    Yields:
+        The file to write to, in binary.
 
     Raises:
         OSError: If it cannot be written; names the file and what is free.
@@ -54,7 +61,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[_Writer]:
     try:
         with temporary.open("wb") as file:
             writer = _Writer(file)
-            yield writer
+            yield cast(IO[bytes], writer)
             file.flush()
             os.fsync(file.fileno())
         if previous is not None and path.exists():
@@ -76,7 +83,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[_Writer]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half written; nobody else may be writing there."""
+    """Remove half-written files of killed processes; no other process may be writing there."""
     for leftover in folder.glob(f".*{_SUFFIX}"):
         leftover.unlink(missing_ok=True)
 
@@ -91,7 +98,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-_POLL_SECONDS = 0.2
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file atomically; JSON has no NaN: values that are not finite become null."""
+    write_text(path, json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n")
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 @contextmanager
@@ -101,37 +124,110 @@ def folder_lock(path: Path, *, on_wait: Callable[[], None]) -> Iterator[bool]:
     The kernel frees the lock when its holder ends, however it ends; the file itself stays.
 
     Args:
-        path: The lock file, made if missing.
-        on_wait: Called once if somebody else holds the lock.
+        path: The lock file, created if missing.
+        on_wait: Called once if another process holds the lock; may raise to give up.
 
     Yields:
         True with the lock held; False where the system or the file system has no such locks, so
-        that somebody else may be in the block too.
+        that another process may be in the block too.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    lock = FileLock(path, fallback_to_soft=False)
+    held = _acquire(lock, on_wait)
     try:
-        yield _acquired(handle, on_wait)
+        yield held
     finally:
-        os.close(handle)
+        if held:
+            lock.release()
 
 
-def _acquired(handle: int, on_wait: Callable[[], None]) -> bool:
-    if fcntl is None:
-        return False
-    waited = False
-    while True:
+def _acquire(lock: FileLock, on_wait: Callable[[], None]) -> bool:
+    try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not waited:
-                on_wait()
-            waited = True
-            time.sleep(_POLL_SECONDS)
-        except OSError:
-            # Some network file systems refuse locks.
+            lock.acquire(blocking=False)
+        except Timeout:
+            on_wait()
+            lock.acquire(poll_interval=_POLL_SECONDS)
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
+
+
+def build_once(
+    folder: Path,
+    build: Callable[[Path], None],
+    *,
+    is_whole: Callable[[Path], bool] = Path.is_dir,
+    on_wait: Callable[[], None],
+    only_such_beside: bool = False,
+) -> bool:
+    """Build a folder unless it is there, once for all processes that ask at the same time.
+
+    It is built under another name and renamed when it is whole: a build that fails or is killed
+    leaves nothing that is taken for the folder, and the next build removes its remains.
+
+    Args:
+        folder: What to build; its parent is created if missing.
+        build: Fills an empty folder.
+        is_whole: Whether a folder is complete; one that is not is replaced.
+        on_wait: Called once if another process is building.
+        only_such_beside: Whether the parent holds nothing but folders built by this function, so
+            that abandoned remains of all of them are removed.
+
+    Returns:
+        Whether this call has built it.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder_lock(folder.with_name(f".{folder.name}.lock"), on_wait=on_wait) as alone:
+        if is_whole(folder):
             return False
-        else:
-            return True
+        _discard(folder, folder)
+        for remains in folder.parent.glob(
+            "*.tmp-*" if only_such_beside else f"{folder.name}.tmp-*"
+        ):
+            if (alone and remains.name.startswith(f"{folder.name}.")) or _is_abandoned(remains):
+                _discard(remains, folder)
+        work = _temporary(folder)
+        work.mkdir()
+        try:
+            build(work)
+            _rename(work, folder, is_whole)
+        finally:
+            _discard(work, folder)
+    return True
+
+
+def _temporary(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+
+def _rename(work: Path, folder: Path, is_whole: Callable[[Path], bool]) -> None:
+    try:
+        work.rename(folder)
+    except OSError:
+        # Where there are no locks another process may have built the same folder first.
+        if not is_whole(folder):
+            raise
+
+
+def _is_abandoned(folder: Path) -> bool:
+    try:
+        touched = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    except OSError:  # removed by another process in the meantime
+        return False
+    return time.time() - touched > _ABANDONED_SECONDS
+
+
+def _discard(old: Path, folder: Path) -> None:
+    """Remove a folder, also one that orphaned workers still write to."""
+    moved = _temporary(folder)  # under a new name nobody finds it to add files
+    with suppress(OSError):
+        old.rename(moved)
+    shutil.rmtree(moved, ignore_errors=True)
 
 
 def resolve_cache_dir(cache_dir: str | Path | None) -> Path:
@@ -139,24 +235,6 @@ def resolve_cache_dir(cache_dir: str | Path | None) -> Path:
     if cache_dir is not None:
         return Path(cache_dir).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "tireid"
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it.
-
-    JSON has no NaN: figures that are not defined become null.
-    """
-    text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
-    with replacing(path) as file:
-        file.write(f"{text}\n".encode())
-
-
-def _without_nan(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _without_nan(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def conf_dir() -> str:

@@ -1,4 +1,4 @@
-"""What crosses module borders: encoder outputs and batches."""
+"""Encoder outputs and batches: the structures that cross module borders."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 class Tokens(NamedTuple):
-    """What every encoder returns, whatever its family and modality.
+    """The output of every encoder, whatever its family and modality.
 
     Attributes:
         pooled: One feature per sample, not normalised.
-        local: Patch or word features, without the class token, not normalised.
+        local: Features of patches or text tokens, without the class token, not normalised.
         valid: True where `local` holds a real token; padding is False.
     """
 
@@ -21,15 +21,15 @@ class Tokens(NamedTuple):
 
 
 class TokenMaps(NamedTuple):
-    """How a method weighs the tokens of images or of texts on the way to their features.
+    """The weights that a method gives the tokens of images or of texts.
 
     Attributes:
-        valid: True = real token.
-        parts: What each part (LGUR: prototype) pays each token, by layer and head. A row sums to 1
-            over the valid tokens, padding gets 0. None: there is no such attention.
-        foreground: Weight of each token, in (0, 1). None: there is none.
-        atoms: What each token pays each atom of a dictionary, by head. A row sums to 1, those of
-            padding are 0. None: there is no dictionary.
+        valid: True where a token is real.
+        parts: Attention weights from parts (LGUR: prototypes) to tokens, per layer and head. A row
+            sums to 1 over the valid tokens and is 0 on padding. None without such attention.
+        foreground: Weight of each token, in (0, 1). None without such weights.
+        atoms: Attention weights from tokens to the atoms of a dictionary, per head. A row sums to
+            1, that of padding is 0. None without a dictionary.
     """
 
     valid: Bool[Tensor, "batch length"]
@@ -42,12 +42,12 @@ class TextBatch(NamedTuple):
     """Captions, as queries of an evaluation.
 
     Attributes:
-        token_ids: Padded to the longest caption of the batch.
-        valid: True = real token.
+        token_ids: Token ids, padded to the longest caption of the batch.
+        valid: True where a token is real.
         pid: The data set's own identity numbers.
-        index: Position of the caption in its split; the key that removes sampler duplicates.
+        index: Position of the caption in its split, by which a sampler's duplicates are removed.
         image_index: Position, in the gallery of the split, of the image the caption describes.
-        words: Output of the text encoder's frozen word encoder, where it was computed beforehand.
+        words: Token features of the text encoder's frozen embedding, if computed beforehand.
     """
 
     token_ids: Int[Tensor, "batch length"]
@@ -62,7 +62,7 @@ class ImageBatch(NamedTuple):
     """Images, as the gallery of an evaluation.
 
     Attributes:
-        images: Normalised RGB.
+        images: Images, normalised RGB.
         pid: The data set's own identity numbers.
         index: Position of the image in the gallery of its split.
     """
@@ -77,13 +77,13 @@ class SupportBatch(NamedTuple):
 
     Attributes:
         images: The distinct support images, normalised RGB.
-        image_slots: For each pair of the batch, rows of `images`; -1 = empty slot.
+        image_slots: Rows of `images` for each pair of the batch; -1 is an empty slot.
         token_ids: The distinct support captions, padded to the longest.
-        valid: True = real token.
-        text_slots: For each pair of the batch, rows of `token_ids`; -1 = empty slot.
-        words: As in `PairBatch`, of the support captions.
-        image_keys: Position in the split of each of `images`; None: not known.
-        text_keys: Likewise, of each of `token_ids`.
+        valid: True where a token is real.
+        text_slots: Rows of `token_ids` for each pair of the batch; -1 is an empty slot.
+        words: Token features of the support captions, as in `PairBatch`.
+        image_keys: Position in the split of each of `images`; None if unknown.
+        text_keys: Position in the split of each of `token_ids`; None if unknown.
     """
 
     images: Float[Tensor, "support_images 3 height width"]
@@ -100,16 +100,16 @@ class PairBatch(NamedTuple):
     """Training pairs: row i is an image and one of its captions.
 
     Attributes:
-        images: Normalised RGB.
-        token_ids: Padded to the longest caption of the batch.
-        valid: True = real token.
+        images: Images, normalised RGB.
+        token_ids: Token ids, padded to the longest caption of the batch.
+        valid: True where a token is real.
         label: Training class, 0 .. ids - 1, in the order of the sorted pids.
         pid: The data set's own identity numbers.
-        image_id: Key of the image within its split; equal for two captions of one image, also where
-            an identity's file is named by two entries: the position of the first.
+        image_id: Key of the image within its split, equal for all captions of one image. If two
+            entries of an identity name one file: the position of the first.
         index: Position of the (image, caption) pair in the split.
-        words: Output of the text encoder's frozen word encoder, where it was computed beforehand.
-        support: Support sets, where the method asks for them.
+        words: Token features of the text encoder's frozen embedding, if computed beforehand.
+        support: Support sets, if the method asks for them.
     """
 
     images: Float[Tensor, "batch 3 height width"]

@@ -1,4 +1,4 @@
-"""Groups of captions follow the ground truth of the embedded data set."""
+"""Groups of captions follow the ground truth of the synthetic data set."""
 
 import json
 
@@ -18,10 +18,10 @@ def by_question(small_data):
 def test_captions_are_in_the_groups_that_their_words_ask_for(small_data):
     _, records, found = by_question(small_data)
     texts = [caption for record in records for caption in record.captions]
-    glasses = set(found["the caption mentions"]["glasses"].tolist())
+    glasses = set(found["attribute in the caption"]["glasses"].tolist())
     spoken = {n for n, text in enumerate(texts) if "glasses" in text}
     assert spoken <= glasses
-    count = found["attributes that the caption mentions"]
+    count = found["number of attributes in the caption"]
     words = {
         name: np.mean([len(texts[i].split()) for i in group])
         for name, group in count.items()
@@ -35,7 +35,7 @@ def test_parts_that_exclude_one_another_hold_every_caption_once(small_data):
     queries = sum(len(record.captions) for record in records)
     for question, groups in found.items():
         joined = sorted(np.concatenate(list(groups.values())).tolist())
-        if question != "the caption mentions":
+        if question != "attribute in the caption":
             assert joined == list(range(queries)), question
 
 
@@ -44,10 +44,10 @@ def test_groups_follow_the_view_and_the_twins_of_the_truth(small_data):
     rows = [json.loads(line) for line in (root / "ground_truth.jsonl").read_text().splitlines()]
     truth = {root / "imgs" / row["path"]: row for row in rows}
     owners = [record for record in records for _ in record.captions]
-    for query in found["the described picture shows the person from"]["back"]:
+    for query in found["view of the person in the described image"]["back"]:
         assert truth[owners[query].image_path]["view"].startswith("back")
     paired = {row["pid"] for row in rows if row["twin"]} | {row["twin"] for row in rows}
-    for query in found["the person"]["has none"]:
+    for query in found["whether the person has a near twin"]["no near twin"]:
         assert owners[query].pid not in paired
 
 

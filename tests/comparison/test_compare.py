@@ -25,7 +25,7 @@ def kept(path, label, r1):
         "settings": "5e7",
         "commit": "",
     }
-    write_csv([Result(label=label, metrics={"test/R1": r1}, **fields)], path)
+    write_csv([Result(label=label, metrics={"test/R1": r1}, **fields)], path, ["test/R1"])
     return path
 
 
@@ -37,7 +37,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(place)
 
     def command(*words):
-        monkeypatch.setattr(sys, "argv", ["tireid-compare", *map(str, words)])
+        monkeypatch.setattr(sys, "argv", ["tireid compare", *map(str, words)])
         main()
         return place
 
@@ -58,9 +58,9 @@ def test_a_trained_run_gets_its_report_into_its_folder(run, copied_run):
     place = run(copied_run)
     assert not list(place.iterdir())
     page = (copied_run / "report.html").read_text(encoding="utf-8")
-    assert "Where they disagree" not in page  # there is one row
+    assert "Where methods disagree" not in page  # there is one row
     assert "Similarities" in page
-    assert "Attributes that the caption mentions" in page
+    assert "R@1 by number of attributes in the caption" in page
 
 
 def test_one_call_fills_several_tables_and_may_leave_the_report_out(run, tmp_path):

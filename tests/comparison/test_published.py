@@ -1,14 +1,15 @@
-"""The printed figures are those of the file, each with its source."""
+"""Published results are those of the file, each with its source."""
 
 import csv
 from importlib import resources
 
 import pytest
 
-from tireid.comparison.published import METRICS, read_published
+from tireid.comparison.published import read_published
+from tireid.metrics.names import METRICS
 
 
-def test_every_figure_of_the_file_is_there_with_its_source():
+def test_every_result_of_the_file_is_there_with_its_source():
     text = (
         resources.files("tireid.comparison").joinpath("published.csv").read_text(encoding="utf-8")
     )
@@ -20,10 +21,11 @@ def test_every_figure_of_the_file_is_there_with_its_source():
         assert [row.method, str(row.year), row.dataset] == [
             line[n] for n in ("method", "year", "dataset")
         ]
+        assert {"R1", "R5", "R10", "mAP"} <= set(line)
         for name in METRICS:
-            printed = line[name]
-            assert row.metrics.get(name) == (float(printed) if printed else None)
-            assert not printed or 0 < float(printed) < 100
+            value = line.get(name)
+            assert row.metrics.get(name) == (float(value) if value else None)
+            assert not value or 0 < float(value) < 100
 
 
 def test_lgur_and_lcr2s_on_cuhk_pedes():
@@ -39,5 +41,5 @@ def test_names_of_papers_and_configs(name):
     assert {row.dataset for row in read_published(name)} == {"ICFG-PEDES"}
 
 
-def test_nothing_is_printed_of_the_embedded_set():
+def test_nothing_is_published_on_the_synthetic_data_set():
     assert read_published("synthetic") == []

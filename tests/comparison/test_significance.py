@@ -43,7 +43,7 @@ def test_by_hand():
     first, second = made([1, 0, 0, 0]), made([1, 1, 1, 0])
     found = paired_difference([first], [second], "R1")
     assert found.mean == pytest.approx(50)
-    assert (found.queries, found.people, found.seeds) == (4, 4, (1, 1))
+    assert (found.queries, found.identities, found.seeds) == (4, 4, (1, 1))
     # Sums of four draws with chance 1/2: 2.5 % and 97.5 % of Binomial(4, 1/2) / 4 are 0 and 1.
     assert (found.low, found.high) == (0, 100)
 

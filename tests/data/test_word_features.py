@@ -177,7 +177,7 @@ def no_words(folder):
 
 
 @pytest.mark.parametrize("damage", [shorten, flip_a_bit, empty_facts, other_facts, no_words])
-def test_a_damaged_table_is_computed_anew(table_of, tmp_path, capsys, damage):
+def test_a_damaged_table_is_computed_again(table_of, tmp_path, capsys, damage):
     table = table_of()
     expected = table([0, 2, 1])
     damage(table.folder)
@@ -186,7 +186,7 @@ def test_a_damaged_table_is_computed_anew(table_of, tmp_path, capsys, damage):
     assert not again.found
     assert torch.equal(again([0, 2, 1]), expected)
     said = capsys.readouterr().err.splitlines()
-    assert [line for line in said if "is damaged and computed anew" in line] == said[:1]
+    assert [line for line in said if "is damaged and computed again" in line] == said[:1]
     assert tables_in(tmp_path) == {table.folder.name}
     assert table_of().found
 
@@ -232,7 +232,9 @@ def test_a_full_disk_is_refused_before_computing(table_of, tmp_path, counting, m
 
 def test_a_folder_that_cannot_be_made_is_named(table_of, tmp_path):
     (tmp_path / "words").write_text("a file")
-    with pytest.raises(OSError, match=r"words of 6 captions cannot .*paths.cache_dir=FOLDER"):
+    with pytest.raises(
+        OSError, match=r"token features of 6 captions cannot .*paths.cache_dir=FOLDER"
+    ):
         table_of()
 
 

@@ -1,4 +1,4 @@
-"""`explain` leaves pictures in the run folder; a teacher's only where there is one."""
+"""`explain` leaves images in the run folder; a teacher's only where there is one."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from tireid.explanations import explain as explain_module
-from tireid.explanations import supports as supports_page
+from tireid.explanations import support_pages
 from tireid.explanations.explain import explain
 from tireid.inference.build import build_encoders
 from tireid.inference.restore import teacher_of
@@ -67,7 +67,7 @@ def test_a_baseline_shows_its_score_where_tokens_are_pooled(untrained_run, expla
     assert len(explained(untrained_run("model=baseline"))) == 3
     run = untrained_run("model=baseline", "image_encoder=vit_tiny", "text_encoder=clip_text_tiny")
     assert explained(run) == []
-    assert "nothing to show over pictures and words" in capsys.readouterr().out
+    assert "nothing to show over images and words" in capsys.readouterr().out
 
 
 def with_teacher(run):
@@ -88,19 +88,19 @@ def test_a_teacher_shows_its_attention_as_an_oracle(untrained_run, explained, ca
     assert "give it: teacher=" in capsys.readouterr().out
     teacher = with_teacher(run).eval()
     found, said = [], []
-    real, text = supports_page._attention, supports_page.text_block
+    real, warn = support_pages._attention, support_pages.warning_block
 
     def kept(fusion, features):
         weights = real(fusion, features)
         found.append((features, weights))
         return weights
 
-    def told(words, *args, **settings):
-        said.append(words)
-        return text(words, *args, **settings)
+    def warned(text, width):
+        said.append(text)
+        return warn(text, width)
 
-    monkeypatch.setattr(supports_page, "_attention", kept)
-    monkeypatch.setattr(supports_page, "text_block", told)
+    monkeypatch.setattr(support_pages, "_attention", kept)
+    monkeypatch.setattr(support_pages, "warning_block", warned)
     assert names(explained(run))[-1] == "supports.png"
     assert any(line.startswith("ORACLE: ") and "test identities" in line for line in said)
     assert len(found) == 4  # the image and the caption of two queries

@@ -141,11 +141,11 @@ def test_a_choice_made_on_the_test_split_is_said(copied_run, export_run, tmp_pat
     assert "chosen on the test split" in capsys.readouterr().out
 
 
-def test_figures_are_those_of_the_exported_checkpoint(copied_run, export_run, tmp_path):
+def test_metrics_are_those_of_the_exported_checkpoint(copied_run, export_run, tmp_path):
     last = copied_run / "checkpoints" / "last.ckpt"
     card = (export_run(last, tmp_path / "a") / "README.md").read_text()
     assert "`last.ckpt`, not the one that the run tested" in card
-    assert "No figures of this checkpoint are recorded" in card
+    assert "No metrics of this checkpoint are recorded" in card
     measured = {"checkpoint": "last.ckpt", "split": "test", "metrics": {"test/R1": 12.345}}
     (copied_run / "evaluation_test_last.json").write_text(json.dumps(measured))
     card = (export_run(last, tmp_path / "b") / "README.md").read_text()
@@ -187,7 +187,7 @@ def test_real_data_and_an_official_checkpoint(copied_run, export_run, tmp_path):
     folder = export_run(copied_run, tmp_path / "out")
     card = (folder / "README.md").read_text()
     assert "| terms of the data | Research only \\| ask |" in card
-    assert "bound by them too" in card
+    assert "bind users of these weights too" in card
     assert "converted from `best.pth.tar` of the official LGUR code" in card
     assert "This checkpoint was chosen on the test split" in card
     assert "random weights" not in card

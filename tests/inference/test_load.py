@@ -37,9 +37,9 @@ def evaluated(monkeypatch, compose_config):
             super().__init__(*args, **kwargs)
             made.append(self)
 
-        def _finish(self, *args):
-            super()._finish(*args)
-            self.kept = self.embeddings
+        def _log(self, *args):
+            self.kept = super()._log(*args)
+            return self.kept
 
     monkeypatch.setattr(tireid.training.evaluate, "RetrievalEvaluation", Recorded)
     monkeypatch.setattr(tireid.training.evaluate, "ResultGallery", lambda *_, **__: Callback())
@@ -122,7 +122,7 @@ def test_batch_size_changes_nothing_but_rounding(lgur_run, small_data):
         torch.testing.assert_close(one, all_, rtol=0, atol=1e-6)
 
 
-def test_pictures_of_all_kinds_enter_as_in_evaluation(lgur_run, small_data, tmp_path):
+def test_images_of_all_kinds_enter_as_in_evaluation(lgur_run, small_data, tmp_path):
     noise = torch.randint(0, 255, (40, 20, 3), generator=torch.Generator().manual_seed(0))
     picture = Image.fromarray(noise.byte().numpy())
     rotated = Image.Exif()
@@ -160,7 +160,7 @@ def test_lists_and_nothing_else(lgur_run, unchecked, tmp_path):
         (retriever.encode_image, picture, "images: expected a list, got one Image"),
         (retriever.encode_image, tmp_path, "images: expected a list, got one PosixPath"),
         (retriever.encode_text, ["a", 3], r"captions\[1\]: expected strings, got a int"),
-        (retriever.encode_image, [torch.ones(3)], r"images\[0\]: expected pictures \(PIL\) and"),
+        (retriever.encode_image, [torch.ones(3)], r"images\[0\]: expected images \(PIL\) and"),
         (retriever.encode_image, [picture, "no.jpg"], r"no\.jpg: expected a readable image; does"),
         (retriever.encode_image, [tmp_path / "cut.png"], r"cut\.png: expected a readable image"),
     ]
@@ -171,13 +171,13 @@ def test_lists_and_nothing_else(lgur_run, unchecked, tmp_path):
         retriever.encode_text(["a"], batch_size=0)
 
 
-def test_a_picture_cut_off_after_it_was_opened_is_named(lgur_run, tmp_path):
+def test_an_image_cut_off_after_it_was_opened_is_named(lgur_run, tmp_path):
     noise = torch.randint(0, 255, (200, 90, 3), dtype=torch.uint8).numpy()
     Image.fromarray(noise).save(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:3000])
     with (
         Image.open(tmp_path / "a.jpg") as picture,
-        pytest.raises(ValueError, match="expected a readable picture"),
+        pytest.raises(ValueError, match="expected a readable image"),
     ):
         tireid.load(lgur_run[0], "cpu").encode_image([picture])
 

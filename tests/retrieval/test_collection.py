@@ -34,22 +34,20 @@ def collect(metric: RetrievalMetrics, rank: int = 0, world_size: int = 1) -> Ret
 
 
 def compute_on(rank: int, compute_on_cpu: bool) -> tuple[int, dict[str, float]]:
-    metric = collect(RetrievalMetrics(evaluate_embeddings, compute_on_cpu=compute_on_cpu), rank, 2)
+    metric = collect(RetrievalMetrics(compute_on_cpu=compute_on_cpu), rank, 2)
     return sum(map(len, metric.text_index)), metric.compute()
 
 
 def expected() -> dict[str, float]:
-    return evaluate_embeddings(
-        embeddings(TEXTS, 0),
-        embeddings(IMAGES, 1),
-        IMAGE_PIDS[TEXT_IMAGE],
-        IMAGE_PIDS,
-        paired=TEXT_IMAGE,
-    )
+    texts, images, text_pids = embeddings(TEXTS, 0), embeddings(IMAGES, 1), IMAGE_PIDS[TEXT_IMAGE]
+    backward = evaluate_embeddings(images, texts, IMAGE_PIDS, text_pids)
+    return evaluate_embeddings(texts, images, text_pids, IMAGE_PIDS, paired=TEXT_IMAGE) | {
+        f"i2t_{name}": value for name, value in backward.items()
+    }
 
 
 def test_one_process():
-    assert collect(RetrievalMetrics(evaluate_embeddings)).compute() == expected()
+    assert collect(RetrievalMetrics()).compute() == expected()
 
 
 @pytest.mark.ddp
@@ -61,7 +59,7 @@ def test_two_ranks_count_every_sample_once(on_two_ranks):
 
 
 def test_order_and_repetition_of_batches_do_not_matter():
-    metric = RetrievalMetrics(evaluate_embeddings)
+    metric = RetrievalMetrics()
     for index in (torch.tensor([6, 2, 0, 2]), torch.tensor([1, 3, 5, 4, 6])):
         metric.update(embeddings(IMAGES, 1)[index], image_batch(index))
     for index in torch.arange(TEXTS).flip(0).split(4):
@@ -72,21 +70,16 @@ def test_order_and_repetition_of_batches_do_not_matter():
 def test_a_part_of_the_gallery():
     # As in a sanity check of a few batches: most own images are missing.
     kept = torch.tensor([1, 2, 4])
-    seen: dict[str, torch.Tensor] = {}
-
-    def evaluate(*_, paired: torch.Tensor) -> dict[str, float]:
-        seen["paired"] = paired
-        return {}
-
-    metric = RetrievalMetrics(evaluate)
-    metric.update(embeddings(3, 1), image_batch(kept))
+    metric = RetrievalMetrics()
+    metric.update(embeddings(IMAGES, 1)[kept], image_batch(kept))
     metric.update(embeddings(TEXTS, 0), text_batch(torch.arange(TEXTS)))
     metric.compute()
-    assert seen["paired"].tolist() == [-1, 0, 1, -1, 2, -1, -1, -1, 0, 1, -1, 2, -1]
+    assert metric.split.image_index.tolist() == [-1, 0, 1, -1, 2, -1, -1, -1, 0, 1, -1, 2, -1]
+    assert torch.equal(metric.split.images, embeddings(IMAGES, 1)[kept])
 
 
 def test_reset_forgets():
-    metric = collect(RetrievalMetrics(evaluate_embeddings))
+    metric = collect(RetrievalMetrics())
     metric.reset()
     collect(metric)
     assert metric.compute() == expected()
@@ -94,7 +87,7 @@ def test_reset_forgets():
 
 
 def test_a_side_is_missing():
-    metric = RetrievalMetrics(evaluate_embeddings)
+    metric = RetrievalMetrics()
     metric.update(embeddings(3, 0), text_batch(torch.arange(3)))
     with pytest.raises(ValueError, match="at least one image batch"):
         metric.compute()

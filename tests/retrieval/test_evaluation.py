@@ -2,11 +2,14 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
+import tireid.retrieval.evaluation
 from tireid.metrics import retrieval_metrics
 from tireid.retrieval import embedding_values, evaluate_embeddings
+from tireid.retrieval.similarity import similarity_blocks
 
 PIDS = torch.tensor([3, 1, 2, 3, 1, 2, 3, 8])
 
@@ -140,3 +143,41 @@ def test_peak_memory_is_far_below_the_matrix():
         [sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True
     )
     assert int(run.stdout) < 300
+
+
+def test_alone_sharing_changes_nothing():
+    *sides, paired = split()
+    expected = embedding_values(*sides, paired=paired)
+    for name, values in embedding_values(*sides, paired=paired, shared=True).items():
+        assert torch.equal(values.nan_to_num(-1), expected[name].nan_to_num(-1))
+
+
+def rank_on(rank, queries):
+    *sides, paired = split(queries, gallery=9, dim=5, ids=4)
+    shares = []
+
+    def watched(texts, *rest):
+        shares.append(len(texts))
+        return similarity_blocks(texts, *rest)
+
+    tireid.retrieval.evaluation.similarity_blocks = watched
+    values = embedding_values(*sides, paired=paired, shared=True)
+    sides[0][0] = torch.nan  # in the share of the first process
+    with pytest.raises(ValueError, match=f"1 of {queries} text embeddings contain NaN or Inf"):
+        embedding_values(*sides, shared=True)
+    return {name: value.numpy() for name, value in values.items()}, shares
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+@pytest.mark.parametrize(("processes", "queries", "share"), [(2, 11, 6), (3, 2, 1)])
+def test_processes_that_share_the_queries_all_get_the_bits_of_one(
+    on_ranks, processes, queries, share
+):
+    *sides, paired = split(queries, gallery=9, dim=5, ids=4)
+    expected = embedding_values(*sides, paired=paired)
+    for values, shares in on_ranks(processes, rank_on, queries):
+        assert shares == [share]
+        assert list(values) == list(expected)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(values[name], value.numpy())

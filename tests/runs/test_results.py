@@ -1,17 +1,14 @@
-"""Tables of results, by hand-worked means, and the runs they are read from."""
+"""Results are read from run folders and from CSV files."""
 
 import json
 import re
-from dataclasses import replace
-from pathlib import Path
+import subprocess
+import sys
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tireid.comparison.chart import draw_results
 from tireid.comparison.compare import compare
-from tireid.comparison.table import fill, markdown, table
+from tireid.comparison.table import columns, table
 from tireid.runs.folder import claimed, finished_metrics
 from tireid.runs.results import Result, Unfinished, read_csv, read_runs, write_csv
 from tireid.training.run import train
@@ -32,86 +29,15 @@ def result(label="a", seed=1, r1=50.0, **other):
     return Result(label=label, seed=seed, metrics={"test/R1": r1}, **fields | other)
 
 
-def test_rows_are_means_with_the_sample_deviation():
-    head, rows = table([result(seed=s, r1=r) for s, r in enumerate((40.0, 44.0, 48.0))])
-    assert head == ["run", "seeds", "R@1", "million weights", "steps"]
-    assert rows == [["a", "3", "44.0 ± 4.0", "2.3", "200"]]
-
-
-def test_one_run_has_no_deviation_and_other_work_is_another_row():
-    others = [{"label": "b"}, {"steps": 100}, {"test_data": "bar"}, {"settings": "0e4"}]
-    _, rows = table([result(), *(result(**other) for other in others)])
-    assert [row[2] for row in rows] == ["50.0"] * 5
-
-
-def test_a_run_given_twice_counts_once():
-    _, rows = table([result(seed=1, r1=40.0), result(seed=2, r1=50.0), result(seed=1, r1=40.0)])
-    assert [row[:3] for row in rows] == [["a", "2", "45.0 ± 7.1"]]
-
-
-def test_several_data_sets_and_a_choice_on_test_are_said():
-    head, rows = table([result(), result(dataset="cuhk_pedes", selection="test")])
-    assert "data set" in head
-    assert rows[1][:2] == ["a (CHOSEN ON TEST)", "cuhk_pedes"]
-
-
 def test_csv_round_trip(tmp_path):
     results = [result(seed=s, r1=s / 3) for s in range(3)]
-    write_csv(results, tmp_path / "a.csv")
+    write_csv(results, tmp_path / "a.csv", columns())
     again = read_csv(tmp_path / "a.csv")
     assert table(again) == table(results)
     assert [r.seed for r in again] == [0, 1, 2]
     (tmp_path / "a.csv").write_text("label,seed\nx,one\n")
     with pytest.raises(ValueError, match=r"a\.csv: expected a table"):
         read_csv(tmp_path / "a.csv")
-
-
-def test_fill_replaces_between_markers_only():
-    text = "before\n<!-- t -->\nold\n<!-- /t -->\nafter"
-    assert fill(text, "t", "new") == "before\n<!-- t -->\nnew\n<!-- /t -->\nafter"
-    with pytest.raises(ValueError, match="expected one <!-- u -->"):
-        fill(text, "u", "new")
-
-
-def test_the_tables_of_the_readme_are_those_of_their_results():
-    """`make compare RUNS="results/*.csv" ARGS="--no-page --fill README.md"` makes them anew."""
-    root = Path(__file__).parents[2]
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    files = sorted((root / "results").glob("*.csv"))
-    assert files
-    for file in files:
-        assert fill(readme, file.stem, markdown(*table(read_csv(file)))) == readme, file.name
-    filled = re.findall(r"<!-- /?\w+ -->\n\|[^<]*<!-- /(\w+) -->", readme)
-    assert sorted(filled) == [file.stem for file in files]  # no table without its runs
-
-
-def test_no_column_is_cut_in_a_narrow_window(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "30")
-    write_csv([result(label="a rather long name of a run")], tmp_path / "a.csv")
-    compare([tmp_path / "a.csv"])
-    shown = capsys.readouterr().out
-    assert "a rather long name of a run" in shown
-    assert "million weights" in shown
-
-
-def test_the_picture_has_a_dot_for_each_seed(tmp_path):
-    """Told apart by position and shape: no text is needed, and no colour but the dots'."""
-    results = [
-        result(label=label, seed=s, r1=r) for label in "ab" for s, r in ((1, 40.0), (2, 60.0))
-    ]
-    results = [replace(r, metrics=r.metrics | {"test/mAP": 30.0 + r.seed}) for r in results]
-    draw_results(results, tmp_path / "a.png", "1 more without a result")
-    with Image.open(tmp_path / "a.png") as picture:
-        pixels = np.asarray(picture.convert("RGB")).astype(int)
-    blue = (pixels[..., 2] > 140) & (pixels[..., 0] < 100)
-    black = pixels.sum(axis=-1) < 60
-    assert blue.sum() > 8 * 40  # four dots in each panel
-    assert black.sum() > 500
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-
-
-def test_markdown_is_a_table():
-    assert markdown(["x", "y"], [["1", "2"]]) == "| x | y |\n| --- | ---: |\n| 1 | 2 |"
 
 
 def test_runs_are_read_from_their_folders(lgur_run, tmp_path, capsys):
@@ -169,3 +95,28 @@ def test_a_run_that_was_stopped_is_not_complete(lgur_run, tmp_path):
     (tmp_path / "config.yaml").write_bytes((folder / "config.yaml").read_bytes())
     (tmp_path / "metrics.json").write_text('{"finished": false}')
     assert finished_metrics(tmp_path, {}) is None
+
+
+def test_reading_results_imports_neither_torch_nor_lightning():
+    """A run folder is data: reading a thousand of them must not wait for a framework."""
+    heavy = ["torch", "lightning", "hydra", "omegaconf", "wandb", "matplotlib"]
+    code = f"""
+import sys
+import tireid.comparison.compare
+import tireid.runs.results
+print([name for name in {heavy} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_failed_run_is_described_in_one_line(tmp_path):
+    run = Unfinished("seed=1", "failed", tmp_path, "ValueError: a reason\nof two lines")
+    assert str(run) == f"failed: seed=1: ValueError: a reason of two lines ({tmp_path})"
+    assert str(Unfinished(str(tmp_path), "incomplete", tmp_path)) == f"not complete: {tmp_path}"
+    assert str(Unfinished("seed=2", "missing")) == "not started: seed=2"
+
+
+def test_folders_stand_in_the_order_of_their_results(lgur_run):
+    folder, _ = lgur_run
+    assert read_runs(folder).folders == [folder]

@@ -97,10 +97,10 @@ def test_a_failure_is_recorded_and_a_killed_sweep_runs_only_what_is_missing(tmp_
     assert "seed: expected an integer from 0" in failure["message"]
     assert "seed=-1" in failure["overrides"]
     assert "check_scalars" in failure["traceback"]
-    assert {"results.csv", "results.md", "results.png"} <= {p.name for p in folder.iterdir()}
-    page = (folder / "results.md").read_text()
+    assert {"results.csv", "report.html", "report.md"} <= {p.name for p in folder.iterdir()}
+    page = (folder / "report.md").read_text()
     assert "| Baseline | 5 |" in page
-    assert page.count("- failed: ") == 1
+    assert page.count("| failed | ") == 1
 
 
 def _free(folder):
@@ -130,7 +130,7 @@ def test_jobs_at_once_do_not_collide(tmp_path, cache_dir, launcher):
     assert done.returncode == 0, done.stderr
     assert "3 of 3 runs complete" in done.stdout
     assert len(records(folder)) == 3
-    assert "| Baseline, dataset.pad=1 | 1 |" in (folder / "results.md").read_text()
+    assert "| Baseline, dataset.pad=1 | 1 |" in (folder / "report.md").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep"]
 
 
@@ -265,7 +265,7 @@ def test_jobs_that_never_began_are_named_at_the_end(tmp_path, capsys):
     assert raised.value.code == 1
     shown = capsys.readouterr().out
     assert "ValueError: a reason of two lines" in shown
-    assert "another process is at it: seed=3 variant=b sweep=x" in shown
+    assert "in use by another process: seed=3 variant=b sweep=x" in shown
     assert "not started: seed=4 variant=b sweep=x" in shown
     counts = "1 failed, 1 being run by another process, 3 not started"
     assert f"0 of 5 runs complete, {counts}" in shown
@@ -276,7 +276,7 @@ def test_a_sweep_ends_with_a_report_and_ends_without_it_if_that_fails(
 ):
     folder = copied_run.parent
     assert grid.conclude(folder)
-    assert "results.png, report.html, report.md" in capsys.readouterr().out
+    assert "results.csv, report.html, report.md" in capsys.readouterr().out
     assert "val R@1" in (folder / "report.md").read_text(encoding="utf-8")
 
     def failing(*_, **__):

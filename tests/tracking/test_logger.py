@@ -1,4 +1,4 @@
-"""Weights & Biases: what a run leaves there, read back from its files; nothing is ever sent."""
+"""What a run logs to W&B, read back from its files; nothing is ever sent."""
 
 import csv
 import json
@@ -10,14 +10,11 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from tireid.callbacks.query_pictures import interesting_queries
+from tireid.callbacks.query_images import interesting_queries
 from tireid.checkpoints import stop_signals
-from tireid.comparison.offline_wandb import read_wandb_runs
 from tireid.methods.base import RetrievalModule
 from tireid.retrieval.query_results import read_queries
-from tireid.runs.results import read_runs, rows_of
-from tireid.tracking import offline
-from tireid.tracking.offline import read_offline_run, read_offline_runs
+from tireid.tracking.offline import read_offline_runs, read_records
 from tireid.training.run import train
 
 wandb = pytest.importorskip("wandb")
@@ -51,8 +48,8 @@ def folder(small_config, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(folder):
-    return read_offline_run(folder)
+def run(folder, read_logged):
+    return read_logged(folder)
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +58,9 @@ def record(folder):
 
 
 def test_a_run_is_named_grouped_and_tagged(run):
-    assert run.name == "row resnet_tiny+bilstm_tiny synthetic seed3"
-    assert (run.group, run.job_type, run.project) == ("small_grid", "train", "tireid")
-    assert set(run.tags) == {"row", "resnet_tiny", "bilstm_tiny", "synthetic"}
+    assert run.run.name == "row resnet_tiny+bilstm_tiny synthetic seed3"
+    assert (run.run.group, run.run.job_type, run.project) == ("small_grid", "train", "tireid")
+    assert set(run.run.tags) == {"row", "resnet_tiny", "bilstm_tiny", "synthetic"}
     assert run.exit_code == 0
     assert len(run.folders) == 1
 
@@ -84,7 +81,7 @@ def test_settings_lie_on_one_level_and_no_name_has_a_dot(folder):
     """wandb takes `a.b` for the b inside an a, so that no filter would find such a name."""
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     kept = {}
-    for kept_record in offline._records(file):
+    for kept_record in read_records(file):
         kept |= {item.key: json.loads(item.value_json) for item in kept_record.run.config.update}
     settings = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     expected = {name.replace(".", "/"): value for name, value in _leaves(settings)}
@@ -93,14 +90,6 @@ def test_settings_lie_on_one_level_and_no_name_has_a_dot(folder):
     assert not [
         name for name, value in kept.items() if "." in name or (value and type(value) is dict)
     ]
-
-
-def test_what_wandb_kept_is_the_same_line_of_a_table_as_the_run_folder(folder):
-    """Else a seed of which only the one is left would be a row of its own."""
-    (kept,) = read_wandb_runs(folder / "wandb").complete
-    (known,) = read_runs(folder).complete
-    assert rows_of([kept, known]) == [[kept]]
-    assert kept.metrics == pytest.approx(known.metrics)
 
 
 def _leaves(node, prefix=""):
@@ -169,13 +158,13 @@ def test_similarities_are_counted_and_drawn(run, folder):
         assert len(picture.convert("RGB").getcolors(2**24)) > 20
 
 
-def test_pictures_of_the_run_folder_are_logged(run, folder):
+def test_images_of_the_run_folder_are_logged(run, folder):
     for name in ("curves", "gallery_test"):
         logged = run.media(run.summary[name])
         assert logged.read_bytes() == (folder / f"{name}.png").read_bytes()
 
 
-def test_the_table_shows_queries_with_pictures_scores_and_ranks(run, folder, small_data):
+def test_the_table_shows_queries_with_images_scores_and_ranks(run, folder, small_data):
     results = read_queries(folder / "queries_test.npz")
     columns, rows = run.table("queries")
     captions = [caption for one in small_data.records("test") for caption in one.captions]
@@ -230,26 +219,26 @@ def test_all_of_it_lies_in_the_run_folder(run, folder):
     assert "WANDB_DATA_DIR" not in os.environ
 
 
-def test_one_line_says_where_the_run_is(small_config, tmp_path, capfd, monkeypatch):
+def test_one_line_says_where_the_run_is(small_config, tmp_path, capfd, monkeypatch, read_logged):
     monkeypatch.chdir(tmp_path)
     short = ["model=baseline", "max_epochs=1", "callbacks.wandb.checkpoint=false"]
     train(small_config(tmp_path / "run", *short, "label='a: b/c'", *LOGGED))
     said = "".join(capfd.readouterr())
     lines = [line for line in said.splitlines() if line.startswith("wandb")]
-    (part,) = read_offline_run(tmp_path / "run").folders
+    (part,) = read_logged(tmp_path / "run").folders
     assert lines == [f"wandb: kept offline; to upload: wandb sync {part.relative_to(tmp_path)}"]
-    (model,) = [one for one in read_offline_run(tmp_path / "run").artifacts if one.type == "model"]
+    (model,) = [one for one in read_logged(tmp_path / "run").artifacts if one.type == "model"]
     assert model.name == "a-b-c-synthetic"
     assert not [name for name in model.files if name.endswith(".ckpt")]
 
 
 @pytest.mark.slow
-def test_two_runs_of_one_process_are_two(small_config, tmp_path):
+def test_two_runs_of_one_process_are_two(small_config, tmp_path, read_logged):
     short = ["model=baseline", "max_epochs=1", *LOGGED]
     for seed in (1, 2):
         train(small_config(tmp_path / str(seed), *short, f"seed={seed}"))
-    first, second = (read_offline_run(tmp_path / name) for name in ("1", "2"))
-    assert first.id != second.id
+    first, second = (read_logged(tmp_path / name) for name in ("1", "2"))
+    assert first.run.id != second.run.id
     assert [first.config["seed"], second.config["seed"]] == [1, 2]
     for one in (first, second):
         assert [step for step, _ in one.column("train/loss")] == [0, 1, 2, 3]
@@ -258,14 +247,16 @@ def test_two_runs_of_one_process_are_two(small_config, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_teacher_has_a_run_of_its_own_that_ends_before_its_students(small_config, tmp_path):
+def test_a_teacher_has_a_run_of_its_own_that_ends_before_its_students(
+    small_config, tmp_path, read_logged
+):
     settings = ["model=lcr2s", "model.teacher.source=memory", "teaching.max_epochs=1"]
     train(small_config(tmp_path, *settings, "max_epochs=1", "label=row", *LOGGED))
-    teacher, student = read_offline_run(tmp_path / "teacher"), read_offline_run(tmp_path)
-    assert teacher.id != student.id
-    assert (teacher.job_type, student.job_type) == ("teacher", "train")
-    assert teacher.group == student.group == "synthetic"
-    assert teacher.name == "row teacher ResNetEncoder+BiLstmEncoder synthetic seed1"
+    teacher, student = read_logged(tmp_path / "teacher"), read_logged(tmp_path)
+    assert teacher.run.id != student.run.id
+    assert (teacher.run.job_type, student.run.job_type) == ("teacher", "train")
+    assert teacher.run.group == student.run.group == "synthetic"
+    assert teacher.run.name == "row teacher ResNetEncoder+BiLstmEncoder synthetic seed1"
     assert "train/loss_distil_features" in student.summary
     assert "train/loss_distil_features" not in teacher.summary
     assert teacher.exit_code == student.exit_code == 0
@@ -273,7 +264,9 @@ def test_a_teacher_has_a_run_of_its_own_that_ends_before_its_students(small_conf
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_and_continued_is_one(small_config, tmp_path, monkeypatch):
+def test_a_run_that_is_killed_and_continued_is_one(
+    small_config, tmp_path, monkeypatch, read_logged
+):
     settings = ["model=baseline", "callbacks.last.every_n_train_steps=1", *LOGGED]
     train(small_config(tmp_path / "unbroken", *settings))
     total_loss = RetrievalModule.total_loss
@@ -287,11 +280,12 @@ def test_a_run_that_is_killed_and_continued_is_one(small_config, tmp_path, monke
         patch.setattr(RetrievalModule, "total_loss", dying)
         with pytest.raises(KilledError):
             train(small_config(tmp_path / "run", *settings))
-    before = read_offline_run(tmp_path / "run")
+    before = read_logged(tmp_path / "run")
     assert before.exit_code == 1
     train(small_config(tmp_path / "run", *settings))
-    (run,) = read_offline_runs(tmp_path / "run")
-    unbroken = read_offline_run(tmp_path / "unbroken")
+    assert len(read_offline_runs(tmp_path / "run")) == 1
+    run = read_logged(tmp_path / "run")
+    unbroken = read_logged(tmp_path / "unbroken")
     assert len(run.folders) == 2
     assert run.exit_code == 0
     for name in ("train/loss", "val/R1", "test/mAP", "train/lr_head"):
@@ -302,7 +296,9 @@ def test_a_run_that_is_killed_and_continued_is_one(small_config, tmp_path, monke
     assert {name: run.summary[name] for name in best} == best
 
 
-def test_a_run_that_is_asked_to_stop_ends_with_its_exit_code(small_config, tmp_path, monkeypatch):
+def test_a_run_that_is_asked_to_stop_ends_with_its_exit_code(
+    small_config, tmp_path, monkeypatch, read_logged
+):
     total_loss = RetrievalModule.total_loss
 
     def stopped(self, terms, batch_size):
@@ -313,7 +309,7 @@ def test_a_run_that_is_asked_to_stop_ends_with_its_exit_code(small_config, tmp_p
     monkeypatch.setattr(RetrievalModule, "total_loss", stopped)
     with pytest.raises(stop_signals.Stopped):
         train(small_config(tmp_path, "model=baseline", *LOGGED))
-    assert read_offline_run(tmp_path).exit_code == stop_signals.EXIT_CODE
+    assert read_logged(tmp_path).exit_code == stop_signals.EXIT_CODE
     stop_signals.reset()
 
 
@@ -353,15 +349,15 @@ def test_a_disabled_one_leaves_nothing(small_config, tmp_path, monkeypatch, capf
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("pictures", "shown"), [("auto", False), (True, True)])
-def test_pictures_of_real_people_are_not_logged_unasked(
-    small_config, tmp_path, capfd, pictures, shown
+def test_images_of_real_people_are_not_logged_unasked(
+    small_config, tmp_path, capfd, pictures, shown, read_logged
 ):
-    """The embedded set under another name stands for a real one."""
+    """The synthetic data set under the name of a real one."""
     overrides = ["model=baseline", "max_epochs=1", "dataset.name=cuhk_pedes", *LOGGED]
     train(small_config(tmp_path, *overrides, f"callbacks.wandb.pictures={pictures}"))
     said = "".join(capfd.readouterr())
     assert ("no pictures of cuhk_pedes are logged" in said) == (pictures == "auto")
-    run = read_offline_run(tmp_path)
+    run = read_logged(tmp_path)
     columns, rows = run.table("queries")
     assert ("described" in columns) == ("rank 1" in columns) == shown
     assert ("gallery_test" in run.summary) == shown
@@ -372,15 +368,15 @@ def test_pictures_of_real_people_are_not_logged_unasked(
         assert {path.name.split("_")[0] for path in files} == {"curves", "spread"}
 
 
-def test_explanations_can_be_added_to_the_run(folder, run, compose_config):
+def test_explanations_can_be_added_to_the_run(folder, run, compose_config, read_logged):
     from tireid.explanations.explain import explain
 
     overrides = [f"run={folder}", "queries=2", "images=2", "atoms=2", "wandb=true"]
     written = explain(compose_config(*overrides, "accelerator=cpu", name="explain"))
-    again = read_offline_run(folder)
-    assert again.id == run.id
+    again = read_logged(folder)
+    assert again.run.id == run.run.id
     assert len(again.folders) == len(run.folders) + 1
-    assert (again.name, again.group) == (run.name, run.group)
+    assert (again.run.name, again.run.group) == (run.run.name, run.run.group)
     assert again.config == run.config
     for path in written:
         name = str(path.relative_to(folder).with_suffix(""))
@@ -393,6 +389,6 @@ def test_without_a_run_explanations_say_so(copied_run, compose_config, capfd):
 
     overrides = [f"run={copied_run}", "queries=1", "images=1", "atoms=1", "wandb=true"]
     written = explain(compose_config(*overrides, "accelerator=cpu", name="explain"))
-    assert "no run to add the pictures to" in capfd.readouterr().out
+    assert "no run to add the images to" in capfd.readouterr().out
     assert written
     assert not (Path(copied_run) / "wandb").exists()

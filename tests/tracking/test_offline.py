@@ -1,4 +1,4 @@
-"""Runs of Weights & Biases are read back as its client wrote them."""
+"""W&B runs are read as its client wrote them."""
 
 import shutil
 import time
@@ -9,8 +9,8 @@ import pytest
 
 from tireid.tracking.offline import (
     ID_FILE,
+    find_offline_run,
     has_ended,
-    has_offline_run,
     read_offline_run,
     read_offline_runs,
 )
@@ -67,22 +67,34 @@ def written(tmp_path_factory):
     return folder
 
 
-def test_a_continued_run_is_one(written):
+def test_a_continued_run_is_one(written, read_logged):
     (written / ID_FILE).write_text("current\n")
     run = read_offline_run(written)
     assert [one.id for one in read_offline_runs(written)] == ["older", "current"]
-    assert (run.id, run.project, run.name) == ("current", "people", "lgur seed1")
-    assert len(run.folders) == 2
-    assert run.column("train/loss") == [(0, 1.0), (1, 0.5), (2, 0.25), (3, 0.125)]
-    assert run.column("val/R1") == [(2, 50.0)]
-    assert run.column("nothing") == []
-    assert run.exit_code == 0
-    assert run.definitions["val/*"] == {"step": "trainer/global_step", "summary": "max"}
+    assert (run.id, run.name) == ("current", "lgur seed1")
+    assert read_offline_run(run.files[0].parent).job_type == "train"
+    assert set(read_offline_run(run.files[0].parent).tags) == {"lgur", "synthetic"}
+    assert len(run.files) == 2
+    assert run.summary["train/loss"] == 0.125
+    assert run.summary["test/R1"] == 12.5
+    assert run.last_step == 3  # of four rows; the second part counted from 0 again
+    logged = read_logged(written)
+    assert logged.column("train/loss") == [(0, 1.0), (1, 0.5), (2, 0.25), (3, 0.125)]
+    assert logged.exit_code == 0
 
 
-def test_settings_come_by_dotted_name_however_long(written):
-    config = read_offline_run(written).config
-    assert config == {
+def test_a_run_is_found_by_its_id(written, tmp_path):
+    run = find_offline_run(written, "older")
+    assert run is not None
+    assert (run.summary["a"], run.last_step) == (1, 0)
+    assert find_offline_run(written, "another") is None
+    assert find_offline_run(written, None) is None
+    assert find_offline_run(tmp_path / "nowhere", "older") is None
+
+
+def test_records_are_read_however_long(written, read_logged):
+    (written / ID_FILE).write_text("current\n")
+    assert read_logged(written).config == {
         "model.heads": 4,
         "model._target_": "a.B",
         "seed": 1,
@@ -91,35 +103,18 @@ def test_settings_come_by_dotted_name_however_long(written):
     }
 
 
-def test_artifacts_tell_their_files(written):
-    (artifact,) = read_offline_run(written).artifacts
-    assert (artifact.name, artifact.type) == ("checkpoint", "model")
-    assert set(artifact.aliases) == {"best", "seed1", "latest"}
-    assert artifact.metadata == {"test/R1": 12.5}
-    assert artifact.files["best.ckpt"].read_bytes() == b"weights"
-
-
-def test_pictures_are_found(written, tmp_path):
-    run = read_offline_run(written)
-    assert run.summary["test/R1"] == 12.5
-    assert run.media(run.summary["picture"]).suffix == ".png"
-    with pytest.raises(FileNotFoundError, match="gone"):
-        run.media({"path": "gone.png"})
-
-
 def test_the_id_file_says_which_run_and_a_part_can_be_read_alone(written):
     (written / ID_FILE).write_text("older\n")
-    assert read_offline_run(written).column("a") == []
-    assert [row["a"] for row in read_offline_run(written).history] == [1]
-    (part,) = read_offline_run(written).folders
-    assert read_offline_run(part).id == "older"
+    assert read_offline_run(written).summary["a"] == 1
+    (file,) = read_offline_run(written).files
+    assert read_offline_run(file.parent).id == "older"
     (written / ID_FILE).unlink()
     assert read_offline_run(written).id == read_offline_run(written / "wandb").id == "current"
 
 
 def test_what_a_killed_process_left_is_read_up_to_its_last_whole_record(written, tmp_path):
     folder = shutil.copytree(written, tmp_path / "killed", symlinks=True)
-    file = next((read_offline_run(folder).folders[0]).glob("*.wandb"))
+    file = read_offline_run(folder).files[0]
     data = file.read_bytes()
     rows = []
     for size in (0, 3, 100, len(data) // 2, len(data) - 1):
@@ -129,15 +124,15 @@ def test_what_a_killed_process_left_is_read_up_to_its_last_whole_record(written,
         except FileNotFoundError:
             rows.append(None)
             continue
-        assert runs[0].exit_code is None
-        rows.append(len(runs[0].history))
-    assert rows == [None, None, None, None, 4]  # the half ends within the long text
+        assert not has_ended(file.parent)
+        rows.append(runs[0].last_step)
+    assert rows == [None, None, None, None, 3]  # the half ends within the long text
     file.write_bytes(b"something else")
     with pytest.raises(ValueError, match="expected a file of wandb"):
         read_offline_run(folder)
 
 
 def test_a_folder_without_a_run_says_so(tmp_path):
-    assert not has_offline_run(tmp_path)
+    assert not has_ended(tmp_path)
     with pytest.raises(FileNotFoundError, match="expected a run of Weights & Biases"):
         read_offline_run(tmp_path)

@@ -1,4 +1,4 @@
-"""Online where there is a key, else offline: decided without a question and without network."""
+"""The mode is online with a key, else offline, decided without a prompt and without network."""
 
 import os
 import re
@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import tireid
-from tireid.tracking.offline import read_offline_run
 from tireid.tracking.session import Mode, find_mode, is_installed
 
 pytest.importorskip("wandb")
@@ -70,7 +69,7 @@ def test_the_environments_mode_decides_also_where_somebody_is_logged_in(
     assert find_mode() == Mode(mode)
 
 
-def test_a_key_in_the_netrc_file_is_found_and_one_of_a_wrong_form_is_told(home, monkeypatch):
+def test_a_key_in_the_netrc_file_is_found_and_a_malformed_one_is_reported(home, monkeypatch):
     import wandb
 
     host = wandb.setup().settings.base_url.removeprefix("https://")
@@ -79,7 +78,7 @@ def test_a_key_in_the_netrc_file_is_found_and_one_of_a_wrong_form_is_told(home, 
     (home / "netrc").unlink()
     assert find_mode().name == "offline"
     monkeypatch.setenv("WANDB_API_KEY", "short")
-    assert find_mode() == Mode("offline", "the API key has not the form of one")
+    assert find_mode() == Mode("offline", "the API key is malformed")
 
 
 def test_online_is_not_asked_for_in_vain(home, monkeypatch):
@@ -111,7 +110,7 @@ def test_a_folder_of_that_name_is_no_package_and_what_is_blocked_is_not_there(
 
 def run(folder, cache_dir, *overrides, before="", **environment):
     """Train in a process with nothing of this one's set-up and an open terminal's input."""
-    code = f"{before}\nfrom tireid.training.run import main\nmain()"
+    code = f"{before}\nfrom tireid.cli.train import main\nmain()"
     places = [f"paths.cache_dir={cache_dir}", f"hydra.run.dir={folder}"]
     package = str(Path(tireid.__file__).parents[1])
     known = {"PATH": os.environ["PATH"], "PYTHONPATH": package, "OMP_NUM_THREADS": "1"}
@@ -136,19 +135,21 @@ def run(folder, cache_dir, *overrides, before="", **environment):
 
 
 @pytest.mark.slow
-def test_without_any_set_up_nothing_asks_waits_or_fails(tmp_path, cache_dir):
+def test_without_any_set_up_nothing_asks_waits_or_fails(tmp_path, cache_dir, read_logged):
     done, lines, _ = run(tmp_path / "run", cache_dir, HOME=str(tmp_path / "home"))
     assert done.returncode == 0, done.stderr
-    logged = read_offline_run(tmp_path / "run")
+    logged = read_logged(tmp_path / "run")
     assert logged.exit_code == 0
     assert len(lines) == 1
     assert lines[0].startswith("wandb: kept offline (not logged in); to upload: wandb sync run/")
     assert len(logged.column("val/R1")) == 1
-    assert logged.name == "Baseline resnet_tiny+bilstm_tiny synthetic seed1"
+    assert logged.run.name == "Baseline resnet_tiny+bilstm_tiny synthetic seed1"
 
 
 @pytest.mark.slow
-def test_logged_in_without_network_it_is_offline_after_a_short_wait(tmp_path, cache_dir):
+def test_logged_in_without_network_it_is_offline_after_a_short_wait(
+    tmp_path, cache_dir, read_logged
+):
     done, lines, seconds = run(
         tmp_path / "run",
         cache_dir,
@@ -163,7 +164,7 @@ def test_logged_in_without_network_it_is_offline_after_a_short_wait(tmp_path, ca
     assert len(lines) == 2
     assert lines[0].endswith("the run is kept offline")
     assert lines[1].startswith("wandb: kept offline (the server was not reached); to upload:")
-    logged = read_offline_run(tmp_path / "run")
+    logged = read_logged(tmp_path / "run")
     assert len(logged.column("test/R1")) == 1
     (part,) = (tmp_path / "run" / "wandb").glob("*run-2*")  # nothing of the one that began online
     assert part.name.startswith("offline-run-")
@@ -191,7 +192,7 @@ def test_without_wandb_training_works_and_says_so(tmp_path, cache_dir):
 
 @pytest.mark.slow
 @pytest.mark.ddp
-def test_two_processes_log_one_run(tmp_path, cache_dir):
+def test_two_processes_log_one_run(tmp_path, cache_dir, read_logged):
     done, lines, _ = run(
         tmp_path / "run",
         cache_dir,
@@ -202,7 +203,7 @@ def test_two_processes_log_one_run(tmp_path, cache_dir):
     assert done.returncode == 0, done.stderr
     assert len(lines) == 1
     assert len(list((tmp_path / "run" / "wandb").glob("*run-*/*.wandb"))) == 1
-    logged = read_offline_run(tmp_path / "run")
+    logged = read_logged(tmp_path / "run")
     assert len(logged.column("val/R1")) == 1
     assert len(logged.table("queries")[1]) > 0
     assert [one.type for one in logged.artifacts] == ["run_table", "model", "results"]

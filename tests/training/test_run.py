@@ -295,7 +295,7 @@ def test_dropout_of_a_frozen_bert_survives_the_trainers_modes(small_config, tmp_
     """The trainer restores every module's mode after a validation."""
     from lightning.pytorch.callbacks import Callback
 
-    from tireid.console import quiet
+    from tireid.console import silence_expected_warnings
     from tireid.inference.build import build_datamodule, build_encoders, build_model
     from tireid.training.build import build_trainer
     from tireid.training.checks import check_scalars
@@ -313,7 +313,7 @@ def test_dropout_of_a_frozen_bert_survives_the_trainers_modes(small_config, tmp_
         "text_encoder.module.embedding.frozen=true",
         f"text_encoder.module.embedding.frozen_dropout={mode}",
     )
-    quiet()
+    silence_expected_warnings()
     check_scalars(cfg)
     datamodule = build_datamodule(cfg)
     retrieval = instantiate(cfg.callbacks.retrieval)

@@ -95,7 +95,7 @@ def test_second_use_is_silent_and_makes_nothing(
 ):
     folder = ensure_world(tmp_path, tiny)
     said = capfd.readouterr()
-    assert "Making 12 pictures of 6 made people" in said.err
+    assert "Drawing 12 synthetic images of 6 identities" in said.err
     assert said.out == ""
     monkeypatch.setattr(build, "make_rows", None)
     assert ensure_world(tmp_path, tiny) == folder
@@ -108,7 +108,7 @@ def test_two_processes_starting_together_make_one_world(tiny: WorldSettings, tmp
     said = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert said[0][0] == said[1][0]
-    assert sum("Making" in err for _, err in said) == 1
+    assert sum("Drawing" in err for _, err in said) == 1
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == [
         Path(said[0][0]).name
     ]
@@ -182,7 +182,10 @@ def test_bad_number_of_workers(tiny: WorldSettings, tmp_path: Path):
 def test_without_locks_an_abandoned_folder_goes_and_a_fresh_one_stays(
     tiny: WorldSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(files, "fcntl", None)
+    def no_locks(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.FileLock, "acquire", no_locks)
     key = build.world_key(tiny)
     fresh, old = tmp_path / f"{key}.tmp-1-a", tmp_path / f"{key}.tmp-2-b"
     fresh.mkdir()

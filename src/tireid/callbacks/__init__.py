@@ -1,1 +1,1 @@
-"""What happens around training: evaluation, records, pictures."""
+"""Lightning callbacks that evaluate, record and draw a run."""

@@ -1,4 +1,4 @@
-"""The learning rate of each group of parameters, in the log beside the losses."""
+"""Log the learning rate of each group of parameters, beside the losses of its step."""
 
 from typing import Any
 
@@ -7,19 +7,21 @@ from lightning.pytorch.callbacks import Callback
 
 
 class LearningRates(Callback):
-    """Log `train/lr_<group>`: the rate that the step is done with, once an epoch at the least."""
+    """Log `train/lr_<group>`, the rate of the step, at least once per epoch.
+
+    Lightning's `LearningRateMonitor` names rates by the optimiser's class, in rows of their own,
+    and logs none in epochs that are shorter than the log interval.
+    """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Let epochs of fewer steps than lie between two logged ones be logged too."""
-        settings: Any = trainer  # Lightning's connector sets what is read and written here
-        settings.log_every_n_steps = int(
-            min(settings.log_every_n_steps, trainer.num_training_batches)
-        )
+        """Shorten the log interval to an epoch, so that each epoch's last step is logged."""
+        steps: Any = trainer.num_training_batches  # a float if the length is unknown
+        trainer.log_every_n_steps = int(min(trainer.log_every_n_steps, steps))  # pyright: ignore[reportAttributeAccessIssue] -- set by Lightning's connector
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Log the rates, with the step's losses."""
+        """Log the rates with the step's losses."""
         groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
         pl_module.log_dict(
             {f"train/lr_{group['name']}": float(group["lr"]) for group in groups},

@@ -1,4 +1,4 @@
-"""Progress: a bar where somebody watches, and one line an epoch."""
+"""Show progress: a bar on a terminal, and one line per epoch."""
 
 import time
 from typing import Any
@@ -9,9 +9,12 @@ from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 from rich.console import Console
 
+from tireid.console import show
+from tireid.metrics.names import headlines
+
 
 class QuietProgressBar(ProgressBar):
-    """No bar, for output that goes to a file; `EpochLines` says how far the run is."""
+    """No bar, for output that goes to a file; `EpochLines` shows how far the run is."""
 
     def enable(self) -> None:
         """Do nothing."""
@@ -24,7 +27,7 @@ def make_progress_bar(refresh_rate: int = 5) -> ProgressBar:
     """Return a bar for a terminal and none for a file.
 
     Args:
-        refresh_rate: Batches between two drawings.
+        refresh_rate: Batches between two updates.
     """
     if not Console().is_terminal:
         return QuietProgressBar()
@@ -34,7 +37,7 @@ def make_progress_bar(refresh_rate: int = 5) -> ProgressBar:
 
 
 class EpochLines(Callback):
-    """Print one line an epoch: loss, validation metrics, seconds.
+    """Print one line per epoch: loss, validation metrics, seconds.
 
     Args:
         validation_split: Prefix of the validation metrics; `test` is printed in red.
@@ -46,7 +49,7 @@ class EpochLines(Callback):
         self._losses: list[Any] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock of an epoch that the run continues in the middle of."""
+        """Start the clock of an epoch that a resumed run continues."""
         self._started = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -67,8 +70,8 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the line; validation has run by now."""
-        own = torch.tensor([float(value) for value in self._losses] or [0.0]).mean()
-        loss = float(trainer.strategy.reduce(own.to(pl_module.device), reduce_op="mean"))
+        loss = torch.tensor([float(value) for value in self._losses] or [0.0]).mean()
+        loss = float(trainer.strategy.reduce(loss.to(pl_module.device), reduce_op="mean"))
         if not trainer.is_global_zero:
             return
         metrics = trainer.callback_metrics
@@ -77,12 +80,12 @@ class EpochLines(Callback):
             f"loss {loss:8.3f}",
             *(
                 f"{self._label} {name} {float(metrics[f'{self.split}/{name}']):5.2f}"
-                for name in ("R1", "mAP")
+                for name in headlines()
                 if f"{self.split}/{name}" in metrics
             ),
             f"{time.perf_counter() - self._started:5.1f} s",
         ]
-        Console(highlight=False).print("   ".join(parts))
+        show("   ".join(parts))
 
     @property
     def _label(self) -> str:

@@ -1,4 +1,4 @@
-"""`queries_test.npz`: what a run's tested checkpoint does with each query of the test split."""
+"""Write `queries_test.npz`: the ranks and best images of each query of the test split."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tireid.retrieval.query_results import (
 
 
 class QueryRecord(Callback):
-    """Keep the ranks and best images of each test query, for comparisons over queries.
+    """Keep the ranks and best images of each test query, for comparisons query by query.
 
     Args:
         output_dir: The run folder.
@@ -42,3 +42,10 @@ class QueryRecord(Callback):
         self.results = query_results(*split, k=self.top_k)
         with replacing(self.path) as file:
             file.write(queries_content(self.results))
+
+
+def query_results_of(trainer: L.Trainer) -> QueryResults | None:
+    """Return the results of a trainer's last test; None if none were kept."""
+    callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer's connector
+    records = (c for c in callbacks if isinstance(c, QueryRecord))
+    return next((record.results for record in records), None)

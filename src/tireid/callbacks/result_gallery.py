@@ -1,4 +1,4 @@
-"""A picture of queries and what they found: right and wrong images framed apart."""
+"""Draw test queries with their best images, right and wrong ones framed apart."""
 
 import textwrap
 from pathlib import Path
@@ -6,24 +6,28 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
+from jaxtyping import Int
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
+from numpy import ndarray
 from PIL import Image, ImageOps
 
+from tireid.callbacks.query_images import tick
 from tireid.callbacks.retrieval_evaluation import embeddings_of
 from tireid.figures import OWN, RIGHT, WRONG, own_style
 from tireid.retrieval import top_k
+from tireid.retrieval.collection import SplitEmbeddings
 
 
 class GalleryRow(NamedTuple):
-    """One query of the picture.
+    """One query of the figure.
 
     Attributes:
         caption: The query.
         own_image: The image the caption was written for.
         found: The best images, best first.
-        scores: Their similarities.
-        right: Whether each shows the query's identity.
+        scores: Similarities of the best images.
+        right: Whether each of the best images shows the query's identity.
     """
 
     caption: str
@@ -37,12 +41,12 @@ class GalleryRow(NamedTuple):
 def draw_gallery(
     rows: list[GalleryRow], path: Path, title: str, *, title_colour: str = "black"
 ) -> None:
-    """Draw one line of images a query.
+    """Draw one line of images per query.
 
     Args:
         rows: Queries with equally many images.
-        path: The picture to write.
-        title: Stands above.
+        path: The file to write.
+        title: Title of the figure.
         title_colour: A matplotlib colour.
     """
     from matplotlib.figure import Figure
@@ -66,23 +70,19 @@ def draw_gallery(
         text.axis("off")
         caption = "\n".join(textwrap.wrap(row.caption, 46)[:9])
         text.text(0, 0.5, caption, fontsize=9, va="center", parse_math=False)
-        own = figure.add_subplot(grid[number, 1])
-        _show(own, row.own_image, OWN, "described", dashed=True)
-        for column, image in enumerate(row.found):
-            mark = "\N{CHECK MARK}" if row.right[column] else "\N{MULTIPLICATION X}"
-            _show(
-                figure.add_subplot(grid[number, column + 2]),
-                image,
-                RIGHT if row.right[column] else WRONG,
-                f"{mark} {row.scores[column]:.2f}",
-            )
+        axes = figure.add_subplot(grid[number, 1])
+        _draw_image(axes, row.own_image, OWN, "described", dashed=True)
+        for column, (image, hit) in enumerate(zip(row.found, row.right, strict=True)):
+            axes = figure.add_subplot(grid[number, column + 2])
+            label = f"{tick(hit)} {row.scores[column]:.2f}"
+            _draw_image(axes, image, RIGHT if hit else WRONG, label)
     figure.savefig(path, dpi=90)
 
 
-def _show(axes: Any, image: Path, colour: str, label: str, *, dashed: bool = False) -> None:
-    with Image.open(image) as file:
-        picture = ImageOps.exif_transpose(file).convert("RGB")
-    axes.imshow(np.asarray(picture), aspect="auto")
+def _draw_image(axes: Any, path: Path, colour: str, label: str, *, dashed: bool = False) -> None:
+    with Image.open(path) as file:
+        image = ImageOps.exif_transpose(file).convert("RGB")
+    axes.imshow(np.asarray(image), aspect="auto")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(label, fontsize=8, color=colour, pad=2)
@@ -91,14 +91,14 @@ def _show(axes: Any, image: Path, colour: str, label: str, *, dashed: bool = Fal
 
 
 class ResultGallery(Callback):
-    """Write a picture of test queries drawn at random, with their best images.
+    """Write a figure of test queries drawn at random, with their best images.
 
     Args:
         output_dir: The run folder.
-        filename: Name of the picture in it.
-        num_queries: Rows of the picture; drawn evenly over the split, not picked by their score.
-        top_k: Images a query.
-        selection: What chose the checkpoint; `test` is said in red.
+        filename: Name of the figure in it.
+        num_queries: Queries to draw, with equal probability, not picked by their scores.
+        top_k: Images per query.
+        selection: What chose the checkpoint; `test` is written in red.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class ResultGallery(Callback):
         self.selection = selection
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the test split's gallery; a picture that fails does not fail the run."""
+        """Draw the figure; one that fails does not fail the run."""
         if not trainer.is_global_zero:
             return
         try:
@@ -133,25 +133,33 @@ class ResultGallery(Callback):
             return  # only a part of the split was embedded, by a limit on the batches
         count = min(self.num_queries, len(captions))
         chosen = np.random.default_rng(0).choice(len(captions), count, replace=False)
-        k = min(self.top_k, len(records))
-        scores, found = top_k(split.texts[chosen], split.images, k)
-        rows = [
-            GalleryRow(
-                caption=captions[query],
-                own_image=records[int(split.image_index[query])].image_path,
-                found=[records[i].image_path for i in found[row].tolist()],
-                scores=scores[row].tolist(),
-                right=[
-                    bool(split.image_pids[i] == split.text_pids[query]) for i in found[row].tolist()
-                ],
-            )
-            for row, query in enumerate(chosen.tolist())
-        ]
+        rows = _rows(split, records, chosen, self.top_k)
         title = (
-            f"{count} test captions drawn at random: the image each describes, and the {k} best "
-            f"of {len(records)}  (\N{CHECK MARK} same person, \N{MULTIPLICATION X} another)"
+            f"{count} test captions drawn at random: the image each describes, and the "
+            f"{len(rows[0].found)} best of {len(records)}  ({tick(True)} same person, "
+            f"{tick(False)} another)"
         )
         on_test = self.selection == "test"
         if on_test:
             title = f"Checkpoint CHOSEN ON THE TEST SPLIT. {title}"
         draw_gallery(rows, self.path, title, title_colour="red" if on_test else "black")
+
+
+def _rows(
+    split: SplitEmbeddings, records: list[Any], queries: Int[ndarray, " chosen"], k: int
+) -> list[GalleryRow]:
+    """Return some queries of a split, by position, with their k best images."""
+    captions = [caption for record in records for caption in record.captions]
+    scores, best = top_k(split.texts[queries], split.images, k)
+    return [
+        GalleryRow(
+            caption=captions[query],
+            own_image=records[int(split.image_index[query])].image_path,
+            found=[records[position].image_path for position in positions],
+            scores=row_scores,
+            right=(split.image_pids[positions] == split.text_pids[query]).tolist(),
+        )
+        for query, positions, row_scores in zip(
+            queries.tolist(), best.tolist(), scores.tolist(), strict=True
+        )
+    ]

@@ -1,7 +1,8 @@
-"""`metrics.json`: what a run measured, and all that is needed to say where it came from."""
+"""Write `metrics.json`: what a run measured, what it cost, and where it came from."""
 
 import hashlib
 import time
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,29 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from tireid.files import write_json
 from tireid.runs.environment import device_name, peak_memory_mib, source_state, versions
+from tireid.runs.record import RECORD_FILE
+from tireid.runs.settings import CONFIG_FILE
+
+
+@dataclass
+class Effort:
+    """Seconds and images that a run has taken, as checkpoints store them.
+
+    Attributes:
+        seconds: Those of the parts of the run before it was resumed.
+        train_seconds: Those of training steps, the wait for their data included.
+        evaluation_seconds: Those of validation and test.
+        images: Training images of all processes.
+    """
+
+    seconds: float = 0.0
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    images: int = 0
 
 
 class RunRecord(Callback):
-    """Write `metrics.json` after every validation and after the test; log the peak memory.
+    """Write `metrics.json` after every validation and after the test; log speed and peak memory.
 
     Args:
         output_dir: The run folder; its `config.yaml` is hashed into the record.
@@ -24,7 +44,9 @@ class RunRecord(Callback):
         validation_split: Split that validation embeds.
 
     Attributes:
-        extra: Entries of the record that others have to add.
+        extra: Entries that others add to the record.
+        validations: Metrics of each validation, with its epoch.
+        test: Metrics of the test; empty before.
     """
 
     def __init__(
@@ -43,23 +65,20 @@ class RunRecord(Callback):
         self.validations: list[dict[str, float]] = []
         self.test: dict[str, float] = {}
         self.extra: dict[str, Any] = {}
+        self.effort = Effort()
         self._began = time.perf_counter()
-        self._earlier_seconds = 0.0  # of the run's parts before it was resumed
-        self._train_seconds = 0.0
-        self._images = 0
-        self._before = (0, 0.0)  # images and seconds when the epoch began
-        self._evaluation_seconds = 0.0
+        self._at_epoch_start = (0, 0.0)  # images and seconds of training
+        self._step_began = 0.0
         self._evaluation_began = 0.0
-        self._batch_began = 0.0
         self._tested = ""
         self._source = source_state(Path(__file__).parent)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start a step's clock at the first step of an epoch; later ones run on."""
-        if self._batch_began == 0.0:
-            self._batch_began = time.perf_counter()
+        """Start the clock at the first step of an epoch; it runs on between steps."""
+        if self._step_began == 0.0:
+            self._step_began = time.perf_counter()
 
     def on_train_batch_end(
         self,
@@ -71,29 +90,29 @@ class RunRecord(Callback):
     ) -> None:
         """Count the step's images and seconds, the wait for its data included."""
         now = time.perf_counter()
-        self._train_seconds += now - self._batch_began
-        self._batch_began = now
-        self._images += len(batch.pid) * trainer.world_size
+        self.effort.train_seconds += now - self._step_began
+        self._step_began = now
+        self.effort.images += len(batch.pid) * trainer.world_size
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the epoch's images a second, and the peak memory so far: the largest of processes."""
-        images, seconds = self._images - self._before[0], self._train_seconds - self._before[1]
-        self._before = (self._images, self._train_seconds)
-        speed = images / max(seconds, 1e-9)
+        """Log the epoch's images per second, and the peak memory so far, the largest of ranks."""
+        images, seconds = self._at_epoch_start
+        speed = (self.effort.images - images) / max(self.effort.train_seconds - seconds, 1e-9)
+        self._at_epoch_start = (self.effort.images, self.effort.train_seconds)
         pl_module.log("train/images_per_second", speed, sync_dist=True, reduce_fx="mean")
         peak = peak_memory_mib(pl_module.device)
         pl_module.log("train/peak_memory_mib", peak, sync_dist=True, reduce_fx="max")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop the training clock, start the evaluation clock."""
-        self._batch_began = 0.0
+        """Stop the training clock and start the evaluation clock."""
+        self._step_began = 0.0
         self._evaluation_began = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Record the split's metrics."""
-        self._evaluation_seconds += time.perf_counter() - self._evaluation_began
-        found = _metrics_of(trainer, f"{self.split}/")
-        self.validations.append({"epoch": trainer.current_epoch, **found})
+        """Record the validation metrics."""
+        self.effort.evaluation_seconds += time.perf_counter() - self._evaluation_began
+        metrics = _logged(trainer, f"{self.split}/")
+        self.validations.append({"epoch": trainer.current_epoch, **metrics})
         self._write(trainer, pl_module)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -103,56 +122,46 @@ class RunRecord(Callback):
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record the test metrics."""
-        self._evaluation_seconds += time.perf_counter() - self._evaluation_began
-        self.test = _metrics_of(trainer, "test/")
+        self.effort.evaluation_seconds += time.perf_counter() - self._evaluation_began
+        self.test = _logged(trainer, "test/")
         self._write(trainer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep what was counted so far."""
-        checkpoint["run_record"] = {
-            "validations": self.validations,
-            "seconds": self._seconds,
-            "train_seconds": self._train_seconds,
-            "evaluation_seconds": self._evaluation_seconds,
-            "images": self._images,
-        }
+        """Store the validations and the effort so far."""
+        effort = replace(self.effort, seconds=self.seconds)
+        checkpoint["run_record"] = {"validations": self.validations, **asdict(effort)}
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Count on where a resumed run stopped; the test of a checkpoint changes nothing."""
+        """Continue the counts of a resumed run; the test of a checkpoint changes nothing."""
         if trainer.state.fn != TrainerFn.FITTING or "run_record" not in checkpoint:
             return
-        kept = checkpoint["run_record"]
-        self.validations = list(kept["validations"])
-        self._earlier_seconds = kept["seconds"]
-        self._train_seconds = kept["train_seconds"]
-        self._evaluation_seconds = kept["evaluation_seconds"]
-        self._images = kept["images"]
-        self._before = (self._images, self._train_seconds)
+        stored = dict(checkpoint["run_record"])
+        self.validations = list(stored.pop("validations"))
+        self.effort = Effort(**stored)
+        self._at_epoch_start = (self.effort.images, self.effort.train_seconds)
 
     @property
-    def _seconds(self) -> float:
-        return self._earlier_seconds + time.perf_counter() - self._began
+    def seconds(self) -> float:
+        """Seconds since the run began, pauses between its parts left out."""
+        return self.effort.seconds + time.perf_counter() - self._began
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics of the checkpoint that is tested, validation and test, in percent."""
+        """Metrics of the tested checkpoint, validation and test, in percent."""
         if not self.validations:
             return dict(self.test)
         chosen = self.validations[-1]
         if self.selection != "last":
-            chosen = max(self.validations, key=lambda found: found.get(self.monitor, -1.0))
+            chosen = max(self.validations, key=lambda metrics: metrics.get(self.monitor, -1.0))
         return {name: value for name, value in chosen.items() if name != "epoch"} | self.test
 
-    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        config = self.output_dir / "config.yaml"
-        parameters = list(pl_module.parameters())
-        content = {
+    def content(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Return the record of the run as it stands."""
+        return {
             "metrics": self.metrics,
             "seed": self.seed,
             "selection": self.selection,
@@ -162,30 +171,42 @@ class RunRecord(Callback):
             "tested_checkpoint": self._tested,
             "data_sha256": trainer.datamodule.fingerprints(),  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.fit
             "validations": self.validations,
-            "seconds": {
-                "total": round(self._seconds, 2),
-                "training": round(self._train_seconds, 2),
-                "evaluation": round(self._evaluation_seconds, 2),
-            },
-            "images_per_second": round(self._images / max(self._train_seconds, 1e-9), 2),
-            "peak_memory_mib": round(peak_memory_mib(pl_module.device), 1),
-            "parameters": {
-                "total": sum(p.numel() for p in parameters),
-                "trained": sum(p.numel() for p in parameters if p.requires_grad),
-            },
+            **_cost(replace(self.effort, seconds=self.seconds), pl_module),
             "device": device_name(pl_module.device),
             "processes": trainer.world_size,
             "precision": str(trainer.precision),
-            "config_sha256": (
-                hashlib.sha256(config.read_bytes()).hexdigest() if config.exists() else None
-            ),
+            "config_sha256": _sha256(self.output_dir / CONFIG_FILE),
             **self.extra,
             **self._source,
             "versions": versions(),
         }
-        write_json(self.output_dir / "metrics.json", content)
+
+    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            write_json(self.output_dir / RECORD_FILE, self.content(trainer, pl_module))
 
 
-def _metrics_of(trainer: L.Trainer, prefix: str) -> dict[str, float]:
-    found = trainer.callback_metrics.items()
-    return {name: float(value) for name, value in found if name.startswith(prefix)}
+def _logged(trainer: L.Trainer, prefix: str) -> dict[str, float]:
+    metrics = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in metrics if name.startswith(prefix)}
+
+
+def _cost(effort: Effort, pl_module: L.LightningModule) -> dict[str, Any]:
+    parameters = list(pl_module.parameters())
+    return {
+        "seconds": {
+            "total": round(effort.seconds, 2),
+            "training": round(effort.train_seconds, 2),
+            "evaluation": round(effort.evaluation_seconds, 2),
+        },
+        "images_per_second": round(effort.images / max(effort.train_seconds, 1e-9), 2),
+        "peak_memory_mib": round(peak_memory_mib(pl_module.device), 1),
+        "parameters": {
+            "total": sum(p.numel() for p in parameters),
+            "trained": sum(p.numel() for p in parameters if p.requires_grad),
+        },
+    }
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None

@@ -1,4 +1,4 @@
-"""A picture of the training: losses and validation metrics over the steps."""
+"""Draw the training: losses and validation metrics over the steps."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from tireid.figures import COLOURS, own_style
+from tireid.metrics.names import METRICS
 from tireid.runs.log import read_columns
 
 _TITLES = {"val": "Validation", "test": "TEST split, which selects the checkpoint"}
@@ -18,23 +19,22 @@ def draw_curves(
     """Draw the loss terms and the validation metrics side by side.
 
     Args:
-        columns: As `read_columns` gives them.
-        path: The picture to write.
-        split: Split that validation embeds; `test` is said in red.
+        columns: Steps and values by metric, as `read_columns` returns them.
+        path: The file to write.
+        split: Split that validation embeds; `test` is written in red.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4), layout="constrained")
     losses, metrics = figure.subplots(1, 2)
+    terms = sorted(name for name in columns if name.startswith("train/loss"))
+    curves = [f"{split}/{metric.key}" for metric in METRICS.values() if metric.curve]
     panels = [
-        (losses, "train/loss", "loss (log scale)", "Training loss and its terms"),
-        (metrics, f"{split}/R", "percent", f"{_TITLES[split]}, text to image"),
+        (losses, terms, "loss (log scale)", "Training loss and its terms"),
+        (metrics, curves, "percent", f"{_TITLES[split]}, text to image"),
     ]
-    for axes, prefix, label, title in panels:
-        names = sorted(name for name in columns if name.startswith(prefix))
-        if axes is metrics:
-            shown = (f"{split}/{name}" for name in ("R1", "R5", "R10", "mAP"))
-            names = [name for name in shown if name in columns]
+    for axes, wanted, label, title in panels:
+        names = [name for name in wanted if name in columns]
         for number, name in enumerate(names):
             steps, values = zip(*columns[name], strict=True)
             axes.plot(

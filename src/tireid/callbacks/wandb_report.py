@@ -1,6 +1,5 @@
-"""What a tested run leaves in Weights & Biases: queries with pictures, similarities, files."""
+"""Log a tested run to Weights & Biases: queries with images, similarities and files."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -10,24 +9,26 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
-from rich.console import Console
 
-from tireid.callbacks.query_pictures import (
+from tireid.callbacks.query_images import (
     Query,
     draw_similarities,
     framed,
     interesting_queries,
     tick,
 )
-from tireid.callbacks.query_record import QueryRecord
+from tireid.callbacks.query_record import query_results_of
+from tireid.console import say
+from tireid.data.synthetic import SYNTHETIC
 from tireid.figures import OWN, RIGHT, WRONG
-from tireid.retrieval.query_results import QueryResults
+from tireid.retrieval.query_results import QUERIES_FILE, QueryResults
+from tireid.runs.record import RECORD_FILE, read_record
+from tireid.runs.settings import CONFIG_FILE
 from tireid.tracking.logger import WandbLogger, wandb_logger_of
 from tireid.tracking.session import import_quietly
 
-DRAWN = ("synthetic",)  # data sets without real people
-_PEOPLE = ("gallery_test.png", "explanations/*.png")
-_FIGURES = (
+_FIGURES_OF_PEOPLE = ("gallery_test.png", "explanations/*.png")
+_SUMMARY = (
     "seconds",
     "images_per_second",
     "peak_memory_mib",
@@ -40,19 +41,22 @@ _FIGURES = (
 
 
 class WandbReport(Callback):
-    """After the test, log a table of queries, how similarities are spread, and the run's files.
+    """After the test, log a table of queries, the spread of similarities, and the run's files.
 
-    Without a logger for Weights & Biases it does nothing; what fails does not fail the run.
+    Does nothing without a logger for Weights & Biases; what fails does not fail the run.
 
     Args:
         output_dir: The run folder.
         seed: The run's seed.
         selection: What chose the tested checkpoint.
-        pictures: Whether pictures of the data are logged; auto: only of made people, since the
-            terms of data sets with real ones forbid handing pictures on.
+        pictures: Whether images of the data are logged; auto: only of synthetic data, since the
+            terms of data sets with real people forbid passing images on.
         num_queries: Queries of each kind in the table: best hits, worst misses, drawn at random.
-        top_k: Best images of each.
-        checkpoint: Whether the tested checkpoint is logged with the run's settings and metrics.
+        top_k: Best images of each query.
+        checkpoint: Whether the tested checkpoint is logged with the run's config and metrics.
+
+    Raises:
+        ValueError: If `pictures` is none of its values.
     """
 
     def __init__(
@@ -83,79 +87,54 @@ class WandbReport(Callback):
         if not trainer.is_global_zero or logger is None or logger.run is None:
             return
         datamodule: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.test
-        shown = datamodule.name in DRAWN if self.pictures == "auto" else bool(self.pictures)
-        if not shown and self.pictures == "auto":
-            Console(highlight=False, soft_wrap=True).print(
-                f"wandb: no pictures of {datamodule.name} are logged, whose people are real; "
-                "callbacks.wandb.pictures=true logs them",
-                markup=False,
-            )
+        with_images = self._may_log_images(datamodule.name)
         try:
-            row = self._rows(trainer, datamodule, shown=shown)
-            logger.log_row(row | self._drawn(shown=shown), trainer.global_step)
-            self._log_files(logger, trainer)
+            row = self._figures(with_images=with_images)
+            if (results := query_results_of(trainer)) is not None:
+                row |= _similarities(results)
+                row |= self._queries(results, datamodule.records("test"), with_images=with_images)
+            logger.log_row(row, trainer.global_step)
+            self._log_files(logger, Path(str(trainer.ckpt_path)))
         except Exception as error:
             rank_zero_warn(f"wandb: the test was not logged: {type(error).__name__}: {error}")
 
-    def _rows(self, trainer: L.Trainer, datamodule: Any, *, shown: bool) -> dict[str, Any]:
-        """Return the table of queries and the histograms of similarities."""
-        wandb = import_quietly()
-        callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer's connector
-        found = (one.results for one in callbacks if isinstance(one, QueryRecord))
-        results = next(found, None)
-        if results is None:
-            return {}
-        logged: dict[str, Any] = {
-            f"similarity/{name}": wandb.Histogram(np_histogram=(counts, results.edges))
-            for name, counts in (
-                ("positives", results.positives),
-                ("negatives", results.negatives),
+    def _may_log_images(self, dataset: str) -> bool:
+        if self.pictures != "auto":
+            return bool(self.pictures)
+        if dataset != SYNTHETIC:
+            say(
+                f"wandb: no images of {dataset} are logged, since they show real people; "
+                "callbacks.wandb.pictures=true logs them"
             )
-        }
-        logged["similarity/spread"] = wandb.Image(draw_similarities(results))
-        records = datamodule.records("test")
-        captions = [caption for record in records for caption in record.captions]
-        if len(captions) == len(results.pids):  # else a limit on the batches cut the split
-            paths = [record.image_path for record in records]
-            logged["queries"] = self._table(wandb, results, captions, paths, shown=shown)
-        return logged
+        return dataset == SYNTHETIC
 
-    def _table(
-        self,
-        wandb: Any,
-        results: QueryResults,
-        captions: list[str],
-        paths: list[Path],
-        *,
-        shown: bool,
-    ) -> Any:
-        k = min(self.top_k, results.found.shape[1])
-        columns = ["kind", "query", "caption", "person", "first rank", "average precision"]
-        columns += [f"score {rank + 1}" for rank in range(k)]
-        columns += [f"right {rank + 1}" for rank in range(k)]
-        if shown:
-            columns += ["described", *(f"rank {rank + 1}" for rank in range(k))]
-        table = wandb.Table(columns=columns)
-        for query in interesting_queries(results, self.num_queries):
-            table.add_data(*_line(wandb, query, results, captions, paths, k, shown=shown))
-        return table
-
-    def _drawn(self, *, shown: bool) -> dict[str, Any]:
-        """Return the pictures that the run folder holds."""
-        wandb = import_quietly()
-        names = ["curves.png", *(_PEOPLE if shown else ())]
+    def _figures(self, *, with_images: bool) -> dict[str, Any]:
+        """Return the figures that the run folder holds, by their paths without suffix."""
+        names = ["curves.png", *(_FIGURES_OF_PEOPLE if with_images else ())]
         files = [file for name in names for file in sorted(self.folder.glob(name))]
+        image = import_quietly().Image
         return {
-            str(file.relative_to(self.folder).with_suffix("")): wandb.Image(str(file))
-            for file in files
+            str(file.relative_to(self.folder).with_suffix("")): image(str(file)) for file in files
         }
 
-    def _log_files(self, logger: WandbLogger, trainer: L.Trainer) -> None:
-        record_file = self.folder / "metrics.json"
-        record: dict[str, Any] = {}
-        if record_file.is_file():
-            record = json.loads(record_file.read_text(encoding="utf-8"))
-        logger.update_summary({name: record[name] for name in _FIGURES if name in record})
+    def _queries(
+        self, results: QueryResults, records: list[Any], *, with_images: bool
+    ) -> dict[str, Any]:
+        """Return the table of queries; nothing if a limit on the batches cut the split."""
+        captions = [caption for record in records for caption in record.captions]
+        if len(captions) != len(results.pids):
+            return {}
+        paths = [record.image_path for record in records]
+        rows = []
+        for query in interesting_queries(results, self.num_queries):
+            row = _line(results, query, captions[query.number], self.top_k)
+            rows.append(row | _images(results, query, paths, self.top_k) if with_images else row)
+        data = [list(row.values()) for row in rows]
+        return {"queries": import_quietly().Table(columns=list(rows[0]), data=data)} if rows else {}
+
+    def _log_files(self, logger: WandbLogger, tested: Path) -> None:
+        record = read_record(self.folder)
+        logger.update_summary({name: record[name] for name in _SUMMARY if name in record})
         if record:
             logger.update_summary(
                 {
@@ -165,66 +144,74 @@ class WandbReport(Callback):
                     "cost/parameters_million": record["parameters"]["total"] / 1e6,
                 }
             )
-        metrics = record.get("metrics", {})
-        name = re.sub(r"[^\w.-]+", "-", f"{logger.config['label']}-{logger.config['dataset/name']}")
-        files = {name: self.folder / name for name in ("metrics.json", "config.yaml")}
-        tokenizer = self.folder / "tokenizer"
-        files |= {f"tokenizer/{file.name}": file for file in sorted(tokenizer.glob("*"))}
-        tested = Path(str(trainer.ckpt_path))
-        if self.checkpoint:
-            files[f"checkpoints/{tested.name}"] = tested
+        metadata = {"metrics": record.get("metrics", {}), "seed": self.seed}
+        seed = f"seed{self.seed}"
         chosen = "last" if self.selection == "last" else "best"
+        name = re.sub(r"[^\w.-]+", "-", f"{logger.config['label']}-{logger.config['dataset/name']}")
         logger.log_artifact(
             name,
             "model",
-            files,
-            aliases=[chosen, f"seed{self.seed}"],
-            metadata={"metrics": metrics, "checkpoint": tested.name, "seed": self.seed},
+            self._model_files(tested),
+            aliases=[chosen, seed],
+            metadata=metadata | {"checkpoint": tested.name},
         )
+        queries = {QUERIES_FILE: self.folder / QUERIES_FILE}
         logger.log_artifact(
-            f"{name}-queries",
-            "results",
-            {"queries_test.npz": self.folder / "queries_test.npz"},
-            aliases=[f"seed{self.seed}"],
-            metadata={"metrics": metrics, "seed": self.seed},
+            f"{name}-queries", "results", queries, aliases=[seed], metadata=metadata
         )
 
+    def _model_files(self, tested: Path) -> dict[str, Path]:
+        files = {name: self.folder / name for name in (RECORD_FILE, CONFIG_FILE)}
+        tokenizer = sorted((self.folder / "tokenizer").glob("*"))
+        files |= {f"tokenizer/{file.name}": file for file in tokenizer}
+        return files | ({f"checkpoints/{tested.name}": tested} if self.checkpoint else {})
 
-def _line(
-    wandb: Any,
-    query: Query,
-    results: QueryResults,
-    captions: list[str],
-    paths: list[Path],
-    k: int,
-    *,
-    shown: bool,
-) -> list[Any]:
-    """Return a row of the table."""
+
+def _similarities(results: QueryResults) -> dict[str, Any]:
+    """Return histograms of the similarities of positive and negative pairs, and their plot."""
+    wandb = import_quietly()
+    counts = {"positives": results.positives, "negatives": results.negatives}
+    return {
+        **{
+            f"similarity/{name}": wandb.Histogram(np_histogram=(count, results.edges))
+            for name, count in counts.items()
+        },
+        "similarity/spread": wandb.Image(draw_similarities(results)),
+    }
+
+
+def _line(results: QueryResults, query: Query, caption: str, k: int) -> dict[str, Any]:
+    """Return the text and numbers of a query and its k best images, by column."""
     number = query.number
-    right = [bool(value) for value in results.right[number, :k]]
-    scores = [float(value) for value in results.scores[number, :k]]
     precision = float(results.values["mAP"][number])
-    cells: list[Any] = [
-        query.kind,
-        number,
-        captions[number],
-        int(results.pids[number]),
-        int(results.first_rank[number]),
-        precision if np.isfinite(precision) else None,
-        *scores,
-        *(tick(value) for value in right),
-    ]
-    if not shown:
-        return cells
+    scores = enumerate(results.scores[number, :k].tolist(), 1)
+    right = enumerate(results.right[number, :k].tolist(), 1)
+    return {
+        "kind": query.kind,
+        "query": number,
+        "caption": caption,
+        "person": int(results.pids[number]),
+        "first rank": int(results.first_rank[number]),
+        "average precision": precision if np.isfinite(precision) else None,
+        **{f"score {rank}": score for rank, score in scores},
+        **{f"right {rank}": tick(hit) for rank, hit in right},
+    }
 
-    def picture(path: Path, colour: str, caption: str) -> Any:
-        with Image.open(path) as file:
-            return wandb.Image(framed(file, colour), caption=caption)
 
-    own = int(results.own[number])
-    cells.append(picture(paths[own], OWN, "described") if own >= 0 else None)
-    for position, good, score in zip(results.found[number, :k], right, scores, strict=True):
-        colour = RIGHT if good else WRONG
-        cells.append(picture(paths[position], colour, f"{tick(good)} {score:.2f}"))
-    return cells
+def _images(results: QueryResults, query: Query, paths: list[Path], k: int) -> dict[str, Any]:
+    """Return the image that a query describes and its k best images, by column."""
+    number = query.number
+    described = int(results.own[number])
+    images = {"described": None}
+    if described >= 0:
+        images["described"] = _image(paths[described], OWN, "described")
+    for rank, position in enumerate(results.found[number, :k].tolist(), 1):
+        hit, score = bool(results.right[number, rank - 1]), results.scores[number, rank - 1]
+        label = f"{tick(hit)} {score:.2f}"
+        images[f"rank {rank}"] = _image(paths[position], RIGHT if hit else WRONG, label)
+    return images
+
+
+def _image(path: Path, colour: str, caption: str) -> Any:
+    with Image.open(path) as file:
+        return import_quietly().Image(framed(file, colour), caption=caption)

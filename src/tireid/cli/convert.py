@@ -1,19 +1,16 @@
 """The command `tireid convert`."""
 
-import hydra
-from omegaconf import DictConfig
+from typing import Any
 
-from tireid.files import conf_dir
-from tireid.inference.convert import convert
-from tireid.training.errors import clear_errors
+from tireid.cli import hydra_app
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="convert")
-@clear_errors
-def _hydra_main(cfg: DictConfig) -> None:
+def _convert(cfg: Any) -> None:
+    from tireid.inference.convert import convert
+
     convert(cfg)
 
 
 def main() -> None:
     """Run `tireid convert`."""
-    _hydra_main()
+    hydra_app.run("convert", _convert)

@@ -1,19 +1,16 @@
 """The command `tireid evaluate`."""
 
-import hydra
-from omegaconf import DictConfig
+from typing import Any
 
-from tireid.files import conf_dir
-from tireid.training.errors import clear_errors
-from tireid.training.evaluate import evaluate
+from tireid.cli import hydra_app
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluate")
-@clear_errors
-def _hydra_main(cfg: DictConfig) -> None:
+def _evaluate(cfg: Any) -> None:
+    from tireid.training.evaluate import evaluate
+
     evaluate(cfg)
 
 
 def main() -> None:
     """Run `tireid evaluate`."""
-    _hydra_main()
+    hydra_app.run("evaluate", _evaluate)

@@ -1,19 +1,16 @@
 """The command `tireid explain`."""
 
-import hydra
-from omegaconf import DictConfig
+from typing import Any
 
-from tireid.explanations.explain import explain
-from tireid.files import conf_dir
-from tireid.training.errors import clear_errors
+from tireid.cli import hydra_app
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="explain")
-@clear_errors
-def _hydra_main(cfg: DictConfig) -> None:
+def _explain(cfg: Any) -> None:
+    from tireid.explanations.explain import explain
+
     explain(cfg)
 
 
 def main() -> None:
     """Run `tireid explain`."""
-    _hydra_main()
+    hydra_app.run("explain", _explain)

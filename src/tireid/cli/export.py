@@ -1,19 +1,16 @@
 """The command `tireid export`."""
 
-import hydra
-from omegaconf import DictConfig
+from typing import Any
 
-from tireid.files import conf_dir
-from tireid.inference.export import export
-from tireid.training.errors import clear_errors
+from tireid.cli import hydra_app
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="export")
-@clear_errors
-def _hydra_main(cfg: DictConfig) -> None:
+def _export(cfg: Any) -> None:
+    from tireid.inference.export import export
+
     export(cfg)
 
 
 def main() -> None:
     """Run `tireid export`."""
-    _hydra_main()
+    hydra_app.run("export", _export)

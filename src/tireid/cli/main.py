@@ -1,19 +1,19 @@
-"""The command `tireid`: it names the others, and imports only the one that is asked for."""
+"""The command `tireid`: it imports only the subcommand that is asked for."""
 
-import difflib
 import importlib
+import shlex
 import sys
+from typing import NoReturn
 
-COMMANDS = {
-    "train": "Train a method, test the chosen checkpoint, write a run folder.",
-    "evaluate": "Evaluate a run or a checkpoint on a split.",
-    "compare": "Print one table of many runs and write a report.",
-    "tune": "Search hyperparameters.",
-    "explain": "Draw what a model looks at.",
-    "export": "Write a model for tireid.load.",
-    "convert": "Make a run folder from an official checkpoint.",
-    "dashboard": "Create or update a report on Weights & Biases.",
+from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA, did_you_mean
+from tireid.cli.hydra_app import check_options
+
+_OPTIONS = {
+    ("-h", "--help"): "Show this help and exit.",
+    ("--version",): "Show the version and exit.",
+    ("-sc", "--shell-completion"): 'Complete in bash: eval "$(tireid -sc install=bash)"',
 }
+_HELP, _VERSION, COMPLETION = _OPTIONS
 
 
 def main() -> None:
@@ -22,27 +22,49 @@ def main() -> None:
     Raises:
         SystemExit: With code 2, if there is no such command.
     """
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
-    if name in ("", "-h", "--help"):
+    arguments = sys.argv[1:]
+    name = arguments[0] if arguments else ""
+    if not name or name in _HELP:
         sys.stdout.write(_help())
         sys.exit(0 if name else 2)
-    if name not in COMMANDS:
-        sys.stderr.write(f"tireid: expected a command, got {name!r}{_nearest(name)}\n\n{_help()}")
-        sys.exit(2)
-    del sys.argv[1]
-    importlib.import_module(f"tireid.cli.{name}").main()
+    if name in _VERSION:
+        from tireid import __version__
+
+        sys.stdout.write(f"tireid {__version__}\n")
+        sys.exit(0)
+    if name not in COMPLETION and name not in COMMANDS:
+        _refuse(arguments)
+    options = arguments if name in COMPLETION else arguments[1:]
+    if any(option in options for option in COMPLETION):
+        from tireid.cli.completion import complete
+
+        complete(options)
+    else:
+        # What argparse and Hydra take for the program's name.
+        sys.argv = [f"tireid {name}", *options]
+        if name not in WITHOUT_HYDRA:
+            check_options(name)
+        importlib.import_module(f"tireid.cli.{name}").main()
 
 
 def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    options = {", ".join(spellings): what for spellings, what in _OPTIONS.items()}
+    width = max(map(len, [*COMMANDS, *options]))
+    commands, rest = (
+        "\n".join(f"  {name:<{width}}  {what}" for name, what in table.items())
+        for table in (COMMANDS, options)
+    )
     return (
-        "usage: tireid COMMAND [ARGUMENTS]\n\n"
-        + "\n".join(lines)
-        + "\n\ntireid COMMAND --help tells more.\n"
+        f"usage: tireid COMMAND [ARGUMENTS]\n\ncommands:\n{commands}\n\noptions:\n{rest}\n\n"
+        "tireid COMMAND --help tells more.\n"
     )
 
 
-def _nearest(name: str) -> str:
-    found = difflib.get_close_matches(name, COMMANDS, n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+def _refuse(arguments: list[str]) -> NoReturn:
+    name = arguments[0]
+    options = [spelling for spellings in _OPTIONS for spelling in spellings]
+    hint = did_you_mean(name, options if name.startswith("-") else COMMANDS)
+    if not hint and ("=" in name or name.startswith("-")):
+        hint = f"; did you mean tireid {shlex.join(['train', *arguments])}?"
+    sys.stderr.write(f"tireid: expected a command, got {name!r}{hint}\n\n{_help()}")
+    sys.exit(2)

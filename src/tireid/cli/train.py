@@ -1,21 +1,14 @@
 """The command `tireid train`."""
 
-import hydra
-from omegaconf import DictConfig
-from rich.console import Console
+from typing import Any
 
-from tireid.checkpoints import stop_signals
-from tireid.console import show_warnings_in_one_line
-from tireid.files import conf_dir
-from tireid.sweeps import grid
-from tireid.training import launcher, processes
-from tireid.training.errors import clear_errors, clear_message
-from tireid.training.run import train
+from tireid.cli import hydra_app
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="train")
-@clear_errors
-def _hydra_main(cfg: DictConfig) -> float | None:
+def _train(cfg: Any) -> float | None:
+    from tireid.sweeps import grid
+    from tireid.training.run import train
+
     if grid.is_job():
         return grid.run_job(cfg)
     grid.end_with_sweep()
@@ -23,7 +16,20 @@ def _hydra_main(cfg: DictConfig) -> float | None:
 
 
 def main() -> None:
-    """Run `tireid train`."""
+    """Run `tireid train`: a training, a sweep, or one process of a distributed training."""
+    if hydra_app.only_shows():
+        hydra_app.run("train", _train)
+    else:
+        _run()
+
+
+def _run() -> None:
+    from tireid.checkpoints import stop_signals
+    from tireid.console import say, show_warnings_in_one_line
+    from tireid.training import launcher, processes
+    from tireid.training.errors import clear_message
+    from tireid.training.run import train
+
     processes.join()
     stop_signals.listen()
     try:
@@ -31,9 +37,8 @@ def main() -> None:
             show_warnings_in_one_line()
             launcher.serve(train, clear_message)
         else:
-            _hydra_main()
+            hydra_app.run("train", _train)
     except stop_signals.Stopped as stopped:
         if processes.rank() == 0:
-            console = Console(stderr=True, highlight=False, soft_wrap=True)
-            console.print(stopped.message, markup=False)
+            say(stopped.message, to_stderr=True)
         raise

@@ -1,19 +1,16 @@
 """The command `tireid tune`."""
 
-import hydra
-from omegaconf import DictConfig
+from typing import Any
 
-from tireid.files import conf_dir
-from tireid.sweeps.tune import tune
-from tireid.training.errors import clear_errors
+from tireid.cli import hydra_app
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="tune")
-@clear_errors
-def _hydra_main(cfg: DictConfig) -> None:
+def _tune(cfg: Any) -> None:
+    from tireid.sweeps.tune import tune
+
     tune(cfg)
 
 
 def main() -> None:
     """Run `tireid tune`."""
-    _hydra_main()
+    hydra_app.run("tune", _tune)

@@ -1,7 +1,7 @@
-"""What the captions of the embedded data set say: groups of queries, by its ground truth."""
+"""Group the queries of the synthetic data set by its ground truth."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,21 @@ from numpy import ndarray
 from tireid.data.records import Record
 
 TRUTH_FILE = "ground_truth.jsonl"  # beside the annotation file
-_FEW, _MANY = 6, 10  # attributes; thirds of the captions, nearly
+_FEW, _MANY = 6, 10  # attributes, which split the captions nearly into thirds
 _SIDES = {
     "front": ("front", "front_left", "front_right"),
     "side": ("left", "right"),
     "back": ("back", "back_left", "back_right"),
 }
 _MENTIONS = {
-    "colour of the top": ("top_color",),
-    "pattern of the top": ("top_pattern",),
-    "colour of the lower garment": ("lower_color",),
+    "top, colour": ("top_color",),
+    "top, pattern": ("top_pattern",),
+    "lower garment, colour": ("lower_color",),
     "shoes": ("shoes_type", "shoes_color"),
     "hair": ("hair_length", "hair_style", "hair_color"),
     "coat or jacket": ("outer_type", "outer_color"),
     "bag": ("bag_type", "bag_color"),
-    "thing held": ("held_type", "held_color"),
+    "held object": ("held_type", "held_color"),
     "hat": ("hat_type", "hat_color"),
     "glasses": ("glasses",),
     "build or height": ("build", "height"),
@@ -39,8 +39,8 @@ class CaptionGroups:
     """One way to group the captions of a split.
 
     Attributes:
-        question: What the groups differ in.
-        groups: Positions of captions by the group's name; a caption may be in several or none.
+        question: Property in which the groups differ.
+        groups: Indices of captions, by the group's name; a caption may be in several or none.
     """
 
     question: str
@@ -48,14 +48,14 @@ class CaptionGroups:
 
 
 def caption_groups(root: Path, records: Sequence[Record]) -> list[CaptionGroups]:
-    """Group the captions of a split by what they say and by what their picture shows.
+    """Group the captions of a split by what they mention and by what their image shows.
 
     Args:
-        root: Of the data set, with its ground truth.
-        records: Of the split; queries are their captions, in order.
+        root: Folder of the data set, with its ground truth.
+        records: Records of the split; their captions are the queries, in order.
 
     Returns:
-        Nothing where the data set has no ground truth, as real ones have not.
+        One item for each question; nothing for a data set without ground truth, such as real ones.
 
     Raises:
         ValueError: If the ground truth does not describe these records.
@@ -64,54 +64,63 @@ def caption_groups(root: Path, records: Sequence[Record]) -> list[CaptionGroups]
     if not file.is_file():
         return []
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    by_path = {root / "imgs" / row["path"]: row for row in rows}
     twins = {row["twin"] for row in rows} | {row["pid"] for row in rows if row["twin"]}
-    captions: list[tuple[dict[str, Any], set[str]]] = []
-    for record in records:
-        row = by_path.get(record.image_path)
-        texts = [] if row is None else [caption["text"] for caption in row["captions"]]
-        if row is None or texts != list(record.captions):
-            raise ValueError(f"{file}: expected a line for each caption of {record.image_path}")
-        captions += [(row, set(caption["mentioned"])) for caption in row["captions"]]
+    captions = _captions({root / "imgs" / row["path"]: row for row in rows}, records, file)
 
     def where(holds: Callable[[dict[str, Any], set[str]], bool]) -> Int[ndarray, " query"]:
-        return np.flatnonzero([holds(row, said) for row, said in captions])
+        return np.flatnonzero([holds(row, mentioned) for row, mentioned in captions])
 
     return [
         CaptionGroups(
-            "attributes that the caption mentions",
+            "number of attributes in the caption",
             {
-                f"fewer than {_FEW}": where(lambda _, said: len(said) < _FEW),
-                f"{_FEW} to {_MANY - 1}": where(lambda _, said: _FEW <= len(said) < _MANY),
-                f"{_MANY} or more": where(lambda _, said: len(said) >= _MANY),
+                f"fewer than {_FEW}": where(lambda _, mentioned: len(mentioned) < _FEW),
+                f"{_FEW} to {_MANY - 1}": where(
+                    lambda _, mentioned: _FEW <= len(mentioned) < _MANY
+                ),
+                f"{_MANY} or more": where(lambda _, mentioned: len(mentioned) >= _MANY),
             },
         ),
         CaptionGroups(
-            "the caption mentions",
+            "attribute in the caption",
             {
-                name: where(lambda _, said, names=names: not said.isdisjoint(names))
+                name: where(lambda _, mentioned, names=names: not mentioned.isdisjoint(names))
                 for name, names in _MENTIONS.items()
             },
         ),
         CaptionGroups(
-            "the described picture shows the person from",
+            "view of the person in the described image",
             {
                 name: where(lambda row, _, views=views: row["view"] in views)
                 for name, views in _SIDES.items()
             },
         ),
         CaptionGroups(
-            "in the described picture the person is",
+            "visibility of the person in the described image",
             {
-                "in full sight": where(lambda row, _: row["occluder"] is None),
-                "partly hidden": where(lambda row, _: row["occluder"] is not None),
+                "fully visible": where(lambda row, _: row["occluder"] is None),
+                "partly occluded": where(lambda row, _: row["occluder"] is not None),
             },
         ),
         CaptionGroups(
-            "the person",
+            "whether the person has a near twin",
             {
-                "has a near twin": where(lambda row, _: row["pid"] in twins),
-                "has none": where(lambda row, _: row["pid"] not in twins),
+                "near twin": where(lambda row, _: row["pid"] in twins),
+                "no near twin": where(lambda row, _: row["pid"] not in twins),
             },
         ),
     ]
+
+
+def _captions(
+    rows: Mapping[Path, dict[str, Any]], records: Sequence[Record], file: Path
+) -> list[tuple[dict[str, Any], set[str]]]:
+    """Return the ground truth of each caption: that of its image, and what it mentions."""
+    captions = []
+    for record in records:
+        row = rows.get(record.image_path)
+        texts = [] if row is None else [caption["text"] for caption in row["captions"]]
+        if row is None or texts != list(record.captions):
+            raise ValueError(f"{file}: expected a line for each caption of {record.image_path}")
+        captions += [(row, set(caption["mentioned"])) for caption in row["captions"]]
+    return captions

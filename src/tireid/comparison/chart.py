@@ -1,29 +1,29 @@
-"""Results as a picture: a dot a seed, a bar at their mean, a line a row of the table."""
+"""A chart of results: a line for each table row, with a dot for each seed and a bar at the mean."""
 
-import os
+import io
 import statistics
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tireid.comparison.table import marked_label
-from tireid.figures import own_style
-from tireid.runs.results import COLUMNS, Result, rows_of
+from tireid.figures import COLOURS, own_style
+from tireid.files import replacing
+from tireid.metrics.names import headlines
+from tireid.runs.results import Result, rows_of
 
-# Dark blue and black: told apart by colour-blind readers, and in print by their shapes.
-_DOT, _MEAN = "#0072B2", "#000000"
-_SHOWN = ("test/R1", "test/mAP")
-_LABEL_WIDTH = 44
+_LABEL_WIDTH = 44  # characters
 
 
-@own_style({"text.parse_math": False})  # labels are anybody's
+@own_style({"text.parse_math": False})  # a label is not mathematics
 def draw_results(results: Sequence[Result], path: Path, note: str = "") -> None:
-    """Draw R@1 and mAP of the test split, in percent, one line a row of the table.
+    """Draw R@1 and mAP of the test split, in percent.
 
     Args:
-        results: Complete runs, at least one.
-        path: The picture to write; a reader sees the old one or the new one, never half of it.
-        note: A line below, such as the number of runs that failed.
+        results: Results of at least one run.
+        path: The image file.
+        note: A line below the chart.
     """
     from matplotlib.figure import Figure
 
@@ -37,26 +37,12 @@ def draw_results(results: Sequence[Result], path: Path, note: str = "") -> None:
     ]
     lines = sum(label.count("\n") + 1.4 for label in labels)
     figure = Figure(figsize=(10, 1.6 + 0.26 * lines), layout="constrained")
-    panels = figure.subplots(1, len(_SHOWN), sharey=True)
-    for axes, name in zip(panels, _SHOWN, strict=True):
+    metrics = headlines("test/")
+    panels = figure.subplots(1, len(metrics), sharey=True)
+    for axes, (name, metric) in zip(panels, metrics.items(), strict=True):
         for height, row in enumerate(rows):
-            values = [result.metrics[name] for result in row if name in result.metrics]
-            if not values:
-                continue
-            axes.plot(
-                values,
-                [height] * len(values),
-                "o",
-                color=_DOT,
-                markersize=6,
-                alpha=0.75,
-                label="a seed" if height == 0 else None,
-            )
-            axes.plot(
-                [statistics.fmean(values)], [height], "|", color=_MEAN, markersize=17,
-                markeredgewidth=2.2, label="mean" if height == 0 else None,
-            )  # fmt: skip
-        axes.set_title(f"test {COLUMNS[name]}, percent")
+            _draw_row(axes, height, [one.metrics[name] for one in row if name in one.metrics])
+        axes.set_title(f"test {metric}, percent")
         axes.grid(alpha=0.3)
         axes.margins(x=0.08)
     panels[0].set_yticks(range(len(rows)), labels, fontsize=9)
@@ -65,6 +51,17 @@ def draw_results(results: Sequence[Result], path: Path, note: str = "") -> None:
         tick.set_color("red" if row[0].selection == "test" else "black")
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, title=note)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(temporary, dpi=130)
-    temporary.replace(path)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=130, format=path.suffix.removeprefix("."))
+    with replacing(path) as file:
+        file.write(image.getvalue())
+
+
+def _draw_row(axes: Any, height: int, values: Sequence[float]) -> None:
+    if not values:
+        return
+    seed = {"color": COLOURS[0], "markersize": 6, "alpha": 0.75}
+    mean = {"color": "black", "markersize": 17, "markeredgewidth": 2.2}
+    named = height == 0  # once in the legend
+    axes.plot(values, [height] * len(values), "o", label="a seed" if named else None, **seed)
+    axes.plot([statistics.fmean(values)], [height], "|", label="mean" if named else None, **mean)

@@ -1,11 +1,16 @@
-"""Results as a table of means over seeds, in Markdown where wanted."""
+"""The table of results: means over seeds, on the terminal and in Markdown."""
 
 import statistics
 from collections.abc import Iterable, Sequence
 
-from tireid.runs.results import COLUMNS, Result, rows_of
+from rich.table import Table
+from rich.text import Text
 
-# What Markdown or HTML would take for their own; labels are anybody's.
+from tireid.console import say, show
+from tireid.metrics.names import compared
+from tireid.runs.results import Result, rows_of
+
+# Characters with a meaning in Markdown or HTML; a label may contain any of them.
 _ESCAPED = str.maketrans(
     {
         **{sign: f"\\{sign}" for sign in "\\`*_[]|#~$"},
@@ -14,24 +19,27 @@ _ESCAPED = str.maketrans(
         "&": "&amp;",
     }
 )
+NONE = "-"
+
+
+def columns() -> dict[str, str]:
+    """Return the heads of the metrics that tables and CSV files have, by their names."""
+    return {"val/R1": "val R@1"} | compared("test/")  # the default monitor, and the results
 
 
 def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Return the head and the rows of a table: mean ± standard deviation over seeds, by label.
-
-    Rows are those of `rows_of`. The deviation is the sample's (n - 1); one run has none.
-    """
+    """Return the head and the rows of a table, with means over the seeds of each row."""
     several_sets = len({result.dataset for result in results}) > 1
-    names = [name for name in COLUMNS if any(name in result.metrics for result in results)]
+    shown = columns()
+    names = [name for name in shown if any(name in result.metrics for result in results)]
     head = ["run", *(["data set"] if several_sets else []), "seeds"]
-    head += [*(COLUMNS[name] for name in names), "million weights", "steps"]
+    head += [*(shown[name] for name in names), "million weights", "steps"]
     rows = []
-    for members in rows_of(results):
-        first = members[0]
-        row = [marked_label(first), *([first.dataset] if several_sets else []), str(len(members))]
+    for seeds in rows_of(results):
+        first = seeds[0]
+        row = [marked_label(first), *([first.dataset] if several_sets else []), str(len(seeds))]
         row += [
-            _spread([member.metrics[name] for member in members if name in member.metrics])
-            for name in names
+            spread([one.metrics[name] for one in seeds if name in one.metrics]) for name in names
         ]
         row += [f"{first.parameters / 1e6:.1f}", str(first.steps)]
         rows.append(row)
@@ -39,37 +47,62 @@ def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
 
 
 def marked_label(result: Result) -> str:
-    """Return a run's label, marked if its checkpoint was chosen on the test split."""
+    """Return the label of a run, marked if its checkpoint was chosen on the test split."""
     return f"{result.label}{' (CHOSEN ON TEST)' if result.selection == 'test' else ''}"
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Return mean ± sample standard deviation; a single value has none, no value is a dash."""
     if not values:
-        return "-"
-    mean = statistics.fmean(values)
-    return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
+        return NONE
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def differing_data(results: Sequence[Result]) -> bool:
+    """Return whether runs on one data set were tested on different files."""
+    splits = {(result.dataset, result.test_data) for result in results}
+    return len(splits) > len({result.dataset for result in results})
+
+
+def print_results(results: Sequence[Result]) -> None:
+    """Print the table of results, and a warning if its rows do not compare."""
+    head, rows = table(results)
+    shown = Table()
+    for number, name in enumerate(head):
+        shown.add_column(name, justify="right" if number else "left", no_wrap=number > 0)
+    for row in rows:
+        cells = [Text(cell) for cell in row]  # a label is not markup
+        shown.add_row(*cells, style="red" if "CHOSEN ON TEST" in row[0] else None)
+    show(shown, uncut=True)
+    if differing_data(results):
+        say("The rows were not tested on the same data.", style="bold red")
 
 
 def markdown(
-    head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1, tail: int = 0
+    head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, right: int = 0
 ) -> str:
-    """Return a Markdown table, of which so many columns at its left and right are no numbers.
+    """Return a Markdown table.
 
-    Cells are plain text.
+    Args:
+        head: Names of the columns, plain text.
+        rows: Cells of each row, plain text.
+        left: Number of columns at the left that hold text rather than numbers.
+        right: Number of such columns at the right.
     """
-    numbers = len(head) - words - tail
-    ruler = [*["---"] * words, *["---:"] * numbers, *["---"] * tail]
+    numbers = len(head) - left - right
+    ruler = [*["---"] * left, *["---:"] * numbers, *["---"] * right]
     lines = [map(escaped, head), ruler, *(map(escaped, row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def escaped(text: str) -> str:
-    """Return text on one line that Markdown shows as it is."""
+    """Return text on one line that Markdown shows unchanged."""
     return " ".join(text.split()).translate(_ESCAPED)
 
 
 def fill(text: str, name: str, content: str) -> str:
-    """Return `text` with the lines between the markers of a name replaced.
+    """Return `text` with new content between the markers of a name.
 
     Raises:
         ValueError: If `text` has not exactly one pair of `<!-- name -->` and `<!-- /name -->`.

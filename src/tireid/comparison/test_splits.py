@@ -1,4 +1,4 @@
-"""The test splits that runs were tested on, where their files are still at their place."""
+"""Find the test splits of runs, where the data are still in their place."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from tireid.data.records import Record, Splits, split_sha256
-from tireid.data.synthetic import made_root
+from tireid.data.synthetic import synthetic_root
 from tireid.inference.build import SETTINGS_ERRORS
 from tireid.inference.saved_config import evaluation_config
 
-MADE = "synthetic"  # the data set whose people are made by this package
-_READ_MADE = "tireid.data.synthetic.read_synthetic"
+_READ_SYNTHETIC = "tireid.data.synthetic.read_synthetic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +22,11 @@ class TestSplit:
 
     Attributes:
         root: Folder of the data set.
-        records: In the order of the gallery; queries are their captions.
-        sha256: Of the records; a run that names the same one was tested on them.
+        records: Records in the order of the gallery; their captions are the queries.
+        sha256: Hash of the records, which a run also records.
     """
 
-    __test__ = False  # no class of tests
+    __test__ = False  # not a class of tests
 
     root: Path
     records: list[Record]
@@ -37,50 +36,46 @@ class TestSplit:
 def read_test_splits(
     tested: Mapping[Path, str], *, pictures: bool = False
 ) -> tuple[dict[str, TestSplit], dict[str, str]]:
-    """Read the test splits of runs from where the runs read them; nothing is made.
+    """Read the test splits of runs from their data sets; nothing is generated or downloaded.
 
     Args:
-        tested: SHA-256 of the test split by run folder.
-        pictures: Also those of real people, whose pictures are handed out under terms.
+        tested: SHA-256 of the test split, by run folder.
+        pictures: Whether to read real data sets too, whose terms restrict showing their images.
 
     Returns:
-        Those that are there, by their SHA-256, and why the others are not.
+        The splits by SHA-256, and the reasons why others cannot be read, by SHA-256.
     """
-    found: dict[str, TestSplit] = {}
+    splits: dict[str, TestSplit] = {}
     missing: dict[str, str] = {}
     for folder, sha256 in tested.items():
-        if sha256 in found:
+        if sha256 in splits:
             continue
         try:
             split = _read(folder, pictures=pictures)
             if split.sha256 == sha256:
-                found[sha256] = split
+                splits[sha256] = split
             else:
-                missing[sha256] = f"{split.root} holds another test split than the runs were on"
+                missing[sha256] = f"{split.root} holds another test split than that of the runs"
         except (OSError, ValueError, KeyError, *SETTINGS_ERRORS) as error:
             missing[sha256] = " ".join(str(error).split())
-    return found, {sha256: why for sha256, why in missing.items() if sha256 not in found}
+    return splits, {sha256: why for sha256, why in missing.items() if sha256 not in splits}
 
 
 def _read(folder: Path, *, pictures: bool) -> TestSplit:
     dataset = evaluation_config(folder).dataset
-    if dataset.read["_target_"] == _READ_MADE:
-        root = _made_root(dataset.read)
+    if dataset.read["_target_"] == _READ_SYNTHETIC:
+        arguments: Any = OmegaConf.to_container(dataset.read, resolve=True)
+        root = synthetic_root(**{k: v for k, v in arguments.items() if not k.startswith("_")})
         if not root.is_dir():
-            raise FileNotFoundError(f"{root}: expected the embedded data set, got no such folder")
+            raise FileNotFoundError(f"{root}: expected the synthetic data set, got no such folder")
     elif not pictures:
         raise ValueError(
-            f"{dataset.name} shows real people and is handed out under terms "
-            f"({dataset.get('terms') or 'ask its owners'}); --pictures puts some of them in, for "
-            "a page that is not passed on"
+            f"{dataset.name} shows real people and has terms of use "
+            f"({dataset.get('terms') or 'ask its owners'}); --pictures shows some images, in a "
+            "report that must not be passed on"
         )
     else:
         root = Path(dataset.root)
     splits: Splits = instantiate(dataset.read, _convert_="all")()
     records = splits.get("test") or []
     return TestSplit(root, records, split_sha256(records))
-
-
-def _made_root(read: DictConfig) -> Path:
-    settings: Any = OmegaConf.to_container(read, resolve=True)
-    return made_root(**{name: v for name, v in settings.items() if not name.startswith("_")})

@@ -1,1 +1,1 @@
-"""Data sets of images and captions of people: files, batches and everything between."""
+"""Data sets of images and captions of people, from files to batches."""

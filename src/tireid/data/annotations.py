@@ -1,4 +1,4 @@
-"""From an annotation file to records: where it lies, and what each of its entries must hold."""
+"""Read an annotation file into records, and check each of its entries."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,13 +23,13 @@ _SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a data set keeps its files.
+    """File and field names of a data set.
 
     Attributes:
-        name: The data set's name and that of its folder.
+        name: Name of the data set and of its folder.
         annotation_files: Accepted names of the annotation file, a JSON list.
         path_field: Field of an entry that holds the image's path below `imgs/`.
-        foreign_files: Names of files that are often there instead, each with what to say of it.
+        foreign_files: Names of files often found instead, each with a note about it.
     """
 
     name: str
@@ -46,7 +46,7 @@ def read_layout(
     val_fraction: float = 0.05,
     split_seed: int = 0,
 ) -> Splits:
-    """Read one annotation file into records for each split.
+    """Read an annotation file into records for each split.
 
     Args:
         layout: File and field names.
@@ -54,10 +54,10 @@ def read_layout(
         exclude_ids: Identities to leave out, from whichever split holds them.
         val_fraction: Share of the training identities, in [0, 1), that becomes the validation split
             when the file has none; at least one identity unless 0.
-        split_seed: Selects those identities.
+        split_seed: Seed of the choice of those identities.
 
     Returns:
-        Records in the order of the file, for `train`, `val` and `test` as far as there are any.
+        Records in the order of the file, for those of `train`, `val` and `test` that have any.
 
     Raises:
         FileNotFoundError: If the annotation file or `imgs/` is missing.

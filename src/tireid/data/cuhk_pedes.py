@@ -1,7 +1,7 @@
-"""CUHK-PEDES (Li et al., CVPR 2017): 13,003 people, about two captions an image."""
+"""CUHK-PEDES (Li et al., CVPR 2017): 13,003 identities, about two captions an image."""
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tireid.data.annotations import Layout, read_layout
 from tireid.data.records import Splits
@@ -22,34 +22,14 @@ CUHK_PEDES = Layout(
 )
 
 
-def read_cuhk_pedes(
-    root: str | Path | None,
-    *,
-    exclude_ids: Sequence[int] = (),
-    val_fraction: float = 0.05,
-    split_seed: int = 0,
-) -> Splits:
-    """Read CUHK-PEDES, or any data set in its layout.
+def read_cuhk_pedes(root: str | Path | None, **options: Any) -> Splits:
+    """Read CUHK-PEDES, or any data set in its layout; see `read_layout`.
+
+    LGUR's release leaves out the identities 1369, 4116 and 6116, which have one training image
+    each.
 
     Args:
         root: The folder that holds `reid_raw.json` and `imgs/`, or its parent.
-        exclude_ids: Identities to leave out. LGUR's release leaves out 1369, 4116 and 6116, which
-            have one training image each.
-        val_fraction: Used only when the file has no val split: share of the training identities to
-            hold out, in [0, 1).
-        split_seed: Selects the identities held out.
-
-    Returns:
-        Records for each split.
-
-    Raises:
-        FileNotFoundError: If a file or folder is missing; shows the expected tree.
-        ValueError: If the annotations are malformed; names the entry.
+        **options: `exclude_ids`, and `val_fraction` and `split_seed` for files without a val split.
     """
-    return read_layout(
-        CUHK_PEDES,
-        root,
-        exclude_ids=exclude_ids,
-        val_fraction=val_fraction,
-        split_seed=split_seed,
-    )
+    return read_layout(CUHK_PEDES, root, **options)

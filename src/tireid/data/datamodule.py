@@ -1,13 +1,11 @@
-"""The one LightningDataModule: a parser's records in, batches out."""
+"""The LightningDataModule of all data sets: a parser's records in, batches out."""
 
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningDataModule
@@ -21,7 +19,6 @@ from tireid.data.datasets import (
     PairDataset,
     SupportLoader,
     TextDataset,
-    collate_images,
     collate_pairs,
     collate_texts,
 )
@@ -32,10 +29,9 @@ from tireid.data.images import (
     resampling,
     verify_images,
 )
+from tireid.data.loaders import evaluation_loaders, train_loader, workers_for
 from tireid.data.records import Record, Splits, renumber, split_sha256
-from tireid.data.resumable_loader import LateDataLoader, outlive_signals
 from tireid.data.samplers import (
-    EvaluationSampler,
     GlobalBatchSampler,
     IdentityBalancedSampler,
     ShuffledSampler,
@@ -62,13 +58,14 @@ class TireidDataModule(LightningDataModule):
 
     Args:
         read: Returns the records of each split; called once, on first use.
-        tokenizer: Captions to ids; learns its vocabulary from the training captions if need be.
+        tokenizer: Turns captions into ids; learns its vocabulary from the training captions if it
+            has none.
         image_size: Height and width in pixels.
-        mean: Of the image encoder's input, one number a channel, in [0, 1].
-        std: Of the image encoder's input, likewise.
-        name: The data set's name.
+        mean: Mean of the image encoder's input, one number a channel, in [0, 1].
+        std: Standard deviation of the image encoder's input, one number a channel, in [0, 1].
+        name: Name of the data set.
         root: Folder of the data set, for the record; `read` knows its own.
-        terms: What the owners ask of users, for the record.
+        terms: Terms of the owners, for the record.
         interpolation: Filter of the resizing: `bicubic`, `bilinear`, ...
         batch_size: Training pairs of a step on all processes together.
         eval_batch_size: Texts or images of an evaluation step on one process.
@@ -76,20 +73,20 @@ class TireidDataModule(LightningDataModule):
             else up to 8.
         sampler: `shuffled`, over pairs, or `identity_balanced`.
         pairs_per_id: Pairs of an identity in a batch of `identity_balanced`.
-        pad: Black pixels around a training image before it is cropped back at random.
-        flip_probability: Of mirroring a training image, in [0, 1].
-        erase_probability: Of erasing a rectangle of a training image, in [0, 1].
+        pad: Black pixels around a training image before a random crop of its size.
+        flip_probability: Probability of mirroring a training image, in [0, 1].
+        erase_probability: Probability of erasing a rectangle of a training image, in [0, 1].
         cache_images: Whether to keep all resized images in memory; changes no result.
-        seed: Key of all draws, with the epoch.
+        seed: Key of all random draws, with the epoch.
         supports: Size and content of the support sets of training batches; None: there are none.
         counts: Declared `ids`, `images` and `captions` of each split of the files; another number
             is warned about. Without `val`, a split held out of `train` counts as `train`.
         other_releases: Counts of other releases, by name, to recognise them.
-        cache_dir: Where to remember which images were checked; None: the user's cache.
+        cache_dir: Folder that remembers which images were checked; None: the user's cache.
         validation_split: Split of `val_dataloader`: `val`, or `test` where that selects.
 
     Attributes:
-        words: Tables that batches take their words from, by split; see `cache_words`.
+        words: Tables of token features for the batches, by split; see `cache_words`.
         support_batches: Whether training batches carry the support sets that `supports` describes.
 
     Raises:
@@ -128,46 +125,30 @@ class TireidDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         check_batch_size(batch_size)
-        if validation_split not in ("val", "test"):
-            raise ValueError(f"validation_split: expected val or test, got {validation_split!r}")
-        if not isinstance(eval_batch_size, int) or eval_batch_size < 1:
-            raise ValueError(
-                f"eval_batch_size: expected a positive integer, got {eval_batch_size!r}"
-            )
-        if num_workers is not None and (not isinstance(num_workers, int) or num_workers < 0):
-            raise ValueError(f"num_workers: expected an integer >= 0 or null, got {num_workers}")
-        if sampler not in _SAMPLERS:
-            raise ValueError(f"sampler: expected one of {', '.join(_SAMPLERS)}, got {sampler!r}")
-        self.name = name
-        self.root = root
-        self.terms = terms
+        _check_loading(validation_split, eval_batch_size, num_workers, sampler)
+        self.name, self.root, self.terms = name, root, terms
         self.tokenizer = tokenizer
         self.image_size = check_image_size(image_size)
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.supports, self.support_batches = supports, supports is not None
+        self.words = {}
         self._read = read
-        self._interpolation = interpolation
-        self._filter = resampling(interpolation)
+        self._interpolation, self._filter = interpolation, resampling(interpolation)
         self._normalise = Normalise(mean, std)
         self._train_transform = TrainTransform(
             self._normalise, pad, flip_probability, erase_probability
         )
         self._num_workers = num_workers
-        self._sampler = sampler
-        self._pairs_per_id = pairs_per_id
+        self._sampler, self._pairs_per_id = sampler, pairs_per_id
         self._cache_images = cache_images
         self._seed = seed
-        self.supports = supports
-        self.support_batches = supports is not None
-        self._counts = counts
-        self._other_releases = other_releases or {}
+        self._counts, self._other_releases = counts, other_releases or {}
         self._cache_dir = resolve_cache_dir(cache_dir)
         self._validation_split = validation_split
         self._splits: Splits | None = None
         self._label_of: dict[int, int] = {}
         self._token_ids: dict[str, list[list[int]]] = {}
         self._images: dict[str, ImageSource] = {}
-        self.words = {}
 
     @property
     def num_train_pids(self) -> int:
@@ -206,12 +187,12 @@ class TireidDataModule(LightningDataModule):
     def supports_for(self, split: str, settings: SupportSettings | None = None) -> SplitSupports:
         """Return a support set for every image and every caption of an evaluated split.
 
-        It is made of the split's identities, so that what it helps is an oracle. The draw is the
-        same at each call; `drop` leaves nobody out.
+        Support sets use the split's identities, so results with them are those of an oracle. The
+        draw is the same at each call; `drop` leaves no identity out.
 
         Args:
             split: `val` or `test`; also `train`, to encode all of it once.
-            settings: Size and content; None: those of the training batches.
+            settings: Size and content of the sets; None: those of the training batches.
 
         Raises:
             ValueError: If there are no settings, `setup` was not called, or the split is empty.
@@ -225,11 +206,11 @@ class TireidDataModule(LightningDataModule):
         return SupportDrawing(self.records(split), settings, self._seed).for_split()
 
     def prepare_data(self) -> None:
-        """Make or check files, in one process of each machine before all others start."""
+        """Create or check files, in one process of each machine before all others start."""
         self._verify(self._read())
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the annotations and prepare the splits of a stage; the rest is done once.
+        """Read the annotations once and prepare the splits of a stage.
 
         Args:
             stage: `fit`, `validate`, `test`, or None for all splits.
@@ -243,14 +224,8 @@ class TireidDataModule(LightningDataModule):
             "ignore", message=".*does not have many workers", category=PossibleUserWarning
         )
         if self._splits is None:
-            splits = self._read()
-            self._verify(splits)
-            for message in differences(splits, self._counts, self._other_releases):
-                rank_zero_warn(f"{self.name}, {message}")
-            if self.supports is not None and self.supports.short == "drop" and "train" in splits:
-                splits = splits | {"train": self._with_several_images(splits["train"])}
-            self._splits = splits
-            train_pids = sorted({record.pid for record in splits.get("train", [])})
+            self._splits = self._read_splits()
+            train_pids = sorted({record.pid for record in self._splits.get("train", [])})
             self._label_of = {pid: label for label, pid in enumerate(train_pids)}
         if not self.tokenizer.is_fitted:
             self.tokenizer.fit(_captions(self.records("train")))
@@ -263,19 +238,28 @@ class TireidDataModule(LightningDataModule):
             self._fit_batch_size()
             self._train_sampler(self._train_dataset())
 
+    def _read_splits(self) -> Splits:
+        splits = self._read()
+        self._verify(splits)
+        for message in differences(splits, self._counts, self._other_releases):
+            rank_zero_warn(f"{self.name}, {message}")
+        if self.supports is not None and self.supports.short == "drop" and "train" in splits:
+            splits = splits | {"train": self._with_several_images(splits["train"])}
+        return splits
+
     def _with_several_images(self, records: list[Record]) -> list[Record]:
-        """Leave identities with one image out, and say how many."""
-        kept = with_several_images(records)
-        dropped = count(records)["ids"] - count(kept)["ids"]
+        """Leave out identities with one image, and warn of how many they are."""
+        remaining = with_several_images(records)
+        dropped = count(records)["ids"] - count(remaining)["ids"]
         if dropped:
             rank_zero_warn(
                 f"{self.name}: {dropped} of {count(records)['ids']} training identities have one"
                 " image and are left out, as supports.short=drop asks"
             )
-        return renumber(kept)
+        return renumber(remaining)
 
     def _fit_batch_size(self) -> None:
-        """Take one batch of everything where the data set is smaller than a batch."""
+        """Use all pairs as one batch if the data set is smaller than a batch."""
         pairs = sum(len(record.captions) for record in self.records("train"))
         if pairs < self.batch_size:
             unit = self._num_replicas
@@ -289,10 +273,10 @@ class TireidDataModule(LightningDataModule):
             self.batch_size = fitting
 
     def cache_words(self, encoder: WordEncoder, dtype: WordType = "float32") -> None:
-        """Put the words of a frozen encoder into all batches, from tables in the cache folder.
+        """Put the token features of a frozen encoder into all batches, from tables on disk.
 
         Args:
-            encoder: Encodes the captions whose table is not there yet.
+            encoder: Encodes the captions of tables that are not in the cache folder yet.
             dtype: Type of the numbers in the tables.
 
         Raises:
@@ -300,7 +284,7 @@ class TireidDataModule(LightningDataModule):
             OSError: If a table cannot be kept.
         """
         if self._splits is None:
-            raise ValueError("expected setup() before words are cached")
+            raise ValueError("expected setup() before token features are cached")
         self.words = {
             split: word_table(
                 encoder,
@@ -315,35 +299,33 @@ class TireidDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of this process's share of the global batch."""
         dataset = self._train_dataset()
-        num_workers = self._workers()
-        return LateDataLoader(
+        collate = partial(
+            collate_pairs,
+            pad_id=self.tokenizer.pad_id,
+            words_of=self.words.get("train"),
+            load_support=self._support_loader(),
+        )
+        return train_loader(
             dataset,
+            self._train_sampler(dataset),
+            collate,
             batch_size=self.batch_size // self._num_replicas,
-            sampler=self._train_sampler(dataset),
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            collate_fn=partial(
-                collate_pairs,
-                pad_id=self.tokenizer.pad_id,
-                words_of=self.words.get("train"),
-                load_support=self._support_loader(),
-            ),
-            drop_last=True,
-            **self._loader_options(),
+            num_workers=self._workers(),
+            seed=self._seed,
         )
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Return the loaders of texts and of images; none where there is no such split."""
         split = self._validation_split
-        return self._eval_dataloaders(split) if (self._splits or {}).get(split) else []
+        return self._evaluation_loaders(split) if (self._splits or {}).get(split) else []
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """Return the loaders of texts and of images."""
-        return self._eval_dataloaders("test")
+        return self._evaluation_loaders("test")
 
     def whole_split(self, split: str) -> list[DataLoader[Any]]:
-        """Return the loaders of all texts and all images of a split, on every process alike."""
-        return self._eval_dataloaders(split, num_replicas=1, rank=0)
+        """Return the loaders of all texts and images of a split, the same on every process."""
+        return self._evaluation_loaders(split, num_replicas=1, rank=0)
 
     @property
     def _num_replicas(self) -> int:
@@ -407,54 +389,40 @@ class TireidDataModule(LightningDataModule):
             dataset.labels, pairs_per_id=self._pairs_per_id, batch_size=self.batch_size, **ranks
         )
 
-    def _eval_dataloaders(
+    def _evaluation_loaders(
         self, split: str, num_replicas: int | None = None, rank: int | None = None
     ) -> list[DataLoader[Any]]:
         records = self.records(split)
-        texts = TextDataset(records, self._token_ids[split])
-        images = ImageDataset(records, self._images[split], self._normalise)
-        ranks = {
-            "num_replicas": self._num_replicas if num_replicas is None else num_replicas,
-            "rank": self._rank if rank is None else rank,
-        }
-        text_loader = DataLoader(
-            texts,
+        return evaluation_loaders(
+            TextDataset(records, self._token_ids[split]),
+            ImageDataset(records, self._images[split], self._normalise),
+            partial(collate_texts, pad_id=self.tokenizer.pad_id, words_of=self.words.get(split)),
             batch_size=self.eval_batch_size,
-            sampler=EvaluationSampler(len(texts), **ranks),
-            collate_fn=partial(
-                collate_texts, pad_id=self.tokenizer.pad_id, words_of=self.words.get(split)
-            ),
-            **self._loader_options(),
-        )
-        image_loader = DataLoader(
-            images,
-            batch_size=self.eval_batch_size,
-            sampler=EvaluationSampler(len(images), **ranks),
+            num_replicas=self._num_replicas if num_replicas is None else num_replicas,
+            rank=self._rank if rank is None else rank,
             num_workers=self._workers(),
-            collate_fn=collate_images,
-            **self._loader_options(),
+            seed=self._seed,
         )
-        return [text_loader, image_loader]
 
     def _workers(self) -> int:
         if self._num_workers is not None:
             return self._num_workers
         if self._cache_images:
             return 0
-        processes = self.trainer.num_devices if self.trainer is not None else 1
-        # A batch system may allow fewer cores than there are; only Linux knows.
-        allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-        return max(1, min(8, len(allowed) // processes))
+        return workers_for(self.trainer.num_devices if self.trainer is not None else 1)
 
-    def _loader_options(self) -> dict[str, Any]:
-        # An own generator: a loader would draw its workers' seed from the global one, and so change
-        # the dropout of the model with the number of loaders and epochs.
-        generator = torch.Generator().manual_seed(self._seed)
-        return {
-            "pin_memory": torch.cuda.is_available(),
-            "generator": generator,
-            "worker_init_fn": outlive_signals,
-        }
+
+def _check_loading(
+    validation_split: str, eval_batch_size: int, num_workers: int | None, sampler: str
+) -> None:
+    if validation_split not in ("val", "test"):
+        raise ValueError(f"validation_split: expected val or test, got {validation_split!r}")
+    if not isinstance(eval_batch_size, int) or eval_batch_size < 1:
+        raise ValueError(f"eval_batch_size: expected a positive integer, got {eval_batch_size!r}")
+    if num_workers is not None and (not isinstance(num_workers, int) or num_workers < 0):
+        raise ValueError(f"num_workers: expected an integer >= 0 or null, got {num_workers}")
+    if sampler not in _SAMPLERS:
+        raise ValueError(f"sampler: expected one of {', '.join(_SAMPLERS)}, got {sampler!r}")
 
 
 def _captions(records: Sequence[Record]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Items and batches: training pairs, and the texts and images of an evaluation."""
+"""Data sets and batches: training pairs, and the texts and images of an evaluation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ TrainImageTransform = Callable[
 ]
 WordsOf = Callable[[Sequence[int]], Float[Tensor, "batch length width"]]
 EvalImageTransform = Callable[[UInt8[Tensor, "3 height width"]], Float[Tensor, "3 height width"]]
-# Keeps the draws of a support image's augmentation apart from those of the anchors.
+# Separates the random draws of a support image's augmentation from those of the anchors.
 _SUPPORT_IMAGE = int.from_bytes(b"augment", "big")
 
 
@@ -68,8 +68,7 @@ class PairDataset(Dataset[PairItem]):
         transform: Augments and normalises an image.
         seed: Key of the augmentation, with epoch and index: neither the number of workers nor that
             of processes changes an item.
-        supports: Draws each pair's support set, where the method asks for them; changes nothing
-            else.
+        supports: Draws each pair's support set, for methods that need them; changes nothing else.
     """
 
     def __init__(
@@ -201,8 +200,8 @@ class SupportLoader:
     def __call__(self, items: Sequence[PairItem]) -> SupportBatch:
         """Return the support sets of the items; of no images at all if all slots are empty."""
         sets = [item.support for item in items if item.support is not None]
-        images, image_slots = _distinct([one.images for one in sets])
-        captions, text_slots = _distinct([one.captions for one in sets])
+        images, image_slots = _distinct([support.images for support in sets])
+        captions, text_slots = _distinct([support.captions for support in sets])
         pixels = items[0].image.new_empty((len(images), *items[0].image.shape))
         for row, image in enumerate(images):
             generator = keyed_generator(self._seed, sets[0].epoch, image, _SUPPORT_IMAGE)
@@ -232,8 +231,8 @@ def collate_pairs(
     Args:
         items: Pairs.
         pad_id: Fills the token ids.
-        words_of: Positions of captions in the split to their words, padded to the longest.
-        load_support: Loads what the pairs have drawn.
+        words_of: Positions of captions in the split to their token features, padded to the longest.
+        load_support: Loads the support sets that the pairs have drawn.
     """
     token_ids, valid = pad_captions([item.token_ids for item in items], pad_id)
     return PairBatch(
@@ -289,13 +288,13 @@ def pad_captions(
 def _distinct(
     drawn: Sequence[tuple[int, ...]],
 ) -> tuple[list[int], Int[Tensor, "batch slots"]]:
-    """Return what was drawn, each once, and for each slot its place there; empty stays empty."""
-    place: dict[int, int] = {}
+    """Return the distinct members, and for each slot its member's index; empty stays empty."""
+    index: dict[int, int] = {}
     slots = [
-        [EMPTY if one == EMPTY else place.setdefault(one, len(place)) for one in members]
+        [EMPTY if item == EMPTY else index.setdefault(item, len(index)) for item in members]
         for members in drawn
     ]
-    return list(place), torch.tensor(slots, dtype=torch.int64)
+    return list(index), torch.tensor(slots, dtype=torch.int64)
 
 
 def _image_of_captions(records: Sequence[Record]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Image files: reading to a fixed size, checking them before training, keeping them in memory."""
+"""Read image files at a fixed size, check them before training, cache them in memory."""
 
 import hashlib
 import os
@@ -54,7 +54,7 @@ def resampling(interpolation: str) -> Image.Resampling:
 
 
 def decode(path: Path) -> Image.Image:
-    """Return the picture in RGB, upright by its EXIF orientation.
+    """Return the image in RGB, upright by its EXIF orientation.
 
     Raises:
         ValueError: If the file is missing, empty, cut off or no image; names the file.
@@ -75,7 +75,7 @@ def read_image(
     """Return an image resized to `image_size`, without keeping its aspect ratio.
 
     Args:
-        source: A file, or a picture already decoded.
+        source: A file, or an image already decoded.
         image_size: Height and width in pixels.
         filter_: Pillow's filter for the resizing.
 
@@ -131,21 +131,21 @@ class ImageSource:
         self._cache = cache
 
 
-def verify_images(paths: Sequence[Path], memory: Path | None, *, progress: bool = True) -> None:
-    """Decode every image once, so that a damaged one is known before training starts.
+def verify_images(paths: Sequence[Path], marks: Path | None, *, progress: bool = True) -> None:
+    """Decode every image once, so that damaged ones are reported before training starts.
 
     Args:
         paths: Image files.
-        memory: Folder that remembers which sets of files (by path, size and time of change) were
-            found sound, so that the next start does not decode them again; None remembers nothing.
-        progress: Whether to show a progress bar on stderr.
+        marks: Folder with a mark for each set of files (by path, size and time of change) that has
+            passed, so that it is not decoded again; None: there are no marks.
+        progress: Whether to show a progress bar on standard error.
 
     Raises:
         ValueError: If some are missing, empty, cut off or no images; says how many and names the
-            first few and the folders that are missing altogether.
+            first few, and the folders that are missing.
     """
     unique = list(dict.fromkeys(paths))
-    mark = memory / _fingerprint(unique) if memory is not None else None
+    mark = marks / _fingerprint(unique) if marks is not None else None
     if mark is not None and mark.exists():
         return
     missing = [path for path in unique if not path.exists()]
@@ -168,7 +168,7 @@ def verify_images(paths: Sequence[Path], memory: Path | None, *, progress: bool 
 def _upright_rgb(image: Image.Image) -> Image.Image:
     upright = ImageOps.exif_transpose(image)
     if upright.mode == "P" and "transparency" in upright.info:
-        upright = upright.convert("RGBA")  # Pillow warns where this step is left out
+        upright = upright.convert("RGBA")  # Pillow warns without this step
     return upright.convert("RGB")
 
 
@@ -211,12 +211,12 @@ def _for_each(
             for message in bar.track(pool.map(attempt, items), total=len(items), description=title):
                 if message is not None:
                     failures.append(message)
-        except BaseException:  # an interrupt must not wait for all that is queued
+        except BaseException:  # an interrupt must not wait for the whole queue
             pool.shutdown(cancel_futures=True)
             raise
     if failures:
         shown = "\n  ".join(failures[:_SHOWN])
         raise ValueError(
             f"{len(failures)} of {len(items)} images cannot be read; the first are\n  {shown}\n"
-            "Get them anew, or take their entries out of the annotation file."
+            "Download them again, or remove their entries from the annotation file."
         )

@@ -1,4 +1,4 @@
-"""One image and its captions, and the rules that the records of a data set keep."""
+"""Records, an image with its captions each, and the checks of a data set's records."""
 
 import hashlib
 import json
@@ -45,19 +45,19 @@ def hold_out(
 ) -> tuple[list[Record], list[Record]]:
     """Split records by identity into a larger and a smaller part.
 
-    The choice hangs on a hash of seed and identity, so that it is the same on every machine and
+    The choice depends on a hash of seed and identity, so that it is the same on every machine and
     library version, whatever the order of the records.
 
     Args:
         records: Records of at least two identities.
         fraction: Share of the identities in the smaller part; at least one identity.
-        seed: Selects the identities.
+        seed: Seed of the choice.
 
     Returns:
-        The records that stay and those held out, each in their old order.
+        The remaining records and those held out, both in their old order.
 
     Raises:
-        ValueError: If no identity would stay.
+        ValueError: If no identity would remain.
     """
     pids = {record.pid for record in records}
     count = max(1, round(fraction * len(pids)))
@@ -90,7 +90,7 @@ def refuse_shared_ids(splits: Splits, file: Path) -> None:
 
 
 def warn_of_repeats(splits: Splits, file: Path) -> None:
-    """Warn of images that a split names more than once; they are left as they are."""
+    """Warn of images that a split names more than once; none is dropped."""
     for split, records in splits.items():
         repeats = len(records) - len({record.image_path for record in records})
         if repeats:

@@ -1,4 +1,4 @@
-"""A loader that begins where a run was interrupted, and loading processes that outlive a signal."""
+"""A DataLoader that resumes mid-epoch, and workers that survive SIGTERM."""
 
 import signal
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from torch.utils.data import DataLoader
 
 from tireid.structures import PairBatch
 
-_GRACE_SECONDS = 30  # that a loading process outlives a signal
+_GRACE_SECONDS = 30  # that a worker survives a signal
 
 
-class LateDataLoader(DataLoader[Any]):
-    """Starts on the first batch instead of on `iter`, and within an epoch where it is told to.
+class ResumableDataLoader(DataLoader[Any]):
+    """A DataLoader that resumes mid-epoch, and starts its workers with the first batch.
 
-    Lightning calls `iter` before `set_epoch` when a run starts or resumes; workers would by then
-    have been sent the first items of the wrong epoch.
+    Lightning calls `iter` before `set_epoch` when a run starts or resumes: workers started by
+    `iter` would load the first items of the wrong epoch.
     """
 
     _yielded = 0  # in the iteration under way
@@ -32,21 +32,21 @@ class LateDataLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return how many batches of the epoch were given out; Lightning keeps it."""
+        """Return the number of batches of this epoch so far; Lightning stores it."""
         return {"batches": self._yielded % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Begin the next iteration after so many batches, without loading them.
+        """Let the next iteration skip the batches of before, without loading them.
 
-        After all of an epoch nothing more is asked of it: the next one begins with its first.
+        After a whole epoch there is nothing to skip: the next one begins with its first batch.
         """
         self._first = state["batches"] % len(self)
 
 
-def outlive_signals(_: int) -> None:
-    """Let a loading process live on when its whole group is asked to stop.
+def survive_signals(_: int) -> None:
+    """Keep a worker alive when its whole process group is asked to stop.
 
-    The training process then finishes its step, which needs the next batch, and ends this one.
+    The training process finishes its step, which needs the next batch, and then ends the worker.
     """
     for name in ("SIGTERM", "SIGUSR1"):
         if hasattr(signal, name) and hasattr(signal, "alarm"):  # not on Windows

@@ -1,7 +1,7 @@
-"""RSTPReid (Zhu et al., ACM MM 2021): 4,101 people of MSMT17, five images each, two captions."""
+"""RSTPReid (Zhu et al., ACM MM 2021): 4,101 identities of MSMT17, 5 images, 2 captions each."""
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tireid.data.annotations import Layout, read_layout
 from tireid.data.records import Splits
@@ -18,33 +18,11 @@ RSTP_REID = Layout(
 )
 
 
-def read_rstp_reid(
-    root: str | Path | None,
-    *,
-    exclude_ids: Sequence[int] = (),
-    val_fraction: float = 0.05,
-    split_seed: int = 0,
-) -> Splits:
-    """Read RSTPReid in either release, or any data set in its layout.
+def read_rstp_reid(root: str | Path | None, **options: Any) -> Splits:
+    """Read RSTPReid in either release, or any data set in its layout; see `read_layout`.
 
     Args:
         root: The folder that holds `data_captions.json` and `imgs/`, or its parent.
-        exclude_ids: Identities to leave out.
-        val_fraction: Used only when the file has no val split: share of the training identities to
-            hold out, in [0, 1).
-        split_seed: Selects the identities held out.
-
-    Returns:
-        Records for each split.
-
-    Raises:
-        FileNotFoundError: If a file or folder is missing; shows the expected tree.
-        ValueError: If the annotations are malformed; names the entry.
+        **options: `exclude_ids`, and `val_fraction` and `split_seed` for files without a val split.
     """
-    return read_layout(
-        RSTP_REID,
-        root,
-        exclude_ids=exclude_ids,
-        val_fraction=val_fraction,
-        split_seed=split_seed,
-    )
+    return read_layout(RSTP_REID, root, **options)

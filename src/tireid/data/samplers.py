@@ -1,4 +1,4 @@
-"""Which items make up which batch on which rank: a function of seed and epoch alone.
+"""Samplers: the batches of each rank, as a function of seed and epoch alone.
 
 Training samplers draw whole global batches; each rank takes its slice, so the number of processes
 does not change what a step sees. Lightning must not wrap them: `use_distributed_sampler=False`.
@@ -14,12 +14,12 @@ from tireid.data.transforms import keyed_generator
 
 
 class SampleKey(NamedTuple):
-    """What a training sampler asks of a data set.
+    """Key of one training item.
 
     Attributes:
         epoch: Epoch of the draw, part of the key of the item's augmentation.
         pair: Position of the pair in the split.
-        repeat: How often the epoch has drawn this pair before.
+        repeat: Number of earlier draws of this pair in the epoch.
     """
 
     epoch: int
@@ -35,7 +35,7 @@ class GlobalBatchSampler(Sampler[SampleKey]):
         batch_size: Global batch size.
         num_replicas: Number of processes; divides the batch size.
         rank: This process.
-        seed: Source of chance, together with the epoch.
+        seed: Seed of the random order, together with the epoch.
 
     Raises:
         ValueError: If the pairs do not fill one batch, or the ranks cannot share it evenly.
@@ -109,8 +109,8 @@ class IdentityBalancedSampler(GlobalBatchSampler):
     """The same number of pairs of each of a number of identities in every batch.
 
     Identities come in a shuffled order, each once before any comes again, except for those left
-    over when the order no longer fills a batch. An identity deals its pairs likewise, so one with
-    fewer than `pairs_per_id` repeats them. An epoch has as many batches as a plain shuffle.
+    over when the order no longer fills a batch. The pairs of an identity come in the same way, so
+    one with fewer than `pairs_per_id` repeats them. An epoch has the batches of a plain shuffle.
 
     Args:
         labels: Identity of each pair.
@@ -118,10 +118,10 @@ class IdentityBalancedSampler(GlobalBatchSampler):
         batch_size: Global batch size; a multiple of `pairs_per_id`.
         num_replicas: Number of processes; divides the batch size.
         rank: This process.
-        seed: Source of chance, together with the epoch.
+        seed: Seed of the random order, together with the epoch.
 
     Raises:
-        ValueError: If the batch cannot be filled so.
+        ValueError: If the pairs cannot fill a batch in this way.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How many people, images and captions there are, against how many there should be."""
+"""Compare split sizes with the published counts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ Counts = Mapping[str, Mapping[str, int]]
 
 
 def count(records: Sequence[Record]) -> dict[str, int]:
-    """Return the numbers of `ids`, `images` and `captions`."""
+    """Return the counts of `ids`, `images` and `captions`."""
     return {
         "ids": len({record.pid for record in records}),
         "images": len(records),
@@ -19,13 +19,13 @@ def count(records: Sequence[Record]) -> dict[str, int]:
 def differences(
     splits: Splits, declared: Counts | None, other_releases: Mapping[str, Counts]
 ) -> list[str]:
-    """Return one message for each split whose numbers are not the declared ones.
+    """Return a message for each split whose counts differ from the declared ones.
 
     Args:
-        splits: What was read.
-        declared: Numbers of each split of the files; None declares nothing. Where it has no `val`,
-            a split held out of `train` counts as `train`.
-        other_releases: Numbers of other releases of the data set, by name.
+        splits: The records of each split.
+        declared: Counts of each split of the files; None: none are declared. Without `val`, a split
+            held out of `train` counts as `train`.
+        other_releases: Counts of other releases of the data set, by name.
     """
     if declared is None:
         return []

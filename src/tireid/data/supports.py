@@ -1,8 +1,8 @@
-"""Support sets: the other images and captions of its identity that are drawn beside each pair.
+"""Support sets: other images and captions of its identity, drawn for each pair.
 
-LCR2S, Yan et al., ACM MM 2023: an image and its identity's other images, a text and its identity's
-other texts, are what the richer model sees. How many, and what to do where there are too few, the
-settings say.
+LCR2S, Yan et al., ACM MM 2023: the teacher sees an image with other images of its identity, and a
+text with other texts of its identity. `SupportSettings` sets how many, and what happens if there
+are too few.
 """
 
 from collections.abc import Sequence
@@ -32,13 +32,13 @@ class SupportSettings:
     Attributes:
         num_images: Slots for other images of the identity, >= 0.
         num_texts: Slots for other captions of the identity, >= 0.
-        short: What to do where the identity has fewer. `replace`: take all, then draw again among
+        short: Rule for identities that have fewer. `replace`: take all, then draw again among
             them. `pad`: take all and leave the other slots empty. `drop`: leave training identities
-            with a single image out of the data, and otherwise `replace`. Where there is nothing
-            to draw from, all slots are empty.
+            with a single image out of the data, else as `replace`. All slots are empty if there is
+            nothing to draw from.
         paired: Whether the captions are those of the drawn images, one of each.
-        exclude_same_image_text: Whether no caption of the pair's own image is drawn. The pair's
-            own caption never is.
+        exclude_same_image_text: Whether captions of the pair's own image are excluded. The pair's
+            own caption always is.
 
     Raises:
         ValueError: If a value is out of its range, or two of them contradict each other.
@@ -76,7 +76,7 @@ class SupportSettings:
 
 
 class SupportSet(NamedTuple):
-    """What was drawn for a pair: positions in the split, -1 = empty slot.
+    """The draw for a pair: positions in the split, -1 = empty slot.
 
     Attributes:
         epoch: Epoch of the draw.
@@ -90,7 +90,7 @@ class SupportSet(NamedTuple):
 
 
 class SplitSupports(NamedTuple):
-    """One draw for every image and caption of an evaluated split, -1 = empty slot.
+    """The draws for every image and caption of a split, -1 = empty slot.
 
     Attributes:
         images: For each image of the gallery, positions in the gallery of its support images.
@@ -104,13 +104,13 @@ class SplitSupports(NamedTuple):
 class SupportDrawing:
     """Draws support sets from the records of one split.
 
-    An entry that names the file of an anchor is no other image than the anchor.
+    An entry with the same image file as an anchor is not another image.
 
     Args:
         records: Records of the split.
         settings: Size and content of the sets.
-        seed: Key of all draws, with what they are for: neither the number of workers nor that of
-            processes changes them.
+        seed: Key of all draws, with the item they are for: they depend neither on the number of
+            workers nor on that of processes.
     """
 
     def __init__(self, records: Sequence[Record], settings: SupportSettings, seed: int) -> None:
@@ -128,7 +128,7 @@ class SupportDrawing:
             self._image_of += [image] * len(record.captions)
 
     def for_pair(self, key: SampleKey) -> SupportSet:
-        """Return the support set of a training pair, drawn anew for each epoch and repeat."""
+        """Return the support set of a training pair; each epoch and repeat has its own draw."""
         number = (self._seed, key.epoch, key.pair, key.repeat)
         image_generator = keyed_generator(*number, _IMAGES)
         text_generator = keyed_generator(*number, _TEXTS)
@@ -183,8 +183,8 @@ class SupportDrawing:
             if image == EMPTY:
                 captions.append(EMPTY)
             else:
-                own = self._captions_of[image]
-                captions.append(own[int(draw * len(own))])
+                pool = self._captions_of[image]
+                captions.append(pool[int(draw * len(pool))])
         return tuple(captions)
 
     def _draw(

@@ -1,4 +1,4 @@
-"""The embedded data set: made people in made pictures, read from files like any other."""
+"""The synthetic data set: drawn images and written captions, read from files like any other."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from tireid.files import resolve_cache_dir
 from tireid.world import WorldSettings, ensure_world
 from tireid.world.build import world_key
 
+SYNTHETIC = "synthetic"  # its name
 _READERS = {
     "cuhk_pedes": read_cuhk_pedes,
     "icfg_pedes": read_icfg_pedes,
@@ -26,13 +27,13 @@ def read_synthetic(
     progress: bool = True,
     **settings: Any,
 ) -> Splits:
-    """Read the embedded data set, making it first if it is not in the cache.
+    """Read the synthetic data set, drawing it first if it is not in the cache.
 
     Args:
         cache_dir: Folder to keep it in; None means `tireid/` below `XDG_CACHE_HOME` or `~/.cache`.
-        layout: Whose files to write and read: `cuhk_pedes`, `icfg_pedes` or `rstpreid`.
-        world_seed: Selects the people; has nothing to do with the seed of a training.
-        progress: Whether to show a progress bar while it is made.
+        layout: Data set whose file layout is used: `cuhk_pedes`, `icfg_pedes` or `rstpreid`.
+        world_seed: Seed of the identities; independent of the seed of a training.
+        progress: Whether to show a progress bar while it is drawn.
         **settings: The other fields of `tireid.world.WorldSettings`.
 
     Returns:
@@ -43,25 +44,25 @@ def read_synthetic(
     """
     world = WorldSettings(layout=layout, seed=world_seed, **settings)
     root = ensure_world(resolve_cache_dir(cache_dir), world, progress=progress)
-    # ICFG-PEDES has no val split: there the validation people are among the training people.
+    # ICFG-PEDES has no val split: its validation identities are among the training identities.
     val_fraction = world.num_val_ids / (world.num_train_ids + world.num_val_ids)
     return _READERS[layout](root, val_fraction=val_fraction, split_seed=world_seed)
 
 
-def made_root(
+def synthetic_root(
     cache_dir: str | Path | None,
     *,
     layout: str = "cuhk_pedes",
     world_seed: int = 0,
     **settings: Any,
 ) -> Path:
-    """Return where `read_synthetic` keeps its files, whether they are there or not.
+    """Return the folder of `read_synthetic`'s files, whether it exists or not.
 
     Args:
-        cache_dir: As `read_synthetic` takes it; so are the others.
-        layout: Whose files.
-        world_seed: Of the people.
-        **settings: The other fields of `tireid.world.WorldSettings`.
+        cache_dir: As in `read_synthetic`.
+        layout: As in `read_synthetic`.
+        world_seed: As in `read_synthetic`.
+        **settings: As in `read_synthetic`.
     """
     world = WorldSettings(layout=layout, seed=world_seed, **settings)
     return resolve_cache_dir(cache_dir) / world_key(world)

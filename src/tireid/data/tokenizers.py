@@ -1,6 +1,6 @@
-"""Captions to token ids: vocabularies from a model hub, trained here, or saved with a run.
+"""Tokenizers of captions: from a model hub, trained here, or saved with a run.
 
-All run on the `tokenizers` library and are saved as its `tokenizer.json`: data, never code.
+All use the `tokenizers` library and are saved as its `tokenizer.json`: data, never code.
 """
 
 import hashlib
@@ -21,6 +21,8 @@ from tokenizers import (
     trainers,
 )
 
+from tireid.files import write_json
+
 _VOCABULARY_FILE = "tokenizer.json"
 _SETTINGS_FILE = "tireid_tokenizer.json"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -32,12 +34,12 @@ _Token = TypeVar("_Token")
 
 
 class TokenPlace(NamedTuple):
-    """Where a token stands in its caption.
+    """Place of a token in its caption.
 
     Attributes:
-        start: Its first character.
-        end: The one after its last; `start` where it stands for none, as the start token does.
-        word: Number of the word it is a piece of; None where it is none.
+        start: Position of its first character.
+        end: Position after its last character; equals `start` for special tokens.
+        word: Number of the word that it is a piece of; None for special tokens.
     """
 
     start: int
@@ -71,12 +73,12 @@ class CaptionTokenizer:
 
     @property
     def pad_id(self) -> int:
-        """Id that fills a batch; may be a real token's too, so never a mask (CLIP's is)."""
+        """Id that pads a batch; may also be a real token's (CLIP), so it is no mask."""
         raise NotImplementedError
 
     @property
     def vocab_size(self) -> int:
-        """Number of embeddings a text encoder needs: all ids are below it."""
+        """Number of embeddings that a text encoder needs: all ids are below it."""
         return self._backend().get_vocab_size()
 
     def fit(self, captions: Sequence[str]) -> None:
@@ -88,10 +90,10 @@ class CaptionTokenizer:
         return [self._cut(encoding.ids) for encoding in encodings]
 
     def places(self, caption: str) -> list[TokenPlace]:
-        """Return where each of a caption's ids comes from."""
+        """Return the place in a caption of each of its ids."""
         encoding = self._backend().encode(caption)
-        places = zip(encoding.offsets, encoding.word_ids, strict=True)
-        return self._cut([TokenPlace(start, end, word) for (start, end), word in places])
+        spans = zip(encoding.offsets, encoding.word_ids, strict=True)
+        return self._cut([TokenPlace(start, end, word) for (start, end), word in spans])
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of the vocabulary and of how captions are cut into its pieces."""
@@ -107,8 +109,7 @@ class CaptionTokenizer:
             "pad_id": self.pad_id,
             "vocab_size": self.vocab_size,
         }
-        text = json.dumps(settings, indent=2) + "\n"
-        (folder / _SETTINGS_FILE).write_text(text, encoding="utf-8")
+        write_json(folder / _SETTINGS_FILE, settings)
 
     def _backend(self) -> Tokenizer:
         raise NotImplementedError
@@ -159,7 +160,7 @@ class TrainedWordPiece(CaptionTokenizer):
 
     @property
     def vocab_size(self) -> int:
-        """The number asked for, also where the captions fill fewer."""
+        """The number asked for, even if the captions fill fewer."""
         return self._vocab_size
 
     def fit(self, captions: Sequence[str]) -> None:
@@ -174,8 +175,8 @@ class TrainedWordPiece(CaptionTokenizer):
         characters = _frequent_characters(captions, tokenizer, self._vocab_size // 4)
         trainer = trainers.WordPieceTrainer(
             vocab_size=self._vocab_size,
-            # The trainer numbers later pieces as its hash table yields them, otherwise in every
-            # process, and breaks ties by number: given beforehand they have fixed numbers.
+            # The trainer numbers later pieces in the order of its hash table, which differs between
+            # processes, and breaks ties by number: given beforehand, they have fixed numbers.
             special_tokens=[*_SPECIAL, *(f"##{character}" for character in characters)],
             initial_alphabet=characters,
             limit_alphabet=len(characters),
@@ -295,7 +296,7 @@ def _from_hub(name_or_path: str, revision: str | None) -> tuple[Tokenizer, int]:
     is_folder = Path(name_or_path).is_dir()
     try:
         try:
-            # What is there is used without asking the hub, which offline would retry for long.
+            # Cached files are used without asking the hub, which offline would retry for long.
             tokenizer = load(local_files_only=True)
         except (OSError, ValueError):
             if is_folder:
@@ -303,7 +304,7 @@ def _from_hub(name_or_path: str, revision: str | None) -> tuple[Tokenizer, int]:
             tokenizer = load(local_files_only=False)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(_unavailable(name_or_path, is_folder)) from error
-    # transformers makes an empty vocabulary, every word unknown, where it finds no file of one.
+    # Without a vocabulary file, transformers makes an empty one: every word unknown.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise FileNotFoundError(_unavailable(name_or_path, is_folder))
     backend: Tokenizer = tokenizer.backend_tokenizer
@@ -335,7 +336,7 @@ def _unavailable(name_or_path: str, is_folder: bool) -> str:
     offline = [f"{name}={os.environ[name]}" for name in _OFFLINE_VARIABLES if name in os.environ]
     reason = f"; {' and '.join(offline)} forbids downloads" if offline else ""
     return (
-        f"tokenizer {name_or_path!r}: neither a local folder, nor in the hub's cache, nor to be had"
+        f"tokenizer {name_or_path!r}: neither a local folder, nor in the hub's cache, nor available"
         f" from the hub{reason}. Give a folder that holds tokenizer.json:"
         " text_encoder.tokenizer.name_or_path=DIR"
     )

@@ -1,4 +1,4 @@
-"""From resized bytes to normalised tensors, with all chance drawn from a given generator."""
+"""Transforms of resized bytes to normalised tensors, random by a given generator only."""
 
 import hashlib
 import struct
@@ -55,8 +55,8 @@ class TrainTransform:
     Attributes:
         normalise: Scaling to the encoder's statistics.
         pad: Black pixels added on each side before the crop; 0 = no crop.
-        flip_probability: Of mirroring left and right, in [0, 1].
-        erase_probability: Of setting one rectangle to the mean colour, in [0, 1].
+        flip_probability: Probability of mirroring left and right, in [0, 1].
+        erase_probability: Probability of setting one rectangle to the mean colour, in [0, 1].
 
     Source:
         LGUR's release: pad 10, flip 0.5, no erasing. Erasing is that of Zhong et al., AAAI 2020:

@@ -1,17 +1,12 @@
-"""Words of a frozen encoder: computed once for all captions of a split, read from disk after that.
+"""Token features of a frozen encoder: computed once for all captions of a split, kept on disk."""
 
-A table (`tireid.data.word_table`) is written under another name and moved to its place whole.
-"""
-
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 import sys
-import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,26 +26,24 @@ from tireid.data.word_table import (
     num_bytes,
     write_facts,
 )
-from tireid.files import folder_lock
+from tireid.files import build_once
 
 _FORMAT = 1
 _TOKENS_AT_ONCE = 8192
-# Without a lock, a temporary folder untouched for this long belongs to nobody.
-_ABANDONED_SECONDS = 6 * 3600.0
 _WHAT_TO_DO = (
     "choose another folder with paths.cache_dir=FOLDER, halve the table with "
-    "cache_words_dtype=float16, or have the words computed in every step with cache_words=false"
+    "cache_words_dtype=float16, or have the features computed in every step with cache_words=false"
 )
 
 
 class WordEncoder(NamedTuple):
-    """A frozen encoder of words, as a table needs it.
+    """A frozen token encoder.
 
     Attributes:
-        encode: Token ids and validity to word features. A caption must give the same whenever it
-            is asked for, and whatever stands beside it.
-        width: Length of a word's feature.
-        fingerprint: Names the weights and all else that the features depend on.
+        encode: Token ids and validity to token features. The features of a caption must not change
+            between calls, nor with the captions beside it.
+        width: Width of a token's features.
+        fingerprint: A hash of the weights and of all else that the features depend on.
     """
 
     encode: Callable[
@@ -69,23 +62,21 @@ def word_table(
     dtype: WordType = "float32",
     progress: bool = True,
 ) -> WordTable:
-    """Return the table of these captions, computed first if it is not there or damaged.
+    """Return the table of these captions, computed first if it is missing or damaged.
 
     Captions are encoded in batches of one length, so without padding: a row is what the encoder
     gives for the caption alone. A batch padded by other captions differs from it by rounding,
-    about 1e-7 of the largest feature in float32.
-
-    Processes that ask at the same time get the same table, computed by one of them. One that is
-    killed, at whatever moment, leaves nothing that is taken for a table; the next removes it.
+    about 1e-7 of the largest feature in float32. Processes that ask at the same time get the same
+    table, computed by one of them (see `files.build_once`).
 
     Args:
         encoder: The frozen encoder.
         token_ids: Ids of all captions of a split, in their order.
-        cache_dir: The table is kept below its folder `words`, under a name that hashes the encoder,
-            the ids and the type.
+        cache_dir: The table is kept in its folder `words`, under a hash of the encoder, the ids and
+            the type.
         dtype: `float32` keeps the features as they are; `float16` rounds them to 11 bits and halves
             the table.
-        progress: Whether to say on standard error what is computed, and how far it is.
+        progress: Whether to show on standard error what is computed, and how far it is.
 
     Raises:
         ValueError: If a feature is not finite, or too large for `float16`.
@@ -101,19 +92,33 @@ def word_table(
         "tokens": sum(len(ids) for ids in token_ids),
         "width": encoder.width,
     }
-    final = cache_dir / "words" / _key(facts, token_ids)
+    folder = cache_dir / "words" / _key(facts, token_ids)
     console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True)
-    found = fault_of(final, facts) is None
-    if not found:
+    fault = fault_of(folder, facts)
+    built = False
+    if fault is not None:
+        if folder.is_dir():
+            console.print(f"{folder} is damaged and computed again: {fault}", markup=False)
         try:
-            found = _ensure(final, facts, encoder, token_ids, console)
+            built = build_once(
+                folder,
+                partial(
+                    _compute, facts=facts, encoder=encoder, captions=token_ids, console=console
+                ),
+                is_whole=lambda table: fault_of(table, facts) is None,
+                on_wait=lambda: console.print(
+                    f"Another process computes {folder}; waiting for it.", markup=False
+                ),
+                only_such_beside=True,
+            )
         except OSError as error:
             reason = error.strerror or str(error)
             raise OSError(
-                f"the words of {len(token_ids):,} captions cannot be kept in {final.parent}: "
-                f"{reason}; {_WHAT_TO_DO}"
+                f"the token features of {len(token_ids):,} captions cannot be kept in "
+                f"{folder.parent}: {reason}; {_WHAT_TO_DO}"
             ) from error
-    return WordTable(final, [len(ids) for ids in token_ids], encoder.width, dtype, found=found)
+    lengths = [len(ids) for ids in token_ids]
+    return WordTable(folder, lengths, encoder.width, dtype, found=not built)
 
 
 def _key(facts: Facts, token_ids: Sequence[list[int]]) -> str:
@@ -123,82 +128,58 @@ def _key(facts: Facts, token_ids: Sequence[list[int]]) -> str:
     return digest.hexdigest()
 
 
-def _ensure(
-    final: Path,
-    facts: Facts,
-    encoder: WordEncoder,
-    token_ids: Sequence[list[int]],
-    console: Console,
-) -> bool:
-    """Compute a table unless somebody else has just done so; return whether somebody has."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-
-    def say() -> None:
-        console.print(f"Another process computes {final}; waiting for it.", markup=False)
-
-    with folder_lock(final.with_name(f".{final.name}.lock"), on_wait=say) as alone:
-        fault = fault_of(final, facts)
-        if fault is None:
-            return True
-        if final.is_dir():
-            console.print(f"{final} is damaged and computed anew: {fault}", markup=False)
-        _remove_remains(final, alone=alone)
-        work = final.with_name(f"{final.name}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-        work.mkdir()
-        try:
-            _compute(work / WORDS_FILE, facts, encoder, token_ids, console)
-            write_facts(work, facts)
-            _publish(work, final, facts)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    return False
-
-
 def _compute(
-    path: Path,
+    folder: Path,
+    *,
     facts: Facts,
     encoder: WordEncoder,
-    token_ids: Sequence[list[int]],
+    captions: Sequence[list[int]],
     console: Console,
 ) -> None:
-    needed, free = num_bytes(facts), shutil.disk_usage(path.parent).free
+    """Fill an empty folder with the table of some captions."""
+    needed, free = num_bytes(facts), shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(f"expected {needed / 2**30:.2f} GiB free, got {free / 2**30:.2f} GiB")
     console.print(
-        f"Encoding {len(token_ids):,} captions once, into {needed / 2**20:,.1f} MiB "
-        f"in {path.parents[1]}",
+        f"Encoding {len(captions):,} captions once, into {needed / 2**20:,.1f} MiB "
+        f"in {folder.parent}",
         markup=False,
     )
-    starts = np.cumsum([0, *(len(ids) for ids in token_ids)])
+    starts = np.cumsum([0, *(len(ids) for ids in captions)])
     row_bytes = facts["width"] * np.dtype(facts["dtype"]).itemsize
     hidden = console.quiet or not console.is_terminal
     with (
-        path.open("wb") as file,
+        (folder / WORDS_FILE).open("wb") as file,
         torch.inference_mode(),
         Progress(console=console, transient=True, disable=hidden) as bar,
     ):
         task = bar.add_task("Encoding captions", total=int(starts[-1]))
-        for captions in _batches(token_ids):
-            ids = torch.tensor([token_ids[caption] for caption in captions])
-            words = encoder.encode(ids, torch.ones_like(ids, dtype=torch.bool))
-            stored = words.to(dtype=getattr(torch, facts["dtype"]), device="cpu")
-            if not bool(stored.isfinite().all()):
-                raise ValueError(
-                    f"word features: expected finite numbers that {facts['dtype']} can hold, "
-                    f"got {float(words.abs().max())}; "
-                    "set cache_words_dtype=float32 or cache_words=false"
-                )
-            for caption, row in zip(captions, stored.numpy(), strict=True):
+        for positions in _batches(captions):
+            token_ids = torch.tensor([captions[position] for position in positions])
+            features = encoder.encode(token_ids, torch.ones_like(token_ids, dtype=torch.bool))
+            for position, row in zip(positions, _stored(features, facts["dtype"]), strict=True):
                 # Written rather than mapped: a full disk is an error then, not a dead process.
-                file.seek(int(starts[caption]) * row_bytes)
+                file.seek(int(starts[position]) * row_bytes)
                 file.write(row.tobytes())
-            bar.advance(task, ids.numel())
+            bar.advance(task, token_ids.numel())
         file.flush()
         os.fsync(file.fileno())
+    write_facts(folder, facts)
+
+
+def _stored(features: Tensor, dtype: str) -> np.ndarray:
+    """Return features as a table stores them; refuse those that its type cannot hold."""
+    stored = features.to(dtype=getattr(torch, dtype), device="cpu")
+    if not bool(stored.isfinite().all()):
+        raise ValueError(
+            f"token features: expected finite numbers that {dtype} can hold, got "
+            f"{float(features.abs().max())}; set cache_words_dtype=float32 or cache_words=false"
+        )
+    return stored.numpy()
 
 
 def _batches(token_ids: Sequence[list[int]]) -> Iterator[list[int]]:
-    """Yield positions of captions of one length, the longest first: memory is short at once."""
+    """Yield positions of captions of one length, the longest first: they need the most memory."""
     of_length: dict[int, list[int]] = {}
     for caption, ids in enumerate(token_ids):
         if ids:
@@ -207,27 +188,3 @@ def _batches(token_ids: Sequence[list[int]]) -> Iterator[list[int]]:
         size = max(1, _TOKENS_AT_ONCE // length)
         for first in range(0, len(captions), size):
             yield captions[first : first + size]
-
-
-def _publish(work: Path, final: Path, facts: Facts) -> None:
-    try:
-        work.rename(final)
-    except OSError:
-        # Where there are no locks somebody else may have computed the same table first.
-        if fault_of(final, facts) is not None:
-            raise
-
-
-def _remove_remains(final: Path, *, alone: bool) -> None:
-    """Remove a damaged table, and what killed processes left of this one or, long ago, of any."""
-    if final.is_dir():
-        # Under its new name nobody finds it while it is removed.
-        moved = final.with_name(f"{final.name}.tmp-damaged-{uuid.uuid4().hex[:8]}")
-        final.rename(moved)
-        shutil.rmtree(moved, ignore_errors=True)
-    for folder in final.parent.glob("*.tmp-*"):
-        with contextlib.suppress(OSError):
-            touched = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-            own = folder.name.startswith(final.name)
-            if (alone and own) or time.time() - touched > _ABANDONED_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)

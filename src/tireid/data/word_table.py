@@ -1,11 +1,10 @@
-"""The words of a split's captions on disk: what a table looks like, and how it is read.
+"""Tables on disk of the token features of a split's captions.
 
-A table is a folder: `words.bin`, the features of all captions one after another, and `facts.json`,
-which says what they are and what their checksum is.
+A table is a folder: `words.bin` holds the features of all captions one after another, `facts.json`
+their description and checksum.
 """
 
 import json
-import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from tireid.files import write_json
+
 WordType = Literal["float32", "float16"]
 Facts = dict[str, Any]
 
@@ -25,16 +26,16 @@ _BYTES_AT_ONCE = 2**24
 
 
 class WordTable:
-    """The words of all captions of a split, memory-mapped.
+    """The token features of all captions of a split, memory-mapped.
 
-    A copy sent to another process opens the file there by its path.
+    A copy sent to another process opens the file by its path.
 
     Args:
-        folder: The table's folder, whole and checked.
+        folder: Folder of the table, whole and checked.
         lengths: Number of tokens of each caption.
-        width: Length of a word's feature.
+        width: Width of a token's features.
         dtype: Type of the numbers in the file.
-        found: Whether it was there before it was asked for.
+        found: Whether it was on disk before it was asked for.
     """
 
     def __init__(
@@ -57,10 +58,10 @@ class WordTable:
         return len(self._starts) - 1
 
     def __call__(self, captions: Sequence[int]) -> Float32[Tensor, "batch length width"]:
-        """Return the words of some captions, padded with zeros to the longest of them.
+        """Return the features of some captions, padded with zeros to the longest of them.
 
         Args:
-            captions: Positions in the split, in any order; repeats are welcome.
+            captions: Positions in the split, in any order; may repeat.
 
         Raises:
             IndexError: If there is no such caption.
@@ -73,40 +74,36 @@ class WordTable:
             self._map = np.memmap(self.folder / WORDS_FILE, self._dtype, mode="r", shape=shape)
         starts, ends = self._starts[positions], self._starts[positions + 1]
         longest = int((ends - starts).max(initial=0))
-        words = np.zeros((len(positions), longest, self._width), np.float32)
-        for row, start, end in zip(words, starts, ends, strict=True):
+        features = np.zeros((len(positions), longest, self._width), np.float32)
+        for row, start, end in zip(features, starts, ends, strict=True):
             row[: end - start] = self._map[start:end]
-        return torch.from_numpy(words)
+        return torch.from_numpy(features)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_map": None}
 
 
 def write_facts(folder: Path, facts: Facts) -> None:
-    """Finish a table whose words are written: say what they are, with their checksum."""
-    whole = facts | {"crc32": _checksum(folder / WORDS_FILE)}
-    with (folder / _FACTS_FILE).open("w", encoding="utf-8") as file:
-        json.dump(whole, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
+    """Finish a table whose features are written: add their description and checksum."""
+    write_json(folder / _FACTS_FILE, facts | {"crc32": _checksum(folder / WORDS_FILE)})
 
 
 def fault_of(folder: Path, facts: Facts) -> str | None:
     """Return what is wrong with a table; None if every byte is as it was written."""
     try:
-        found = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
+        written = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
         size = (folder / WORDS_FILE).stat().st_size
         if size != num_bytes(facts):
-            return f"expected {num_bytes(facts)} bytes of words, got {size}"
-        if found != facts | {"crc32": _checksum(folder / WORDS_FILE)}:
-            return f"{WORDS_FILE} is not as {_FACTS_FILE} says"
+            return f"expected {num_bytes(facts)} bytes of features, got {size}"
+        if written != facts | {"crc32": _checksum(folder / WORDS_FILE)}:
+            return f"{WORDS_FILE} does not match {_FACTS_FILE}"
     except (OSError, ValueError) as error:
         return str(error)
     return None
 
 
 def num_bytes(facts: Facts) -> int:
-    """Return the size that the facts give `words.bin`."""
+    """Return the size of `words.bin` by the facts."""
     return facts["tokens"] * facts["width"] * np.dtype(facts["dtype"]).itemsize
 
 

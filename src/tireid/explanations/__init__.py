@@ -1,1 +1,1 @@
-"""What a trained method looks at, as pictures: pages of queries, of atoms and of support sets."""
+"""Pages that show what a trained method attends to: queries, dictionary atoms, support sets."""

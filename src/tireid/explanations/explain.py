@@ -1,19 +1,21 @@
-"""Draw what a run's model looks at: words, places of pictures, dictionary atoms, support sets."""
+"""Draw what a run's model attends to: words, image patches, dictionary atoms, support sets."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from lightning.fabric import Fabric
 from omegaconf import DictConfig, ListConfig
-from rich.console import Console
 from rich.progress import track
 
-from tireid.console import quiet, say
-from tireid.explanations.atoms import dictionary_use, draw_atoms
-from tireid.explanations.queries import QueryPage, draw_overview, draw_query
-from tireid.explanations.supports import draw_supports
-from tireid.explanations.weighing import embed_split, query_page
+from tireid.console import say
+from tireid.explanations.atom_pages import dictionary_use, draw_atoms
+from tireid.explanations.embedded_split import EmbeddedSplit, embed_split
+from tireid.explanations.query_pages import QueryPage, draw_overview, draw_query
+from tireid.explanations.support_pages import draw_supports
+from tireid.explanations.token_weights import query_page
 from tireid.inference.restore import (
     find_teacher,
     restore_datamodule,
@@ -24,31 +26,26 @@ from tireid.inference.saved_config import evaluation_config, read_settings
 from tireid.methods.base import RetrievalModule
 from tireid.methods.lcr2s import Lcr2sTeacher
 from tireid.runs.weights import find_run
-from tireid.tracking.logger import log_pictures
+from tireid.tracking.logger import log_images
 
 FOLDER = "explanations"
-
-
-PICTURES = ("overview.png", "query_*.png", "atoms.png", "supports.png")
-
-
+IMAGES = ("overview.png", "query_*.png", "atoms.png", "supports.png")
 _STAGES = {"train": "fit", "val": "validate", "test": "test"}
 
 
 def explain(cfg: DictConfig) -> list[Path]:
-    """Draw the explanations of one checkpoint into its run folder, anew.
+    """Draw the explanations of one checkpoint into its run folder, in place of earlier ones.
 
     Args:
         cfg: Composed from `conf/explain.yaml`.
 
     Returns:
-        The pictures written; none where the method has nothing to show.
+        The images written; none if the method has nothing to show.
 
     Raises:
         ValueError: If a setting is wrong or the checkpoint does not fit.
         FileNotFoundError: If the run or its data are missing.
     """
-    quiet()
     _check(cfg)
     folder, checkpoint = find_run(cfg.run)
     run_cfg = evaluation_config(folder)
@@ -62,66 +59,73 @@ def explain(cfg: DictConfig) -> list[Path]:
     device = Fabric(accelerator=cfg.accelerator, devices=1).device
     split = embed_split(model, datamodule, cfg.split, device)
     queries = _queries(cfg.queries, len(split.texts))
+    teacher = _teacher(model, run_cfg, folder, checkpoint, cfg.teacher)
 
-    out = folder / FOLDER
-    out.mkdir(exist_ok=True)
-    for pattern in PICTURES:  # those of another checkpoint would mix with the new ones
-        for old in out.glob(pattern):
-            old.unlink()
-    warning = ""
-    if run_cfg.selection == "test":
-        warning = "Checkpoint CHOSEN ON THE TEST SPLIT."
-    found = [
-        query_page(model, split, query, images=cfg.images, device=device)
-        for query in track(queries, "explanations", transient=True)
-    ]
-    pages = [page._replace(warning=warning) for page in found if page is not None]
-    written = _draw_pages(pages, queries, out, type(model).__name__, checkpoint.name)
+    out = _empty_folder(folder)
+    on_test = run_cfg.selection == "test"
+    warning = "Checkpoint CHOSEN ON THE TEST SPLIT." if on_test else ""
+    written = _draw_queries(
+        model, split, queries, out, cfg.images, device, checkpoint.name, warning
+    )
     use = dictionary_use(model, split, items=cfg.sample, device=device)
     if use is not None:
         written.append(draw_atoms(use, split, out / "atoms.png", count=cfg.atoms, warning=warning))
-    teacher = _teacher(model, run_cfg, folder, checkpoint, cfg.teacher)
     if teacher is not None:
-        supports, page = datamodule.supports_for(split.name), out / "supports.png"
-        written.append(
-            draw_supports(teacher, split, supports, queries, page, device=device, warning=warning)
-        )
-    console = Console(highlight=False, soft_wrap=True)
-    if not pages:
-        console.print(
-            f"{type(model).__name__} with these encoders weighs no tokens, and its score is no sum "
-            "over them: there is nothing to show over pictures and words",
-            markup=False,
-        )
+        supports = datamodule.supports_for(split.name)
+        path = out / "supports.png"
+        draw_supports(teacher, split, supports, queries, path, device=device, warning=warning)
+        written.append(path)
     for path in written:
-        console.print(f"written: {path}", markup=False)
+        say(f"written: {path}")
     if cfg.wandb and written:
         logger = read_settings(folder).get("logger") or {}
-        log_pictures(folder, logger.get("wandb") or {}, written)
+        log_images(folder, logger.get("wandb") or {}, written)
     return written
 
 
-def _draw_pages(
-    pages: list[QueryPage], queries: list[int], out: Path, model: str, checkpoint: str
+def _empty_folder(run: Path) -> Path:
+    """Return the folder of a run's explanations, without those of another checkpoint."""
+    folder = run / FOLDER
+    folder.mkdir(exist_ok=True)
+    for pattern in IMAGES:
+        for old in folder.glob(pattern):
+            old.unlink()
+    return folder
+
+
+def _draw_queries(
+    model: RetrievalModule,
+    split: EmbeddedSplit,
+    queries: Sequence[int],
+    out: Path,
+    images: int,
+    device: torch.device,
+    checkpoint: str,
+    warning: str,
 ) -> list[Path]:
-    if not pages:
-        return []
-    scale = "What the pages of the queries show apart, added up; each line has its own scale"
+    """Draw a page for each query, and their overview."""
+    method = type(model).__name__
+    pages: list[QueryPage] = []
+    for query in track(queries, "explanations", transient=True):
+        page = query_page(model, split, query, images=images, device=device)
+        if page is None:
+            say(
+                f"{method} with these encoders weighs no tokens, and its score is no sum over "
+                "them: there is nothing to show over images and words"
+            )
+            return []
+        pages.append(page._replace(warning=warning))
+    scale = "The weights of the queries' pages, added up; each row has its own scale"
     if pages[0].signed:
-        scale = "Purple adds to the score, green takes from it; each line has its own scale"
+        scale = "Purple adds to the score, green takes from it; each row has its own scale"
     overview = draw_overview(
         pages,
         out / "overview.png",
-        f"What {model} looks at: {len(pages)} captions",
-        f"{checkpoint}. {scale}. Dashed frame: the picture described, then the best.",
+        f"What {method} looks at: {len(pages)} captions",
+        f"{checkpoint}. {scale}. Dashed frame: the image described, then the best.",
     )
-    return [
-        overview,
-        *(
-            draw_query(page, out / f"query_{query:05d}.png")
-            for page, query in zip(pages, queries, strict=True)
-        ),
-    ]
+    named = zip(pages, queries, strict=True)
+    return [overview, *(draw_query(page, out / f"query_{query:05d}.png") for page, query in named)]
 
 
 def _teacher(
@@ -143,15 +147,15 @@ def _teacher(
     return cast(Lcr2sTeacher, teacher)
 
 
-def _queries(wanted: Any, total: int) -> list[int]:
-    """Return the positions that are named, or as many drawn at random, always the same."""
-    if isinstance(wanted, int):
-        drawn = np.random.default_rng(0).choice(total, min(wanted, total), replace=False)
+def _queries(queries: Any, total: int) -> list[int]:
+    """Return the given positions, or so many drawn at random, always the same ones."""
+    if isinstance(queries, int):
+        drawn = np.random.default_rng(0).choice(total, min(queries, total), replace=False)
         return drawn.tolist()
-    wrong = [query for query in wanted if not (isinstance(query, int) and 0 <= query < total)]
+    wrong = [query for query in queries if not (isinstance(query, int) and 0 <= query < total)]
     if wrong:
         raise ValueError(f"queries: expected positions from 0 to {total - 1}, got {wrong}")
-    return list(wanted)
+    return list(queries)
 
 
 def _check(cfg: DictConfig) -> None:

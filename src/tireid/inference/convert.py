@@ -6,16 +6,17 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
-from tireid.console import quiet
+from tireid.console import say
 from tireid.files import write_json
 from tireid.inference.build import build_encoders, build_model
+from tireid.inference.export import check_new_folder
 from tireid.methods.lgur.official import BERT, convert_official, read_official
+from tireid.runs.record import RECORD_FILE
+from tireid.runs.settings import CONFIG_FILE
+from tireid.runs.weights import TOKENIZER_FOLDER
 
 CHECKPOINT = "official.ckpt"
-
-
 OWN_SETTINGS = ("official", "output", "tokenizer", "bert")
 
 
@@ -32,14 +33,10 @@ def convert(cfg: DictConfig) -> Path:
         ValueError: If a setting is wrong, or the checkpoint does not have the config's sizes.
         FileNotFoundError: If the checkpoint or the tokenizer is missing.
     """
-    quiet()
     for name, what in (("official", "a checkpoint, best.pth.tar"), ("output", "a new folder")):
         if not cfg[name]:
             raise ValueError(f"{name}: expected {what}; set {name}=...")
-    official, output = Path(cfg.official), Path(cfg.output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"output: expected a new or empty folder, got {output}")
-
+    official, output = Path(cfg.official), check_new_folder(cfg.output)
     state = convert_official(
         **read_official(official),
         num_train_pids=cfg.num_train_pids,
@@ -50,11 +47,11 @@ def convert(cfg: DictConfig) -> Path:
     elif not cfg.bert:
         raise ValueError(f"{official}: holds no weights of BERT; set bert=bert-base-uncased")
     tokenizer = instantiate(cfg.text_encoder.tokenizer, _convert_="all")
-    words = cfg.text_encoder.module.embedding.vocab_size
-    if tokenizer.vocab_size != words:
+    word_pieces = cfg.text_encoder.module.embedding.vocab_size
+    if tokenizer.vocab_size != word_pieces:
         raise ValueError(
-            f"tokenizer: expected the {words} word pieces that BERT has, got {tokenizer.vocab_size}"
-            f" in {cfg.tokenizer}; set tokenizer=..."
+            f"tokenizer: expected the {word_pieces} word pieces that BERT has, got "
+            f"{tokenizer.vocab_size} in {cfg.tokenizer}; set tokenizer=..."
         )
     num_train_pids = state["classifier_weight"].shape[1]
     model = build_model(cfg, build_encoders(cfg), num_train_pids)
@@ -69,12 +66,10 @@ def convert(cfg: DictConfig) -> Path:
         del settings[name]
     settings["num_train_pids"] = num_train_pids
     (output / "checkpoints").mkdir(parents=True)
-    OmegaConf.save(settings, output / "config.yaml")
-    tokenizer.save(output / "tokenizer")
+    OmegaConf.save(settings, output / CONFIG_FILE)
+    tokenizer.save(output / TOKENIZER_FOLDER)
     torch.save({"state_dict": model.state_dict()}, output / "checkpoints" / CHECKPOINT)
-    write_json(
-        output / "metrics.json", {"tested_checkpoint": CHECKPOINT, "converted_from": official.name}
-    )
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"run folder: {output}; {num_train_pids:,} identities", markup=False)
+    record = {"tested_checkpoint": CHECKPOINT, "converted_from": official.name}
+    write_json(output / RECORD_FILE, record)
+    say(f"run folder: {output}; {num_train_pids:,} identities")
     return output

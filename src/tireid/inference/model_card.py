@@ -1,8 +1,10 @@
-"""The README of an exported model: what it is, how it came about, what it is for."""
+"""The model card of an export: its origin, results, intended use and limits."""
 
 from dataclasses import dataclass
 
-_METRICS = ("R1", "R5", "R10", "mAP", "mAP_trapezoid", "mINP")
+from tireid.data.synthetic import SYNTHETIC
+from tireid.metrics.names import DIRECTIONS, METRICS
+
 _DIRECTIONS = {"": "text to image", "i2t_": "image to text"}
 _UNKNOWN = "not recorded"
 _SELECTIONS = {
@@ -11,37 +13,36 @@ _SELECTIONS = {
     "test": "**chosen on the test split**",
 }
 _CHOSEN_ON_TEST = """
-**This checkpoint was chosen on the test split.** Its test figures are better than what it would
-reach on other data, and are not to be compared with figures of checkpoints that were chosen on
-validation data.
+**This checkpoint was chosen on the test split.** Its test metrics are better than what it would
+reach on other data, and do not compare with those of checkpoints that were chosen on validation
+data.
 """
-_MADE = "synthetic"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a card says of a model; None where it was not recorded.
+    """Facts about a model; None where one was not recorded.
 
     Attributes:
         method: Name of the method's class.
-        image_encoder: Name of the image encoder's class, and what its weights began from.
-        text_encoder: Likewise.
+        image_encoder: Name of the image encoder's class, and its initial weights.
+        text_encoder: Name of the text encoder's class, and its initial weights.
         image_size: Height and width in pixels.
         dim: Width of the embeddings.
         parameters: Number of weights in the export.
         precision: Arithmetic of training and evaluation.
         dataset: Name of the data set.
-        terms: What its owners ask of users.
+        terms: Terms of its owners.
         checkpoint: File the weights come from.
-        tested: Whether it is the one that its run tested.
-        selection: How the run chose the checkpoint that it tested: `val`, `last` or `test`.
+        tested: Whether this checkpoint is the one that its run tested.
+        selection: Rule of the run's choice of a checkpoint: `val`, `last` or `test`.
         converted_from: Checkpoint of the official LGUR code that it was converted from.
-        metrics: In percent, by name, of this checkpoint; None where one is not defined.
+        metrics: Metrics of this checkpoint in percent, by name; None where undefined.
         seed: The run's seed.
         commit: Commit of this package's sources.
-        dirty: Whether they had local changes.
+        dirty: Whether those sources had local changes.
         version: Version of this package.
-        command: What made the run.
+        command: The command that trained the run.
     """
 
     method: str
@@ -86,8 +87,8 @@ def model_card(facts: ModelFacts) -> str:
     table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows.items())
     return f"""# {facts.method} on {facts.dataset}
 
-Ranks pictures of people by a sentence that describes one: two encoders, whose unit-norm embeddings
-are compared by their dot product. For inference only: the heads that tell training identities apart
+Ranks images of people by a sentence that describes one: two encoders, whose unit-norm embeddings
+are compared by their dot product. For inference only: the heads that classify training identities
 are not included.
 
 ```python
@@ -108,7 +109,7 @@ scores = retriever.encode_text(["a woman in a red coat"]) @ images.T
 
 ## Intended use
 
-Research on finding images by text, on pictures whose subjects or owners allow it.
+Research on finding images by text, on images whose subjects or owners allow it.
 
 ## Limits
 
@@ -135,31 +136,31 @@ def _checkpoint(facts: ModelFacts) -> str:
 def _results(metrics: dict[str, float | None]) -> str:
     lines = []
     for split in ("val", "test"):
-        for prefix, direction in _DIRECTIONS.items():
-            names = [f"{split}/{prefix}{name}" for name in _METRICS]
+        for prefix, direction in DIRECTIONS.items():
+            names = [f"{split}/{prefix}{name}" for name in METRICS]
             if any(name in metrics for name in names):
-                cells = " | ".join(_figure(metrics.get(name)) for name in names)
+                cells = " | ".join(_percent(metrics.get(name)) for name in names)
                 lines.append(f"| {split} | {direction} | {cells} |")
     if not lines:
-        return "No figures of this checkpoint are recorded; `python -m tireid evaluate` makes them."
-    head = f"| split | direction | {' | '.join(name.replace('_', ' ') for name in _METRICS)} |"
-    ruler = "| --- | --- |" + " --- |" * len(_METRICS)
+        return "No metrics of this checkpoint are recorded; `tireid evaluate` computes them."
+    head = f"| split | direction | {' | '.join(name.replace('_', ' ') for name in METRICS)} |"
+    ruler = "| --- | --- |" + " --- |" * len(METRICS)
     return "\n".join(["In percent.", "", head, ruler, *lines])
 
 
-def _figure(value: float | None) -> str:
+def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
 def _data_limits(facts: ModelFacts) -> str:
-    if facts.dataset == _MADE:
+    if facts.dataset == SYNTHETIC:
         return (
-            "The people in the training data are made by a program; nobody was photographed. The "
+            "The training data are synthetic: drawn by a program, nobody was photographed. The "
             "weights\n  are of no use on photographs."
         )
     return (
-        "The training data show real people and are handed out under their owners' terms (above); "
-        "whoever uses or passes on these weights is bound by them too."
+        "The training data show real people and are distributed under their owners' terms (above), "
+        "which bind users of these weights too."
     )
 
 

@@ -1,4 +1,4 @@
-"""Use a trained model: pictures and sentences in, embeddings out."""
+"""Use a trained model: images and sentences in, embeddings out."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ from tireid.inference.saved_config import inference_config
 from tireid.methods.base import RetrievalModule
 from tireid.runs.weights import TOKENIZER_FOLDER, find_saved
 
-Picture = Image.Image | Path | str
+ImageSource = Image.Image | Path | str
 
 # As `lightning.Trainer` reads its `precision`, older names included.
 _PRECISIONS: dict[str, Callable[[str], Precision]] = {
@@ -43,21 +43,21 @@ _ALIASES = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mi
 
 
 class Retriever:
-    """Embeds pictures and sentences; the dot product of two embeddings is their score.
+    """Embeds images and sentences; the dot product of two embeddings is their score.
 
-    The input recipe and the arithmetic are those of `tireid evaluate`: pictures are turned upright,
+    The input recipe and the arithmetic are those of `tireid evaluate`: images are turned upright,
     converted to RGB and resized without keeping their aspect ratio, captions are cut to the
     tokenizer's length.
 
     Args:
         model: A trained method.
-        tokenizer: The one it was trained with.
+        tokenizer: The tokenizer it was trained with.
         image_size: Height and width in pixels.
-        mean: Of the image encoder's input, one number a channel, in [0, 1].
-        std: Of the image encoder's input, likewise.
+        mean: Mean of the image encoder's input, one number a channel, in [0, 1].
+        std: Standard deviation of the image encoder's input, one number a channel, in [0, 1].
         interpolation: Filter of the resizing: `bicubic`, `bilinear`, ...
-        precision: `lightning.Trainer`'s name of the arithmetic: `32-true`, `bf16-mixed`, ...
-        device: Where to compute.
+        precision: Arithmetic, as `lightning.Trainer` names it: `32-true`, `bf16-mixed`, ...
+        device: Device to compute on.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -97,22 +97,22 @@ class Retriever:
         return self.encode_text(["a"]).shape[1]
 
     def encode_image(
-        self, images: Sequence[Picture], batch_size: int = 64
+        self, images: Sequence[ImageSource], batch_size: int = 64
     ) -> Float[Tensor, "batch dim"]:
-        """Embed pictures.
+        """Embed images.
 
         Args:
-            images: Pictures of any size and mode, or their files; may be none.
-            batch_size: Pictures at once; bounds the memory and changes embeddings by rounding only.
+            images: Images of any size and mode, or their files; may be empty.
+            batch_size: Images at once; bounds the memory and changes embeddings by rounding only.
 
         Returns:
-            One unit-norm row a picture, in float32 on the CPU.
+            One unit-norm row an image, in float32 on the CPU.
 
         Raises:
-            ValueError: If this is no list of pictures, or one cannot be read; names it.
+            ValueError: If this is no list of images, or one cannot be read; names it.
         """
-        pictures = _listed(images, Picture, "images", "pictures (PIL) and paths")
-        return self._encode(pictures, batch_size, self._embed_images)
+        sources = _as_list(images, ImageSource, "images", "images (PIL) and paths")
+        return self._encode(sources, batch_size, self._embed_images)
 
     def encode_text(
         self, captions: Sequence[str], batch_size: int = 64
@@ -120,7 +120,7 @@ class Retriever:
         """Embed sentences.
 
         Args:
-            captions: Descriptions of a person; may be none.
+            captions: Descriptions of a person; may be empty.
             batch_size: Sentences at once; bounds the memory and changes embeddings by rounding
                 only.
 
@@ -130,7 +130,7 @@ class Retriever:
         Raises:
             ValueError: If this is no list of strings.
         """
-        sentences = _listed(captions, str, "captions", "strings")
+        sentences = _as_list(captions, str, "captions", "strings")
         return self._encode(sentences, batch_size, self._embed_texts)
 
     def _encode(
@@ -142,41 +142,41 @@ class Retriever:
             return torch.zeros(0, self.dim)
         starts = range(0, len(items), batch_size)
         with torch.no_grad(), _matmul_of_evaluation(), self._precision.forward_context():
-            found = [embed(items[start : start + batch_size]).cpu() for start in starts]
-        embeddings = torch.cat(found)
+            batches = [embed(items[start : start + batch_size]).cpu() for start in starts]
+        embeddings = torch.cat(batches)
         if embeddings.dtype == torch.float32:
             return embeddings
         # In another precision than float32 they have unit norm only to that precision.
         return F.normalize(embeddings.double(), dim=-1).float()
 
-    def _embed_images(self, pictures: list[Picture]) -> Tensor:
-        images = torch.stack([self._pixels(picture) for picture in pictures]).to(self.device)
+    def _embed_images(self, sources: list[ImageSource]) -> Tensor:
+        images = torch.stack([self._pixels(source) for source in sources]).to(self.device)
         return self._model.encode_image(self._precision.convert_input(images))
 
     def _embed_texts(self, captions: list[str]) -> Tensor:
         token_ids, valid = pad_captions(self._tokenizer(captions), self._tokenizer.pad_id)
         return self._model.encode_text(token_ids.to(self.device), valid.to(self.device))
 
-    def _pixels(self, picture: Picture) -> Float[Tensor, "3 height width"]:
-        source = Path(picture) if isinstance(picture, str) else picture
+    def _pixels(self, source: ImageSource) -> Float[Tensor, "3 height width"]:
+        image = Path(source) if isinstance(source, str) else source
         try:
-            return self._normalise(read_image(source, self.image_size, self._filter))
-        except OSError as error:  # a picture that was opened, but not yet read
-            raise ValueError(f"{picture!r}: expected a readable picture; {error}") from error
+            return self._normalise(read_image(image, self.image_size, self._filter))
+        except OSError as error:  # an image that was opened, but not yet read
+            raise ValueError(f"{source!r}: expected a readable image; {error}") from error
 
 
 def load(path: str | Path, device: str | torch.device | None = None) -> Retriever:
-    """Load a trained model for use. Needs neither its data set nor a network, and runs no code.
+    """Load a trained model for use, without its data set or a network; runs no code of the folder.
 
     Args:
         path: A run folder (its tested checkpoint), a checkpoint inside one, or a folder that
             `tireid export` wrote.
-        device: Where to compute; None: a GPU (CUDA) where there is one, else the CPU.
+        device: Device to compute on; None: a GPU (CUDA) if there is one, else the CPU.
 
     Raises:
         FileNotFoundError: If a file is missing; names it.
-        ValueError: If a file is damaged or does not fit the others, or the config names what is not
-            of this package; names file and value.
+        ValueError: If a file is damaged or does not fit the others, or the config names a class
+            that is not of this package; names file and value.
 
     Example:
         `tireid.load("exported").encode_text(["a woman in a red coat"])`
@@ -195,11 +195,11 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Retrieve
     )
 
 
-def _listed(items: Any, kind: Any, name: str, expected: str) -> list[Any]:
+def _as_list(items: Any, kind: Any, name: str, expected: str) -> list[Any]:
     """Return the items as a list.
 
     Raises:
-        ValueError: If they are one item instead of a list of them, or one is of another kind.
+        ValueError: If this is a single item, or an item is of another kind.
     """
     if isinstance(items, (str, Path, Image.Image)):
         raise ValueError(f"{name}: expected a list, got one {type(items).__name__}; pass [it]")
@@ -213,12 +213,12 @@ def _listed(items: Any, kind: Any, name: str, expected: str) -> list[Any]:
 @contextmanager
 def _matmul_of_evaluation() -> Iterator[None]:
     try:
-        before = torch.get_float32_matmul_precision()
-    except RuntimeError:  # The caller set it by torch's newer switches, and knows best.
+        previous = torch.get_float32_matmul_precision()
+    except RuntimeError:  # The caller has set it by torch's newer switches, and knows best.
         yield
         return
     use_fast_matmul()
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(previous)

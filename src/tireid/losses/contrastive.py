@@ -16,16 +16,16 @@ def info_nce_loss(
     *,
     logit_scale: float | Float[Tensor, ""] = 1 / 0.07,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of finding each image's text in the batch, and each text's image.
+    """Compute the cross-entropy of finding each image's text in the batch, and each text's image.
 
     Args:
-        image_features: Normalised here.
-        text_features: Normalised here; row i belongs to row i of `image_features`.
+        image_features: Features of the images, normalised here.
+        text_features: Features of the texts, normalised here; row i is the pair of image i.
         pids: Identity of each pair. If given, all k pairs of an identity are its positives, with
             weight 1/k each; if not, only the pair itself is, and others of its identity are
             negatives.
-        logit_scale: Multiplies the cosine, above 0. A tensor is trained (pass the exponential of
-            what is learned).
+        logit_scale: Multiplies the cosine, above 0. To train it, pass the exponential of a
+            parameter.
 
     Returns:
         Mean of both directions, each a mean over the batch, in nats, float32 or better.
@@ -54,15 +54,14 @@ def info_nce_loss(
 
 
 class InfoNceLoss(nn.Module):
-    """`info_nce_loss` of the global batch, with its constants."""
+    """`info_nce_loss` of the global batch, with its constants.
+
+    Args:
+        logit_scale: Multiplies the cosine where the caller passes no trained one.
+        share_identity: Whether all pairs of an identity are positives of one another.
+    """
 
     def __init__(self, *, logit_scale: float = 1 / 0.07, share_identity: bool = False) -> None:
-        """Keep the constants.
-
-        Args:
-            logit_scale: Multiplies the cosine where the caller brings no trained one.
-            share_identity: Whether all pairs of an identity are positives of one another.
-        """
         super().__init__()
         self.logit_scale = logit_scale
         self.share_identity = share_identity

@@ -1,4 +1,4 @@
-"""LCR2S's distillation: a student's features, and its image-text relations, follow a teacher's."""
+"""Distillation of LCR2S: features and image-text relations of a student follow a teacher's."""
 
 from typing import Literal, get_args
 
@@ -22,26 +22,26 @@ def feature_distillation_loss(
     normalize: bool = False,
     reduction: FeatureReduction = "mean",
 ) -> Float[Tensor, ""]:
-    """Squared distance of the student's features from the teacher's, of one modality.
+    """Compute the squared distance of the student's features from the teacher's, of one modality.
 
     It needs no gathering: the mean of equal batches over processes is the mean of the whole.
 
     Args:
-        student: Not normalised.
-        teacher: Not normalised; gets no gradient.
+        student: Features, not normalised.
+        teacher: Target features, not normalised; they get no gradient.
         normalize: Whether both are brought to unit norm first. The distance is then
             2 - 2 cos, and lengths are free.
-        reduction: "mean" over batch and dimensions, or "sum_over_dim": mean over the batch of the
-            squared distance.
+        reduction: "mean" over batch and dimensions, or "sum_over_dim": the sum over dimensions,
+            then the mean over the batch.
 
     Returns:
         0 at equality; float32 or better.
 
     Raises:
-        ValueError: If the shapes differ, or `reduction` is another word.
+        ValueError: If the shapes differ, or `reduction` has another value.
 
     Source:
-        Yan et al., LCR2S, ACM MM 2023: a mean squared error, by hearsay; normalisation and
+        Yan et al., LCR2S, ACM MM 2023: a mean squared error, known second hand; normalisation and
         reduction are not known. The defaults are the literal reading.
 
     Example:
@@ -55,10 +55,10 @@ def feature_distillation_loss(
             f"{tuple(student.shape)} and {tuple(teacher.shape)}"
         )
     _check("reduction", reduction, get_args(FeatureReduction))
-    with full_precision(student, teacher.detach()) as (mine, target):
+    with full_precision(student, teacher.detach()) as (features, target):
         if normalize:
-            mine, target = F.normalize(mine, dim=-1), F.normalize(target, dim=-1)
-        squares = (mine - target).square()
+            features, target = F.normalize(features, dim=-1), F.normalize(target, dim=-1)
+        squares = (features - target).square()
         return squares.mean() if reduction == "mean" else squares.sum(dim=-1).mean()
 
 
@@ -71,28 +71,29 @@ def relation_distillation_loss(
     similarity: Similarity = "cosine",
     reduction: RelationReduction = "fro_sq_over_batch",
 ) -> Float[Tensor, ""]:
-    """Distance between the image-text similarity matrices of student and teacher.
+    """Compute the distance between the image-text similarity matrices of student and teacher.
 
     One matrix holds both directions: its rows are a text's images, its columns an image's texts.
 
     Args:
-        student_images: Not normalised; row i of all four is pair i.
-        student_texts: Not normalised.
-        teacher_images: Not normalised; may have another width, and gets no gradient.
-        teacher_texts: Likewise.
-        similarity: "cosine", what is ranked, or "dot".
-        reduction: Of the difference D of B x B: "fro_sq_over_batch" is ||D||^2 / B, "fro" is
+        student_images: Features, not normalised; row i of all four is pair i.
+        student_texts: Features, not normalised.
+        teacher_images: Target features, not normalised; they may have another width and get no
+            gradient.
+        teacher_texts: Target features of the same width; they get no gradient.
+        similarity: "cosine", by which images are ranked, or "dot".
+        reduction: Norm of the B x B difference D: "fro_sq_over_batch" is ||D||^2 / B, "fro" is
             ||D||, "fro_sq_mean" is ||D||^2 / B^2, in Frobenius norms.
 
     Returns:
         0 at equality, with gradient 0 there; float32 or better.
 
     Raises:
-        ValueError: If the batch sizes differ, or a setting is another word.
+        ValueError: If the batch sizes differ, or an option has another value.
 
     Source:
-        Yan et al., LCR2S, ACM MM 2023: a Frobenius norm, by hearsay, not a divergence of softmax
-        distributions; similarity and reduction are not known. The defaults are ours.
+        Yan et al., LCR2S, ACM MM 2023: a Frobenius norm, known second hand, not a divergence of
+        softmax distributions; similarity and reduction are not known. The defaults are ours.
 
     Example:
         >>> import torch
@@ -129,7 +130,7 @@ class FeatureDistillationLoss(nn.Module):
         reduction: See `feature_distillation_loss`.
 
     Raises:
-        ValueError: If `reduction` is another word.
+        ValueError: If `reduction` has another value.
     """
 
     def __init__(self, *, normalize: bool = False, reduction: FeatureReduction = "mean") -> None:
@@ -141,7 +142,7 @@ class FeatureDistillationLoss(nn.Module):
     def forward(
         self, student: Float[Tensor, "batch dim"], teacher: Float[Tensor, "batch dim"]
     ) -> Float[Tensor, ""]:
-        """Compare this process's share; see `feature_distillation_loss`."""
+        """Compute the loss of this process's share; see `feature_distillation_loss`."""
         return feature_distillation_loss(
             student, teacher, normalize=self.normalize, reduction=self.reduction
         )
@@ -155,7 +156,7 @@ class RelationDistillationLoss(nn.Module):
         reduction: See `relation_distillation_loss`.
 
     Raises:
-        ValueError: If a setting is another word.
+        ValueError: If an option has another value.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Joins the batches of all processes, so that a loss sees the global batch."""
+"""Join the batches of all processes, so that a loss sees the global batch."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -17,7 +17,7 @@ def process_count() -> int:
 
 
 class _Gather(torch.autograd.Function):
-    """All-gather whose backward adds up what every process asks of this process's rows."""
+    """All-gather whose backward sums the gradients of all processes for this process's rows."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def gather_with_gradient(tensor: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, 
     missing, and negatives of other processes are trained too.
 
     Args:
-        tensor: This process's rows; every process must bring the same shape and type.
+        tensor: This process's rows, of the same shape and type on every process.
 
     Returns:
         All rows, or `tensor` itself when there is one process.
@@ -52,9 +52,10 @@ def gather_with_gradient(tensor: Shaped[Tensor, "batch ..."]) -> Shaped[Tensor, 
 
 
 def own_rows(gathered: Shaped[Tensor, "global_batch ..."]) -> Shaped[Tensor, "batch ..."]:
-    """Return this process's rows of what all processes have alike, as if it had been gathered.
+    """Return this process's rows of a global batch that all processes hold.
 
-    Random numbers drawn for the global batch and cut so do not depend on the number of processes.
+    Random numbers that are drawn for the global batch and cut here do not depend on the number of
+    processes.
     """
     if process_count() == 1:
         return gathered
@@ -62,7 +63,7 @@ def own_rows(gathered: Shaped[Tensor, "global_batch ..."]) -> Shaped[Tensor, "ba
 
 
 def mean_over_processes(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Return the mean of what the processes have, on each of them, without gradient."""
+    """Return the mean of a tensor over the processes, on each of them, without gradient."""
     values = values.detach()
     if process_count() == 1:
         return values

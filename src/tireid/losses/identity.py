@@ -10,13 +10,13 @@ from tireid.losses.precision import full_precision
 def identity_loss(
     logits: Float[Tensor, "batch ids"], labels: Int[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of identity logits.
+    """Compute the cross-entropy of identity logits.
 
     It needs no gathering: the mean of equal batches over processes is the mean of the whole.
 
     Args:
         logits: Scores of the classes, before the softmax.
-        labels: Training classes, 0 .. ids - 1 (not the data set's own pids).
+        labels: Training classes, 0 .. ids - 1, not the data set's own pids.
 
     Returns:
         Mean over the batch, in nats, float32 or better.

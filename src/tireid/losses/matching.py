@@ -1,11 +1,11 @@
-"""Which texts of a batch belong to which images: the targets that batch-wise losses share."""
+"""Match the texts and images of a batch: the targets that batch-wise losses share."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
 def same_identity(pids: Int[Tensor, " batch"]) -> Bool[Tensor, "batch batch"]:
-    """True where row and column of a batch show the same identity."""
+    """Return True where row and column of a batch show the same identity."""
     return pids[:, None] == pids
 
 

@@ -1,4 +1,4 @@
-"""Losses compute in float32 or better, whatever precision the network ran in."""
+"""Compute in float32 or better, whatever precision the network ran in."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from torch import Tensor
 
 @contextmanager
 def full_precision(*tensors: Tensor) -> Generator[tuple[Tensor, ...], None, None]:
-    """Switch autocast off and hand the tensors over in one common precision.
+    """Switch autocast off and yield the tensors in one common precision.
 
-    Casting alone is not enough: under autocast the next matrix product would be half precision
+    Casting alone is not enough: under autocast the next matrix product would be in half precision
     again.
 
     Args:

@@ -1,4 +1,4 @@
-"""Losses that match in-batch similarity distributions to identity distributions: CMPM and SDM."""
+"""Match the similarity distributions of a batch to its identity distributions: CMPM and SDM."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ from tireid.losses.precision import full_precision
 def _divergence(
     logits: Float[Tensor, "batch batch"], target: Float[Tensor, "batch batch"], epsilon: float
 ) -> Float[Tensor, ""]:
-    """Mean over rows of KL(softmax(logits) || target), the target kept off zero by epsilon."""
+    """Return the mean over rows of KL(softmax(logits) || target + epsilon)."""
     log_p = F.log_softmax(logits, dim=-1)
     return (log_p.exp() * (log_p - torch.log(target + epsilon))).sum(dim=-1).mean()
 
@@ -31,11 +31,12 @@ def cmpm_loss(
     """Match the distribution of projections in a batch to its identity distribution.
 
     For image i, p_ij = softmax_j(v_i . t_j / ||t_j||) and the loss is the mean over i of
-    sum_j p_ij (log p_ij - log(q_ij + epsilon)); likewise for text i over the images.
+    sum_j p_ij (log p_ij - log(q_ij + epsilon)); the same for text i over the images.
 
     Args:
-        image_features: Not normalised; their length is the temperature of their own row.
-        text_features: Not normalised; row i belongs to row i of `image_features`.
+        image_features: Features of the images, not normalised; the length of each scales the
+            logits of its row.
+        text_features: Features of the texts, not normalised; row i is the pair of image i.
         pids: Identity of each pair; pairs of one identity match one another.
         epsilon: Added to the target inside the logarithm, above 0.
         target: How a row of k matches becomes q: "sum" gives 1/k each, "l2" gives 1/sqrt(k).
@@ -44,7 +45,7 @@ def cmpm_loss(
         Sum of both directions, each a mean over the batch, in nats, float32 or better.
 
     Raises:
-        ValueError: If the modalities or `pids` differ in size, or `target` is another word.
+        ValueError: If the modalities or `pids` differ in size, or `target` has another value.
 
     Source:
         Zhang & Lu, "Deep Cross-Modal Projection Learning for Image-Text Matching", ECCV 2018,
@@ -81,8 +82,8 @@ def sdm_loss(
     against q_ij = 1 / (number of pairs of identity i) where j is one of them, 0 elsewhere.
 
     Args:
-        image_features: Normalised here.
-        text_features: Normalised here; row i belongs to row i of `image_features`.
+        image_features: Features of the images, normalised here.
+        text_features: Features of the texts, normalised here; row i is the pair of image i.
         pids: Identity of each pair; pairs of one identity match one another.
         temperature: Divides the cosine, above 0.
         epsilon: Added to the target inside the logarithm, above 0.

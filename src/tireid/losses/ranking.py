@@ -19,7 +19,7 @@ class Triplets(NamedTuple):
 
     Attributes:
         negative: Index into the batch of the negative of anchor i.
-        used: False where anchor i has no negative and contributes nothing.
+        used: False where anchor i has no negative and adds nothing to the loss.
     """
 
     negative: Int[Tensor, " batch"]
@@ -40,13 +40,15 @@ def mine_semi_hard(
     row of the batch has a candidate, the last row takes the first column of another identity.
 
     Args:
-        similarity: The positive of row i is the diagonal.
+        similarity: Similarity of rows and columns; the positive of row i is on the diagonal.
         pids: Identity of each row and column.
-        margin: In units of similarity.
-        generator: Source of the draws, on the device of `similarity`.
+        margin: Margin of the hinge, in units of similarity.
+        generator: Generator of the draws, on the device of `similarity`.
 
     Source:
-        Official code draws by numpy on the host, unseeded; here the draw stays on the device.
+        The official code draws with numpy on the host, without a seed:
+        https://github.com/ZhiyinShao-H/LGUR/blob/a0ba2e7294de3583e86c554b12f2a3a7ae7175a6/loss/RankingLoss.py#L34-L59
+        Here the draw is seeded and stays on the device.
     """
     gap = similarity.detach() - similarity.detach().diagonal()[:, None] + margin
     other = pids[:, None] != pids[None, :]
@@ -74,25 +76,26 @@ def ranking_loss(
     generator: Generator | None = None,
     triplets: tuple[Triplets, Triplets] | None = None,
 ) -> Float[Tensor, ""]:
-    """Push one semi-hard negative of each anchor below its positive, for rows and for columns.
+    """Push one semi-hard negative of each anchor below its positive, for rows and columns.
 
     Args:
-        row_features: Not normalised; parts are concatenated before they are normalised.
-        column_features: Likewise; row i of both is one pair.
+        row_features: Features of one modality, not normalised; parts are concatenated first.
+        column_features: Features of the other modality, not normalised; row i of both is one pair.
         pids: Identity of each pair.
-        margin: In units of cosine similarity. The official code's value is 0.3.
+        margin: Margin of the hinge, in units of cosine similarity; 0.3 in the official code.
         columns: Which similarity the column half reads. Negatives are mined on the transposed
             matrix; `official` then reads the matrix as it stands, so it compares with another
             pair's similarity; `corrected` reads the transposed one.
-        reduction: `sum` over anchors (official), or the `mean` over the batch.
-        generator: Source of the draws: first the rows', then the columns'.
-        triplets: Given negatives of rows and columns, instead of drawing them.
+        reduction: `sum` over anchors, as in the official code, or the `mean` over the batch.
+        generator: Generator of the draws, first for the rows, then for the columns.
+        triplets: Negatives of rows and of columns, to be used instead of a draw.
 
     Returns:
-        Rows' and columns' hinge, float32 or wider.
+        Sum of the hinges of rows and of columns, float32 or better.
 
     Source:
-        Official code (`loss/loss.py`, ranking). Departs from it by `columns="corrected"`.
+        https://github.com/ZhiyinShao-H/LGUR/blob/a0ba2e7294de3583e86c554b12f2a3a7ae7175a6/loss/RankingLoss.py#L61-L79
+        Departs from it by `columns="corrected"`.
     """
     with full_precision(row_features, column_features) as (rows, cols):
         similarity = F.normalize(rows.flatten(1), dim=-1) @ F.normalize(cols.flatten(1), dim=-1).mT
@@ -122,7 +125,7 @@ class RankingLoss(nn.Module):
     """`ranking_loss` over the global batch, with its constants and a seeded draw.
 
     Args:
-        margin: In units of cosine similarity.
+        margin: Margin of the hinge, in units of cosine similarity.
         columns: `corrected` or `official`, see `ranking_loss`.
         reduction: `sum` or `mean`, see `ranking_loss`.
         seed: Seed of the draws. The draw of a call depends on it and on `draw` alone, so that
@@ -165,9 +168,9 @@ class RankingLoss(nn.Module):
         """Gather the global batch, then compute `ranking_loss` on it.
 
         Args:
-            row_features: This process's share, not normalised.
-            column_features: This process's share, not normalised.
-            pids: This process's share.
+            row_features: This process's features of one modality, not normalised.
+            column_features: This process's features of the other modality, not normalised.
+            pids: Identities of this process's pairs.
             draw: Number of the draw; equal on all processes, different for every call of a run.
         """
         generator = torch.Generator(device=row_features.device)

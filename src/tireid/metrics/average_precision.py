@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def average_precision(ranks: Int[Tensor, "query positives"]) -> Float[Tensor, " query"]:
-    """Mean over a query's positives of the precision at their rank: (1/n) sum_i i / r_i.
+    """Average the precision at the ranks of a query's positives: (1/n) sum_i i / r_i.
 
     Args:
         ranks: One row per query, as `tireid.metrics.ranks` describes them.
@@ -18,14 +18,14 @@ def average_precision(ranks: Int[Tensor, "query positives"]) -> Float[Tensor, " 
         >>> average_precision(torch.tensor([[1, 3]]))
         tensor([0.8333], dtype=torch.float64)
     """
-    return _mean_over_positives(_place(ranks) / ranks, ranks)
+    return _mean_over_positives(_position(ranks) / ranks, ranks)
 
 
 def average_precision_trapezoid(ranks: Int[Tensor, "query positives"]) -> Float[Tensor, " query"]:
-    """Mean over a query's positives of the mean precision at and just before their rank.
+    """Average the precisions at and just before the ranks of a query's positives.
 
     (1/n) sum_i (i / r_i + p_i) / 2 with p_i = (i - 1) / (r_i - 1), and p_i = 1 where r_i = 1. The
-    code of SSAN, MANet and LGUR has this rule; it is never higher than `average_precision`.
+    code of SSAN, MANet and LGUR uses this rule; it is never higher than `average_precision`.
 
     Args:
         ranks: One row per query, as `tireid.metrics.ranks` describes them.
@@ -33,16 +33,19 @@ def average_precision_trapezoid(ranks: Int[Tensor, "query positives"]) -> Float[
     Returns:
         In (0, 1] per query, float64; NaN for a query without a positive.
 
+    Source:
+        https://github.com/ZhiyinShao-H/LGUR/blob/e163f138cb54e03f9c8a9dbdd1ad3ed1a4e08713/test_during_train.py#L64-L75
+
     Example:
         >>> average_precision_trapezoid(torch.tensor([[1, 3]]))
         tensor([0.7917], dtype=torch.float64)
     """
-    place = _place(ranks)
-    before = torch.where(ranks == 1, 1.0, (place - 1) / (ranks - 1))
-    return _mean_over_positives((place / ranks + before) / 2, ranks)
+    position = _position(ranks)
+    before = torch.where(ranks == 1, 1.0, (position - 1) / (ranks - 1))
+    return _mean_over_positives((position / ranks + before) / 2, ranks)
 
 
-def _place(ranks: Int[Tensor, "query positives"]) -> Float[Tensor, " positives"]:
+def _position(ranks: Int[Tensor, "query positives"]) -> Float[Tensor, " positives"]:
     return torch.arange(1, ranks.shape[1] + 1, device=ranks.device, dtype=torch.float64)
 
 

@@ -13,17 +13,17 @@ def check_identities(
     queries: int,
     gallery: int,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Check labels against the sizes of both sides, and hand them over as int64 tensors.
+    """Check labels against the sizes of both sides, and return them as int64 tensors.
 
     Args:
         query_pids: Identity of each query.
         gallery_pids: Identity of each gallery item.
-        paired: Gallery index of each query's own image, -1 where the gallery has not got it.
+        paired: Gallery index of each query's own image, -1 where it is not in the gallery.
         queries: Number of queries expected.
         gallery: Number of gallery items expected.
 
     Returns:
-        The three, `paired` as None if it was None.
+        The three in order; `paired` stays None if it was None.
 
     Raises:
         ValueError: If a side is empty, lengths differ, a type is not an integer, `paired` points
@@ -37,21 +37,20 @@ def check_identities(
     items = _integers(gallery_pids, "gallery_pids", gallery)
     if paired is None:
         return query, items, None
-    own = _integers(paired, "paired", queries)
-    outside = int(((own < -1) | (own >= gallery)).sum())
-    if outside:
+    own_image = _integers(paired, "paired", queries)
+    outside = own_image[(own_image < -1) | (own_image >= gallery)]
+    if len(outside):
         raise ValueError(
             f"expected paired to hold gallery indices 0 .. {gallery - 1}, or -1 for an image that "
-            f"is not in the gallery, got {outside} others, the first being "
-            f"{int(own[(own < -1) | (own >= gallery)][0])}"
+            f"is not in the gallery, got {len(outside)} others, the first being {int(outside[0])}"
         )
-    foreign = int(((own >= 0) & (items[own] != query.to(items.device))).sum())
+    foreign = int(((own_image >= 0) & (items[own_image] != query.to(items.device))).sum())
     if foreign:
         raise ValueError(
             f"expected each query and its paired image to show one identity, got {foreign} of "
             f"{queries} pairs with two; check that paired indexes this gallery"
         )
-    return query, items, own
+    return query, items, own_image
 
 
 def _integers(values: Tensor, name: str, length: int) -> Tensor:

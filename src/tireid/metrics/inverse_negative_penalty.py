@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def inverse_negative_penalty(ranks: Int[Tensor, "query positives"]) -> Float[Tensor, " query"]:
-    """How early a query has found all of its positives: n / r_n.
+    """Divide a query's number of positives by the rank of its last one: n / r_n.
 
     Args:
         ranks: One row per query, as `tireid.metrics.ranks` describes them.
@@ -23,5 +23,5 @@ def inverse_negative_penalty(ranks: Int[Tensor, "query positives"]) -> Float[Ten
         tensor([0.5000, 0.2000], dtype=torch.float64)
     """
     count = (ranks > 0).sum(dim=1).to(torch.float64)
-    hardest = torch.nn.functional.pad(ranks, (1, 0)).amax(dim=1)  # a column more: none may be there
+    hardest = torch.nn.functional.pad(ranks, (1, 0)).amax(dim=1)  # one column at the least
     return count / hardest

@@ -2,7 +2,7 @@
 
 Conventions shared by all metrics. The rank of a query's i-th best positive is i plus the number of
 negatives whose similarity is at least as high: ranks are 1-based, a tied negative comes first, and
-tied positives take consecutive ranks. Ranks come as one row per query, ascending, filled up with 0
+tied positives take consecutive ranks. Ranks come as one row per query, ascending, padded with 0
 on the right; a row of zeros is a query without a positive.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class PositiveRanks(NamedTuple):
-    """Where the positives of each query stand in its ranking.
+    """The ranks of each query's positives, and the positives that hold them.
 
     Attributes:
         ranks: Ascending per query, 0 where a query has fewer positives than there are columns.
@@ -28,14 +28,14 @@ class PositiveRanks(NamedTuple):
 def find_positives(
     query_pids: Int[Tensor, " query"], gallery_pids: Int[Tensor, " gallery"]
 ) -> Int[Tensor, "query positives"]:
-    """Gallery indices of each query's positives, ascending, filled up with -1 on the right.
+    """Return the gallery indices of each query's positives, padded with -1 on the right.
 
     Args:
         query_pids: Identity of each query, any integers.
         gallery_pids: Identity of each gallery item, at least one item.
 
     Returns:
-        One row per query, as many columns as the query with most positives has, at least one.
+        One ascending row per query, with as many columns as any query has positives, at least one.
 
     Example:
         >>> find_positives(torch.tensor([5, 9, 3]), torch.tensor([3, 5, 3]))
@@ -93,7 +93,7 @@ def rank_positives(
         gallery_pids: Identity of each column.
 
     Returns:
-        Ranks as the module describes them. Positives of equal rank value stand in gallery order.
+        Ranks by the module's conventions. Positives of equal rank value stand in gallery order.
 
     Example:
         >>> similarity = torch.tensor([[0.9, 0.5, 0.5, 0.1]])
@@ -107,22 +107,22 @@ def rank_positives(
     thresholds = similarity.gather(1, columns).masked_fill(~present, -torch.inf)
     thresholds, order = thresholds.sort(dim=1, descending=True, stable=True)
     negatives = similarity.scatter(1, columns, -torch.inf)
-    place = torch.arange(1, positives.shape[1] + 1, device=positives.device)
-    ranks = place + count_at_least(negatives, thresholds)
+    position = torch.arange(1, positives.shape[1] + 1, device=positives.device)
+    ranks = position + count_at_least(negatives, thresholds)
     return PositiveRanks(ranks.masked_fill(~present, 0), positives.gather(1, order))
 
 
 def drop_ranks(
     ranks: Int[Tensor, "query positives"], dropped: Bool[Tensor, "query positives"]
 ) -> Int[Tensor, "query positives"]:
-    """Ranks after some positives are taken out of the gallery of their query.
+    """Return the ranks after some positives are taken out of the gallery of their query.
 
     Args:
         ranks: As `rank_positives` gives them.
         dropped: True where the positive leaves; the others move up.
 
     Returns:
-        The ranks of those that stay, again ascending and filled up with 0 on the right.
+        The ranks of those that stay, again ascending and padded with 0 on the right.
 
     Example:
         >>> drop_ranks(torch.tensor([[1, 2, 5]]), torch.tensor([[False, True, False]]))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def recall_at_k(ranks: Int[Tensor, "query positives"], k: int) -> Float[Tensor, " query"]:
-    """Whether a positive is among the first k, query by query.
+    """Tell for each query whether a positive is among its first k.
 
     Args:
         ranks: One row per query, as `tireid.metrics.ranks` describes them.

@@ -27,13 +27,13 @@ def retrieval_metrics(
         similarity: Text rows, image columns; higher is closer. Ranked in float32 or better.
         query_pids: Identity of each row, any integers.
         gallery_pids: Identity of each column; every image once.
-        paired: Column of each caption's own image, -1 where the gallery has not got it. If given,
+        paired: Column of each caption's own image, -1 where it is not in the gallery. If given,
             metrics "without the matching image" are added: each query's own image is taken out of
             its gallery, and queries left with no positive are left out.
 
     Returns:
-        `R1 R5 R10 mAP mAP_trapezoid mINP`, and with `paired` also
-        `R1_wm R5_wm R10_wm mAP_trapezoid_wm`; 0 to 100, or NaN for `*_wm` if no query is left.
+        Every metric of `tireid.metrics.names.METRICS` by its key, and with `paired` also metrics
+        without the matching image, as `R1_wm`; 0 to 100, or NaN for `*_wm` if no query is left.
 
     Warns:
         UserWarning: With the number of queries left out because they have no positive.
@@ -45,14 +45,14 @@ def retrieval_metrics(
     Example:
         >>> similarity = torch.tensor([[0.9, 0.8, 0.1], [0.7, 0.2, 0.6]])
         >>> metrics = retrieval_metrics(similarity, torch.tensor([1, 2]), torch.tensor([1, 2, 2]))
-        >>> {name: round(value, 1) for name, value in metrics.items()}
-        {'R1': 50.0, 'R5': 100.0, 'R10': 100.0, 'mAP': 79.2, 'mAP_trapezoid': 70.8, 'mINP': 83.3}
+        >>> {name: round(metrics[name], 1) for name in ("R1", "R5", "mAP", "mINP")}
+        {'R1': 50.0, 'R5': 100.0, 'mAP': 79.2, 'mINP': 83.3}
     """
     matrix = torch.as_tensor(similarity).detach()
     if matrix.ndim != 2:
         raise ValueError(f"expected a similarity of two axes, got shape {tuple(matrix.shape)}")
     matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
-    query, items, own = check_identities(
+    query, items, own_image = check_identities(
         query_pids, gallery_pids, paired, queries=matrix.shape[0], gallery=matrix.shape[1]
     )
     broken = ~matrix.isfinite()
@@ -62,13 +62,13 @@ def retrieval_metrics(
             f"rows and {int(broken.any(dim=0).sum())} of {matrix.shape[1]} gallery columns"
         )
     query, items = query.to(matrix.device), items.to(matrix.device)
-    own = None if own is None else own.to(matrix.device)
+    own_image = None if own_image is None else own_image.to(matrix.device)
     blocks = [
         query_values(
             matrix[start : start + _ROWS],
             query[start : start + _ROWS],
             items,
-            None if own is None else own[start : start + _ROWS],
+            None if own_image is None else own_image[start : start + _ROWS],
         )
         for start in range(0, len(matrix), _ROWS)
     ]

@@ -6,10 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tireid.metrics.average_precision import average_precision, average_precision_trapezoid
-from tireid.metrics.inverse_negative_penalty import inverse_negative_penalty
+from tireid.metrics.names import METRICS, WITHOUT_OWN_IMAGE
 from tireid.metrics.ranks import drop_ranks, rank_positives
-from tireid.metrics.recall import recall_at_k
 
 
 def query_values(
@@ -18,34 +16,26 @@ def query_values(
     gallery_pids: Int[Tensor, " gallery"],
     paired: Int[Tensor, " query"] | None = None,
 ) -> dict[str, Float[Tensor, " query"]]:
-    """Every metric of every query, to be joined over blocks, averaged or bootstrapped.
+    """Compute every metric of every query, to be joined over blocks, averaged or bootstrapped.
 
     Args:
         similarity: Higher is closer; finite. Checked by the callers, once for all blocks.
         query_pids: Identity of each row.
         gallery_pids: Identity of each column.
-        paired: Column of the query's own image, -1 where the gallery has not got it.
+        paired: Column of the query's own image, -1 where it is not in the gallery.
 
     Returns:
         The values behind the keys of `retrieval_metrics`, as fractions, float64. NaN marks a
-        query that a metric leaves out, for want of a positive.
+        query that has no positive and is left out.
     """
     ranks, positives = rank_positives(similarity, query_pids, gallery_pids)
-    values = {
-        "R1": recall_at_k(ranks, 1),
-        "R5": recall_at_k(ranks, 5),
-        "R10": recall_at_k(ranks, 10),
-        "mAP": average_precision(ranks),
-        "mAP_trapezoid": average_precision_trapezoid(ranks),
-        "mINP": inverse_negative_penalty(ranks),
-    }
+    values = {key: metric.of_ranks(ranks) for key, metric in METRICS.items()}
     if paired is not None:
         others = drop_ranks(ranks, (ranks > 0) & (positives == paired[:, None]))
         values |= {
-            "R1_wm": recall_at_k(others, 1),
-            "R5_wm": recall_at_k(others, 5),
-            "R10_wm": recall_at_k(others, 10),
-            "mAP_trapezoid_wm": average_precision_trapezoid(others),
+            f"{key}{WITHOUT_OWN_IMAGE}": metric.of_ranks(others)
+            for key, metric in METRICS.items()
+            if metric.without_own_image
         }
     return values
 
@@ -56,13 +46,13 @@ def join_values(blocks: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def mean_percent(values: dict[str, Float[Tensor, " query"]]) -> dict[str, float]:
-    """Means over the queries that each metric does not leave out, in percent.
+    """Average each metric over the queries that it does not leave out, in percent.
 
     Args:
-        values: As `query_values` gives them.
+        values: As `query_values` returns them.
 
     Returns:
-        One figure per key. If no query keeps a positive beside its own image, `*_wm` are NaN.
+        One mean per key. If no query keeps a positive beside its own image, `*_wm` are NaN.
 
     Warns:
         UserWarning: With the number of queries that have no positive and are left out.
@@ -74,22 +64,24 @@ def mean_percent(values: dict[str, Float[Tensor, " query"]]) -> dict[str, float]
         >>> mean_percent({"R1": torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)})
         {'R1': 75.0}
     """
-    for name, value in values.items():
-        missing = int(value.isnan().sum())
-        if missing == len(value) and not name.endswith("_wm"):
-            raise ValueError(
-                f"expected queries whose identity is in the gallery, got none among {len(value)}; "
-                "check that queries and gallery are of the same split"
-            )
-        if missing and name == "R1":
-            warnings.warn(
-                f"{missing} of {len(value)} queries have no positive in the gallery and are left "
-                "out of every mean",
-                stacklevel=3,
-            )
-        if missing == len(value) and name == "R1_wm":
-            warnings.warn(
-                "no query has a positive beside its own image: metrics ending in _wm are NaN",
-                stacklevel=3,
-            )
+    queries = len(next(iter(values.values())))
+    missing = {name: int(value.isnan().sum()) for name, value in values.items()}
+    without_own = {name: missing.pop(name) for name in values if name.endswith(WITHOUT_OWN_IMAGE)}
+    left_out = max(missing.values())  # the same for all of them
+    if left_out == queries:
+        raise ValueError(
+            f"expected queries whose identity is in the gallery, got none among {queries}; "
+            "check that queries and gallery are of the same split"
+        )
+    if left_out:
+        warnings.warn(
+            f"{left_out} of {queries} queries have no positive in the gallery and are left "
+            "out of every mean",
+            stacklevel=3,
+        )
+    if queries in without_own.values():
+        warnings.warn(
+            "no query has a positive beside its own image: metrics ending in _wm are NaN",
+            stacklevel=3,
+        )
     return {name: 100.0 * float(value[~value.isnan()].mean()) for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Embeddings → blockwise similarity → metrics and results, in bounded memory."""
+"""Embeddings → similarity in blocks → metrics and results, in bounded memory."""
 
 from tireid.retrieval.evaluation import embedding_values, evaluate_embeddings
 from tireid.retrieval.top_k import top_k

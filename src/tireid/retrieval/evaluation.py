@@ -1,7 +1,10 @@
-"""Embeddings of a split → retrieval metrics, in bounded memory."""
+"""Embeddings of a split → retrieval metrics, in bounded memory, on one process or shared."""
 
+import torch
+import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from tireid.metrics.identities import check_identities
 from tireid.metrics.values import join_values, mean_percent, query_values
@@ -16,39 +19,58 @@ def embedding_values(
     *,
     paired: Int[Tensor, " pairs"] | None = None,
     block_size: int = 256,
+    shared: bool = False,
 ) -> dict[str, Float[Tensor, " query"]]:
-    """Every metric of every query, as `evaluate_embeddings` averages them; for bootstrapping.
+    """Compute every metric of every query, as `evaluate_embeddings` averages them.
 
     Args:
-        text_embeddings: See `evaluate_embeddings`, like all arguments.
-        image_embeddings: The gallery.
-        text_pids: Identity of each text.
+        text_embeddings: The queries; any float type, need not be normalised.
+        image_embeddings: The gallery, every image once; of the same width.
+        text_pids: Identity of each text, any integers.
         image_pids: Identity of each image.
-        paired: Gallery index of each text's own image.
-        block_size: Texts at a time.
+        paired: Gallery index of each text's own image, -1 where it is not in the gallery. If
+            given, metrics without the matching image are added.
+        block_size: Texts compared with the gallery at a time.
+        shared: Whether each process of the run ranks a share of the texts. All processes must call
+            with equal arguments; each gets all values, the same bits for any number of processes.
 
     Returns:
         Fractions in the order of the texts, float64; NaN where a text has no positive.
 
     Raises:
-        ValueError: As `evaluate_embeddings`, except that queries without positive are allowed.
+        ValueError: If an embedding is NaN or infinite, sizes do not fit together, or `paired`
+            contradicts the identities; on all processes alike.
     """
+    # All of it first: an error on one process alone would leave the others waiting.
     check_embeddings(text_embeddings, image_embeddings, block_size)
-    query, gallery, own = check_identities(
-        text_pids,
-        image_pids,
-        paired,
-        queries=len(text_embeddings),
-        gallery=len(image_embeddings),
+    queries, device = len(text_embeddings), image_embeddings.device
+    query_pids, gallery_pids, own_image = check_identities(
+        text_pids, image_pids, paired, queries=queries, gallery=len(image_embeddings)
     )
-    device = image_embeddings.device
-    query, gallery = query.to(device), gallery.to(device)
-    own = None if own is None else own.to(device)
-    blocks = [
-        query_values(similarity, query[rows], gallery, None if own is None else own[rows])
-        for rows, similarity in similarity_blocks(text_embeddings, image_embeddings, block_size)
-    ]
-    return join_values(blocks)
+    gallery_pids = gallery_pids.to(device)
+    in_group = shared and dist.is_available() and dist.is_initialized()
+    processes, rank = (dist.get_world_size(), dist.get_rank()) if in_group else (1, 0)
+    share = -(-queries // processes)
+    # Beyond the last query that one is repeated, so that all shares are equal.
+    members = (torch.arange(share) + share * rank).clamp_max(queries - 1)
+    query_pids = query_pids[members].to(device)
+    own_image = None if own_image is None else own_image[members].to(device)
+    blocks = similarity_blocks(text_embeddings[members], image_embeddings, block_size)
+    values = join_values(
+        [
+            query_values(
+                similarity,
+                query_pids[rows],
+                gallery_pids,
+                None if own_image is None else own_image[rows],
+            )
+            for rows, similarity in blocks
+        ]
+    )
+    if processes == 1:
+        return values
+    gathered = torch.cat(gather_all_tensors(torch.stack(list(values.values()), dim=1)))[:queries]
+    return dict(zip(values, gathered.unbind(1), strict=True))
 
 
 def evaluate_embeddings(
@@ -59,21 +81,22 @@ def evaluate_embeddings(
     *,
     paired: Int[Tensor, " pairs"] | None = None,
     block_size: int = 256,
+    shared: bool = False,
 ) -> dict[str, float]:
     """Compute R@k, mAP and mINP of texts that query a gallery of images, in percent.
 
     Ranks by cosine similarity. Neither the whole similarity matrix nor a sort of the gallery is
-    made; memory is about 8 bytes x gallery x (dim + 5 x block_size). Figures are the same bits for
+    made; memory is about 8 bytes x gallery x (dim + 5 x block_size). Metrics are the same bits for
     every block size. For image to text, swap the two sides.
 
     Args:
-        text_embeddings: The queries; any float type, need not be normalised.
-        image_embeddings: The gallery, every image once; of the same width.
-        text_pids: Identity of each text, any integers.
+        text_embeddings: See `embedding_values` for all arguments.
+        image_embeddings: The gallery.
+        text_pids: Identity of each text.
         image_pids: Identity of each image.
-        paired: Gallery index of each text's own image, -1 where the gallery has not got it. If
-            given, metrics without the matching image are added.
+        paired: Gallery index of each text's own image.
         block_size: Texts compared with the gallery at a time.
+        shared: Whether each process of the run ranks a share of the texts.
 
     Returns:
         The keys of `tireid.metrics.retrieval_metrics`.
@@ -82,8 +105,7 @@ def evaluate_embeddings(
         UserWarning: With the number of texts left out because they have no positive.
 
     Raises:
-        ValueError: If an embedding is NaN or infinite, no text has a positive, sizes do not fit
-            together, or `paired` contradicts the identities.
+        ValueError: As `embedding_values`, and if no text has a positive.
 
     Example:
         >>> import torch
@@ -98,5 +120,6 @@ def evaluate_embeddings(
         image_pids,
         paired=paired,
         block_size=block_size,
+        shared=shared,
     )
     return mean_percent(values)

@@ -1,4 +1,4 @@
-"""What a model does with each query of a split: ranks, the best images, how scores are spread."""
+"""Results query by query: ranks, the best images, and the distribution of similarities."""
 
 import io
 import zipfile
@@ -27,15 +27,16 @@ class QueryResults:
 
     Attributes:
         values: Every metric of every query by name, as fractions; NaN where it is left out.
-        first_rank: Rank of the best image of the query's person, from 1; 0 where there is none.
+        first_rank: Rank of the best image of the query's identity, from 1; 0 where there is none.
         pids: Identity of each query.
-        own: Position in the gallery of the image that the caption was written for; -1: not there.
+        own: Position in the gallery of the image that the caption was written for; -1 where it is
+            not in the gallery.
         found: Positions in the gallery of the best images, best first.
-        scores: Their cosine similarities.
-        right: Whether each shows the query's person.
-        edges: Of the bins that similarities are counted in, from -1 to 1.
-        positives: Pairs of one person with a similarity in each bin.
-        negatives: Pairs of two persons, likewise.
+        scores: Cosine similarities of the best images.
+        right: Whether each of the best images shows the query's identity.
+        edges: Edges of the bins of similarity, from -1 to 1.
+        positives: Pairs of one identity in each bin.
+        negatives: Pairs of two identities in each bin.
     """
 
     values: dict[str, Float[ndarray, " query"]]
@@ -60,14 +61,14 @@ def query_results(
     k: int = 10,
     block_size: int = 256,
 ) -> QueryResults:
-    """Rank a gallery by each text, and keep what pictures and comparisons of runs need of it.
+    """Rank a gallery by each text, and keep what figures and comparisons of runs need.
 
     Args:
         text_embeddings: The queries; any float type, need not be normalised.
         image_embeddings: The gallery, every image once; of the same width.
         text_pids: Identity of each text.
         image_pids: Identity of each image.
-        own: Position in the gallery of each text's own image, -1 where it is not there.
+        own: Position in the gallery of each text's own image, -1 where it is not in the gallery.
         k: Best images to keep of each text, at most the gallery.
         block_size: Texts compared with the gallery at a time; bounds the memory.
 
@@ -83,16 +84,16 @@ def query_results(
     for rows, similarity in similarity_blocks(text_embeddings, image_embeddings, block_size):
         ordered = similarity.sort(dim=1, descending=True, stable=True)
         same = pids[rows, None] == gallery
-        found = ordered.indices[:, :k]
+        best = ordered.indices[:, :k]
         bins = ((similarity + 1) * (_BINS / 2)).long().clamp_(0, _BINS - 1)
         positives += torch.bincount(bins[same], minlength=_BINS)
         negatives += torch.bincount(bins[~same], minlength=_BINS)
         blocks.append(
             {
                 **query_values(similarity, pids[rows], gallery, paired[rows]),
-                "found": found.clone(),
+                "found": best.clone(),
                 "scores": ordered.values[:, :k].clone(),
-                "right": same.gather(1, found),
+                "right": same.gather(1, best),
                 "first_rank": rank_positives(similarity, pids[rows], gallery).ranks[:, 0],
             }
         )
@@ -112,7 +113,7 @@ def query_results(
 
 
 def queries_content(results: QueryResults) -> bytes:
-    """Return the content of a file from which `read_queries` gives the results again."""
+    """Return the content of a file that `read_queries` reads."""
     arrays: dict[str, Any] = {
         name: getattr(results, name) for name in QueryResults.__slots__ if name != "values"
     }
@@ -123,11 +124,11 @@ def queries_content(results: QueryResults) -> bytes:
 
 
 def read_queries(path: Path) -> QueryResults:
-    """Read what `queries_content` made; nothing in the file is executed.
+    """Read the results of queries; nothing in the file is executed.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, or something else.
+        ValueError: If the file is damaged or holds something else.
     """
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:

@@ -1,7 +1,7 @@
-"""Exact, order-free cosine similarity of embeddings, block by block.
+"""Exact cosine similarity of embeddings, block by block, in any order of summation.
 
 A matrix product rounds, and where it rounds depends on block size, threads and library. Two equal
-gallery images can then differ in the last bit, and a tie is decided by chance. Here the arithmetic
+gallery images can then differ in the last bit, and ties are broken at random. Here the arithmetic
 is exact instead: unit vectors are rounded to multiples of 2**-26, so each product is a multiple of
 2**-52, every partial sum stays below 2 (Cauchy-Schwarz), and float64 holds all such numbers. Any
 order of summation gives the same bits. The rounding moves a similarity by about 1e-8, less than

@@ -1,4 +1,4 @@
-"""The best gallery items of each query, for pictures of results and for search."""
+"""Find the best gallery items of each query, for figures of results and for search."""
 
 import torch
 from jaxtyping import Float, Int

@@ -33,7 +33,7 @@ def write_checkpoint(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, None if previous is None else Path(previous)) as file:
-        torch.save(content, file)  # pyright: ignore[reportArgumentType] -- it only writes and flushes
+        torch.save(content, file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

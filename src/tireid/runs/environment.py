@@ -1,4 +1,4 @@
-"""What a run ran on: source state, package versions, device and peak memory."""
+"""The environment of a run: source state, package versions, device and peak memory."""
 
 import importlib.metadata
 import platform
@@ -32,27 +32,28 @@ def source_state(folder: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a result."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that affect a result."""
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
 def device_name(device: torch.device) -> str:
-    """Return what computes: the GPU's name, or the processor's kind and threads."""
+    """Return the name of the GPU, or the architecture and threads of the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{platform.machine()} CPU, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def peak_memory_mib(device: torch.device) -> float:
     """Return the process's peak memory so far, in MiB: the GPU's, else the resident set.
 
-    NaN where the system does not tell.
+    NaN on systems without the `resource` module.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20

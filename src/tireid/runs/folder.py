@@ -8,6 +8,7 @@ from typing import Any
 
 from tireid.console import say
 from tireid.files import folder_lock
+from tireid.runs.record import RECORD_FILE
 from tireid.runs.settings import CONFIG_FILE, difference
 
 
@@ -66,5 +67,5 @@ def is_unfinished(folder: Path) -> bool:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    file = folder / "metrics.json"
+    file = folder / RECORD_FILE
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

@@ -1,24 +1,26 @@
-"""Names for the rows of a table: a run's label and, where others share it, what differs."""
+"""Labels of table rows: a run's own label and, if other runs share it, what differs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_NOT_TOLD = ("seed", "sweep", "label", "skip_finished")
-_NOT_TOLD_PREFIXES = ("paths.", "callbacks.", "logger.")
+from tireid.runs.settings import without_seeds
+
+_IGNORED = ("seed", "sweep", "label", "skip_finished")
+_IGNORED_PREFIXES = ("paths.", "callbacks.", "logger.")
 _MOST_SETTINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class NamedRun:
-    """What a row's name is made of.
+    """A run that needs a label.
 
     Attributes:
         label: The run's own label, or its method.
         dataset: Name of the data set.
-        settings: Hash of all settings but the seed.
-        overrides: What was set for the run, as on a command line; may be empty.
-        values: Its settings by dotted name.
+        settings: Hash of the config without seeds.
+        overrides: Overrides of the config; may be empty.
+        values: The config by dotted name.
     """
 
     label: str
@@ -29,10 +31,10 @@ class NamedRun:
 
 
 def distinct_labels(runs: Sequence[NamedRun]) -> list[str]:
-    """Return a label for each run: its own, and after it what sets it apart, if it is shared.
+    """Return a label for each run: its own, followed by what differs if other runs share it.
 
-    Runs of one label and data set that differ in more than the seed are told apart by the overrides
-    that differ between them or, where those do not tell, by their settings.
+    Runs of one label and data set that differ in more than the seed are distinguished by the
+    overrides in which they differ or, if those are not enough, by their configs.
     """
     groups: dict[tuple[str, str], list[int]] = {}
     for number, run in enumerate(runs):
@@ -43,33 +45,29 @@ def distinct_labels(runs: Sequence[NamedRun]) -> list[str]:
         kinds = {member.settings for member in members}
         if len(kinds) == 1:
             continue
-        added = _differences([_told(member.overrides) for member in members])
-        if len(set(zip(added, [member.settings for member in members], strict=True))) != len(
-            kinds
-        ) or len(set(added)) != len(kinds):
-            added = _differences([_without_seeds(member.values) for member in members])
+        added = _differences([_by_key(member.overrides) for member in members])
+        pairs = {(text, member.settings) for text, member in zip(added, members, strict=True)}
+        if not len(pairs) == len(set(added)) == len(kinds):
+            values = [without_seeds(member.values) for member in members]
+            added = _differences([{k: str(v) for k, v in one.items()} for one in values])
         for number, text in zip(numbers, added, strict=True):
             labels[number] += f", {text}" if text else ""
     return labels
 
 
-def _told(overrides: Sequence[str]) -> dict[str, str]:
-    """Return the overrides by key, without what makes no difference to what is learned."""
-    told = {}
+def _by_key(overrides: Sequence[str]) -> dict[str, str]:
+    """Return overrides by key, without those that do not change what is learned."""
+    values = {}
     for override in overrides:
         key, _, value = override.partition("=")
         name = key.lstrip("+~")
-        if name.rsplit(".", 1)[-1] not in _NOT_TOLD and not name.startswith(_NOT_TOLD_PREFIXES):
-            told[name] = value
-    return told
-
-
-def _without_seeds(values: Mapping[str, Any]) -> dict[str, str]:
-    return {k: str(v) for k, v in values.items() if k.rsplit(".", 1)[-1] != "seed"}
+        if name.rsplit(".", 1)[-1] not in _IGNORED and not name.startswith(_IGNORED_PREFIXES):
+            values[name] = value
+    return values
 
 
 def _differences(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return, for each run, its values of what is not the same for all."""
+    """Return, for each run, its values of the settings in which the runs differ."""
     names = list(dict.fromkeys(name for values in settings for name in values))
     differing = [n for n in names if len({values.get(n) for values in settings}) > 1]
     more = len(differing) - _MOST_SETTINGS

@@ -1,7 +1,9 @@
-"""Read the log of a run, `metrics.csv`."""
+"""Read the metrics that a run has logged, `metrics.csv`."""
 
 import csv
 from pathlib import Path
+
+LOG_FILE = "metrics.csv"
 
 
 def read_columns(path: Path) -> dict[str, list[tuple[int, float]]]:

@@ -1,49 +1,50 @@
-"""Results of runs: read from run folders, kept as CSV."""
+"""Results of runs: read from run folders, stored as CSV, grouped by seeds."""
 
 import csv
-import hashlib
+import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
+from tireid.files import write_text
 from tireid.runs.failure import FAILURE_FILE, read_failure
 from tireid.runs.folder import claimed
 from tireid.runs.labels import NamedRun, distinct_labels
-from tireid.runs.settings import CONFIG_FILE, flat_settings, read_overrides
+from tireid.runs.record import read_record
+from tireid.runs.settings import CONFIG_FILE, fingerprint, flat_settings, read_overrides
 
 JOBS_FILE = "jobs.json"
 
-COLUMNS = {
-    "val/R1": "val R@1",
-    "test/R1": "R@1",
-    "test/R5": "R@5",
-    "test/R10": "R@10",
-    "test/mAP": "mAP",
-    "test/mINP": "mINP",
+
+STATES = {
+    "failed": "failed",
+    "running": "in use by another process",
+    "incomplete": "not complete",
+    "missing": "not started",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One complete run.
+    """The result of a complete run.
 
     Attributes:
-        label: Its row in a table.
+        label: Label of its table row.
         dataset: Name of the data set.
-        seed: The run's seed.
-        selection: What chose the tested checkpoint: val, last or test.
-        steps: Optimiser steps.
-        seconds: Spent in training steps.
-        images_per_second: In training.
-        parameters: All weights, frozen ones included.
-        test_data: SHA-256 of the test split; figures compare where it is equal.
-        settings: Hash of all settings but the seed.
-        commit: Of the source tree; empty for an installed package.
-        metrics: By name, in percent.
+        seed: Random seed.
+        selection: What selected the tested checkpoint: val, last or test.
+        steps: Optimizer steps.
+        seconds: Time spent in training steps.
+        images_per_second: Training throughput.
+        parameters: Number of weights, frozen ones included.
+        test_data: SHA-256 of the test split; only equal ones compare.
+        settings: Hash of the config without seeds.
+        commit: Commit of the source tree; empty for an installed package.
+        metrics: Metrics by name, in percent.
     """
 
     label: str
@@ -62,13 +63,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A run that is not complete.
+    """A run without a result.
 
     Attributes:
-        name: What was set for it, or its folder.
-        state: Why it is not complete; `missing`: it has never begun.
-        folder: None if it has none.
-        reason: What it failed with; empty in the other states.
+        name: Its overrides, or its folder.
+        state: A key of `STATES`.
+        folder: The run folder; None if it has not started.
+        reason: The error of a failed run, else empty.
     """
 
     name: str
@@ -76,82 +77,73 @@ class Unfinished:
     folder: Path | None = None
     reason: str = ""
 
+    def __str__(self) -> str:
+        """Return all of it in one line."""
+        reason = f": {' '.join(self.reason.split())}" if self.reason else ""
+        named = self.folder is None or str(self.folder) == self.name
+        folder = "" if named else f" ({self.folder})"
+        return f"{STATES[self.state]}: {self.name}{reason}{folder}"
+
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """The runs below a folder.
+    """The runs below a folder, or in a CSV file.
 
     Attributes:
-        complete: Those with a result.
-        unfinished: The others.
-        origins: Of the complete runs, in their order: the run folder, or the run as Weights &
-            Biases kept it. Empty for those of a table.
+        complete: Results of the complete runs.
+        unfinished: The other runs.
+        folders: Folders of the complete runs, in their order; empty for a CSV file.
     """
 
     complete: list[Result]
     unfinished: list[Unfinished]
-    origins: list[Any] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
 
     def count(self, state: str) -> int:
-        """Return the number of runs in a state of `Unfinished`."""
+        """Return the number of unfinished runs in a state."""
         return sum(run.state == state for run in self.unfinished)
 
 
+class _Complete(NamedTuple):
+    folder: Path
+    settings: dict[str, Any]
+    record: dict[str, Any]
+    overrides: list[str]
+
+
 def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
-    """Return the runs below a folder; of a sweep's folder also the jobs that never began.
+    """Read the runs below a folder; of a sweep also the jobs that have not started.
 
     Args:
-        folder: Of a run, of runs, or of a sweep.
-        must_exist: Whether it is an error if there is none at all.
+        folder: The folder of a run, of many runs, or of a sweep.
+        must_exist: Whether a folder without runs is an error.
 
     Raises:
-        FileNotFoundError: If there is no run at all.
+        FileNotFoundError: If there is no run.
         ValueError: If a record cannot be read.
     """
-    found: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = []
-    origins: list[Any] = []
+    complete: list[_Complete] = []
     unfinished: list[Unfinished] = []
-    seen: list[list[str]] = []
-    for run in _run_folders(folder):
-        if _is_teacher(run):  # a part of its students' runs
-            continue
-        overrides = read_overrides(run)
-        name = " ".join(overrides) or str(run)
-        failure = read_failure(run)
-        try:
-            content = _finished_record(run)
-            if content is not None and failure is None:
-                settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-                _result(settings, content, "")  # or an error that names the folder
-                found.append((settings, content, overrides))
-                origins.append(run)
-        except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-            raise ValueError(
-                f"{run}: expected config.yaml and metrics.json as training leaves them, "
-                f"got {type(error).__name__}: {error}"
-            ) from error
-        if failure is not None:
-            reason = f"{failure['error']}: {failure['message']}"
-            unfinished.append(Unfinished(name, "failed", run, reason))
-        elif content is None:
-            unfinished.append(_begun(name, run))
-        seen.append(overrides)
-    unfinished += _jobs_without_run(folder, seen)
-    if must_exist and not found and not unfinished:
+    paths = [path for path in _run_folders(folder) if not _is_teacher(path)]
+    for path in paths:
+        run = _read_run(path)
+        if isinstance(run, Unfinished):
+            unfinished.append(run)
+        else:
+            complete.append(run)
+    unfinished += _jobs_without_run(folder, [read_overrides(path) for path in paths])
+    if must_exist and not complete and not unfinished:
         raise FileNotFoundError(
             f"{folder}: expected run folders, with config.yaml and checkpoints/ in them"
         )
-    return Runs(labelled_results(found), unfinished, origins)
+    return Runs(_label(complete), unfinished, [run.folder for run in complete])
 
 
 def _run_folders(folder: Path) -> list[Path]:
-    found = {
-        config.parent
-        for config in folder.rglob("config.yaml")
-        if (config.parent / "checkpoints").is_dir()
-    }
-    found |= {file.parent for file in folder.rglob(FAILURE_FILE)}
-    return sorted(found, key=_natural)
+    configs = [file.parent for file in folder.rglob(CONFIG_FILE)]
+    paths = {path for path in configs if (path / "checkpoints").is_dir()}
+    paths |= {file.parent for file in folder.rglob(FAILURE_FILE)}
+    return sorted(paths, key=_natural)
 
 
 def _is_teacher(run: Path) -> bool:
@@ -165,33 +157,48 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in path.parts]
 
 
-def _finished_record(run: Path) -> dict[str, Any] | None:
-    record = run / "metrics.json"
-    content = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    return content if content.get("finished") else None
+def _read_run(folder: Path) -> _Complete | Unfinished:
+    overrides = read_overrides(folder)
+    name = " ".join(overrides) or str(folder)
+    failure = read_failure(folder)
+    if failure is not None:
+        return Unfinished(name, "failed", folder, f"{failure['error']}: {failure['message']}")
+    try:
+        record = read_record(folder)
+        if not record.get("finished"):
+            return _started(name, folder)
+        settings = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        run = _Complete(folder, settings, record, overrides)
+        _result(run, label="")  # fails here if something is missing, so that the folder is named
+    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"{folder}: expected config.yaml and metrics.json as training leaves them, "
+            f"got {type(error).__name__}: {error}"
+        ) from error
+    return run
 
 
-def _begun(name: str, run: Path) -> Unfinished:
-    with claimed(run) as free:
-        return Unfinished(name, "incomplete" if free else "running", run)
+def _started(name: str, folder: Path) -> Unfinished:
+    with claimed(folder) as free:
+        return Unfinished(name, "incomplete" if free else "running", folder)
 
 
-def _jobs_without_run(folder: Path, seen: list[list[str]]) -> list[Unfinished]:
-    """Return the jobs of a sweep that have not begun, or have only just."""
-    jobs = [job for job in _jobs(folder) if job not in seen]
+def _jobs_without_run(folder: Path, started: Sequence[list[str]]) -> list[Unfinished]:
+    """Return the jobs of a sweep that have no run folder yet, or only Hydra's part of it."""
+    jobs = [job for job in _jobs(folder) if job not in started]
     if not jobs:
         return []
-    begun = [file.parents[1] for file in folder.rglob(".hydra/overrides.yaml")]
-    place = {tuple(read_overrides(run)): run for run in begun}
-    found = []
+    paths = [file.parents[1] for file in folder.rglob(".hydra/overrides.yaml")]
+    by_overrides = {tuple(read_overrides(path)): path for path in paths}
+    unfinished = []
     for job in jobs:
-        name, run = " ".join(job), place.get(tuple(job))
-        found.append(Unfinished(name, "missing") if run is None else _begun(name, run))
-    return found
+        name, path = " ".join(job), by_overrides.get(tuple(job))
+        unfinished.append(Unfinished(name, "missing") if path is None else _started(name, path))
+    return unfinished
 
 
 def _jobs(folder: Path) -> list[list[str]]:
-    """Return what was set for each job of a sweep, as its start left it."""
+    """Return the overrides of each job of a sweep, recorded when it started."""
     file = folder / JOBS_FILE
     try:
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
@@ -199,41 +206,31 @@ def _jobs(folder: Path) -> list[list[str]]:
         raise ValueError(f"{file}: expected the jobs of a sweep, got {error}") from error
 
 
-def labelled_results(
-    found: Sequence[tuple[dict[str, Any], dict[str, Any], list[str]]],
-) -> list[Result]:
-    """Return the results of complete runs, with labels that tell them apart.
-
-    Args:
-        found: Settings, record and overrides of each run.
-
-    Raises:
-        KeyError: If settings or a record lack something.
-    """
-    named = []
-    for settings, _, overrides in found:
-        target: str = settings["model"]["_target_"]
-        named.append(
-            NamedRun(
-                label=settings.get("label") or target.rsplit(".", 1)[-1],
-                dataset=settings["dataset"]["name"],
-                settings=_hash(settings),
-                overrides=overrides,
-                values=flat_settings(settings),
-            )
+def _label(runs: Sequence[_Complete]) -> list[Result]:
+    """Return the results of runs, with labels that distinguish them."""
+    named = [
+        NamedRun(
+            label=run.settings.get("label") or run.settings["model"]["_target_"].rpartition(".")[2],
+            dataset=run.settings["dataset"]["name"],
+            settings=_settings_hash(run),
+            overrides=run.overrides,
+            values=flat_settings(run.settings),
         )
-    labels = distinct_labels(named)
-    return [
-        _result(settings, record, label)
-        for (settings, record, _), label in zip(found, labels, strict=True)
+        for run in runs
     ]
+    return [_result(run, label) for run, label in zip(runs, distinct_labels(named), strict=True)]
 
 
-def _result(settings: dict[str, Any], record: dict[str, Any], label: str) -> Result:
+def _settings_hash(run: _Complete) -> str:
+    return fingerprint(run.settings, seeds=False)[:12]
+
+
+def _result(run: _Complete, label: str) -> Result:
+    record = run.record
     commit = record["commit"] or ""
     return Result(
         label=label,
-        dataset=settings["dataset"]["name"],
+        dataset=run.settings["dataset"]["name"],
         seed=record["seed"],
         selection=record["selection"],
         steps=record["steps"],
@@ -241,34 +238,25 @@ def _result(settings: dict[str, Any], record: dict[str, Any], label: str) -> Res
         images_per_second=record["images_per_second"],
         parameters=record["parameters"]["total"],
         test_data=record["data_sha256"].get("test", ""),
-        settings=_hash(settings),
+        settings=_settings_hash(run),
         commit=f"{commit}{'-dirty' if record['dirty'] else ''}",
-        metrics={
-            name: value
-            for name, value in record["metrics"].items()
-            if name in COLUMNS and value is not None
-        },
+        metrics={name: value for name, value in record["metrics"].items() if value is not None},
     )
 
 
-def _hash(settings: dict[str, Any]) -> str:
-    # A run that wandb kept has dots for the slashes of names such as `paper.test/R1`.
-    flat = {name.replace("/", "."): value for name, value in flat_settings(settings).items()}
-    kept = {name: value for name, value in flat.items() if name.rsplit(".", 1)[-1] != "seed"}
-    text = json.dumps(kept, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def write_csv(results: Iterable[Result], path: Path) -> None:
-    """Write one line a run."""
-    names = [field.name for field in fields(Result) if field.name != "metrics"]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*names, *COLUMNS], lineterminator="\n")
-        writer.writeheader()
-        for result in results:
-            line = asdict(result)
-            metrics: dict[str, float] = line.pop("metrics")
-            writer.writerow(line | {name: f"{value:.4f}" for name, value in metrics.items()})
+def write_csv(results: Iterable[Result], path: Path, metrics: Iterable[str]) -> None:
+    """Write a line for each run, with a column for each of some metrics."""
+    columns = [field.name for field in fields(Result) if field.name != "metrics"]
+    columns += metrics
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for result in results:
+        line = asdict(result)
+        values: dict[str, float] = line.pop("metrics")
+        shown = {name: f"{values[name]:.4f}" for name in columns if name in values}
+        writer.writerow(line | shown)
+    write_text(path, text.getvalue())
 
 
 def read_csv(path: Path) -> list[Result]:
@@ -276,7 +264,7 @@ def read_csv(path: Path) -> list[Result]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a column is missing or a value is not of its kind.
+        ValueError: If a column is missing or a value has the wrong type.
     """
     with path.open(newline="", encoding="utf-8") as file:
         try:
@@ -293,18 +281,22 @@ def read_csv(path: Path) -> list[Result]:
                     test_data=line["test_data"],
                     settings=line["settings"],
                     commit=line["commit"],
-                    metrics={name: float(line[name]) for name in COLUMNS if line.get(name)},
+                    metrics={
+                        name: float(value)
+                        for name, value in line.items()
+                        if value and str(name).startswith(("val/", "test/"))
+                    },
                 )
                 for line in csv.DictReader(file)
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path}: expected a table that tireid.comparison.compare wrote, got {error!r}"
+                f"{path}: expected a table that tireid compare wrote, got {error!r}"
             ) from error
 
 
 def rows_of(results: Sequence[Result]) -> list[list[Result]]:
-    """Return the runs of each row of a table: the seeds of one piece of work.
+    """Group results into table rows, each with the seeds of one configuration.
 
     Runs of one label with other settings, steps, data or selection are different rows, and a run
     that is given twice counts once.

@@ -1,8 +1,8 @@
-"""The settings of a run: the saved config, its overrides, differences and hashes."""
+"""The config of a run: flattened, compared, hashed, and the overrides it was made with."""
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,10 @@ import yaml
 
 CONFIG_FILE = "config.yaml"
 
-
 # Classes that have moved since earlier versions wrote their names into configs.
 _MOVED = {"tireid.methods.lcr2s_teacher.Lcr2sTeacher": "tireid.methods.lcr2s.Lcr2sTeacher"}
-# Where things lie, how they are shown and what follows from others: a run is the same without them.
-_NOT_SETTINGS = (
+# Paths, display and what follows from others: they do not change what is learned.
+_IGNORED = (
     "paths",
     "split_of_selection",
     "callbacks",
@@ -28,20 +27,20 @@ _NOT_SETTINGS = (
 
 
 def difference(folder: Path, settings: dict[str, Any]) -> str:
-    """Return in which settings the run of a folder differs from those asked for; empty: none.
+    """Return how the saved config of a run folder differs from another config; empty: not at all.
 
     Raises:
-        ValueError: If its settings cannot be read.
+        ValueError: If the saved config cannot be read.
     """
-    known, asked = flat_settings(current_settings(_written(folder))), flat_settings(settings)
-    differing = sorted(
-        key for key in known.keys() | asked.keys() if known.get(key) != asked.get(key)
+    saved, wanted = flat_settings(current_settings(_written(folder))), flat_settings(settings)
+    names = sorted(
+        name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
     )
-    if not differing:
+    if not names:
         return ""
-    key, more = differing[0], len(differing) - 1
+    name, more = names[0], len(names) - 1
     others = f" and {more} other difference{'s' if more > 1 else ''}" if more else ""
-    return f"{key}={known.get(key)!r} instead of {asked.get(key)!r}{others}"
+    return f"{name}={saved.get(name)!r} instead of {wanted.get(name)!r}{others}"
 
 
 def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -79,9 +78,9 @@ def _written(folder: Path) -> dict[str, Any]:
 
 
 def read_overrides(folder: Path) -> list[str]:
-    """Return what was set on the command line, or by a sweep, for the run in a folder.
+    """Return the overrides of a run, from its command line or its sweep; empty if not recorded.
 
-    Empty where nothing says it. What is set for Hydra itself is left out.
+    Overrides of Hydra's own config are left out.
     """
     try:
         content = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
@@ -91,26 +90,46 @@ def read_overrides(folder: Path) -> list[str]:
 
 
 def own_overrides(overrides: Iterable[Any]) -> list[str]:
-    """Return the overrides that are not for Hydra itself."""
+    """Return the overrides that are not of Hydra's own config."""
     return [str(text) for text in overrides if not str(text).startswith(("hydra.", "hydra/"))]
 
 
-def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a run's settings by dotted name, without where things lie and how they are shown."""
+def flatten(settings: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
+    """Return a nested config on one level, its names joined by a separator."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        if not prefix and name in _NOT_SETTINGS:
-            continue
-        if isinstance(value, dict):
-            flat |= flat_settings(value, f"{prefix}{name}.")
-        elif not name.endswith(("_dir", "dirpath")):
-            flat[prefix + name] = value
+        if isinstance(value, Mapping) and value:
+            inner = flatten(value, separator)
+            flat |= {f"{name}{separator}{key}": inner[key] for key in inner}
+        else:
+            flat[name] = value
     return flat
 
 
-def fingerprint(settings: dict[str, Any]) -> str:
-    """Return a hash of all settings that a run depends on."""
-    text = json.dumps(flat_settings(settings), sort_keys=True, default=str)
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config by dotted name, without paths and display."""
+    flat = flatten({name: value for name, value in settings.items() if name not in _IGNORED})
+    return {
+        name: value
+        for name, value in flat.items()
+        if value != {} and not name.endswith(("_dir", "dirpath"))
+    }
+
+
+def without_seeds(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a flat config without its seeds."""
+    return {name: value for name, value in flat.items() if name.rsplit(".", 1)[-1] != "seed"}
+
+
+def fingerprint(settings: Mapping[str, Any], *, seeds: bool = True) -> str:
+    """Return a hash of a run's config, without paths and display.
+
+    Args:
+        settings: The resolved config.
+        seeds: Whether runs with different seeds have different hashes.
+    """
+    flat = flat_settings(settings)
+    text = json.dumps(flat if seeds else without_seeds(flat), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

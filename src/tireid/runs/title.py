@@ -1,4 +1,4 @@
-"""What a run is called where many are listed: its name, its group, its tags, all its settings."""
+"""Name, group, tags and flat config of a run, for W&B and tables."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,18 +7,18 @@ from typing import Any, NamedTuple
 import yaml
 
 from tireid.runs.environment import source_state
-from tireid.runs.settings import read_overrides
+from tireid.runs.settings import flatten, read_overrides
 
 
 class RunTitle(NamedTuple):
-    """A run among others.
+    """How a run is listed among others.
 
     Attributes:
         name: Label or method, encoders, data set and seed.
-        group: Runs that belong together: those of a sweep, an experiment, a data set.
-        tags: Words to find it by.
-        config: All settings by their names joined with slashes (`model/head/parts`), the label
-            filled in; with them overrides and commit.
+        group: The sweep, the experiment or the data set of the run.
+        tags: Label, encoders and data set.
+        config: The config on one level, names joined by slashes (`model/head/parts`), with the
+            label filled in, and with overrides and commit.
     """
 
     name: str
@@ -28,11 +28,12 @@ class RunTitle(NamedTuple):
 
 
 def run_title(settings: Mapping[str, Any], folder: Path) -> RunTitle:
-    """Return what a run is called.
+    """Return the title of a run.
 
     Args:
         settings: The resolved config.
-        folder: The run folder, where Hydra has left what was chosen; for a teacher, its student's.
+        folder: The run folder, in which Hydra has recorded the chosen configs; for a teacher, its
+            student's.
     """
     choices = _choices(folder)
     label = settings["label"] or _class_name(settings["model"])
@@ -41,7 +42,7 @@ def run_title(settings: Mapping[str, Any], folder: Path) -> RunTitle:
         for part in ("image_encoder", "text_encoder")
     ]
     dataset, seed = settings["dataset"]["name"], settings["seed"]
-    words = [label, "+".join(encoders), dataset, f"seed{seed}"]
+    name = [label, "+".join(encoders), dataset, f"seed{seed}"]
     group = (
         settings.get("wandb_group") or choices.get("sweep") or choices.get("experiment") or dataset
     )
@@ -49,22 +50,14 @@ def run_title(settings: Mapping[str, Any], folder: Path) -> RunTitle:
     if settings["selection"] == "test":
         tags.append("chosen on test")
     config = {
-        **_flat(settings),
+        # By slashes: W&B reads a dot as a level, and then no filter finds the name.
+        **flatten(settings, "/"),
         "label": label,
         "encoders": "+".join(encoders),
         "overrides": read_overrides(folder),
         **source_state(Path(__file__).parent),
     }
-    return RunTitle(" ".join(words), group, [tag[:64] for tag in dict.fromkeys(tags)], config)
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return settings on one level; wandb takes dots in a name for levels, and finds it no more."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        inner = isinstance(value, Mapping) and value
-        flat |= _flat(value, f"{prefix}{name}/") if inner else {f"{prefix}{name}": value}
-    return flat
+    return RunTitle(" ".join(name), group, [tag[:64] for tag in dict.fromkeys(tags)], config)
 
 
 def _class_name(settings: Mapping[str, Any]) -> str:
@@ -72,10 +65,10 @@ def _class_name(settings: Mapping[str, Any]) -> str:
 
 
 def _choices(folder: Path) -> dict[str, str]:
-    """Return which file of each group of configs was chosen; empty where nothing says it."""
+    """Return the chosen config of each group; empty if it is not recorded."""
     try:
         content = yaml.safe_load((folder / ".hydra" / "hydra.yaml").read_text(encoding="utf-8"))
-        found = content["hydra"]["runtime"]["choices"]
+        choices = content["hydra"]["runtime"]["choices"]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
         return {}
-    return {name: value for name, value in found.items() if isinstance(value, str)}
+    return {name: value for name, value in choices.items() if isinstance(value, str)}

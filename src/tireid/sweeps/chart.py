@@ -1,11 +1,11 @@
 """A search as a picture: the metric over the trials, and over each setting."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tireid.figures import own_style
+from tireid.files import replacing
 from tireid.sweeps.space import Dimension
 from tireid.sweeps.study import Trial
 
@@ -61,9 +61,8 @@ def draw_study(
         axis.set_xlabel(dimension.name, fontsize=9)
     for axis in axes[:panels]:
         axis.grid(alpha=0.3)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(temporary, dpi=110)
-    temporary.replace(path)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=110, format="png")
 
 
 def _dots(axis: Any, places: Sequence[Any], values: Sequence[float], best: int) -> None:

@@ -24,10 +24,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from tireid.comparison.write import print_unfinished, write_comparison
+from tireid.comparison.compare import print_unfinished
+from tireid.comparison.table import columns, print_results
 from tireid.runs.failure import FAILURE_FILE, write_failure
 from tireid.runs.folder import finished_metrics
-from tireid.runs.results import JOBS_FILE, Runs, read_runs
+from tireid.runs.results import JOBS_FILE, Runs, read_runs, write_csv
 from tireid.runs.settings import own_overrides
 from tireid.training.checks import check_scalars
 from tireid.training.errors import recorded_failure
@@ -239,8 +240,8 @@ def end_with_sweep() -> None:
 class SweepReport(Callback):
     """Hydra's callback around a sweep: check before, keep the list of jobs, compare at the end.
 
-    It writes `results.csv`, `results.md` and `results.png` into the sweep's folder, and ends the
-    process with exit code 1 if a job failed or was not run.
+    It writes `results.csv` and the report into the sweep's folder, and ends the process with exit
+    code 1 if a job failed or was not run.
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -274,9 +275,11 @@ def conclude(folder: Path) -> bool:
     console = Console(highlight=False, soft_wrap=True)
     runs = read_runs(folder, must_exist=False)
     if runs.complete:
-        written = write_comparison(console, runs, folder) + _report(console, runs, folder)
+        print_results(runs.complete)
+        write_csv(runs.complete, folder / "results.csv", columns())
+        written = ["results.csv", *_report(console, runs, folder)]
         console.print(f"{folder}: {', '.join(written)}", markup=False)
-    print_unfinished(console, runs.unfinished)
+    print_unfinished(runs.unfinished)
     console.print(_summary(runs), style="bold red" if runs.count("failed") else "bold")
     return not any(run.state != "running" for run in runs.unfinished)
 
@@ -284,13 +287,13 @@ def conclude(folder: Path) -> bool:
 def _report(console: Console, runs: Runs, folder: Path) -> list[str]:
     """Write the page; one that fails takes nothing of the sweep with it."""
     from tireid.comparison.report import (  # late: the jobs need none of it
-        read_material,
+        load_comparison,
         write_report,
     )
 
     command = shlex.join(["python", "-m", "tireid", "train", *sys.argv[1:]])
     try:
-        written = write_report(read_material({folder: runs}), folder, command=command)
+        written = write_report(load_comparison({folder: runs}), folder, command=command)
     except Exception as error:
         said = f"the report was not written: {type(error).__name__}: {error}"
         again = f"make compare RUNS={folder} tries again"

@@ -1,7 +1,7 @@
 """Search the settings of a training: an optimiser proposes, validation decides."""
 
 import csv
-import os
+import io
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tireid.comparison.table import markdown
-from tireid.console import quiet
+from tireid.console import silence_expected_warnings
+from tireid.files import write_text
 from tireid.inference.build import SETTINGS_ERRORS
 from tireid.sweeps.chart import draw_study
 from tireid.sweeps.grid import run_in_process
@@ -36,7 +37,7 @@ def tune(cfg: DictConfig) -> list[Trial]:
     Raises:
         ValueError: If a setting is out of its range, or no trial is complete.
     """
-    quiet()
+    silence_expected_warnings()
     if OmegaConf.select(cfg, "search") is None:
         raise ValueError("search: expected the name of a file in conf/search; set search=...")
     for name, least in (("trials", 1), ("random_trials", 0), ("seed", 0)):
@@ -119,12 +120,10 @@ def _show(console: Console, trials: Sequence[Trial], fixed: Sequence[str], monit
 
 def _write(folder: Path, trials: Sequence[Trial], space: Sequence[Dimension], monitor: str) -> None:
     head, rows = _table(trials, monitor)
-    temporary = folder / f".trials.{os.getpid()}"
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([head, *rows])
-    temporary.replace(folder / "trials.csv")
-    temporary.write_text(markdown(head, rows) + "\n", encoding="utf-8")
-    temporary.replace(folder / "trials.md")
+    lines = io.StringIO()
+    csv.writer(lines, lineterminator="\n").writerows([head, *rows])
+    write_text(folder / "trials.csv", lines.getvalue())
+    write_text(folder / "trials.md", markdown(head, rows) + "\n")
     draw_study(trials, space, monitor, folder / "trials.png")
 
 

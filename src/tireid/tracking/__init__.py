@@ -1,1 +1,1 @@
-"""Weights & Biases: its session, its logger, and runs that it kept offline."""
+"""Weights & Biases: its mode, its logger, and runs that it stored offline."""

@@ -1,6 +1,7 @@
-"""Log to Weights & Biases: online where the user is logged in, else offline; never in the way."""
+"""Log to W&B with Lightning's logger, made safe: no prompt, no error reaches the training."""
 
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,41 +9,50 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from tireid.tracking.offline import has_ended, read_offline_run
+from tireid.console import say
+from tireid.tracking.offline import find_offline_run, has_ended, read_offline_run
 from tireid.tracking.session import (
-    BEST,
     INSTALL,
-    STEP,
     Mode,
-    begin,
+    find_mode,
     first_line,
     import_quietly,
     is_installed,
-    say,
 )
 
+STEP = "trainer/global_step"
+BEST = "val/"  # prefix of the metrics whose best value stands in a run's summary
+_SETTINGS = {
+    "silent": True,
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,  # the commit is in the config
+    "finish_timeout_raises": True,
+}
 
-class WandbLogger(Logger):
-    """One run of Weights & Biases, begun when something is logged and ended by `finish`.
 
-    Runs of one process are apart. Whatever fails here is told once, and training goes on.
+class WandbLogger(LightningWandbLogger):
+    """A run of W&B that starts when something is logged and ends with `finish`.
+
+    Each logger has a run of its own. Its summary holds the best and the last value of each
+    validation metric. Any error of wandb becomes one warning, after which nothing more is logged.
 
     Args:
-        save_dir: The run folder; all files go into `wandb/` in it.
-        project: Project that the run belongs to.
-        entity: User or team; None: the user's own setting.
-        name: Shown in tables; None: as `describe` says, like the next two.
+        save_dir: The run folder; the files go into `wandb/` in it.
+        project: Project of the run.
+        entity: User or team; None: the user's default.
+        name: Name in tables; None: from `describe`, and so are the next two.
         group: Runs that belong together.
-        tags: Words to find the run by.
+        tags: Tags of the run.
         job_type: `train` or `teacher`.
-        id: Of the run; an earlier one with it is continued.
+        id: Id of the run; an earlier run with this id is continued.
         resume: As in `wandb.init`.
         required: Whether wandb must be installed.
         init_timeout: Seconds to wait for the server before the run is kept offline.
-        finish_timeout: Seconds to wait for what is still to be uploaded at the end.
+        finish_timeout: Seconds to wait for uploads at the end.
 
     Raises:
         ValueError: If wandb is required and not installed.
@@ -63,52 +73,40 @@ class WandbLogger(Logger):
         init_timeout: float | int = 20,
         finish_timeout: float | int = 300,
     ) -> None:
-        super().__init__()
-        if required and not is_installed():
+        if is_installed():
+            super().__init__(save_dir=save_dir, project=project, id=id)
+        elif required:
             raise ValueError(
                 f"logger=wandb: expected wandb to be installed; {INSTALL}, or choose logger=csv"
             )
+        else:  # the constructor of Lightning's logger would raise
+            self._experiment, self._project, self._save_dir, self._id = None, project, save_dir, id
+            self._log_model = False
         self.folder = Path(save_dir)
         self.job_type = job_type
         self.config: dict[str, Any] = {}
-        self._given: dict[str, Any] = {"name": name, "group": group, "tags": tags}
-        self._place = {"project": project, "entity": entity, "id": id, "resume": resume}
+        self._arguments = {"project": project, "entity": entity, "id": id, "resume": resume}
+        self._arguments |= {"name": name, "group": group, "tags": tags}
         self._timeouts = {"init_timeout": init_timeout, "finish_timeout": finish_timeout}
-        self._run: Any = None
         self._ended = False
         self._mode = Mode("disabled")
         self._best: dict[str, float] = {}
-        self._earlier_step: int | None = None
+        self._last_step: int | None = None
 
     def describe(
         self, name: str, group: str, tags: Sequence[str], config: Mapping[str, Any]
     ) -> None:
-        """Say what the run is, before anything is logged; what the config gave stays.
+        """Describe the run before anything is logged; arguments of the constructor win.
 
         Args:
-            name: Shown in tables.
+            name: Name in tables.
             group: Runs that belong together.
-            tags: Words to find the run by.
-            config: All settings, on one level.
+            tags: Tags of the run.
+            config: The flat config.
         """
-        told = {"name": name, "group": group, "tags": list(tags)}
-        self._given = {key: self._given[key] or value for key, value in told.items()}
+        for key, value in {"name": name, "group": group, "tags": list(tags)}.items():
+            self._arguments[key] = self._arguments[key] or value
         self.config = dict(config)
-
-    @property
-    def name(self) -> str:
-        """The project."""
-        return str(self._place["project"])
-
-    @property
-    def version(self) -> str | None:
-        """The run's id."""
-        return self._place["id"]
-
-    @property
-    def save_dir(self) -> str:
-        """The run folder."""
-        return str(self.folder)
 
     @property
     def experiment(self) -> Any:
@@ -117,44 +115,96 @@ class WandbLogger(Logger):
 
     @property
     def run(self) -> Any:
-        """The run, begun if need be; None where nothing is logged."""
-        if self._run is None and not self._ended and getattr(rank_zero_only, "rank", 0) == 0:
-            with self._unharmed(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of wandb's imports, and on its older interfaces
-                self._run = self._begin()
-            self._ended = self._run is None
-        return self._run
+        """The run, started if necessary; None if nothing is logged."""
+        if self._experiment is None and not self._ended and getattr(rank_zero_only, "rank", 0) == 0:
+            with self._guarded(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of wandb's imports and older interfaces
+                self._start()
+            self._ended = self._experiment is None
+        return self._experiment
+
+    def _start(self) -> None:
+        """Start a run, or continue the one with its id; offline if the server is not reached."""
+        if not is_installed():
+            if self.job_type == "train" and os.environ.get("WANDB_MODE") != "disabled":
+                say(f"wandb is not installed, the run is logged to files only; {INSTALL}")
+            return
+        self._mode = find_mode()
+        if self._mode.name == "disabled":
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._mode.name != "offline":
+            run = self._try_online()
+            if run is not None:
+                self._experiment, self._best = run, _best(dict(run.summary))
+                return
+            self._mode = Mode("offline", "the server was not reached")
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would use the network
+        earlier = find_offline_run(self.folder, self._id)
+        self._experiment = self._init("offline")
+        if earlier is not None:
+            self._best, self._last_step = _best(earlier.summary), earlier.last_step
+
+    def _try_online(self) -> Any:
+        """Return a run on the server; None, without its files, if the server is not reached."""
+        before = set(self.folder.glob("wandb/run-*"))
+        try:
+            return self._init(self._mode.name)
+        except Exception as error:
+            say(f"wandb: {first_line(error)}; the run is kept offline")
+            import_quietly().teardown()  # its service process still holds the run's id
+            for path in set(self.folder.glob("wandb/run-*")) - before:
+                shutil.rmtree(path, ignore_errors=True)
+            return None
+
+    def _init(self, mode: str) -> Any:
+        wandb = import_quietly()
+        run = wandb.init(
+            **{name: value for name, value in self._arguments.items() if value},
+            job_type=self.job_type,
+            config=self.config,
+            mode=mode,
+            dir=str(self.folder.absolute()),
+            reinit="create_new",
+            settings=wandb.Settings(**_SETTINGS, **self._timeouts),
+        )
+        run.define_metric(STEP)
+        run.define_metric("*", step_metric=STEP, step_sync=True)
+        run.define_metric(f"{BEST}*", step_metric=STEP, step_sync=True, summary="none")
+        return run
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: `describe` has all settings."""
+        """Do nothing: `describe` has the whole config."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log a row; of metrics of the validation split, keep the best and the last apart."""
+        """Log metrics, and put the best and the last of the validation into the summary."""
         self.log_row(metrics, step)
-        told: dict[str, float] = {}
+        summary: dict[str, float] = {}
         for name, value in metrics.items():
             if name.startswith(BEST):
                 self._best[name] = max(value, self._best.get(name, value))
-                told |= {name: self._best[name], f"last/{name}": value}
-        if told:
-            self.update_summary(told)
+                summary |= {name: self._best[name], f"last/{name}": value}
+        if summary:
+            self.update_summary(summary)
 
     @rank_zero_only
     def log_row(self, values: Mapping[str, Any], step: int | None = None) -> None:
-        """Log values of any kind that wandb knows, at a step of the optimiser."""
+        """Log values of any type that wandb knows, at a step of the optimizer."""
         if self.run is None:
             return
-        at = {} if step is None else {STEP: step}
-        with self._unharmed(), self._files_in_the_run_folder():
-            self._run.log({**values, **at}, commit=True, **self._next_step())
+        row = dict(values) if step is None else {**values, STEP: step}
+        # wandb's own counter goes on after the last row of an earlier part.
+        count, self._last_step = self._last_step, None
+        with self._guarded(), self._staging_in_the_run_folder():
+            self.run.log(row, commit=True, step=None if count is None else count + 1)
 
     @rank_zero_only
     def update_summary(self, values: Mapping[str, Any]) -> None:
-        """Set what stands for the run in a table."""
+        """Set values of the run's summary."""
         if self.run is not None:
-            with self._unharmed():
-                self._run.summary.update(dict(values))
+            with self._guarded():
+                self.run.summary.update(dict(values))
 
     @rank_zero_only
     def log_artifact(
@@ -166,95 +216,78 @@ class WandbLogger(Logger):
         aliases: Sequence[str],
         metadata: Mapping[str, Any],
     ) -> None:
-        """Log files as they lie; they are not copied, so they must stay until they are uploaded.
+        """Log files without copying them; they must stay until they are uploaded.
 
         Args:
-            name: Of the bundle.
+            name: Name of the artifact.
             kind: Its type, such as `model`.
-            files: By their name in the bundle; those that are missing are left out.
-            aliases: Names of this version of it.
-            metadata: What is to be known of it.
+            files: Paths by their names in the artifact; missing files are left out.
+            aliases: Aliases of this version.
+            metadata: Metadata of the artifact.
         """
         if self.run is None:
             return
-        with self._unharmed(), self._files_in_the_run_folder():
+        with self._guarded(), self._staging_in_the_run_folder():
             artifact = import_quietly().Artifact(name, type=kind, metadata=dict(metadata))
             for inner, path in files.items():
                 if path.is_file():
                     artifact.add_file(str(path), name=inner, policy="immutable", skip_cache=True)
-            self._run.log_artifact(artifact, aliases=list(aliases))
+            self.run.log_artifact(artifact, aliases=list(aliases))
 
     @rank_zero_only
     def finish(self, exit_code: int = 0) -> None:
-        """End the run, and say in one line where it is.
+        """End the run, and print in one line where it is.
 
         Args:
-            exit_code: Other than 0: it failed, or was stopped.
+            exit_code: 0 for success.
         """
-        run, self._run, self._ended = self._run, None, True
+        run, self._experiment, self._ended = self._experiment, None, True
         if run is None:
             return
-        late = ""
-        with self._unharmed():
+        with self._guarded():
             folder, url = Path(run.settings.sync_dir), run.url
+            problem = ""
             try:
                 run.finish(exit_code=exit_code)
             except TimeoutError:
-                late = "not all was uploaded; "
+                problem = "not all was uploaded; "
             if not url:
                 _wait_for_end(folder)
+                reason = f" ({self._mode.reason})" if self._mode.reason else ""
+                problem = problem or f"kept offline{reason}; "
             folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-            if url and not late:
-                say(f"wandb: {url}")
-            else:
-                why = f" ({self._mode.reason})" if self._mode.reason else ""
-                say(f"wandb: {late or f'kept offline{why}; '}to upload: wandb sync {folder}")
-
-    def _begin(self) -> Any:
-        given = {name: value for name, value in (self._place | self._given).items() if value}
-        begun = begin(
-            self.folder, self._timeouts, **given, job_type=self.job_type, config=self.config
-        )
-        if begun is None:
-            return None
-        self._mode, self._best, self._earlier_step = begun.mode, begun.best, begun.last_step
-        return begun.run
-
-    def _next_step(self) -> dict[str, int]:
-        """Let the first row of a part come after the last of the part before."""
-        step, self._earlier_step = self._earlier_step, None
-        return {} if step is None else {"step": step + 1}
+            where = f"{problem}to upload: wandb sync {folder}" if problem else url
+            say(f"wandb: {where}")
 
     @contextmanager
-    def _files_in_the_run_folder(self) -> Iterator[None]:
-        """Have wandb put what waits for its upload into the run folder, unless told where."""
+    def _staging_in_the_run_folder(self) -> Iterator[None]:
+        """Let wandb stage its uploads in the run folder, unless `WANDB_DATA_DIR` is set."""
         name = "WANDB_DATA_DIR"
-        if name in os.environ:
-            yield
-            return
-        os.environ[name] = str(self.folder.absolute() / "wandb")
+        is_set = name in os.environ
+        os.environ.setdefault(name, str(self.folder.absolute() / "wandb"))
         try:
             yield
         finally:
-            os.environ.pop(name, None)
+            if not is_set:
+                os.environ.pop(name, None)
 
     @contextmanager
-    def _unharmed(self) -> Iterator[None]:
-        """Let nothing that fails in wandb reach the training: tell it, and log no more."""
+    def _guarded(self) -> Iterator[None]:
+        """Turn any W&B error into one warning and stop logging to it."""
         try:
             yield
         except Exception as error:
-            self._run, self._ended = None, True
+            self._experiment, self._ended = None, True
             warnings.warn(
-                f"wandb: {type(error).__name__}: {first_line(error)}; the run is logged to files "
-                "only from here",
+                f"wandb: {type(error).__name__}: {first_line(error)}; from here on the run is "
+                "logged to files only",
                 stacklevel=3,
             )
 
 
 @contextmanager
-def finished(loggers: Sequence[Any]) -> Iterator[None]:
-    """End the runs of some loggers with the block, with the exit code that it ends with."""
+def finish_at_exit(loggers: Sequence[Any]) -> Iterator[None]:
+    """Finish the W&B runs of some loggers after the block, with the block's exit code."""
     code = 0
     try:
         yield
@@ -268,39 +301,46 @@ def finished(loggers: Sequence[Any]) -> Iterator[None]:
 
 
 def wandb_logger_of(loggers: Sequence[Any]) -> WandbLogger | None:
-    """Return the one of some loggers that logs to Weights & Biases."""
-    return next((one for one in loggers if isinstance(one, WandbLogger)), None)
+    """Return the W&B logger among some loggers."""
+    return next((logger for logger in loggers if isinstance(logger, WandbLogger)), None)
 
 
-def _wait_for_end(folder: Path, seconds: float = 5.0) -> None:
-    """Wait until wandb's own process has written all it was told; it answers a little earlier."""
-    deadline = time.monotonic() + seconds
-    while not has_ended(folder) and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
-def log_pictures(folder: Path, settings: Mapping[str, Any], pictures: Sequence[Path]) -> None:
-    """Add pictures of a run folder to the run that was logged from it, or say that there is none.
+def log_images(folder: Path, config: Mapping[str, Any], paths: Sequence[Path]) -> None:
+    """Add images of a run folder to the W&B run that was logged from it, or say there is none.
 
     Args:
         folder: The run folder.
-        settings: Of the run's logger: project and entity.
-        pictures: Files below the folder; each is named by its place there.
+        config: Config of the run's logger, with project and entity.
+        paths: Image files below the folder; each is logged under its relative path.
     """
     try:
-        earlier = read_offline_run(folder)
+        run = read_offline_run(folder)
     except (FileNotFoundError, ValueError, ModuleNotFoundError) as error:
-        say(f"wandb: no run to add the pictures to: {error}")
+        say(f"wandb: no run to add the images to: {error}")
         return
-    place = {name: settings[name] for name in ("project", "entity") if settings.get(name)}
-    logger = WandbLogger(str(folder), **place, id=earlier.id, job_type=earlier.job_type)
-    logger.describe(earlier.name, earlier.group, earlier.tags, {})
-    with finished([logger]):
+    owner = {name: config[name] for name in ("project", "entity") if config.get(name)}
+    logger = WandbLogger(str(folder), **owner, id=run.id, job_type=run.job_type)
+    logger.describe(run.name, run.group, run.tags, {})
+    with finish_at_exit([logger]):
         if logger.run is None:
             return
         wandb = import_quietly()
         row = {
-            str(path.relative_to(folder).with_suffix("")): wandb.Image(str(path))
-            for path in pictures
+            str(path.relative_to(folder).with_suffix("")): wandb.Image(str(path)) for path in paths
         }
-        logger.log_row(row, earlier.summary.get(STEP))
+        logger.log_row(row, run.summary.get(STEP))
+
+
+def _best(summary: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in summary.items()
+        if name.startswith(BEST) and isinstance(value, int | float)
+    }
+
+
+def _wait_for_end(folder: Path, seconds: float = 5.0) -> None:
+    """Wait until wandb's service process has written all; `finish` returns a little earlier."""
+    deadline = time.monotonic() + seconds
+    while not has_ended(folder) and time.monotonic() < deadline:
+        time.sleep(0.02)

@@ -7,13 +7,8 @@ from omegaconf import DictConfig
 
 from tireid.data.datamodule import TireidDataModule
 from tireid.data.word_table import WordType
+from tireid.metrics.names import monitors
 from tireid.training.summary import CHOSEN
-
-MONITORS = [
-    f"{direction}{name}"
-    for direction in ("", "i2t_")
-    for name in ("R1", "R5", "R10", "mAP", "mAP_trapezoid", "mINP")
-]
 
 
 def check_splits(datamodule: TireidDataModule, selection: str) -> None:
@@ -38,7 +33,7 @@ def check_scalars(cfg: DictConfig) -> None:
     """
     _check({"selection": (cfg.selection in CHOSEN, f"one of {', '.join(CHOSEN)}")}, cfg)
     split = "test" if cfg.selection == "test" else "val"
-    monitors = [f"{split}/{name}" for name in MONITORS]
+    metrics = monitors(split)
     checks = {
         "batch_size": (isinstance(cfg.batch_size, int) and cfg.batch_size > 0, "an integer > 0"),
         "max_epochs": (isinstance(cfg.max_epochs, int) and cfg.max_epochs > 0, "an integer > 0"),
@@ -64,8 +59,8 @@ def check_scalars(cfg: DictConfig) -> None:
             "auto, last, null or a checkpoint's path",
         ),
         "monitor": (
-            cfg.monitor in monitors,
-            f"a metric of what is validated, one of {', '.join(monitors)}",
+            cfg.monitor in metrics,
+            f"a metric of what is validated, one of {', '.join(metrics)}",
         ),
     }
     _check(checks, cfg)

@@ -12,7 +12,7 @@ from tireid.callbacks.progress import make_progress_bar
 from tireid.callbacks.query_record import QueryRecord
 from tireid.callbacks.result_gallery import ResultGallery
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
-from tireid.console import quiet, say
+from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
 from tireid.files import write_json
 from tireid.inference.build import use_fast_matmul
@@ -36,7 +36,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         ValueError: If a setting is wrong or the checkpoint does not fit.
         FileNotFoundError: If the run or its data are missing.
     """
-    quiet()
+    silence_expected_warnings()
     use_fast_matmul()
     if cfg.split not in ("val", "test"):
         raise ValueError(f"split: expected val or test, got {cfg.split!r}")

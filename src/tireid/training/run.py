@@ -18,7 +18,7 @@ from tireid.callbacks.run_record import RunRecord
 from tireid.checkpoints import stop_signals
 from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
-from tireid.console import quiet, say
+from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
 from tireid.files import remove_leftovers
 from tireid.inference.build import (
@@ -34,7 +34,7 @@ from tireid.runs.folder import claimed, finished_metrics
 from tireid.runs.settings import CONFIG_FILE
 from tireid.runs.title import run_title
 from tireid.runs.weights import TOKENIZER_FOLDER
-from tireid.tracking.logger import finished, wandb_logger_of
+from tireid.tracking.logger import finish_at_exit, wandb_logger_of
 from tireid.training import launcher, processes, resume, teacher, transfer
 from tireid.training.build import (
     build_trainer,
@@ -73,7 +73,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         tireid.checkpoints.stop_signals.Stopped: If the process was asked to stop.
     """
     stop_signals.reset()
-    quiet()
+    silence_expected_warnings()
     recorded = cfg.skip_finished and processes.rank() == 0 and not processes.is_started()
     with recorded_failure(Path(cfg.paths.output_dir)) if recorded else nullcontext():
         check_scalars(cfg)
@@ -141,7 +141,7 @@ def _train(cfg: DictConfig, start: resume.Start, student: Path | None) -> dict[s
     L.seed_everything((run.seed + offset) % 2**32, workers=True, verbose=False)
     callbacks: list[Callback] = list(instantiate(run.callbacks, _convert_="all").values())
     loggers = _build_loggers(run.logger, start)
-    with finished(loggers):
+    with finish_at_exit(loggers):
         parts = _build(run, callbacks, loggers)
         if run.teacher is not None:  # before the folder is that of a run with this teacher
             teacher.check_fits(find_teacher(run.teacher), run, parts.datamodule)

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.console import show
+from tireid.metrics.names import DIRECTIONS, METRICS, WITHOUT_OWN_IMAGE
 
 CHOSEN = {
     "val": "best on val",
@@ -17,17 +18,15 @@ CHOSEN = {
 
 def print_metrics(metrics: dict[str, float], split: str, title: str) -> None:
     """Print the metrics of a split as one table, a row a direction."""
-    names = ["R1", "R5", "R10", "mAP", "mAP_trapezoid", "mINP"]
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("direction")
-    for name in names:
+    for name in METRICS:
         table.add_column(name.replace("_", " "), justify="right")
-    rows = {"text to image": "", "image to text": "i2t_"}
-    for label, prefix in rows.items():
-        values = [metrics.get(f"{split}/{prefix}{name}") for name in names]
+    for prefix, label in DIRECTIONS.items():
+        values = [metrics.get(f"{split}/{prefix}{name}") for name in METRICS]
         if any(value is not None for value in values):
             table.add_row(label, *("-" if v is None else f"{v:.2f}" for v in values))
-    own_removed = [metrics.get(f"{split}/{n}_wm") for n in names]
+    own_removed = [metrics.get(f"{split}/{name}{WITHOUT_OWN_IMAGE}") for name in METRICS]
     if any(value is not None for value in own_removed):
         table.add_row(
             "text to image *",

@@ -1,4 +1,4 @@
-"""The embedded data set: made people, their pictures and captions, written as files."""
+"""The synthetic data set: people, their images and captions, drawn and written as files."""
 
 from tireid.world.build import ensure_world
 from tireid.world.settings import WorldSettings

@@ -1,4 +1,4 @@
-"""Who lives in the made world: the attributes of an identity and how they are drawn."""
+"""Attributes of synthetic people, and their random draw."""
 
 from dataclasses import dataclass
 
@@ -104,7 +104,7 @@ _HELD = {NONE: 60, "phone": 10, "umbrella": 6, "bottle": 6, "book": 6, "shopping
 
 @dataclass(frozen=True)
 class Person:
-    """What an identity looks like and carries; absent things are the string `none`.
+    """The look and the belongings of an identity; absent things are the string `none`.
 
     Colours are keys of `palette.COLORS`, hair and skin of the tables beside it. A dress is a
     `top_type`, has its length in `lower_length`, and leaves `lower_type` at `none`.

@@ -17,13 +17,13 @@ SCENES = ("street", "wall", "shop", "grass", "plaza", "parking", "hall")
 
 
 def make_background(scene: str, width: int, height: int, rng: np.random.Generator) -> Image.Image:
-    """Return a picture of a place, without people in front.
+    """Return an image of a place without people.
 
     Args:
         scene: One of `SCENES`.
         width: Width in pixels.
         height: Height in pixels.
-        rng: Source of everything that differs between two pictures of the place.
+        rng: Source of everything that differs between two images of the place.
     """
     image = Image.new("RGB", (width, height))
     painter = _Painter(image, rng)

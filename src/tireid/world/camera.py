@@ -14,7 +14,7 @@ _STREAM_CAMERA = 2
 
 @dataclass(frozen=True)
 class Camera:
-    """What one camera does to all its pictures.
+    """The effect of one camera on all its images.
 
     Attributes:
         scene: Family of its surroundings.
@@ -24,7 +24,7 @@ class Camera:
         blur: Standard deviation in pixels at 192 pixels' height.
         noise: Standard deviation of the sensor noise, in 0 to 255.
         quality: JPEG quality.
-        pitch: How steeply it looks down; see `pose.Projection`.
+        pitch: Steepness of its view from above; see `pose.Projection`.
         light: Direction of the light.
     """
 
@@ -68,10 +68,10 @@ def make_cameras(seed: int, count: int) -> list[Camera]:
 
 
 def exposed(rgb: Array, camera: Camera, rng: np.random.Generator) -> bytes:
-    """Return the JPEG bytes that a camera makes of a painted picture.
+    """Return the JPEG bytes that a camera makes of a painted image.
 
     Args:
-        rgb: Painted picture, float32 (height, width, 3), 0 to 255, at its final size.
+        rgb: Painted image, float32 (height, width, 3), 0 to 255, at its final size.
         camera: The camera.
         rng: Source of the light of the moment and of the noise.
     """

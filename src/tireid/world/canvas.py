@@ -1,4 +1,4 @@
-"""Shaded solids on a picture: capsules, columns and balls, with a record of what covers what.
+"""Shaded solids on an image: capsules, columns and balls, with a record of what covers what.
 
 Figure units: x to the right, y up from the ground, the person's height about 1. Each solid is
 painted over what is there, with its edge smoothed, lit as a round thing by one light.
@@ -38,7 +38,7 @@ class _Window(NamedTuple):
 
 
 class Canvas:
-    """A picture being painted.
+    """An image being painted.
 
     Args:
         rgb: Float32 background (height, width, 3), 0 to 255; painted in place.

@@ -29,7 +29,7 @@ _NEEDS = {
 
 @dataclass(frozen=True)
 class Caption:
-    """One sentence or a few about a picture.
+    """A caption of an image.
 
     Attributes:
         text: The caption.
@@ -45,11 +45,11 @@ class Caption:
 def write_caption(
     person: Person, sight: Sight, *, detail: float, noise: float, rng: np.random.Generator
 ) -> Caption:
-    """Write one caption of a picture.
+    """Write one caption of an image.
 
     Args:
-        person: Who is in the picture.
-        sight: What the picture shows.
+        person: The person in the image.
+        sight: The visible things of the image.
         detail: Mean share of the visible attributes that is mentioned, 0 to 1.
         noise: Probability that one mentioned attribute is misnamed, 0 to 1.
         rng: Source of all choices.

@@ -18,13 +18,13 @@ _TOP_HEM = 0.487
 
 @dataclass(frozen=True)
 class Look:
-    """Everything about a person's surface that is drawn once and kept over its pictures.
+    """The look of a person's surfaces, the same in all images of the person.
 
     Attributes:
         colors: RGB (float32) by what is coloured: `skin`, `hair`, `top`, `top2`, ...
         period: Height of one stripe and the next, or of one check, in figure units.
         print_shape: 0 disc, 1 box, 2 bars, 3 diamond.
-        loose: How wide the clothes hang, about 1.
+        loose: Width of the clothes relative to the body, about 1.
         fold: Phase of the folds.
     """
 

@@ -26,7 +26,7 @@ _BULKY = ("jacket", "coat", "hoodie", "sweater")
 
 
 def make_look(person: Person, rng: np.random.Generator) -> Look:
-    """Draw how the surfaces of a person look, equal in all pictures of that person."""
+    """Draw how the surfaces of a person look, equal in all images of that person."""
     named = {
         "top": person.top_color,
         "top2": person.top_color2,
@@ -64,9 +64,9 @@ class Figure:
     """One person in one pose, seen from one side.
 
     Args:
-        person: Who it is.
+        person: The person.
         look: Surfaces from `make_look`.
-        projection: From where it is seen.
+        projection: The view.
         walking: False for somebody who stands.
         rng: Source of the pose.
     """

@@ -18,9 +18,9 @@ class Head:
     """One head, ready to be painted.
 
     Args:
-        person: Whose head.
-        look: How the person's surfaces look.
-        projection: From where it is seen.
+        person: The person.
+        look: The look of the person's surfaces.
+        projection: The view.
     """
 
     def __init__(self, person: Person, look: Look, projection: Projection) -> None:

@@ -8,7 +8,7 @@ from tireid.world.attributes import NONE, Person, choices, sample_person
 from tireid.world.settings import WorldSettings
 
 _STREAM_POPULATION = 1
-# What distinguishes near twins: things that a picture shows and a caption may name.
+# Attributes in which near twins differ: an image shows them and a caption may name them.
 _TWIN_FIELDS = (
     "top_color", "lower_color", "outer_color", "shoes_color", "bag_color", "hat_color",
     "hair_color", "bag_type", "outer_type", "top_sleeves", "held_color",
@@ -28,7 +28,7 @@ class Identity:
         pid: Number in the annotation file, as the layout counts.
         ordinal: Position in the world, 0-based; the key of all its draws.
         split: `train`, `val` or `test` as written.
-        person: What it looks like.
+        person: Its attributes.
         twin: `pid` of its near twin, if it has one.
     """
 

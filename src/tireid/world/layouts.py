@@ -18,13 +18,13 @@ _WORD = re.compile(r"[a-z0-9'-]+")
 
 
 def image_path(layout: str, identity: Identity, camera: int, index: int) -> str:
-    """Return the path of a picture below `imgs/`, named as in the real set.
+    """Return the path of an image below `imgs/`, named as in the real set.
 
     Args:
         layout: One of `settings.LAYOUTS`.
-        identity: Who is in the picture.
+        identity: The identity in the image.
         camera: Number of the camera, 0-based.
-        index: Number of the picture among those of the identity, 0-based.
+        index: Number of the image among those of the identity, 0-based.
     """
     pid = identity.pid
     match layout:
@@ -44,7 +44,7 @@ def annotation(layout: str, row: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         layout: One of `settings.LAYOUTS`.
-        row: Ground truth of the picture, with `path`, `pid`, `split` and `captions`.
+        row: Ground truth of the image, with `path`, `pid`, `split` and `captions`.
     """
     captions = [caption["text"] for caption in row["captions"]]
     if layout == "rstpreid":

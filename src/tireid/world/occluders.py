@@ -1,4 +1,4 @@
-"""Things that stand between the camera and the person, at an edge of the picture."""
+"""Things that stand between the camera and the person, at an edge of the image."""
 
 import numpy as np
 
@@ -12,8 +12,8 @@ def paint_occluder(canvas: Canvas, half_width: float, rng: np.random.Generator) 
     """Paint one thing in front of the person and return what it is.
 
     Args:
-        canvas: The picture, with the person painted.
-        half_width: Half the seen width of the picture, in figure units.
+        canvas: The image, with the person painted.
+        half_width: Half the seen width of the image, in figure units.
         rng: Source of what it is and where.
     """
     kind = OCCLUDERS[int(rng.integers(len(OCCLUDERS)))]
@@ -58,7 +58,7 @@ def _bin(canvas: Canvas, x: float, rng: np.random.Generator) -> None:
 
 
 def _shoulder(canvas: Canvas, x: float, rng: np.random.Generator) -> None:
-    """Paint part of somebody nearer to the camera, cut by the edge of the picture."""
+    """Paint part of somebody nearer to the camera, cut by the edge of the image."""
     cloth = plain(_color(rng, 30, 220), parts.OCCLUDER)
     legs = plain(_color(rng, 25, 90), parts.OCCLUDER)
     drop = rng.uniform(0.0, 0.1)

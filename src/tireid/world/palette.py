@@ -1,4 +1,4 @@
-"""Colours of the made world: how they look and the words people use for them."""
+"""Colours of the synthetic world: how they look and the words people use for them."""
 
 from typing import NamedTuple
 

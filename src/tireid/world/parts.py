@@ -1,4 +1,4 @@
-"""Numbers of the parts of a picture, in the record of what covers what."""
+"""Numbers of the parts of a person in the record of which part covers which pixel."""
 
 BACKGROUND = 0
 SKIN = 1

@@ -62,7 +62,7 @@ class Wording:
     """Words for one caption about one person.
 
     Args:
-        person: Whom the caption describes.
+        person: The person that the caption describes.
         mentioned: Attributes that it may name.
         rng: Source of the choices between synonyms.
     """

@@ -1,4 +1,4 @@
-"""One picture of one identity: from its draws to JPEG bytes, captions and ground truth."""
+"""Draw one image of an identity: JPEG bytes, captions and ground truth."""
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -31,12 +31,12 @@ _VIEW_CYCLE = (
 
 @dataclass(frozen=True)
 class Picture:
-    """One made picture.
+    """A synthetic image.
 
     Attributes:
         jpeg: The file's bytes.
         camera: Number of the camera, 0-based.
-        captions: What the annotation file says about it.
+        captions: Its captions in the annotation file.
         truth: View, what is visible, what stands in front; plain values.
     """
 
@@ -52,7 +52,7 @@ def _cameras(seed: int, count: int) -> tuple[Camera, ...]:
 
 
 def plan(settings: WorldSettings, ordinal: int) -> list[tuple[str, int]]:
-    """Return view and camera of each picture of an identity: different ones while they last."""
+    """Return view and camera of each image of an identity; they repeat once all were used."""
     rng = np.random.default_rng([settings.seed, _STREAM_PLAN, ordinal])
     count = settings.images_per_id
     start = int(rng.integers(len(_VIEW_CYCLE)))
@@ -68,7 +68,7 @@ def plan(settings: WorldSettings, ordinal: int) -> list[tuple[str, int]]:
 
 
 def make_picture(settings: WorldSettings, identity: Identity, index: int) -> Picture:
-    """Make one picture; the result depends on the settings, the identity and `index` only."""
+    """Draw one image; it depends only on the settings, the identity and `index`."""
     view, number = plan(settings, identity.ordinal)[index]
     camera = _cameras(settings.seed, settings.num_cameras)[number]
     key = [settings.seed, _STREAM_IMAGE, identity.ordinal, index]
@@ -108,7 +108,7 @@ def _paint(
     camera: Camera,
     rng: np.random.Generator,
 ) -> tuple[Array, Array, dict[str, Any]]:
-    """Return the painted picture, its record of parts, and what else is in it."""
+    """Return the painted image, its record of parts, and what else is in it."""
     height = round(settings.image_size[0] * rng.uniform(0.9, 1.12))
     width = round(settings.image_size[1] * height / settings.image_size[0] * rng.uniform(0.92, 1.1))
     walking = bool(rng.random() < 0.8)

@@ -1,4 +1,4 @@
-"""Makes the pictures of identities and writes them; also the program of the worker processes."""
+"""Draw the images of identities and write them; also the program of the worker processes."""
 
 import json
 import sys
@@ -17,12 +17,12 @@ WORKER_FAILED = 3
 def write_pictures(
     folder: Path, settings: WorldSettings, identities: list[Identity]
 ) -> Iterator[list[dict[str, Any]]]:
-    """Write the pictures of some identities and yield each one's rows of the ground truth.
+    """Write the images of some identities and yield each one's rows of the ground truth.
 
     Args:
-        folder: Root of the world; pictures go below its `imgs/`.
+        folder: Root of the world; images go below its `imgs/`.
         settings: Settings of the world.
-        identities: Whose pictures to make.
+        identities: The identities to draw.
     """
     for identity in identities:
         rows = []
@@ -30,7 +30,7 @@ def write_pictures(
             picture = make_picture(settings, identity, index)
             path = image_path(settings.layout, identity, picture.truth["camera"], index)
             target = folder / "imgs" / path
-            # Not `imgs` itself: if it is gone, so is whoever asked for the pictures.
+            # Not `imgs` itself: if it is gone, so is the process that asked for the images.
             for parent in reversed(Path(path).parents[:-1]):
                 (folder / "imgs" / parent).mkdir(exist_ok=True)
             target.write_bytes(picture.jpeg)
@@ -52,7 +52,7 @@ def write_pictures(
 
 
 def main() -> int:
-    """Make the share of one worker: the job on standard input, one line an identity as output."""
+    """Draw a worker's share: read the job from standard input, print a line an identity."""
     job = json.loads(sys.stdin.readline())
     settings = WorldSettings.from_dict(job["settings"])
     identities = make_population(settings)[job["worker"] :: job["num_workers"]]
@@ -64,7 +64,7 @@ def main() -> int:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever asked for the pictures is gone: nobody wants the rest.
+        # The process that asked for the images is gone: nobody wants the rest.
         return WORKER_FAILED
     except OSError as error:
         problem = {"errno": error.errno, "error": error.strerror or str(error)}

@@ -1,4 +1,4 @@
-"""Where a person's joints are, in the person's own space and in the picture."""
+"""Joints of a person, in the person's own space and in the image."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # Side from which a person is seen → turn of the person, radians; 0 faces the camera, a positive
-# turn makes the person look to the right of the picture.
+# turn makes the person look to the right of the image.
 VIEWS: dict[str, float] = {
     "front": 0.0,
     "front_right": 0.75,
@@ -25,7 +25,7 @@ SHOULDER_HEIGHT = 0.795
 
 @dataclass(frozen=True)
 class Projection:
-    """Maps the person's space (x to the person's left, y up, z forward) to the picture.
+    """Maps the person's space (x to the person's left, y up, z forward) to the image.
 
     Attributes:
         yaw: Turn of the person, radians, as in `VIEWS`.
@@ -40,7 +40,7 @@ class Projection:
         return point[2] * math.cos(self.yaw) - point[0] * math.sin(self.yaw)
 
     def flat(self, point: Point) -> tuple[float, float]:
-        """Return a point's place in the picture, in figure units."""
+        """Return a point's place in the image, in figure units."""
         x = point[0] * math.cos(self.yaw) + point[2] * math.sin(self.yaw)
         return x, point[1] - self.pitch * self.depth(point)
 
@@ -75,7 +75,7 @@ def walking_pose(
         rng: Source of the phase and of the small differences.
         walking: False for somebody who stands.
         width: Factor on the width of shoulders and hips.
-        busy: What `left` and `right` arm do: a key of `_HOLDS`; absent = swings.
+        busy: Action of the `left` and `right` arm, a key of `_HOLDS`; absent = swings.
 
     Returns:
         The joints, the lower foot on the ground.

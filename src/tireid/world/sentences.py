@@ -117,7 +117,7 @@ def sentences(words: Wording, sight: Sight) -> str:
 
     Args:
         words: Words about the person, and what may be named.
-        sight: What the picture shows.
+        sight: The visible things of the image.
     """
     grammar = _grammar(words)
     who = _subject(words)

@@ -1,4 +1,4 @@
-"""What a made world is made from: every setting, its range and its check."""
+"""Settings of a synthetic world, with their ranges and checks."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,18 +10,18 @@ MAX_CAMERAS = 7
 
 @dataclass(frozen=True)
 class WorldSettings:
-    """All that decides what a world looks like; equal settings give byte-identical files.
+    """Settings of a world; equal settings give byte-identical files.
 
     Attributes:
-        layout: Whose files to write: `cuhk_pedes`, `icfg_pedes` or `rstpreid`.
+        layout: Data set whose file layout is written: `cuhk_pedes`, `icfg_pedes` or `rstpreid`.
         num_train_ids: Identities of the train split, at least 1.
         num_val_ids: Identities of the validation split, at least 0. `icfg_pedes` has no such split:
             there they are written as train identities.
         num_test_ids: Identities of the test split, at least 0.
-        images_per_id: Pictures of each identity, from different views and cameras, at least 1.
-        captions_per_image: Captions of each picture, at least 1. `icfg_pedes` has one caption an
+        images_per_id: Images of each identity, from different views and cameras, at least 1.
+        captions_per_image: Captions of each image, at least 1. `icfg_pedes` has one caption an
             image by definition: there only the first is written.
-        image_size: Nominal height and width in pixels; the pictures vary around it, as crops do.
+        image_size: Nominal height and width in pixels; the images vary around it, as crops do.
         num_cameras: Cameras, 1 to 7, each with its own light, colour cast, blur, noise, JPEG
             quality and surroundings.
         twin_fraction: Share of the identities of each split that have a near twin in that split,
@@ -71,7 +71,7 @@ class WorldSettings:
 
     @property
     def captions_written(self) -> int:
-        """Captions of each picture in the files: 1 for `icfg_pedes`."""
+        """Captions of each image in the files: 1 for `icfg_pedes`."""
         return 1 if self.layout == "icfg_pedes" else self.captions_per_image
 
     def to_dict(self) -> dict[str, Any]:

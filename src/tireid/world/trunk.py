@@ -19,9 +19,9 @@ class Trunk:
     """The body between neck and knees, ready to be painted.
 
     Args:
-        person: Whose trunk.
-        look: How the person's surfaces look.
-        projection: From where it is seen.
+        person: The person.
+        look: The look of the person's surfaces.
+        projection: The view.
         build: Factor on the girth.
         shoulders: Factor on the width of the shoulders.
         knees: Both knees, which a skirt follows.

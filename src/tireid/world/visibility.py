@@ -1,4 +1,4 @@
-"""Which attributes of a person a picture shows, counted from what covers what."""
+"""Attributes of a person that an image shows, from the record of visible parts."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ _LEAST: dict[int, float] = {
 
 @dataclass(frozen=True)
 class Sight:
-    """What one picture shows, as far as a caption may speak of it.
+    """The visible things of an image that a caption may mention.
 
     Attributes:
         visible: Names of the attributes that can be seen.
         view: Side from which the person is seen, a key of `pose.VIEWS`.
         walking: False for a person who stands.
         scene: Family of the surroundings, one of `background.SCENES`.
-        straps_only: Of the bag only straps are seen.
+        straps_only: Whether only the straps of the bag are seen.
     """
 
     visible: Set[str]
@@ -45,7 +45,7 @@ class Sight:
 
 
 def seen_parts(record: Array) -> frozenset[int]:
-    """Return the numbers of the parts that a picture shows well enough to be named.
+    """Return the numbers of the parts that an image shows well enough to be named.
 
     Args:
         record: Part number of each pixel of the final crop, uint8.
@@ -59,9 +59,9 @@ def visible_attributes(person: Person, view: str, seen: frozenset[int]) -> froze
     """Return the names of the attributes that a caption may speak of.
 
     Args:
-        person: Who is in the picture.
+        person: The person in the image.
         view: Side from which it is seen, a key of `pose.VIEWS`.
-        seen: Parts that the picture shows, from `seen_parts`.
+        seen: Parts that the image shows, from `seen_parts`.
     """
     names = {"sex"}
     behind = view.startswith("back")

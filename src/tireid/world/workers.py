@@ -1,4 +1,4 @@
-"""Spreads the painting over processes.
+"""Spread the drawing over processes.
 
 The workers are programs of their own, started from this one's interpreter, not forks or
 `multiprocessing` children: that works under threads, in notebooks and in scripts without a
@@ -19,7 +19,7 @@ from tireid.world.identities import Identity
 from tireid.world.pictures import write_pictures
 from tireid.world.settings import WorldSettings
 
-# Below this, starting an interpreter takes longer than painting.
+# Below this, starting an interpreter takes longer than drawing.
 _MIN_IMAGES_PER_WORKER = 24
 Rows = list[dict[str, Any]]
 
@@ -31,14 +31,14 @@ def make_rows(
     num_workers: int,
     on_progress: Callable[[int], Any],
 ) -> Rows:
-    """Write all pictures and return the ground truth, one row a picture, in fixed order.
+    """Write all images and return the ground truth, one row an image, in fixed order.
 
     Args:
         folder: Root of the world.
         settings: Settings of the world.
-        population: Its identities.
-        num_workers: Processes to use at most; few pictures are made in this one.
-        on_progress: Called with the number of pictures done since its last call.
+        population: The identities of the world.
+        num_workers: Processes to use at most; few images are drawn in this one.
+        on_progress: Called with the number of images done since its last call.
 
     Raises:
         OSError: If a file cannot be written.
@@ -131,7 +131,7 @@ def _check_end(worker: "subprocess.Popen[str]") -> None:
     said = worker.stderr.read() if worker.stderr is not None else ""
     if worker.wait() != 0:
         raise RuntimeError(
-            f"a process that paints pictures ended with status {worker.returncode}; expected 0. "
+            f"a worker that draws images ended with status {worker.returncode}; expected 0. "
             f"It said: {said.strip() or 'nothing'}. With num_workers=1 all is done in one process"
         )
 

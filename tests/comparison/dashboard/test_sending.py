@@ -1,4 +1,4 @@
-"""The report on the server: made once, brought up to date in place; what is said when it cannot."""
+"""The report on the server: created once, then updated in place, with clear errors."""
 
 import json
 import os
@@ -11,14 +11,15 @@ import pytest
 import wandb_workspaces.reports.v2 as wr
 
 from tireid.cli.dashboard import main
-from tireid.comparison.dashboard.report import build, presets_of
+from tireid.comparison.dashboard.charts import seed_charts
+from tireid.comparison.dashboard.report import build
 from tireid.comparison.dashboard.scope import Scope
 from tireid.comparison.dashboard.send import send, write
 from tireid.comparison.published import read_published
 
 
 def run(monkeypatch, *words):
-    monkeypatch.setattr(sys, "argv", ["tireid-dashboard", "--entity", "me", *words])
+    monkeypatch.setattr(sys, "argv", ["tireid dashboard", "--entity", "me", *words])
     main()
 
 
@@ -55,7 +56,7 @@ def test_an_update_replaces_the_blocks_and_keeps_what_people_added(server):
 
 def test_without_an_entity_it_is_the_accounts(server, monkeypatch, capsys):
     monkeypatch.delenv("WANDB_ENTITY", raising=False)
-    monkeypatch.setattr(sys, "argv", ["tireid-dashboard"])
+    monkeypatch.setattr(sys, "argv", ["tireid dashboard"])
     main()
     assert capsys.readouterr().out.startswith("created: https://app.test/me/tireid/reports/")
 
@@ -80,7 +81,7 @@ def test_two_reports_of_one_title_need_an_address(server, monkeypatch, capsys):
     scope = Scope("me", "tireid", "synthetic")
     published = read_published("synthetic")
     for _ in range(2):
-        build(scope, published, presets_of(published)).save()
+        build(scope, published, seed_charts(published)).save()
     with pytest.raises(SystemExit):
         run(monkeypatch)
     assert (

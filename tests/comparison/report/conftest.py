@@ -1,4 +1,4 @@
-"""Run folders as training would leave them, made up in no time."""
+"""Run folders as training leaves them, written without training."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from tireid.comparison.report import read_material
+from tireid.comparison.report import load_comparison
 from tireid.data.records import split_sha256
 from tireid.inference.build import build_datamodule
 from tireid.retrieval.query_results import QUERIES_FILE, queries_content, query_results
@@ -27,7 +27,7 @@ SEEDS = (1, 2)
 
 
 def made_queries(records, noise, seed):
-    """What a model would do whose embeddings are the person and noise."""
+    """Results of a model whose embeddings are the identity and noise."""
     rng = torch.Generator().manual_seed(seed)
     image_pids = torch.tensor([record.pid for record in records])
     text_pids = torch.tensor([r.pid for r in records for _ in r.captions])
@@ -74,7 +74,7 @@ def write_run(folder, settings, seed, queries, sha256, **record):
 
 @pytest.fixture(scope="session")
 def made_data(small_config, cache_dir, tmp_path_factory):
-    """Return the records of the test split of some made people, painted in a second or two."""
+    """Return the records of the test split of a few synthetic people, drawn in a second or two."""
     datamodule = build_datamodule(small_config(tmp_path_factory.mktemp("data"), *PEOPLE))
     datamodule.prepare_data()
     datamodule.setup("test")
@@ -106,6 +106,6 @@ def made_runs(small_config, made_data, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def material(made_runs):
-    """Return what a report of them is made of."""
-    return read_material({made_runs: read_runs(made_runs)})
+def comparison(made_runs):
+    """Return the content of a report about them."""
+    return load_comparison({made_runs: read_runs(made_runs)})

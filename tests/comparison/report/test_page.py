@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tireid.comparison.report import read_material, write_report
+from tireid.comparison.report import load_comparison, write_report
 from tireid.comparison.report.blocks import Line, Note, Section, Table
-from tireid.comparison.report.page import as_page
+from tireid.comparison.report.render import as_page, as_text
 from tireid.comparison.report.tables import results
-from tireid.comparison.report.text import as_text, escaped
-from tireid.runs.results import COLUMNS, Result, Runs
+from tireid.comparison.table import columns, escaped
+from tireid.runs.results import Result, Runs
 
 CHROMIUM = next(
     (
@@ -68,9 +68,9 @@ class Elements(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def written(material, tmp_path_factory):
+def written(comparison, tmp_path_factory):
     folder = tmp_path_factory.mktemp("written")
-    page, text = write_report(material, folder, command="python -m tireid compare 'a <b>'")
+    page, text = write_report(comparison, folder, command="python -m tireid compare 'a <b>'")
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.md"]
     return page, text
 
@@ -89,7 +89,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing(written):
     assert len(content) < 5e6
 
 
-def test_pictures_of_curves_are_whole_and_their_labels_are_text(written):
+def test_plots_are_whole_and_their_labels_are_text(written):
     """A label is anybody's: no mathematics, no markup."""
     content = written[0].read_text(encoding="utf-8")
     drawn = re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", content)
@@ -123,7 +123,7 @@ def test_the_text_has_the_tables_of_the_page(written):
 
 def test_text_stays_on_its_line_and_is_no_markup():
     assert escaped("a\n| [x](y) <z> `c` &") == "a \\| \\[x\\](y) &lt;z&gt; \\`c\\` &amp;"
-    table = Table(["name", "number", "said"], [Line(["a|b", "1", "x"])], "T", tail=1)
+    table = Table(["name", "number", "said"], [Line(["a|b", "1", "x"])], "T", right=1)
     section = Section("s", "Title", [Note("seen", warning=True), table])
     assert as_text("Page", [section]).splitlines() == [
         *("# Page", "", "## Title", "", "**seen**", "", "T:", ""),
@@ -168,8 +168,8 @@ def measured(content, width, folder):
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize(("width", "cut"), [(400, True), (1400, False)])
-def test_printed_figures_stand_beside_runs_on_a_wide_page_without_scrolling(tmp_path, width, cut):
-    metrics = dict.fromkeys(COLUMNS, 56.78) | {"val/mAP": 56.78}
+def test_published_results_stand_beside_runs_on_a_wide_page_without_scrolling(tmp_path, width, cut):
+    metrics = dict.fromkeys(columns(), 56.78) | {"val/mAP": 56.78}
     fields = {"dataset": "cuhk_pedes", "selection": "val", "steps": 63_840, "seconds": 1.0}
     fields |= {"images_per_second": 1.0, "parameters": 123_456_789, "test_data": "f00"}
     fields |= {"settings": "5e7", "commit": "", "metrics": metrics}
@@ -182,10 +182,10 @@ def test_printed_figures_stand_beside_runs_on_a_wide_page_without_scrolling(tmp_
         )
     )
     settings = {"image_encoder": deit, "text_encoder": bert}
-    material = read_material({Path("kept.csv"): Runs(both, [])})
-    (row,) = material.rows
+    comparison = load_comparison({Path("kept.csv"): Runs(both, [])})
+    (row,) = comparison.rows
     row = replace(row, runs=[replace(run, settings=settings) for run in row.runs])
-    section = results(replace(material, rows=[row]))
+    section = results(replace(comparison, rows=[row]))
     content = as_page("A", [Section("about", "", []), section])
     assert "Vit (deit-small-distilled-patch16-224)" in content
     assert (measured(content, width, tmp_path)[-1] > 0) == cut

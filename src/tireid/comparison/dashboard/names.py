@@ -1,9 +1,4 @@
-"""What runs log, by the names that panels ask for."""
-
-# Summary values, in percent; of the validation split the best of the run.
-VAL = ("val/R1", "val/mAP")
-TEST = ("test/R1", "test/R5", "test/R10", "test/mAP", "test/mINP")
-QUALITY = ("test/mAP", "test/R1")
+"""What runs log, by the names that panels ask for; metrics are in `tireid.metrics.names`."""
 
 # Histories, over optimiser steps.
 STEP = "trainer/global_step"

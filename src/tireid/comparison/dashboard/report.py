@@ -1,94 +1,195 @@
-"""The whole report, and what of it would be sent."""
+"""The report on W&B: its sections with their texts and panels."""
 
-import copy
-import json
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import wandb_workspaces.reports.v2.interface as wr
-from wandb_workspaces.reports.v2.internal import PanelGrid, ReportViewspec, UnknownPanel
 
-from tireid.comparison.dashboard import sections
-from tireid.comparison.dashboard.names import QUALITY
-from tireid.comparison.dashboard.presets import Preset, seeds_and_references
+from tireid.comparison.dashboard import names
+from tireid.comparison.dashboard.charts import Chart
 from tireid.comparison.dashboard.scope import Scope
-from tireid.comparison.published import Published
+from tireid.comparison.published import Published, published_metrics
+from tireid.metrics.names import compared, headlines
+
+_GRID_WIDTH = 24  # in W&B's units
+_MAX_METHODS = 50  # in a panel
+_LIMITS = (
+    "For research on retrieval. Finding people by a description is surveillance: it needs a lawful "
+    "basis, the consent of the people shown, and compliance with the terms of the data sets. Each "
+    "result is on one data set and does not predict results on other people, cameras or captions; "
+    "results on synthetic data say nothing about photographs. A rank is a suggestion, not an "
+    "identification."
+)
 
 
-def presets_of(published: Sequence[Published]) -> list[Preset]:
-    """Return the charts that the server must keep before the report shows them.
+def build(scope: Scope, published: Sequence[Published], charts: Sequence[Chart]) -> wr.Report:
+    """Build the report without asking the server.
 
     Args:
-        published: Printed figures on the data set of the report.
+        scope: The runs that it compares.
+        published: Published results on the same data set.
+        charts: Charts that the server has stored.
     """
-    return [seeds_and_references(metric, published) for metric in QUALITY]
-
-
-def build(scope: Scope, published: Sequence[Published], presets: Sequence[Preset]) -> wr.Report:
-    """Build the report; nothing is sent or asked.
-
-    Args:
-        scope: The runs it compares.
-        published: Printed figures on the same data set.
-        presets: Of `presets_of`, those that the server keeps; the report goes without the others.
-    """
-    blocks = [
-        *sections.introduction(scope),
-        *sections.metrics(scope, presets),
-        *sections.curves(scope),
-        *sections.cost(scope),
-        *sections.queries(scope),
-        *sections.similarities(scope),
-        *sections.published_figures(scope, published),
-        *sections.limits(),
-    ]
     return wr.Report(
         entity=scope.entity,
         project=scope.project,
         title=scope.title,
-        description="Made by tireid dashboard, which brings it up to date at the same address.",
+        description="Written by tireid dashboard, which updates it in place.",
         width="fluid",
-        blocks=blocks,
+        blocks=[
+            *_introduction(scope),
+            *_metrics(scope, charts),
+            *_curves_and_cost(scope),
+            *_examples(scope),
+            wr.H1("Published results"),
+            *_published(scope, published),
+            wr.H1("Limits of use"),
+            wr.MarkdownBlock(_LIMITS),
+        ],
     )
 
 
-def content(report: wr.Report) -> dict[str, Any]:
-    """Return what saving the report would send, read back once by the client's own models.
-
-    The client asks the server for the number of each run set's project; that alone is left out.
-
-    Raises:
-        ValueError: If the client would not understand the report if it loaded it.
-    """
-    offline = copy.deepcopy(report)
-    for block in offline.blocks:
-        if isinstance(block, wr.PanelGrid):
-            for runs in block.runsets:
-                runs.entity = runs.project = ""
-    model = offline._to_model()  # the client shows it in no other way
-    spec = model.spec.model_dump_json(by_alias=True, exclude_none=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            read = ReportViewspec.model_validate({"spec": spec}).spec
-        except (UserWarning, ValueError) as error:
-            raise ValueError(f"expected a report that can be loaded, got {error}") from error
-    for block in read.blocks:
-        for panel in _panels(block):
-            if isinstance(panel, UnknownPanel):
-                raise ValueError(f"expected panels that can be loaded, got {panel!r}")
-    return {
-        "entityName": report.entity,
-        "projectName": report.project,
-        "displayName": report.title,
-        "description": report.description,
-        "type": "runs",
-        "spec": json.loads(spec),
-    }
+def _introduction(scope: Scope) -> list[Any]:
+    group = f"group `{scope.group}`" if scope.group else "all groups"
+    settings = ", ".join(f"`{name}`" for name in scope.settings)
+    return [
+        wr.MarkdownBlock(
+            f"Runs on **{scope.dataset}**, {group}. Runs with equal {settings} count as seeds of "
+            "one method: give variants of a method their own labels.\n\n"
+            "**Selection.** Settings and checkpoints are chosen on the validation split "
+            "(`selection: val` in the config; runs with `selection: test` do not compare). "
+            "`test/...` is measured once, with the chosen checkpoint; `val/...` is the best value "
+            "of a run for each metric by itself. All metrics are text to image, in percent.\n\n"
+            "Compare only runs that were trained and tested on the same files: put them into one "
+            "group."
+        ),
+        wr.TableOfContents(),
+    ]
 
 
-def _panels(block: Any) -> list[Any]:
-    if not isinstance(block, PanelGrid):
-        return []
-    return block.metadata.panel_bank_section_config.panels
+def _metrics(scope: Scope, charts: Sequence[Chart]) -> list[Any]:
+    bars = [
+        wr.BarPlot(
+            title=f"{name}, %",
+            metrics=[name],
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stddev",
+            max_runs_to_show=_MAX_METHODS * 10,
+            max_bars_to_show=_MAX_METHODS,
+        )
+        for name in (*headlines("val/"), *compared("test/"))
+    ]
+    blocks = [
+        wr.H1("Metrics by method"),
+        wr.P("Means over the seeds of a method, with their standard deviation."),
+        _grid(scope, bars, columns=3),
+    ]
+    if charts:
+        blocks += [
+            wr.H2("Each seed, with published results as reference lines"),
+            wr.P(f"A column holds runs with equal {', '.join(names.METHOD)}."),
+            _grid(scope, [chart.panel(scope.entity) for chart in charts], columns=1, height=14),
+        ]
+    return blocks
+
+
+def _curves_and_cost(scope: Scope) -> list[Any]:
+    lines = [
+        *(_line(f"{name}, %", y=[name]) for name in headlines("val/")),
+        _line("Loss, sum of the weighted terms", y=[names.LOSS], log_y=True),
+        _line("Loss terms, weighted", metric_regex=names.LOSS_TERMS, log_y=True),
+        _line("Share of each term in the gradient", metric_regex=names.GRADIENT_SHARES),
+    ]
+    costs = [
+        wr.ScatterPlot(
+            title=f"{quality} against {title}",
+            x=wr.SummaryMetric(name),
+            y=wr.SummaryMetric(quality),
+            legend_template="${run:displayName}",
+        )
+        for name, title in names.COST.items()
+        for quality in headlines("test/")
+    ]
+    return [
+        wr.H1("Curves"),
+        wr.P("Lines are means over seeds; bands span the lowest to the highest seed."),
+        _grid(scope, lines, columns=2, height=9, finished=False),
+        wr.H1("Cost against quality"),
+        wr.P(
+            "A point is a run. Time and memory compare only on the same kind of machine, and do "
+            "not include the teacher of a student."
+        ),
+        _grid(scope, costs, columns=2, height=8),
+    ]
+
+
+def _examples(scope: Scope) -> list[Any]:
+    galleries = wr.MediaBrowser(
+        title="Random captions with their best images, for each run",
+        media_keys=[names.GALLERY],
+        num_columns=2,
+    )
+    similarities = wr.MediaBrowser(
+        title="Similarities to images of the described identity and of others, for each run",
+        media_keys=[names.SIMILARITIES],
+        num_columns=3,
+    )
+    return [
+        wr.H1("Best and worst queries"),
+        wr.P(
+            "The best hits and worst misses of each run, and the same random queries for all. "
+            "Images are logged of synthetic people only, unless a run was configured otherwise."
+        ),
+        _grid(scope, [wr.WeavePanelSummaryTable(table_name=names.QUERIES)], columns=1, height=18),
+        _grid(scope, [galleries], columns=1, height=18),
+        wr.H1("Similarities"),
+        wr.P("The less the two histograms of a run overlap, the better it separates identities."),
+        _grid(scope, [similarities], columns=1, height=14),
+    ]
+
+
+def _published(scope: Scope, published: Sequence[Published]) -> list[Any]:
+    if not published:
+        return [
+            wr.P(
+                f"There are no published results on {scope.dataset}. Those on other data sets do "
+                "not compare with these runs and are not shown."
+            )
+        ]
+    metrics = published_metrics(published)
+    head = ("method", "year", "image encoder", "text encoder", *metrics, "source")
+    lines = [head, ["---"] * len(head)]
+    for row in published:
+        values = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in metrics]
+        cells = [row.method, str(row.year), row.image_encoder, row.text_encoder, *values]
+        lines.append([cell.replace("|", "\\|") for cell in (*cells, row.source)])
+    return [
+        wr.P(
+            "Test split, in percent, as in the source named; a dash if it reports no such metric. "
+            "Sources do not always say which split chose the checkpoint, nor which mAP it is."
+        ),
+        wr.MarkdownBlock("\n".join(f"| {' | '.join(line)} |" for line in lines)),
+    ]
+
+
+def _line(title: str, **settings: Any) -> wr.LinePlot:
+    return wr.LinePlot(
+        title=title,
+        x=names.STEP,
+        title_x="optimizer steps",
+        groupby_aggfunc="mean",
+        groupby_rangefunc="minmax",
+        max_runs_to_show=_MAX_METHODS,
+        **settings,
+    )
+
+
+def _grid(
+    scope: Scope, panels: Sequence[Any], *, columns: int, height: int = 7, finished: bool = True
+) -> wr.PanelGrid:
+    """Lay panels out in rows."""
+    width = _GRID_WIDTH // columns
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, columns)
+        panel.layout = wr.Layout(x=column * width, y=row * height, w=width, h=height)
+    return wr.PanelGrid(runsets=[scope.runs(finished=finished)], panels=list(panels))

@@ -1,4 +1,4 @@
-"""Which runs a report compares, and what makes some of them seeds of one method."""
+"""The scope of a report: which runs it compares, and which of them are seeds of one method."""
 
 import re
 from dataclasses import dataclass
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import wandb_workspaces.expr as expr
 import wandb_workspaces.reports.v2.interface as wr
 
-from tireid.comparison.dashboard.names import METHOD, TEST, VAL
+from tireid.comparison.dashboard.names import METHOD
+from tireid.metrics.names import compared, headlines
 
-_NAME = re.compile(r"[\w .@+-]+")  # which filters and addresses hold as they are
-_MOST_TITLE = 128  # characters, of wandb
+_NAME = re.compile(r"[\w .@+-]+")  # needs no escaping in filters and addresses
+_MAX_TITLE = 128  # characters, a limit of W&B
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +19,14 @@ class Scope:
 
     Attributes:
         entity: User or team that owns the project.
-        project: Its name.
-        dataset: As runs are tagged; figures on different data do not compare.
-        group: Only runs of this group; None: all.
-        by: Settings, by dotted name, in which the seeds of one method agree.
+        project: Name of the project.
+        dataset: Tag of the runs; results on different data sets do not compare.
+        group: Only runs of this group; None: all runs.
+        by: Settings, by dotted name, that are equal for the seeds of a method.
 
     Raises:
-        ValueError: If a name has a character that filters or addresses do not hold as it is, or
-            the title is too long.
+        ValueError: If a name would need escaping in a filter or an address, or the title is too
+            long.
     """
 
     entity: str
@@ -41,40 +42,43 @@ class Scope:
                 raise ValueError(
                     f"{field}: expected letters, digits, spaces or any of . @ + - _, got {value!r}"
                 )
-        if len(self.title) > _MOST_TITLE:
+        if len(self.title) > _MAX_TITLE:
             raise ValueError(
-                f"expected a title of up to {_MOST_TITLE} characters, got {len(self.title)}: "
+                f"expected a title of up to {_MAX_TITLE} characters, got {len(self.title)}: "
                 f"{self.title!r}; take a shorter group"
             )
 
     @property
     def title(self) -> str:
-        """Of the report; by it the next run finds the report."""
-        of = f" in {self.group}" if self.group else ""
-        return f"Methods compared on {self.dataset}{of}"
+        """The title of the report, by which it is found again."""
+        group = f" in {self.group}" if self.group else ""
+        return f"Methods compared on {self.dataset}{group}"
 
     @property
     def settings(self) -> list[str]:
-        """What `by` names, by the names under which runs log it."""
+        """The names of `by` as runs log them."""
         return [name.replace(".", "/") for name in self.by]
 
     def runs(self, *, finished: bool = True) -> wr.Runset:
-        """Return the runs, the seeds of a method in one group.
+        """Return the runs, grouped by method.
 
         Args:
-            finished: Leave out those that are still running or have failed.
+            finished: Whether to leave out runs that are running or have failed.
         """
-        # The data set is a tag too, which a filter finds however settings are named.
-        wanted = [expr.Tags().isin([self.dataset]), expr.Metric("JobType") == "train"]
+        # The data set by its tag: filters find it regardless of the names of settings.
+        filters = [expr.Tags().isin([self.dataset]), expr.Metric("JobType") == "train"]
         if self.group:
-            wanted.append(expr.Metric("Group") == self.group)
+            filters.append(expr.Metric("Group") == self.group)
         if finished:
-            wanted.append(expr.Metric("State") == "finished")
+            filters.append(expr.Metric("State") == "finished")
         return wr.Runset(
             entity=self.entity,
             project=self.project,
             name="finished runs" if finished else "all runs",
-            filters=expr.And(*wanted),
+            filters=expr.And(*filters),
             groupby=[f"config.{name}" for name in self.settings],
-            pinned_columns=["run:displayName", *(f"summary:{name}" for name in (*VAL, *TEST))],
+            pinned_columns=[
+                "run:displayName",
+                *(f"summary:{name}" for name in (*headlines("val/"), *compared("test/"))),
+            ],
         )

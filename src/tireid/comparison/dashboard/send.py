@@ -1,79 +1,66 @@
-"""Lay methods side by side in a report on Weights & Biases, and bring it up to date.
+"""Create or update a report on W&B that compares methods.
 
-python -m tireid dashboard --project tireid --group like_for_like
-python -m tireid dashboard --entity team --dataset cuhk_pedes
-python -m tireid dashboard --dry-run dashboard.json
+tireid dashboard --project tireid --group like_for_like
+tireid dashboard --entity team --dataset cuhk_pedes
+tireid dashboard --dry-run dashboard.json
 """
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from tireid.comparison.dashboard import server
+from tireid.comparison.dashboard.charts import seed_charts
+from tireid.comparison.dashboard.report import build
+from tireid.comparison.dashboard.scope import Scope
 from tireid.comparison.published import read_published
+from tireid.console import say
+from tireid.files import write_json
 
-if TYPE_CHECKING:  # wandb is optional, and slow to import
-    from tireid.comparison.dashboard.scope import Scope
 
-
-def send(scope: "Scope", url: str | None = None) -> str:
-    """Create the report of a scope, or bring the one that is there up to date.
+def send(scope: Scope, url: str | None = None) -> str:
+    """Create the report of a scope, or update the existing one.
 
     Args:
-        scope: The runs it compares; the client is logged in.
-        url: Of the report to update; None: the project's report of the same title, or a new one.
+        scope: The runs that it compares.
+        url: Address of the report to update; None: the project's report with the same title, or a
+            new one.
 
     Returns:
-        Its address.
+        The address of the report.
 
     Raises:
-        ValueError: If the project or the report at `url` is not there.
+        ValueError: If the project or the report at `url` does not exist.
     """
-    from tireid.comparison.dashboard import server
-    from tireid.comparison.dashboard.report import build, presets_of
-
-    console = Console(highlight=False, soft_wrap=True)
-    url = url or server.find(scope.entity, scope.project, scope.title)
+    url = url or server.find_report(scope.entity, scope.project, scope.title)
     published = read_published(scope.dataset)
-    presets = []
-    for preset in presets_of(published):
+    charts = []
+    for chart in seed_charts(published):
         try:
-            server.keep_preset(scope.entity, preset)
-            presets.append(preset)
+            server.store_chart(scope.entity, chart)
+            charts.append(chart)
         except server.FAILURES as error:
-            console.print(
-                f"left out: the chart {preset.title!r}, which the server refused: {error}",
-                markup=False,
+            say(
+                f"left out: the chart {chart.title!r}, which the server refused: {error}",
                 style="red",
             )
-    saved = server.save(build(scope, published, presets), url)
-    console.print(f"{'created' if saved.created else 'updated'}: {saved.url}", markup=False)
-    return saved.url
+    saved = server.save_report(build(scope, published, charts), url)
+    say(f"{'updated' if url else 'created'}: {saved}")
+    return saved
 
 
-def write(scope: "Scope", path: Path) -> None:
-    """Build the report, check it, and write what would be sent as JSON; without key or network.
+def write(scope: Scope, path: Path) -> None:
+    """Write what would be sent as JSON, without a key or the network.
 
     Args:
-        scope: The runs it compares.
-        path: The file; its folder is made.
-
-    Raises:
-        ValueError: If wandb's client would not understand the report.
+        scope: The runs that it compares.
+        path: The file; its folder is created.
     """
-    from tireid.comparison.dashboard.report import build, content, presets_of
-
     published = read_published(scope.dataset)
-    presets = presets_of(published)
-    charts = [
+    charts = seed_charts(published)
+    requests = [
         {"entity": scope.entity, "name": chart.name, "displayName": chart.title, "spec": chart.spec}
-        for chart in presets
+        for chart in charts
     ]
-    sent = {"report": content(build(scope, published, presets)), "charts": charts}
+    report = server.request_of(build(scope, published, charts))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(sent, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    Console(highlight=False, soft_wrap=True).print(
-        f"written, not sent: {path}: {scope.title!r} for {scope.entity}/{scope.project}",
-        markup=False,
-    )
+    write_json(path, {"report": report, "charts": requests})
+    say(f"written, not sent: {path}: {scope.title!r} for {scope.entity}/{scope.project}")

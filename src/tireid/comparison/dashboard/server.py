@@ -1,58 +1,46 @@
-"""The side of the server: the key, the charts it keeps, the report it has."""
+"""The server of W&B: login, stored charts and reports; the private interfaces of its clients."""
 
+import copy
+import json
 import os
-from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import wandb
 import wandb_workspaces.reports.v2.interface as wr
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from tireid.comparison.dashboard.presets import Preset
+from tireid.comparison.dashboard.charts import Chart
 
-# What the client raises when the server refuses or cannot be reached.
+# Raised by the client if the server refuses or cannot be reached.
 FAILURES = (wandb.Error, WandbApiFailedError)
-_TAKEN = 409
-_OFFLINE = ("offline", "dryrun", "disabled")
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """A report on the server.
-
-    Attributes:
-        url: Its address.
-        created: Whether it is new there.
-    """
-
-    url: str
-    created: bool
+_CONFLICT = 409
+_NO_NETWORK = ("offline", "dryrun", "disabled")
 
 
 def log_in() -> None:
-    """Take the key that this machine has for wandb; never ask for one.
+    """Log in with the API key of this machine, without a prompt.
 
     Raises:
-        PermissionError: If it has none, or wandb is kept off the network.
+        PermissionError: If there is no key, or `WANDB_MODE` forbids the network.
     """
     mode = os.environ.get("WANDB_MODE", "")
-    if mode in _OFFLINE:
+    if mode in _NO_NETWORK:
         raise PermissionError(
-            f"WANDB_MODE={mode}: expected online or nothing, for the report lies on the server; "
-            "--dry-run FILE needs none"
+            f"WANDB_MODE={mode}: expected online or nothing, because the report is on the server; "
+            "--dry-run FILE works offline"
         )
     if not wandb.login(prompt=False, verify=False):
         raise PermissionError(
-            "expected a key for Weights & Biases, got none: run `wandb login` once, or set "
+            "expected an API key for Weights & Biases, got none: run `wandb login` once, or set "
             "WANDB_API_KEY; --dry-run FILE needs no key"
         )
 
 
 def default_entity() -> str:
-    """Return the user or team that the key's runs go to.
+    """Return the default user or team of the account.
 
     Raises:
-        ValueError: If the account has none.
+        ValueError: If it has none.
     """
     entity = wandb.Api().default_entity
     if not entity:
@@ -60,74 +48,85 @@ def default_entity() -> str:
     return entity
 
 
-def keep_preset(entity: str, preset: Preset) -> None:
-    """Make the server keep a chart, if it does not have it.
+def store_chart(entity: str, chart: Chart) -> None:
+    """Store a chart on the server, unless it is there.
 
     Raises:
-        FAILURES: If it refuses.
+        FAILURES: If the server refuses.
     """
     try:
         wandb.Api().create_custom_chart(
             entity=entity,
-            name=preset.name,
-            display_name=preset.title,
+            name=chart.name,
+            display_name=chart.title,
             spec_type="vega2",
             access="private",
-            spec=preset.spec,
+            spec=chart.spec,
         )
     except FAILURES as error:
-        if not _is_there(error):
+        status = getattr(getattr(error, "response", None), "http_status", None)
+        if status != _CONFLICT and "already exists" not in str(error):
             raise
 
 
-def _is_there(error: Exception) -> bool:
-    status = getattr(getattr(error, "response", None), "http_status", None)
-    return status == _TAKEN or "already exists" in str(error)
-
-
-def find(entity: str, project: str, title: str) -> str | None:
-    """Return the address of the project's report of that title; None if there is none.
+def find_report(entity: str, project: str, title: str) -> str | None:
+    """Return the address of the report with a title; None if there is none.
 
     Raises:
-        ValueError: If there are several, or no such project.
+        ValueError: If there are several, or the project does not exist.
     """
     reports = wandb.Api().reports(f"{entity}/{project}")
-    found = [report.url for report in reports if report.display_name == title]
-    if len(found) > 1:
+    urls = [report.url for report in reports if report.display_name == title]
+    if len(urls) > 1:
         raise ValueError(
-            f"expected one report {title!r}, got {len(found)}: say which with --url: "
-            + " ".join(map(str, found))
+            f"expected one report {title!r}, got {len(urls)}: say which with --url: "
+            + " ".join(map(str, urls))
         )
-    return found[0] if found else None
+    return urls[0] if urls else None
 
 
-def save(report: wr.Report, url: str | None) -> Saved:
-    """Create the report, or put its content into the one at `url`.
+def save_report(report: wr.Report, url: str | None) -> str:
+    """Create a report, or replace the blocks of the one at `url`, whose title and comments stay.
 
-    There the title and the comments stay as they are.
+    Returns:
+        The address of the report.
 
     Raises:
-        ValueError: If there is no report at `url`, or it is another project's.
+        ValueError: If there is no report at `url`, or it belongs to another project.
     """
-    if url is None:
-        return Saved(_address(report.save()), created=True)
-    try:
-        kept = cast(wr.Report, wr.Report.from_url(url))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{url}: expected the address of a report that this key may read, "
-            "https://.../<entity>/<project>/reports/<title>--<id>"
-        ) from error
-    if (kept.entity, kept.project) != (report.entity, report.project):
-        raise ValueError(
-            f"{url}: expected a report of {report.entity}/{report.project}, "
-            f"got one of {kept.entity}/{kept.project}"
-        )
-    kept.blocks = report.blocks
-    kept.description = report.description
-    kept.width = report.width
-    return Saved(_address(kept.save()), created=False)
+    if url is not None:
+        try:
+            existing = cast(wr.Report, wr.Report.from_url(url))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{url}: expected the address of a report that this key may read, "
+                "https://.../<entity>/<project>/reports/<title>--<id>"
+            ) from error
+        if (existing.entity, existing.project) != (report.entity, report.project):
+            raise ValueError(
+                f"{url}: expected a report of {report.entity}/{report.project}, "
+                f"got one of {existing.entity}/{existing.project}"
+            )
+        existing.blocks = report.blocks
+        existing.description = report.description
+        existing.width = report.width
+        report = existing
+    return report.save().url.rstrip("=")  # without the padding of the id, as pages have it
 
 
-def _address(report: wr.Report) -> str:
-    return report.url.rstrip("=")  # the id's padding, which pages do without
+def request_of(report: wr.Report) -> dict[str, Any]:
+    """Return what `save_report` would send, except the number of the project."""
+    offline = copy.deepcopy(report)
+    for block in offline.blocks:
+        if isinstance(block, wr.PanelGrid):
+            for runs in block.runsets:
+                runs.entity = runs.project = ""
+    spec = offline._to_model().spec  # there is no public way to it
+    return {
+        "entityName": report.entity,
+        "projectName": report.project,
+        "displayName": report.title,
+        "description": report.description,
+        "type": "runs",
+        "spec": json.loads(spec.model_dump_json(by_alias=True, exclude_none=True)),
+    }

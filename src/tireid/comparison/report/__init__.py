@@ -1,61 +1,53 @@
-"""The report of a comparison: one HTML page and the same tables as Markdown."""
+"""The report of a comparison: a web page, and its tables as Markdown."""
 
-import os
 from datetime import datetime
 from pathlib import Path
 
 from tireid.comparison.report.blocks import Section
-from tireid.comparison.report.breakdowns import breakdowns
+from tireid.comparison.report.caption_groups import caption_group_tables
 from tireid.comparison.report.costs import costs
 from tireid.comparison.report.curves import curves
 from tireid.comparison.report.differences import differences
-from tireid.comparison.report.explained import explained
+from tireid.comparison.report.explanations import explanations
 from tireid.comparison.report.galleries import galleries
 from tireid.comparison.report.head import head
-from tireid.comparison.report.material import Material, Run, read_material
-from tireid.comparison.report.page import as_page
+from tireid.comparison.report.loading import Comparison, load_comparison
+from tireid.comparison.report.render import as_page, as_text
 from tireid.comparison.report.similarities import similarities
 from tireid.comparison.report.tables import results
-from tireid.comparison.report.text import as_text
+from tireid.files import write_text
 
-__all__ = ["PAGE", "TEXT", "Material", "Run", "read_material", "write_report"]
-
-PAGE, TEXT = "report.html", "report.md"
+__all__ = ["load_comparison", "write_report"]
 
 
-def write_report(material: Material, folder: Path, *, command: str) -> list[Path]:
+def write_report(comparison: Comparison, folder: Path, *, command: str) -> list[Path]:
     """Write `report.html` and `report.md`.
 
     Args:
-        material: What they tell.
-        folder: Where they go; made if missing.
-        command: What was typed, for the record.
+        comparison: Content of the report.
+        folder: Folder of the files; created if missing.
+        command: The command that the report names.
 
     Returns:
-        The files. A reader sees the old ones or the new ones, never half of one.
+        The files.
     """
     when = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    found: list[Section | None] = [
-        head(material, when=when, command=command),
-        results(material),
-        differences(material),
-        curves(material),
-        costs(material),
-        breakdowns(material),
-        galleries(material),
-        similarities(material),
-        explained(material),
+    parts: list[Section | None] = [
+        head(comparison, when=when, command=command),
+        results(comparison),
+        differences(comparison),
+        curves(comparison),
+        costs(comparison),
+        caption_group_tables(comparison),
+        galleries(comparison),
+        similarities(comparison),
+        explanations(comparison),
     ]
-    sections = [section for section in found if section is not None]
-    title = f"Comparison on {', '.join(material.datasets)}"
+    sections = [section for section in parts if section is not None]
+    title = f"Comparison on {', '.join(comparison.datasets)}"
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, content in (
-        (PAGE, as_page(title, sections)),
-        (TEXT, as_text(title, sections)),
-    ):
-        temporary = folder / f".{os.getpid()}.{name}"
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(folder / name)
+    for name, render in (("report.html", as_page), ("report.md", as_text)):
+        write_text(folder / name, render(title, sections))
         written.append(folder / name)
     return written

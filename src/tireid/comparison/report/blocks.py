@@ -1,4 +1,4 @@
-"""What a report is made of, whether it becomes a page or plain text."""
+"""The blocks of a report, which are rendered as HTML or as Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ class Note:
 
     Attributes:
         text: Plain text.
-        warning: Whether it has to be seen.
+        warning: Whether it is highlighted.
     """
 
     kind: ClassVar[str] = "note"
@@ -26,7 +26,7 @@ class Line:
     Attributes:
         cells: Plain text; the first one names the line.
         mark: `control`, `published`, `oracle`, `warning` or nothing.
-        swatch: Picture of the line's colour and marker in the figures, as a data URI.
+        swatch: Image of the row's line and marker in the figures, as a data URI.
     """
 
     cells: Sequence[str]
@@ -36,33 +36,33 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table whose columns are numbers but for those at its sides.
+    """A table with text at its sides and numbers in between.
 
     Attributes:
         head: Names of the columns.
-        lines: As many cells each.
-        words: Number of columns, from the left, that are no numbers.
-        tail: Likewise, from the right.
-        caption: What it shows; its accessible name too.
+        lines: Lines with a cell for each column.
+        caption: Title of the table, also its accessible name.
+        left: Number of text columns at the left.
+        right: Number of text columns at the right.
     """
 
     kind: ClassVar[str] = "table"
     head: Sequence[str]
     lines: Sequence[Line]
     caption: str
-    words: int = 1
-    tail: int = 0
+    left: int = 1
+    right: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture.
+    """A plot or an image.
 
     Attributes:
-        source: A data URI.
-        alt: What it shows, for those who do not see it.
-        title: Stands below; may be empty.
-        width: In pixels of a page; it shrinks where there is less room.
+        source: Its content as a data URI.
+        alt: Text that stands for it.
+        title: Text below it; may be empty.
+        width: Largest width on a page, in pixels.
     """
 
     source: str
@@ -73,7 +73,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Pictures side by side where there is room."""
+    """Figures side by side if there is room."""
 
     kind: ClassVar[str] = "figures"
     figures: Sequence[Figure]
@@ -81,7 +81,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What the colours and markers of figures stand for.
+    """The legend of the figures.
 
     Attributes:
         rows: Name and swatch of each row.
@@ -92,59 +92,59 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """An image that a method found.
+class RankedImage:
+    """An image in the ranking of a method.
 
     Attributes:
         figure: The image.
-        right: Whether it shows the person that was asked for.
-        score: Its similarity to the query.
+        correct: Whether it shows the identity of the query.
+        score: Similarity to the query.
     """
 
     figure: Figure
-    right: bool
+    correct: bool
     score: float
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The best images of one method for a query.
+    """The ranking of one method for a query.
 
     Attributes:
-        method: Its name.
-        rank: What is said of the rank of the first right image.
-        found: Best first.
+        method: Name of the method.
+        rank: Text about the rank of the first correct image.
+        images: The best images, best first.
     """
 
     method: str
     rank: str
-    found: Sequence[Found]
+    images: Sequence[RankedImage]
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query and what methods answer.
+    """A query and the answers of several methods.
 
     Attributes:
         caption: The query.
-        own: The image it was written for; None if that is not in the gallery.
-        answers: A method each.
+        described: The image that it describes; None if that is not in the gallery.
+        answers: The answer of each method.
     """
 
     kind: ClassVar[str] = "query"
     caption: str
-    own: Figure | None
+    described: Figure | None
     answers: Sequence[Answer]
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Blocks that are shown when asked for.
+    """Blocks that can be unfolded.
 
     Attributes:
-        summary: What stands for them.
-        blocks: Inside.
-        opened: Whether they are shown at first.
+        summary: The line that is always shown.
+        blocks: The blocks inside.
+        opened: Whether they are unfolded at first.
     """
 
     kind: ClassVar[str] = "fold"
@@ -158,12 +158,12 @@ Block = Note | Table | Figures | Key | Query | Fold
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a report under a heading of its own.
+    """A section of a report.
 
     Attributes:
-        anchor: Its name in links.
-        title: Its heading.
-        blocks: In order.
+        anchor: Name for links.
+        title: Heading.
+        blocks: Blocks in order.
     """
 
     anchor: str

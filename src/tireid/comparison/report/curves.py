@@ -1,47 +1,46 @@
-"""Validation metrics and training loss over the steps, mean and range over seeds."""
+"""Validation metrics and training loss over the steps, with mean and range over seeds."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tireid.comparison.report.blocks import Block, Figure, Figures, Note, Section
-from tireid.comparison.report.material import Material, Row, Run
-from tireid.comparison.report.style import WIDTH, drawing, figure
-from tireid.comparison.report.words import key
+from tireid.comparison.report.blocks import Block, Figure, Figures, Key, Note, Section
+from tireid.comparison.report.loading import Comparison, Row, Run
+from tireid.comparison.report.style import WIDTH, drawing, figure, swatch
+from tireid.metrics.names import headlines
 
-_PANELS = {
-    "R1": "validation R@1, percent",
-    "mAP": "validation mAP, percent",
-    "loss": "training loss",
-}
 _MOST_BANDS = 8
 
 
-def curves(material: Material) -> Section:
-    """Return the curves of all rows, a figure a metric and data set."""
+def curves(comparison: Comparison) -> Section:
+    """Return the curves of all rows, with a figure for each data set and metric."""
     blocks: list[Block] = [
         Note(
-            f"Lines are means over seeds, bands (of up to {_MOST_BANDS} rows) run from the lowest "
-            "to the highest seed. Losses of methods have different terms: their heights do not "
-            "compare."
+            f"Lines are means over seeds; bands (for up to {_MOST_BANDS} rows) span the lowest to "
+            "the highest seed. Losses of different methods have different terms and do not compare."
         )
     ]
-    for dataset in material.datasets:
-        drawn = [one for name in _PANELS for one in _panel(dataset, material, name)]
+    for dataset in comparison.datasets:
+        drawn = [
+            one for name in (*headlines(), "loss") for one in _panel(dataset, comparison, name)
+        ]
         if drawn:
-            blocks += [key(material.rows_on(dataset)), Figures(drawn)]
+            legend = [(row.name, swatch(row.style)) for row in comparison.rows_on(dataset)]
+            blocks += [Key(legend), Figures(drawn)]
     if len(blocks) == 1:
         blocks = [Note("Not recorded by these runs.")]
     return Section("curves", "Curves", blocks)
 
 
-def _panel(dataset: str, material: Material, name: str) -> Iterator[Figure]:
-    rows = [(row, found) for row in material.rows_on(dataset) if (found := _lines(row, name))]
+def _panel(dataset: str, comparison: Comparison, name: str) -> Iterator[Figure]:
+    rows = [(row, lines) for row in comparison.rows_on(dataset) if (lines := _lines(row, name))]
     if not rows:
         return
-    label = _PANELS[name]
+    label = "training loss"
+    if name != "loss":
+        label = f"validation {headlines()[name]}, percent"
     if any(row.first.selection == "test" for row, _ in rows) and name != "loss":
-        label = label.replace("validation", "validation (TEST where it chose)")
+        label = label.replace("validation", "validation (or TEST, if chosen on it)")
     from matplotlib.ticker import LogLocator
 
     with drawing(WIDTH, 3.0) as drawn:
@@ -52,7 +51,7 @@ def _panel(dataset: str, material: Material, name: str) -> Iterator[Figure]:
             if name == "loss":
                 keywords |= {"marker": None}
             steps, values = _common(lines)
-            if values is None:  # validated at other steps: each seed by itself
+            if values is None:  # seeds were validated at different steps
                 for line in lines:
                     axes.plot(*zip(*line, strict=True), **keywords)
                 continue
@@ -68,15 +67,14 @@ def _panel(dataset: str, material: Material, name: str) -> Iterator[Figure]:
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter("")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        several = f" on {dataset}" if len(material.datasets) > 1 else ""
+        several = f" on {dataset}" if len(comparison.datasets) > 1 else ""
         ends = "; ".join(f"{row.name}: {_end(lines):.1f}" for row, lines in rows)
         yield figure(drawn, f"{label} over steps{several}. At the end {ends}", f"{label}{several}")
 
 
 def _lines(row: Row, name: str) -> list[list[tuple[int, float]]]:
     """Return a metric of each run that has it, as pairs of step and value."""
-    found = [_line(run, name) for run in row.runs]
-    return [line for line in found if line]
+    return [line for run in row.runs if (line := _line(run, name))]
 
 
 def _line(run: Run, name: str) -> list[tuple[int, float]]:
@@ -89,13 +87,13 @@ def _line(run: Run, name: str) -> list[tuple[int, float]]:
     if line:
         return line
     validations: Sequence[dict[str, float]] = run.record.get("validations") or []
-    known = [v[f"{split}/{name}"] for v in validations if v.get(f"{split}/{name}") is not None]
-    step = run.result.steps / max(len(known), 1)
-    return [(round(step * number), value) for number, value in enumerate(known, 1)]
+    values = [v[f"{split}/{name}"] for v in validations if v.get(f"{split}/{name}") is not None]
+    step = run.result.steps / max(len(values), 1)
+    return [(round(step * number), value) for number, value in enumerate(values, 1)]
 
 
 def _common(lines: Sequence[Sequence[tuple[int, float]]]):
-    """Return the steps and, a row a seed, the values; None for these if steps differ."""
+    """Return the steps and the values, a row for each seed; None instead if the steps differ."""
     steps = [step for step, _ in lines[0]]
     if any([step for step, _ in line] != steps for line in lines):
         return steps, None

@@ -1,4 +1,4 @@
-"""Queries that one method answers and another does not, with their pictures."""
+"""Queries that one method answers and another does not, with their images."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -7,70 +7,78 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from tireid.comparison.report.blocks import Answer, Block, Figure, Fold, Found, Note, Query, Section
-from tireid.comparison.report.material import Material, Row, same_queries
+from tireid.comparison.report.blocks import (
+    Answer,
+    Block,
+    Figure,
+    Fold,
+    Note,
+    Query,
+    RankedImage,
+    Section,
+)
+from tireid.comparison.report.loading import Comparison, Row, same_queries
 from tireid.comparison.report.style import thumbnail
 from tireid.comparison.test_splits import TestSplit
 from tireid.retrieval.query_results import QueryResults
 
-FAR = 10  # a first right image behind this rank is not found
-_SHOWN = 3  # queries a direction
-_PAIRS = 5  # of rows
-_FEW_ROWS = 3  # of which each is compared with each
-_IMAGES = 5  # a method
+FAR = 10  # a query fails if its first correct image is beyond this rank
+_SHOWN = 3  # queries for each direction
+_PAIRS = 5  # pairs of rows
+_FEW_ROWS = 3  # of so few rows all pairs are compared
+_IMAGES = 5  # for each method
 
 Thumbnails = Callable[[int, str], Figure]
 
 
-def galleries(material: Material) -> Section | None:
-    """Return queries on which rows and their controls disagree; None where none was recorded."""
-    pairs = _pairs(material)
+def galleries(comparison: Comparison) -> Section | None:
+    """Return queries on which rows and their controls disagree; None if none was recorded."""
+    pairs = _pairs(comparison)
     if not pairs:
         return None
     blocks: list[Block] = [
         Note(
-            f"Of all queries whose first right image is best in every seed of one row, and behind "
-            f"rank {FAR} in every seed of the other, {_SHOWN} at even distances in the order of "
-            "the split: none is picked by how it looks. Shown are the best images of the first "
-            "seed. Dashed: the image the caption was written for. A tick and a solid green frame: "
-            "the right person. A cross and a dotted orange frame: somebody else."
+            "Queries for which every seed of one row ranks a correct image first, and every seed "
+            f"of the other ranks its first correct image beyond rank {FAR}. Of these, {_SHOWN} "
+            "are shown, evenly spaced in the order of the split rather than picked by hand, with "
+            "the best images of the first seed. Dashed frame: the described image. Tick and solid "
+            "green frame: the correct identity. Cross and dotted orange frame: another identity."
         )
     ]
     shown = _most_different(pairs)
     if len(shown) < len(pairs):
         left_out = len(pairs) - len(shown)
-        blocks.append(
-            Note(f"The {_PAIRS} rows with the largest test R@1 are shown; {left_out} more are not.")
-        )
+        blocks.append(Note(f"{left_out} rows with a lower test R@1 are not shown."))
     opened = False
-    said: set[str] = set()
+    reasons: set[str] = set()
     for control, row in shown:
-        split = material.splits.get(row.first.test_data)
-        why = _hidden(material, row, split)
+        split = comparison.splits.get(row.first.test_data)
+        why = _hidden(comparison, row, split)
         if split is None or why:
-            if why not in said:
-                blocks.append(Note(f"No pictures: {why}"))
-            said.add(why)
+            if why not in reasons:
+                blocks.append(Note(f"No images: {why}"))
+            reasons.add(why)
             continue
         parts = list(_both_ways(control, row, split))
         first = not opened and any(isinstance(part, Query) for part in parts)
         blocks.append(Fold(f"{row.name}, against {control.name}", parts, opened=first))
         opened |= first
-    return Section("galleries", "Where they disagree", blocks)
+    return Section("galleries", "Where methods disagree", blocks)
 
 
-def _pairs(material: Material) -> list[tuple[Row, Row]]:
-    """Return rows with their controls, and of few rows each with each, that rank the same."""
-    rows = [row for row in material.rows if row.queries]
-    found = [(material.control_of(row), row) for row in rows if material.control_of(row) is not row]
+def _pairs(comparison: Comparison) -> list[tuple[Row, Row]]:
+    """Return rows with their controls, of few rows all pairs, that rank the same queries."""
+    rows = [row for row in comparison.rows if row.queries]
+    controls = [(comparison.control_of(row), row) for row in rows]
+    pairs = [(control, row) for control, row in controls if control is not row]
     if len(rows) <= _FEW_ROWS:
-        known = {frozenset((one.name, other.name)) for one, other in found}
+        names = {frozenset((one.name, other.name)) for one, other in pairs}
         for one, other in itertools.combinations(rows, 2):
-            if frozenset((one.name, other.name)) not in known:
-                found.append((one, other))
+            if frozenset((one.name, other.name)) not in names:
+                pairs.append((one, other))
     return [
         (one, other)
-        for one, other in found
+        for one, other in pairs
         if one.queries and one.first.test_data == other.first.test_data and same_queries(one, other)
     ]
 
@@ -79,82 +87,81 @@ def _most_different(pairs: Sequence[tuple[Row, Row]]) -> list[tuple[Row, Row]]:
     def quality(pair: tuple[Row, Row]) -> float:
         return float(np.mean(pair[1].values("test/R1") or [0.0]))
 
-    kept = sorted(pairs, key=quality, reverse=True)[:_PAIRS]
-    return [pair for pair in pairs if pair in kept]
+    best = sorted(pairs, key=quality, reverse=True)[:_PAIRS]
+    return [pair for pair in pairs if pair in best]
 
 
-def _hidden(material: Material, row: Row, split: TestSplit | None) -> str:
-    """Return why a row's pictures are not shown; empty: they are."""
+def _hidden(comparison: Comparison, row: Row, split: TestSplit | None) -> str:
+    """Return why the images of a row are not shown; empty if they are."""
     if split is None:
-        return material.missing.get(row.first.test_data, "its data were not read")
+        return comparison.missing.get(row.first.test_data, "the data set was not read")
     captions = sum(len(record.captions) for record in split.records)
     if any(len(one.pids) != captions for one in row.queries):
-        return "these runs ranked a part of the captions only"
+        return "these runs ranked only a part of the captions"
     return ""
 
 
 def _both_ways(control: Row, row: Row, split: TestSplit) -> Iterator[Block]:
-    made: dict[int, Figure] = {}
+    images: dict[int, Figure] = {}
     for winner, loser in ((row, control), (control, row)):
-        found = disagreements(winner.queries, loser.queries)
-        chosen = _evenly(found, _SHOWN)
+        queries = disagreements(winner.queries, loser.queries)
+        chosen = _evenly(queries, _SHOWN)
         yield Note(
-            f"Found by {winner.name} and not by {loser.name}: {len(found):,} of "
+            f"Found by {winner.name} and not by {loser.name}: {len(queries):,} of "
             f"{len(winner.queries[0].pids):,} queries"
-            f"{'.' if len(chosen) == len(found) else f', of which {len(chosen)} are shown.'}"
+            f"{'.' if len(chosen) == len(queries) else f', of which {len(chosen)} are shown.'}"
         )
         for query in chosen.tolist():
-            yield _query(query, (winner, loser), split, made)
+            yield _query(query, (winner, loser), split, images)
 
 
 def disagreements(
     first: Sequence[QueryResults], second: Sequence[QueryResults]
 ) -> Int[ndarray, " query"]:
-    """Return the queries that the first method always answers at once and the second never nearly.
+    """Return the queries that all runs of one method answer and all runs of another fail.
 
     Args:
-        first: Runs of a method whose first right image is the best one, in all of them.
-        second: Runs of one where it is behind rank `FAR`, in all of them.
+        first: Runs of the first method, which rank a correct image first.
+        second: Runs of the second, which rank their first correct image beyond `FAR`.
     """
     best = np.all([run.first_rank == 1 for run in first], axis=0)
     far = np.all([run.first_rank > FAR for run in second], axis=0)
     return np.flatnonzero(best & far)
 
 
-def _evenly(found: Int[ndarray, " query"], count: int) -> Int[ndarray, " chosen"]:
-    """Return the middles of as many equal parts."""
-    if len(found) <= count:
-        return found
-    places = (np.arange(count) + 0.5) * len(found) / count
-    return found[places.astype(int)]
+def _evenly(queries: Int[ndarray, " query"], count: int) -> Int[ndarray, " chosen"]:
+    """Return the middle of each of some equal parts."""
+    if len(queries) <= count:
+        return queries
+    return queries[((np.arange(count) + 0.5) * len(queries) / count).astype(int)]
 
 
-def _query(query: int, rows: Sequence[Row], split: TestSplit, made: dict[int, Figure]) -> Block:
+def _query(query: int, rows: Sequence[Row], split: TestSplit, images: dict[int, Figure]) -> Block:
     captions = [caption for record in split.records for caption in record.captions]
 
-    def picture(image: int, alt: str) -> Figure:
-        if image not in made:
-            made[image] = thumbnail(split.records[image].image_path, "")
-        return Figure(made[image].source, alt, width=made[image].width)
+    def show(image: int, alt: str) -> Figure:
+        if image not in images:
+            images[image] = thumbnail(split.records[image].image_path, "")
+        return Figure(images[image].source, alt, width=images[image].width)
 
     try:
-        own = int(rows[0].queries[0].own[query])
+        described = int(rows[0].queries[0].own[query])
         return Query(
             captions[query],
-            picture(own, "The image the caption was written for") if own >= 0 else None,
-            [_answer(row, query, picture) for row in rows],
+            show(described, "The described image") if described >= 0 else None,
+            [_answer(row, query, show) for row in rows],
         )
     except (OSError, IndexError) as error:
-        return Note(f"A picture is missing: {error}")
+        return Note(f"An image is missing: {error}")
 
 
-def _answer(row: Row, query: int, picture: Thumbnails) -> Answer:
+def _answer(row: Row, query: int, show: Thumbnails) -> Answer:
     run = row.queries[0]
     ranks = [int(one.first_rank[query]) for one in row.queries]
-    found = []
+    images = []
     for place, image in enumerate(run.found[query, :_IMAGES].tolist()):
-        right = bool(run.right[query, place])
-        alt = f"Rank {place + 1} of {row.name}: {'the right' if right else 'another'} person"
-        found.append(Found(picture(image, alt), right, float(run.scores[query, place])))
+        correct = bool(run.right[query, place])
+        alt = f"Rank {place + 1} of {row.name}: {'the correct' if correct else 'another'} identity"
+        images.append(RankedImage(show(image, alt), correct, float(run.scores[query, place])))
     seeds = ", ".join(f"{rank:,}" for rank in ranks)
-    return Answer(row.name, f"first right image at rank {seeds}", found)
+    return Answer(row.name, f"first correct image at rank {seeds}", images)

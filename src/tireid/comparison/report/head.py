@@ -1,65 +1,68 @@
-"""What was compared, when and how, and what has to be known before figures are read."""
+"""The head of a report: what was compared, when and how, with warnings and failed runs."""
 
 from tireid.comparison.report.blocks import Block, Line, Note, Section, Table
-from tireid.comparison.report.material import Material
-from tireid.comparison.report.words import plural
-from tireid.comparison.write import STATES
+from tireid.comparison.report.loading import Comparison
+from tireid.runs.results import STATES
 
 
-def head(material: Material, *, when: str, command: str) -> Section:
-    """Return the facts of a comparison, with what went wrong.
+def head(comparison: Comparison, *, when: str, command: str) -> Section:
+    """Return the facts of a comparison, and what went wrong.
 
     Args:
-        material: The comparison.
+        comparison: The comparison.
         when: Date and time.
-        command: What was typed.
+        command: The command that was run.
     """
-    runs = [run for row in material.rows for run in row.runs]
+    runs = [run for row in comparison.rows for run in row.runs]
     chosen = sorted({run.result.selection for run in runs})
     commits = sorted({_short(run.result.commit) for run in runs} - {""})
-    failed = sum(run.state == "failed" for run in material.unfinished)
-    others = len(material.unfinished) - failed
-    count = plural(len(runs), "run") + f" in {plural(len(material.rows), 'row')}"
+    failed = sum(run.state == "failed" for run in comparison.unfinished)
+    others = len(comparison.unfinished) - failed
+    count = f"{_plural(len(runs), 'run')} in {_plural(len(comparison.rows), 'row')}"
     count += f"; {failed} failed" if failed else ""
     count += f"; {others} without a result" if others else ""
     facts = {
-        "compared": ", ".join(material.sources),
+        "sources": ", ".join(comparison.sources),
         "runs": count,
-        "data": ", ".join(material.datasets),
+        "data sets": ", ".join(comparison.datasets),
         "checkpoints chosen on": ", ".join(chosen),
         "commits": ", ".join(commits),
-        "written": when,
+        "date": when,
         "command": command,
     }
     blocks: list[Block] = []
-    on_test = [row.name for row in material.rows if row.first.selection == "test"]
+    on_test = [row.name for row in comparison.rows if row.first.selection == "test"]
     if on_test:
         blocks.append(
             Note(
                 "CHOSEN ON TEST: the checkpoints of these rows were chosen on the test split, so "
-                "that their figures are too good, and are not to be compared with others: "
+                "their results are too good and do not compare with others: "
                 f"{'; '.join(on_test)}.",
                 warning=True,
             )
         )
     lines = [Line([name, value]) for name, value in facts.items() if value]
     blocks.append(Table(["", ""], lines, "What was compared", 2))
-    blocks += [Note(note, warning=True) for note in material.notes]
-    if material.unfinished:
-        blocks.append(_unfinished(material))
+    blocks += [Note(note, warning=True) for note in comparison.notes]
+    if comparison.unfinished:
+        blocks.append(_unfinished(comparison))
     return Section("about", "", blocks)
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def _short(commit: str) -> str:
     return commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
-def _unfinished(material: Material) -> Table:
+def _unfinished(comparison: Comparison) -> Table:
     lines = [
         Line(
             [run.name, STATES[run.state], " ".join(run.reason.split())],
             "warning" if run.state == "failed" else "",
         )
-        for run in material.unfinished
+        for run in comparison.unfinished
     ]
     return Table(["run", "state", "reason"], lines, "Runs without a result", 3)

@@ -1,4 +1,4 @@
-"""How the similarities of right and wrong pairs are spread."""
+"""Histograms of the similarities of matching and other pairs."""
 
 from collections.abc import Sequence
 
@@ -7,36 +7,37 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from tireid.comparison.report.blocks import Block, Figure, Figures, Note, Section
-from tireid.comparison.report.material import Material, Row
+from tireid.comparison.report.loading import Comparison, Row
 from tireid.comparison.report.style import WIDTH, drawing, figure
+from tireid.figures import COLOURS
 
-_RIGHT, _WRONG = "#0072B2", "#D55E00"
-_JOINED = 4  # bins of a file in one of a figure
+_MATCHING, _OTHERS = COLOURS[:2]
+_JOINED = 4  # recorded bins in one bin of the plot
 
 
-def similarities(material: Material) -> Section:
-    """Return a histogram a row."""
-    rows = [row for row in material.rows if row.queries]
+def similarities(comparison: Comparison) -> Section:
+    """Return a histogram for each row."""
+    rows = [row for row in comparison.rows if row.queries]
     if not rows:
         return Section("similarities", "Similarities", [Note("Not recorded by these runs.")])
     blocks: list[Block] = [
         Note(
-            "Cosine similarities of test captions with all test images, over all seeds: solid blue "
-            "outline, images of the person; dashed orange and hatched, images of others. Each "
-            "area is 1. The score below is how often a right image is more similar to a caption "
-            "than a wrong one, over all pairs of the split: it does not see that scores of two "
-            "captions need not compare."
+            "Cosine similarities of test captions and test images, over all seeds. Solid blue: "
+            "images of the described identity. Dashed orange, hatched: images of other identities. "
+            "Each area is 1. The percentage below is the AUC: the probability that a matching pair "
+            "is more similar than another pair, over all captions, although the scores of "
+            "different captions need not be comparable."
         ),
         Figures([_histogram(row, _range(rows)) for row in rows]),
     ]
-    if len(rows) < len(material.rows):
-        names = "; ".join(row.name for row in material.rows if not row.queries)
+    if len(rows) < len(comparison.rows):
+        names = "; ".join(row.name for row in comparison.rows if not row.queries)
         blocks.append(Note(f"Not recorded by these runs: {names}."))
     return Section("similarities", "Similarities", blocks)
 
 
 def _range(rows: Sequence[Row]) -> tuple[float, float]:
-    """Return the similarities between which all but a thousandth of the pairs of a row lie."""
+    """Return limits between which all but a thousandth of the similarities of each row lie."""
     low, high = 1.0, -1.0
     for row in rows:
         edges, positives, negatives = _counts(row)
@@ -50,10 +51,9 @@ def _range(rows: Sequence[Row]) -> tuple[float, float]:
 def _counts(
     row: Row,
 ) -> tuple[Float[ndarray, " edges"], Float[ndarray, " bins"], Float[ndarray, " bins"]]:
-    found = row.queries
-    positives = np.sum([one.positives for one in found], axis=0).astype(np.float64)
-    negatives = np.sum([one.negatives for one in found], axis=0).astype(np.float64)
-    return found[0].edges, positives, negatives
+    positives = np.sum([one.positives for one in row.queries], axis=0).astype(np.float64)
+    negatives = np.sum([one.negatives for one in row.queries], axis=0).astype(np.float64)
+    return row.queries[0].edges, positives, negatives
 
 
 def _histogram(row: Row, limits: tuple[float, float]) -> Figure:
@@ -63,8 +63,8 @@ def _histogram(row: Row, limits: tuple[float, float]) -> Figure:
     with drawing(0.72 * WIDTH, 2.1) as drawn:
         axes = drawn.add_subplot()
         for counts, colour, line, hatch in (
-            (negatives, _WRONG, "--", "////"),
-            (positives, _RIGHT, "-", None),
+            (negatives, _OTHERS, "--", "////"),
+            (positives, _MATCHING, "-", None),
         ):
             height, places = _density(counts, edges)
             axes.stairs(height, places, color=colour, alpha=0.22, fill=True, hatch=hatch, lw=0)
@@ -72,11 +72,7 @@ def _histogram(row: Row, limits: tuple[float, float]) -> Figure:
         axes.set(xlim=limits, yticks=[], xlabel="similarity")
         axes.spines["left"].set_visible(False)
         title = f"{row.name}: {100 * area:.1f} %"
-        return figure(
-            drawn,
-            f"Similarities of {row.name}: a right pair above a wrong one in {100 * area:.1f} %",
-            title,
-        )
+        return figure(drawn, f"Similarities of {row.name}: AUC {100 * area:.1f} %", title)
 
 
 def _density(

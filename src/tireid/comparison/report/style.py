@@ -1,4 +1,4 @@
-"""Colours, markers and lines of the rows of a comparison, and matplotlib figures as data URIs."""
+"""The style of rows in figures, and matplotlib figures and images as data URIs."""
 
 import base64
 import io
@@ -13,19 +13,19 @@ from PIL import Image, ImageOps
 from tireid.comparison.report.blocks import Figure
 from tireid.figures import COLOURS, own_style
 
-# In print, and where colours do not tell, markers and lines do. The numbers of the three have no
-# common factor, so that only after all combinations one comes again.
+# Markers and lines distinguish rows where colours do not, as in print. The numbers of the three
+# have no common factor, so a combination repeats only after all others.
 _COLOURS = COLOURS[:7]
 _MARKERS = "osD^vPX*<>d"
 _LINES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 WIDTH = 4.25  # inches: three figures side by side on a wide page, one on a phone
 _DOTS_PER_INCH = 96
-_FONT_SIZE = 10.5  # points; still read where a phone shrinks the picture
+_FONT_SIZE = 10.5  # points; legible when a phone shrinks the figure
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a row is drawn in all figures."""
+    """The style of a row in all figures."""
 
     colour: str
     marker: str
@@ -33,7 +33,7 @@ class Style:
 
     @classmethod
     def of(cls, number: int) -> "Style":
-        """Return the style of the row with a number, from 0."""
+        """Return the style of a row by its index."""
         return cls(
             _COLOURS[number % len(_COLOURS)],
             _MARKERS[number % len(_MARKERS)],
@@ -54,11 +54,11 @@ class Style:
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Any]:
-    """Give a matplotlib figure in the style of the report.
+    """Yield a matplotlib figure in the style of the report.
 
     Args:
-        width: In inches.
-        height: In inches.
+        width: Width in inches.
+        height: Height in inches.
     """
     from matplotlib.figure import Figure as Drawing
 
@@ -72,8 +72,8 @@ def drawing(width: float, height: float) -> Iterator[Any]:
         "grid.alpha": 0.3,
         "axes.axisbelow": True,
         "svg.fonttype": "path",
-        "svg.hashsalt": "tireid",  # equal runs give an equal page
-        "text.parse_math": False,  # labels are anybody's
+        "svg.hashsalt": "tireid",  # so that equal runs give equal files
+        "text.parse_math": False,  # a label is not mathematics
         "hatch.linewidth": 0.6,
     }
     with own_style(settings):
@@ -81,7 +81,7 @@ def drawing(width: float, height: float) -> Iterator[Any]:
 
 
 def figure(drawn: Any, alt: str, title: str = "") -> Figure:
-    """Return what was drawn, as a picture of a report; inside `drawing`."""
+    """Return a matplotlib figure as a figure of the report; call it inside `drawing`."""
     file = io.BytesIO()
     drawn.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     width = round(drawn.get_figwidth() * _DOTS_PER_INCH)
@@ -90,7 +90,7 @@ def figure(drawn: Any, alt: str, title: str = "") -> Figure:
 
 @own_style()
 def swatch(style: Style) -> str:
-    """Return a small picture of a row's line and marker, as a data URI."""
+    """Return an image of a row's line and marker, as a data URI."""
     from matplotlib.figure import Figure as Drawing
 
     drawn = Drawing(figsize=(0.42, 0.17))
@@ -103,25 +103,27 @@ def swatch(style: Style) -> str:
     return _uri("image/png", file.getvalue())
 
 
-def thumbnail(path: Path, alt: str, size: tuple[int, int] = (64, 160)) -> Figure:
-    """Return a small picture of a file.
+def thumbnail(
+    path: Path, alt: str, size: tuple[int, int] = (64, 160), *, title: str = "", scale: int = 2
+) -> Figure:
+    """Return a small copy of an image.
 
     Args:
-        path: Of the image.
-        alt: What it shows.
-        size: Largest width and height in pixels of the page; twice as many are kept where the
-            image has them, for screens with finer dots.
+        path: The image file.
+        alt: Text that stands for the image.
+        size: Largest width and height on a page, in pixels.
+        title: Text below the image.
+        scale: Pixels of the copy for each pixel of the page, for sharp screens.
 
     Raises:
-        OSError: If it cannot be read.
+        OSError: If the file cannot be read.
     """
     with Image.open(path) as opened:
-        picture = ImageOps.exif_transpose(opened).convert("RGB")
-    shown = ImageOps.contain(picture, size).size
-    picture.thumbnail((2 * size[0], 2 * size[1]))
+        image = ImageOps.exif_transpose(opened).convert("RGB")
+    image.thumbnail((scale * size[0], scale * size[1]))
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=72, optimize=True)
-    return Figure(_uri("image/jpeg", file.getvalue()), alt, width=shown[0])
+    image.save(file, "JPEG", quality=75, optimize=True)
+    return Figure(_uri("image/jpeg", file.getvalue()), alt, title, image.width // scale)
 
 
 def _uri(kind: str, content: bytes) -> str:

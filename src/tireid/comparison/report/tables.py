@@ -1,60 +1,54 @@
-"""Results: methods by encoders, a table a data set, and what others have printed."""
+"""The results of a report: a table for each data set, with published results beside."""
 
 from collections.abc import Iterator, Sequence
 
-from tireid.comparison.published import Published, read_published
+from tireid.comparison.published import Published, published_metrics, read_published
 from tireid.comparison.report.blocks import Block, Fold, Line, Note, Section, Table
-from tireid.comparison.report.material import Material, Row
-from tireid.comparison.report.words import NONE, row_line, spread
-from tireid.comparison.write import differing_data
+from tireid.comparison.report.loading import Comparison, Row
+from tireid.comparison.table import NONE, differing_data, spread
+from tireid.metrics.names import compared, headlines
 
-_METRICS = {
-    "val/R1": "val R@1",
-    "val/mAP": "val mAP",
-    "test/R1": "R@1",
-    "test/R5": "R@5",
-    "test/R10": "R@10",
-    "test/mAP": "mAP",
-    "test/mINP": "mINP",
-}
 _TEACHERS = {
     "oracle": "ORACLE: teacher, supports from the test identities",
     "empty": "teacher, empty supports",
 }
 
 
-def results(material: Material) -> Section:
+def results(comparison: Comparison) -> Section:
     """Return the tables of metrics."""
     blocks: list[Block] = [
         Note(
-            "Percent, text to image; mean ± sample standard deviation over seeds. val: the split "
-            "that chose the tested checkpoint, unless said otherwise; all else is the test split."
+            "Text-to-image retrieval, in percent; mean ± sample standard deviation over seeds. val "
+            "is the split that chose the tested checkpoint, unless stated otherwise; all other "
+            "metrics are those of the test split."
         )
     ]
-    if differing_data([row.first for row in material.rows]):
+    if differing_data([row.first for row in comparison.rows]):
         blocks.append(
             Note(
-                "The rows of a data set were not all tested on the same files: their figures do "
-                "not compare. The column 'test files' tells which do.",
+                "Not all rows of a data set were tested on the same files: their results do not "
+                "compare. The column 'test files' shows which do.",
                 warning=True,
             )
         )
-    for dataset in material.datasets:
-        blocks += _dataset(material, dataset)
+    for dataset in comparison.datasets:
+        blocks += _dataset(comparison, dataset)
     return Section("results", "Results", blocks)
 
 
-def _dataset(material: Material, dataset: str) -> Iterator[Block]:
-    rows = material.rows_on(dataset)
-    printed = read_published(dataset)
-    metrics = [name for name in _METRICS if any(row.values(name) for row in rows)]
-    encoders = bool(printed) or any(row.encoders != (NONE, NONE) for row in rows)
+def _dataset(comparison: Comparison, dataset: str) -> Iterator[Block]:
+    rows = comparison.rows_on(dataset)
+    published = read_published(dataset)
+    labels = {name: f"val {label}" for name, label in headlines("val/").items()}
+    labels |= compared("test/")
+    metrics = [name for name in labels if any(row.values(name) for row in rows)]
+    encoders = bool(published) or any(row.encoders != (NONE, NONE) for row in rows)
     files = len({row.first.test_data for row in rows}) > 1
-    # The figures first: where a page is narrow, the rest is scrolled to.
-    head = ["run", "seeds", *(_METRICS[name] for name in metrics), "million weights", "steps"]
+    # Metrics first: on a narrow page the rest is reached by scrolling.
+    head = ["run", "seeds", *(labels[name] for name in metrics), "million weights", "steps"]
     numbers = len(head)
     head += ["chosen on", *(["image encoder", "text encoder"] if encoders else [])]
-    head += [*(["test files"] if files else []), *(["source"] if printed else [])]
+    head += [*(["test files"] if files else []), *(["source"] if published else [])]
     lines = []
     for row in rows:
         first = row.first
@@ -62,33 +56,34 @@ def _dataset(material: Material, dataset: str) -> Iterator[Block]:
         cells += [f"{first.parameters / 1e6:.1f}", f"{first.steps:,}", first.selection]
         cells += row.encoders if encoders else ()
         cells += [first.test_data[:8] or NONE] if files else []
-        cells += ["these runs"] if printed else []
-        lines.append(row_line(row, cells, control=material.is_control(row)))
-    lines += [_printed(one, metrics, files=files) for one in printed]
-    yield Table(head, lines, f"Metrics on {dataset}, percent", tail=len(head) - numbers)
-    if printed:
+        cells += ["these runs"] if published else []
+        lines.append(row.line(cells, control=comparison.is_control(row)))
+    lines += [_published(one, metrics, files=files) for one in published]
+    yield Table(head, lines, f"Metrics on {dataset}, percent", right=len(head) - numbers)
+    if published:
         yield Note(
-            "Rows named 'printed' are what others have printed, as they did; which split chose "
-            "their checkpoints, sources do not always say."
+            "Rows named 'published' repeat the results of the sources named, which do not always "
+            "say which split chose the checkpoints."
         )
     else:
-        yield Note(f"Nothing is published on {dataset}.")
-        yield _folded()
+        yield Note(f"There are no published results on {dataset}.")
+        yield _all_published()
     yield from _teachers(rows)
 
 
-def _printed(one: Published, metrics: Sequence[str], *, files: bool) -> Line:
+def _published(one: Published, metrics: Sequence[str], *, files: bool) -> Line:
     values = {f"test/{name}": value for name, value in one.metrics.items()}
-    cells = [f"{one.method} ({one.year}), printed", NONE]
+    cells = [f"{one.method} ({one.year}), published", NONE]
     cells += [f"{values[name]:.2f}" if name in values else NONE for name in metrics]
-    cells += [NONE, NONE, "not said", one.image_encoder, one.text_encoder]
+    cells += [NONE, NONE, "not stated", one.image_encoder, one.text_encoder]
     cells += [*([NONE] if files else []), one.source]
     return Line(cells, "published")
 
 
-def _folded() -> Fold:
-    """Return all printed figures, which compare with nothing above."""
-    names = ("R1", "R5", "R10", "mAP")
+def _all_published() -> Fold:
+    """Return all published results, which do not compare with the runs."""
+    published = read_published()
+    metrics = published_metrics(published)
     lines = [
         Line(
             [
@@ -96,38 +91,38 @@ def _folded() -> Fold:
                 one.image_encoder,
                 one.text_encoder,
                 one.dataset,
-                *(f"{one.metrics[n]:.2f}" if n in one.metrics else NONE for n in names),
+                *(f"{one.metrics[n]:.2f}" if n in one.metrics else NONE for n in metrics),
                 one.source,
             ],
             "published",
         )
-        for one in read_published()
+        for one in published
     ]
-    head = ["method", "image encoder", "text encoder", "data set", "R@1", "R@5", "R@10", "mAP"]
-    table = Table([*head, "source"], lines, "Figures that others have printed, percent", 4, 1)
-    note = Note("On other data: no figure above compares with one of these.", warning=True)
-    return Fold("What others have printed on real data sets", [note, table])
+    head = ["method", "image encoder", "text encoder", "data set", *metrics.values(), "source"]
+    table = Table(head, lines, "Published results, percent", 4, 1)
+    note = Note("On other data sets: these results do not compare with the runs.", warning=True)
+    return Fold("Published results on real data sets", [note, table])
 
 
 def _teachers(rows: Sequence[Row]) -> Iterator[Block]:
-    """Return what teachers reach, apart from what retrieval reaches."""
-    names = [name for name in _METRICS if name.startswith("test/")]
+    """Return the metrics of teachers, apart from retrieval results."""
+    metrics = compared("test/")
     lines = []
     for row in rows:
-        for kind, said in _TEACHERS.items():
-            found = [_taught(row, f"teacher_{kind}/{name}") for name in names]
-            if any(found):
+        for kind, name in _TEACHERS.items():
+            values = [_of_teacher(row, f"teacher_{kind}/{metric}") for metric in metrics]
+            if any(values):
                 mark = "oracle" if kind == "oracle" else ""
-                lines.append(Line([row.name, said, *map(spread, found)], mark))
+                lines.append(Line([row.name, name, *map(spread, values)], mark))
     if lines:
         yield Note(
-            "Teachers. An oracle's supports are drawn from the people that are searched for: its "
-            "figures tell what a teacher could teach, and are no retrieval result."
+            "Teachers. The supports of an oracle come from the identities that are searched for: "
+            "its metrics show what a teacher could teach, and are no retrieval result."
         )
-        head = ["run", "teacher", *(_METRICS[name] for name in names)]
-        yield Table(head, lines, "Teachers on the test split, percent: no results", 2)
+        head = ["run", "teacher", *metrics.values()]
+        yield Table(head, lines, "Teachers on the test split, percent: no retrieval results", 2)
 
 
-def _taught(row: Row, name: str) -> list[float]:
-    found = [(run.record.get("teacher") or {}).get(name) for run in row.runs]
-    return [value for value in found if value is not None]
+def _of_teacher(row: Row, name: str) -> list[float]:
+    values = [(run.record.get("teacher") or {}).get(name) for run in row.runs]
+    return [value for value in values if value is not None]

@@ -1,0 +1,35 @@
+# An image that runs `tireid`, on a CPU or a GPU.
+#   docker build -t tireid .
+#   docker build -t tireid:cuda --build-arg BASE=nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04 \
+#     --build-arg TORCH_INDEX= .
+#   docker run --rm -v "$PWD/runs:/work/runs" tireid train model=lgur
+ARG BASE=python:3.12-slim
+FROM ${BASE}
+
+# Bases without Python, as CUDA's, get their distribution's.
+RUN command -v python3 && python3 -m venv --help > /dev/null \
+    || (apt-get update && apt-get install --yes --no-install-recommends python3 python3-venv \
+        && rm -rf /var/lib/apt/lists/*)
+
+# PyTorch's own index has a build for CPUs alone, which is 2 GB smaller; empty: the default build, with CUDA.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN python3 -m venv /opt/tireid
+ENV PATH=/opt/tireid/bin:$PATH PYTHONUNBUFFERED=1
+COPY requirements.lock /tmp/
+RUN pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}} \
+    --requirement /tmp/requirements.lock
+
+COPY pyproject.toml README.md LICENSE /src/
+COPY src /src/src
+COPY conf /src/conf
+RUN pip install --no-cache-dir --no-deps --no-build-isolation /src && rm -rf /src
+
+# Give it your own number, so that it may write into the folders that you mount: UID=$(id -u).
+ARG UID=1000
+RUN useradd --non-unique --uid ${UID} --create-home tireid \
+    && mkdir -p /work/runs /home/tireid/.cache && chown -R ${UID} /work /home/tireid
+USER ${UID}
+ENV HOME=/home/tireid
+WORKDIR /work
+ENTRYPOINT ["tireid"]
+CMD ["--help"]

@@ -1,0 +1,106 @@
+"""Choose queries of a split to look at, and draw what a model retrieves for them."""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tireid.figures import RIGHT, WRONG, own_style
+from tireid.retrieval.query_results import QueryResults
+
+_FRAME = 4  # pixels
+_MOST_PIXELS = 256  # a side of an image
+
+
+class Query(NamedTuple):
+    """A query and why it is shown.
+
+    Attributes:
+        kind: `best hit`, `worst miss` or `at random`.
+        number: Position of the query in the split.
+    """
+
+    kind: str
+    number: int
+
+
+def interesting_queries(results: QueryResults, count: int) -> list[Query]:
+    """Return the best hits, the worst misses, and queries drawn at random, always the same.
+
+    A hit's best image is right. Hits are ordered by average precision, then by the margin to the
+    best wrong image; misses by the rank of their first right image. Queries drawn at random may be
+    among the others too.
+
+    Args:
+        results: Results of the split.
+        count: Queries of each kind, at most.
+    """
+    rank = results.first_rank.astype(np.int64)
+    ranked = np.flatnonzero(rank > 0)
+    precision = np.nan_to_num(results.values["mAP"])
+    hits = ranked[rank[ranked] == 1]
+    hits = hits[np.lexsort((hits, -_margin(results)[hits], -precision[hits]))]
+    misses = ranked[rank[ranked] > 1]
+    misses = misses[np.lexsort((misses, precision[misses], -rank[misses]))]
+    total = len(rank)
+    drawn = np.random.default_rng(0).choice(total, min(count, total), replace=False)
+    return [
+        Query(kind, int(number))
+        for kind, numbers in (
+            ("best hit", hits[:count]),
+            ("worst miss", misses[:count]),
+            ("at random", drawn),
+        )
+        for number in numbers
+    ]
+
+
+def _margin(results: QueryResults) -> np.ndarray:
+    """Return how far each query's best wrong image is behind its best, among the stored ones."""
+    wrong = np.where(results.right, -np.inf, results.scores).max(axis=1)
+    last = results.scores[:, -1]
+    return results.scores[:, 0] - np.where(np.isfinite(wrong), wrong, last)
+
+
+def tick(right: bool) -> str:
+    """Return a sign for a right or a wrong image."""
+    return "\N{CHECK MARK}" if right else "\N{MULTIPLICATION X}"
+
+
+def framed(image: Image.Image, colour: str) -> Image.Image:
+    """Return an image in RGB, made smaller if it is large, in a frame."""
+    copy = ImageOps.exif_transpose(image).convert("RGB")
+    copy.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
+    return ImageOps.expand(copy, border=_FRAME, fill=colour)
+
+
+@own_style()
+def draw_similarities(results: QueryResults) -> Image.Image:
+    """Draw the distributions of similarity of positive and of negative pairs."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for label, counts, colour, hatch in (
+        ("of one person", results.positives, RIGHT, None),
+        ("of two persons", results.negatives, WRONG, "///"),
+    ):
+        density = counts / max(counts.sum(), 1) / np.diff(results.edges)
+        axes.stairs(
+            density, results.edges, color=colour, label=label, fill=True, alpha=0.45, hatch=hatch
+        )
+        axes.stairs(density, results.edges, color=colour)
+    used = np.flatnonzero(results.positives + results.negatives)
+    if len(used):
+        axes.set_xlim(float(results.edges[used[0]]), float(results.edges[used[-1] + 1]))
+    axes.set(
+        title="Similarity of a caption with an image",
+        xlabel="cosine similarity",
+        ylabel="density of pairs",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

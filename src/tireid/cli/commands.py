@@ -1,0 +1,22 @@
+"""The commands of `tireid`, and the nearest of some words to a mistyped one."""
+
+import difflib
+from collections.abc import Iterable
+
+COMMANDS = {
+    "train": "Train a method, test the chosen checkpoint, write a run folder.",
+    "evaluate": "Evaluate a run or a checkpoint on a split.",
+    "compare": "Print one table of many runs and write a report.",
+    "tune": "Search hyperparameters.",
+    "explain": "Draw what a model looks at.",
+    "export": "Write a model for tireid.load.",
+    "convert": "Make a run folder from an official checkpoint.",
+    "dashboard": "Create or update a report on Weights & Biases.",
+}
+WITHOUT_HYDRA = ("compare", "dashboard")
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Return `; did you mean ...?` with the nearest of some words; empty if none is near."""
+    matches = difflib.get_close_matches(word, list(words), n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""

@@ -1,0 +1,79 @@
+"""Run a command as an application of Hydra: overrides, `--cfg`, `--multirun`, `--help`."""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tireid.cli.commands import COMMANDS, did_you_mean
+
+OPTIONS = (
+    *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package"),
+    *("--run", "--multirun", "--shell-completion", "--config-path", "--config-name"),
+    *("--config-dir", "--experimental-rerun", "--info"),
+)
+_HELP = ("-h", "--help")
+_SHOWING = (
+    *(*_HELP, "--hydra-help", "--version", "-c", "--cfg", "-i", "--info"),
+    *("-sc", "--shell-completion"),
+)
+
+
+def only_shows() -> bool:
+    """Whether the command line asks to be shown something, such as `--cfg job`."""
+    return any(word.partition("=")[0] in _SHOWING for word in sys.argv[1:])
+
+
+def check_options(name: str) -> None:
+    """Check that a command's options are Hydra's, before anything slow is imported.
+
+    Args:
+        name: The command, for the message.
+
+    Raises:
+        SystemExit: With code 2, if one is not; suggests the nearest.
+    """
+    for word in sys.argv[1:]:
+        option = word.partition("=")[0]
+        if option.startswith("--") and not any(known.startswith(option) for known in OPTIONS):
+            hint = did_you_mean(option, OPTIONS)
+            sys.stderr.write(
+                f"tireid {name}: expected an option of Hydra (--help lists them, values are set "
+                f"by name=value), got {option!r}{hint}\n"
+            )
+            sys.exit(2)
+
+
+def run(name: str, task: Callable[[Any], Any]) -> None:
+    """Compose the config `conf/NAME.yaml` by the command line and hand it to a task.
+
+    Nothing else than Hydra is imported before the task runs, so that the task should import its
+    work itself.
+
+    Args:
+        name: One of `COMMANDS`.
+        task: The command, given the composed config.
+
+    Raises:
+        SystemExit: With code 1, if the user's input is wrong.
+    """
+    import hydra
+
+    from tireid.files import conf_dir
+
+    if any(word in _HELP for word in sys.argv[1:]):
+        sys.argv.append(f'hydra.help.header="tireid {name}: {COMMANDS[name]}"')
+    main = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)
+    main(_guarded(task))()
+
+
+def _guarded(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(task)  # Hydra names the job after the task's module
+    def guarded(cfg: Any) -> Any:
+        from tireid.console import silence_expected_warnings
+        from tireid.training.errors import clear_errors
+
+        silence_expected_warnings()
+        return clear_errors(task)(cfg)
+
+    return guarded

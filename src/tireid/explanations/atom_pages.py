@@ -1,0 +1,252 @@
+"""Page of the dictionary atoms that words and patches use most."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from tireid.data.datasets import pad_captions
+from tireid.data.tokenizers import TokenPlace
+from tireid.explanations.captions import Caption, caption_block
+from tireid.explanations.embedded_split import EmbeddedSplit, evenly
+from tireid.explanations.page_blocks import (
+    LESS,
+    MORE,
+    PALE,
+    SMALL_SIZE,
+    bar_block,
+    beside,
+    framed,
+    read_upright,
+    rule,
+    save_page,
+    stack,
+    text_block,
+    warning_block,
+)
+from tireid.explanations.token_weights import token_grid
+from tireid.methods.base import RetrievalModule
+from tireid.structures import TokenMaps
+
+_BATCH, _RARE = 32, 3
+_WORDS, _PATCHES = 8, 7
+_CROP = 104
+
+
+class DictionaryUse(NamedTuple):
+    """Attention of a split's tokens to the atoms, in multiples of an even share.
+
+    Attributes:
+        by_words: Mean over word tokens; special tokens do not count.
+        by_patches: Mean over image tokens.
+        words: Mean of each word that occurs often enough, by the word.
+        best: The largest attention of each image's tokens to each atom.
+        token: Number of the token with that attention.
+        image: Position in the gallery of each row of `best`.
+        grid: Rows and columns of the image tokens.
+        captions: Number of captions measured.
+    """
+
+    by_words: Float[np.ndarray, " atoms"]
+    by_patches: Float[np.ndarray, " atoms"]
+    words: dict[str, Float[np.ndarray, " atoms"]]
+    best: Float[np.ndarray, "images atoms"]
+    token: Float[np.ndarray, "images atoms"]
+    image: list[int]
+    grid: tuple[int, int]
+    captions: int
+
+
+@torch.no_grad()
+def dictionary_use(
+    model: RetrievalModule, split: EmbeddedSplit, *, items: int, device: torch.device
+) -> DictionaryUse | None:
+    """Measure the use of the atoms; None if the method has no dictionary.
+
+    Args:
+        model: A trained method.
+        split: The split to measure on.
+        items: Most captions and most images, spread over the split.
+        device: Device to compute on.
+    """
+    images = _use_by_patches(model, split, items, device)
+    texts = None if images is None else _use_by_words(model, split, items, device)
+    return None if images is None or texts is None else DictionaryUse(**images, **texts)
+
+
+def _use_by_patches(
+    model: RetrievalModule, split: EmbeddedSplit, items: int, device: torch.device
+) -> dict[str, Any] | None:
+    positions = evenly(items, len(split.records)).tolist()
+    best: list[Tensor] = []
+    token: list[Tensor] = []
+    patches: list[Tensor] = []
+    grid = (1, 1)
+    for start in range(0, len(positions), _BATCH):
+        pixels = split.load_images(positions[start : start + _BATCH]).to(device)
+        shares = _shares(model.explain_images(pixels))
+        if shares is None:
+            return None
+        patches.append(shares.mean(dim=1))
+        largest = shares.max(dim=1)
+        best.append(largest.values)
+        token.append(largest.indices)
+        grid = token_grid(shares.shape[1], (pixels.shape[2], pixels.shape[3]))
+    return {
+        "by_patches": torch.cat(patches).mean(dim=0).cpu().numpy(),
+        "best": torch.cat(best).cpu().numpy(),
+        "token": torch.cat(token).cpu().numpy(),
+        "image": positions,
+        "grid": grid,
+    }
+
+
+def _use_by_words(
+    model: RetrievalModule, split: EmbeddedSplit, items: int, device: torch.device
+) -> dict[str, Any] | None:
+    captions = split.captions
+    positions = evenly(items, len(captions)).tolist()
+    of_word: dict[str, list[Tensor]] = {}  # one mean for each time that a caption has the word
+    of_tokens: list[Tensor] = []
+    for start in range(0, len(positions), _BATCH):
+        texts = [captions[i] for i in positions[start : start + _BATCH]]
+        token_ids, valid = pad_captions(split.tokenizer(texts), split.tokenizer.pad_id)
+        shares = _shares(model.explain_texts(token_ids.to(device), valid.to(device)))
+        if shares is None:
+            return None
+        for row, text in enumerate(texts):
+            for word, tokens in _words(text, split.tokenizer.places(text)).items():
+                of_tokens.append(shares[row, tokens])
+                of_word.setdefault(word, []).append(shares[row, tokens].mean(dim=0))
+    if not of_tokens:
+        return None
+    frequent = {word: means for word, means in of_word.items() if len(means) >= _RARE}
+    means = {
+        word: torch.stack(means).mean(dim=0).cpu().numpy()
+        for word, means in (frequent or of_word).items()
+    }
+    total = torch.cat(of_tokens).mean(dim=0).cpu().numpy()
+    return {"by_words": total, "words": means, "captions": len(positions)}
+
+
+def _shares(maps: TokenMaps | None) -> Float[Tensor, "batch length atoms"] | None:
+    """Return the attention to the atoms in multiples of an even share, mean over heads."""
+    if maps is None or maps.atoms is None:
+        return None
+    return maps.atoms.float().mean(dim=1) * maps.atoms.shape[-1]
+
+
+def most_used(use: DictionaryUse, count: int) -> list[int]:
+    """Return the atoms that both modalities use most, by the geometric mean of the two uses."""
+    return np.argsort(-np.sqrt(use.by_words * use.by_patches), kind="stable")[:count].tolist()
+
+
+def draw_atoms(
+    use: DictionaryUse, split: EmbeddedSplit, path: Path, *, count: int, warning: str
+) -> Path:
+    """Write the page of the atoms used most.
+
+    Args:
+        use: The measured use.
+        split: The split it was measured on.
+        path: The image file to write.
+        count: Number of atoms on the page.
+        warning: Red text above all; may be empty.
+    """
+    atoms = most_used(use, count)
+    largest = float(max(use.by_words.max(), use.by_patches.max()))
+    lines = [_atom(atom, use, split, largest) for atom in atoms]
+    width = max(line.width for line in lines)
+    total = len(use.by_words)
+    correlation = float(np.corrcoef(use.by_words, use.by_patches)[0, 1]) if total > 1 else 1.0
+    facts = (
+        f"{total} atoms, measured on {use.captions} captions and {len(use.image)} images of "
+        f"{split.name}. Half of the words' attention goes to {_half(use.by_words)} atoms, half of "
+        f"the patches' to {_half(use.by_patches)}; correlation of the two uses {correlation:.2f}. "
+        f"Numbers are multiples of an even share (1/{total} of a token's attention), mean over "
+        "heads: of a word over all its occurrences; of each image for the patch with the most, "
+        "which is framed and shown with its neighbours."
+    )
+    head = [
+        text_block("Dictionary atoms used most by words and patches", width, size=29, bold=True),
+        text_block(facts, width, size=SMALL_SIZE, colour=PALE),
+    ]
+    if warning:
+        head.insert(0, warning_block(warning, width))
+    ruled = [block for line in lines for block in (rule(width), line)]
+    return save_page(stack([*head, *ruled]), path)
+
+
+def _atom(atom: int, use: DictionaryUse, split: EmbeddedSplit, largest: float) -> Image.Image:
+    bars = [text_block(f"Atom {atom}", 250, bold=True)]
+    for name, share, colour in (
+        ("words", use.by_words[atom], MORE),
+        ("patches", use.by_patches[atom], LESS),
+    ):
+        bars.append(text_block(f"{name}: {share:.1f} times", 250, size=SMALL_SIZE, colour=PALE))
+        bars.append(bar_block(float(share) / largest, 220, 9, colour))
+    ranked = sorted(use.words, key=lambda word: (-use.words[word][atom], word))[:_WORDS]
+    shares = [float(use.words[word][atom]) for word in ranked]
+    shown = [
+        f"{word}\N{NO-BREAK SPACE}{share:.1f}" for word, share in zip(ranked, shares, strict=True)
+    ]
+    words = _list_of_words(shown, shares)
+    images = np.argsort(-use.best[:, atom], kind="stable")[:_PATCHES].tolist()
+    crops = [_crop(split, use, row, atom) for row in images]
+    return beside([stack(bars, 3), words, beside(crops, 10)], 28)
+
+
+def _list_of_words(shown: list[str], shares: list[float]) -> Image.Image:
+    places: list[TokenPlace] = []
+    text = ""
+    for number, word in enumerate(shown):
+        text += "   " if text else ""
+        places.append(TokenPlace(len(text), len(text) + len(word), number))
+        text += word
+    strengths = [share / max(shares[0], 1e-9) for share in shares]
+    return caption_block(Caption(text, places), strengths, 470)
+
+
+def _crop(split: EmbeddedSplit, use: DictionaryUse, row: int, atom: int) -> Image.Image:
+    """Return a framed patch with its neighbours, above its attention to the atom."""
+    image = read_upright(split.records[use.image[row]].image_path)
+    rows, columns = use.grid
+    y, x = divmod(int(use.token[row, atom]), columns)
+    high, wide = image.height / rows, image.width / columns
+    around = min(3, rows, columns)
+    top = min(max(y - around // 2, 0), rows - around)
+    left = min(max(x - around // 2, 0), columns - around)
+    box = (left * wide, top * high, (left + around) * wide, (top + around) * high)
+    crop = image.resize((_CROP, _CROP), Image.Resampling.BICUBIC, box=box)
+    step = _CROP / around
+    draw = ImageDraw.Draw(crop)
+    frame = [(x - left) * step, (y - top) * step, (x - left + 1) * step, (y - top + 1) * step]
+    for colour, grown in (("#FFFFFF", 0), ("#000000", 2)):
+        inner = [frame[0] + grown, frame[1] + grown, frame[2] - 1 - grown, frame[3] - 1 - grown]
+        draw.rectangle(inner, outline=colour, width=2)
+    label = text_block(f"{use.best[row, atom]:.1f}", _CROP, size=15, colour=PALE)
+    return stack([framed(crop, "#999999", thickness=1), label], 2)
+
+
+def _words(text: str, places: list[TokenPlace]) -> dict[str, list[int]]:
+    """Return the tokens of each word of a caption, of all its occurrences."""
+    spans: dict[int, list[int]] = {}
+    for token, place in enumerate(places):
+        if place.word is not None and place.end > place.start:
+            spans.setdefault(place.word, []).append(token)
+    words: dict[str, list[int]] = {}
+    for tokens in spans.values():
+        word = text[places[tokens[0]].start : places[tokens[-1]].end].strip().lower()
+        if any(letter.isalnum() for letter in word):
+            words.setdefault(word, []).extend(tokens)
+    return words
+
+
+def _half(shares: Float[np.ndarray, " atoms"]) -> int:
+    """Return how many atoms get half of all attention."""
+    falling = np.cumsum(np.sort(shares)[::-1])
+    return int(np.searchsorted(falling, falling[-1] / 2)) + 1

@@ -1,0 +1,198 @@
+"""The command `tireid`: what it starts, what it imports, what it says of wrong words."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from hydra._internal.utils import get_args_parser
+
+from tireid import __version__
+from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA
+from tireid.cli.hydra_app import OPTIONS
+from tireid.cli.main import main
+
+HEAVY = {"torch", "lightning", "transformers", "matplotlib", "numpy", "wandb"}
+START = "import sys; sys.argv[0] = 'tireid'; from tireid.cli.main import main; "
+
+
+def run(*arguments):
+    """Run `tireid ARGUMENTS` in a process of its own."""
+    command = [sys.executable, "-m", "tireid", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def imported(*arguments):
+    """Return the packages that `tireid ARGUMENTS` has imported at its end."""
+    code = START + "import atexit; atexit.register(lambda: print(*sys.modules, sep='\\n')); main()"
+    command = [sys.executable, "-c", code, *arguments]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {line.partition(".")[0] for line in shown.stdout.splitlines()}
+
+
+def said(monkeypatch, capsys, *arguments):
+    """Return the exit code, standard output and standard error of `tireid ARGUMENTS`."""
+    monkeypatch.setattr(sys, "argv", ["tireid", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    shown = capsys.readouterr()
+    return exit_.value.code, shown.out, shown.err
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy(monkeypatch, capsys):
+    code, out, _ = said(monkeypatch, capsys, "--help")
+    assert code == 0
+    for name, what in COMMANDS.items():
+        assert f"  {name} " in out
+        assert what in out
+    assert not imported("--help") & {*HEAVY, "hydra", "omegaconf", "rich", "yaml", "filelock"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_imports_nothing_heavy_and_names_the_command(name):
+    modules = imported(name, "--help")
+    assert not modules & HEAVY
+    assert ("hydra" in modules) == (name not in WITHOUT_HYDRA)
+    shown = run(name, "--help")
+    assert shown.returncode == 0
+    assert f"tireid {name}" in shown.stdout
+    assert "tireid.cli" not in shown.stdout
+    if name not in WITHOUT_HYDRA:
+        assert shown.stdout.startswith(f"tireid {name}: {COMMANDS[name]}\n")
+        assert "== Config ==" in shown.stdout
+
+
+def test_showing_the_config_of_a_training_imports_nothing_heavy():
+    assert not imported("train", "model=baseline", "--cfg", "job") & HEAVY
+
+
+def test_the_version_is_the_package_s(monkeypatch, capsys):
+    assert said(monkeypatch, capsys, "--version") == (0, f"tireid {__version__}\n", "")
+
+
+def test_no_command_is_told_from_asking_for_help(monkeypatch, capsys):
+    code, out, _ = said(monkeypatch, capsys)
+    assert code == 2
+    assert out.startswith("usage: tireid COMMAND")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["trian"], "did you mean train?"),
+        (["evalaute", "run=a"], "did you mean evaluate?"),
+        (["model=lgur", "seed=2"], "did you mean tireid train model=lgur seed=2?"),
+        (["--multirun", "model=lgur,lcr2s"], "did you mean tireid train --multirun model="),
+        (["--verison"], "did you mean --version?"),
+        (["train", "--mulitrun"], "did you mean --multirun?"),
+        (["export", "--confg-dir=a"], "did you mean --config-dir?"),
+        (["train", "--seed=2"], "values are set by name=value"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_the_nearest_and_code_2(monkeypatch, capsys, arguments, hint):
+    code, out, err = said(monkeypatch, capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert "expected" in err
+    assert hint in err
+
+
+def test_a_word_near_to_none_is_answered_with_the_list(monkeypatch, capsys):
+    code, _, err = said(monkeypatch, capsys, "xyzzy")
+    assert code == 2
+    assert "expected a command, got 'xyzzy'\n" in err
+    assert "evaluate" in err
+
+
+def test_every_option_of_hydra_is_known():
+    spellings = [word for action in get_args_parser()._actions for word in action.option_strings]
+    assert sorted(OPTIONS) == sorted(word for word in spellings if word.startswith("--"))
+
+
+def test_a_wrong_override_gets_hydra_s_own_words():
+    shown = run("train", "model=lgru")
+    assert shown.returncode == 1
+    assert "Could not find 'model/lgru'" in shown.stderr
+    assert "lgur_official" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_wrong_input_is_one_message_and_code_1():
+    shown = run("evaluate", "run=nowhere")
+    assert shown.returncode == 1
+    assert shown.stderr.startswith("error: nowhere: expected a run folder")
+
+
+def test_the_config_of_a_job_is_shown_with_its_overrides():
+    shown = run("train", "--cfg", "job", "seed=7", "model=baseline")
+    assert shown.returncode == 0
+    assert "\nseed: 7\n" in shown.stdout
+
+
+@pytest.fixture(scope="module")
+def completions(tmp_path_factory):
+    """Return a function from a typed line to what bash offers, by Hydra's script."""
+    folder = tmp_path_factory.mktemp("bin")
+    program = folder / "tireid"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{START}main()" "$@"\n')
+    program.chmod(0o755)
+    path = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+    def offered(line):
+        words = line.split() + ([""] if line.endswith(" ") else [])
+        script = (
+            'eval "$(tireid -sc install=bash)"\n'
+            f"COMP_LINE='{line}'; COMP_POINT={len(line)}; COMP_CWORD={len(words) - 1}\n"
+            "hydra_bash_completion\n"
+            'printf "%s\\n" "${COMPREPLY[@]}"\n'
+            "complete -p tireid\n"
+        )
+        shown = subprocess.run(
+            [shutil.which("bash"), "-c", script],
+            env=os.environ | path,
+            capture_output=True,
+            text=True,
+        )
+        assert shown.stderr == ""
+        *offers, rule = shown.stdout.splitlines()
+        assert rule.endswith("-F hydra_bash_completion tireid")
+        return [offer for offer in offers if offer]
+
+    return offered
+
+
+class TestCompletion:
+    def test_commands_come_first(self, completions):
+        assert completions("tireid t") == ["train", "tune"]
+        assert completions("tireid ") == list(COMMANDS)
+
+    def test_overrides_are_those_of_the_command(self, completions):
+        assert completions("tireid train model=lg") == ["model=lgur", "model=lgur_official"]
+        assert completions("tireid export out") == ["output="]
+        assert "run=" in completions("tireid evaluate ")
+        head = completions("tireid train model=lgur model.head.")
+        assert "model.head.dictionary_size=" in head
+
+    def test_options_are_hydra_s(self, completions):
+        assert completions("tireid train --mul") == ["--multirun"]
+
+    def test_other_commands_leave_files_to_the_shell(self, completions):
+        assert completions("tireid compare ru") == []
+        assert completions("tireid nothing ru") == []
+
+    def test_it_imports_nothing_heavy(self, monkeypatch):
+        monkeypatch.setenv("COMP_LINE", "tireid train model=")
+        assert not imported("-sc", "query=bash") & HEAVY
+
+    def test_a_command_installs_the_same(self, monkeypatch, capsys):
+        scripts = []
+        for arguments in (["-sc", "install=bash"], ["train", "-sc", "install=bash"]):
+            monkeypatch.setattr(sys, "argv", ["tireid", *arguments])
+            main()
+            scripts.append(capsys.readouterr().out)
+        assert scripts[0] == scripts[1]
+        assert scripts[0].rstrip().endswith(" tireid")
+
+    def test_fish_and_zsh_are_hydra_s(self):
+        assert "complete -c tireid" in run("-sc", "install=fish").stdout
+        assert "hydra_bash_completion tireid" in run("train", "-sc", "install=zsh").stdout

@@ -1,0 +1,44 @@
+"""A config is flattened and hashed in one way."""
+
+from tireid.runs.settings import fingerprint, flat_settings, flatten, without_seeds
+
+CONFIG = {
+    "seed": 1,
+    "label": "a",
+    "paths": {"output_dir": "x"},
+    "model": {"head": {"parts": 6}, "seed": 2, "empty": {}, "cache_dir": "y"},
+    "dataset": {"size": [2, 3]},
+}
+
+
+def test_a_nested_config_is_flattened_with_any_separator():
+    flat = flatten(CONFIG, "/")
+    assert flat["model/head/parts"] == 6
+    assert flat["model/empty"] == {}
+    assert flat["dataset/size"] == [2, 3]
+    assert flatten(flat) == flat
+
+
+def test_paths_and_display_are_no_settings():
+    assert flat_settings(CONFIG) == {
+        "seed": 1,
+        "model.head.parts": 6,
+        "model.seed": 2,
+        "dataset.size": [2, 3],
+    }
+
+
+def test_a_fingerprint_changes_with_settings_only():
+    elsewhere = CONFIG | {"paths": {"output_dir": "z"}, "label": "b"}
+    assert fingerprint(elsewhere) == fingerprint(CONFIG)
+    assert fingerprint(CONFIG | {"batch_size": 8}) != fingerprint(CONFIG)
+    other = CONFIG | {"seed": 2}
+    assert fingerprint(other) != fingerprint(CONFIG)
+    assert fingerprint(other, seeds=False) == fingerprint(CONFIG, seeds=False)
+    assert without_seeds(flat_settings(CONFIG)) == {"model.head.parts": 6, "dataset.size": [2, 3]}
+
+
+def test_fingerprints_in_older_checkpoints_and_tables_stay_valid():
+    """Worked out by the version that wrote the first ones."""
+    assert fingerprint(CONFIG) == "4f06eacadfbd66b9de8ca3f58585c037558ee79def3a02691dbff679c8b09f60"
+    assert fingerprint(CONFIG, seeds=False)[:12] == "f41d512d5fd9"

@@ -1,0 +1,321 @@
+"""What README and docs say can be done: commands compose, Python runs, links and files exist."""
+
+import argparse
+import importlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
+
+from tireid.cli.main import COMMANDS
+from tireid.files import conf_dir
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+BLOCK = re.compile(
+    r"(?:^<!-- needs: (?P<needs>[^\n]+) -->\n)?"
+    r'^```(?P<language>\w*)(?: title="(?P<title>[^"]+)")?\n'
+    r"(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+ANYWHERE = {"pip", "docker", "wandb", "tensorboard", "srun", "scontrol", "pre-commit"}
+SHELL = {"if", "exit", "eval"}
+MAKE_ONLY = {"help", "install", "test", "check", "docs", "bench", "bench-supports", "endure"}
+TINY = "trainer=cpu logger=csv max_epochs=1 batch_size=8 dataset.image_size=[48,16]"
+FEW = "dataset.read.num_train_ids=8 dataset.read.num_val_ids=3 dataset.read.num_test_ids=4"
+
+
+class Block(NamedTuple):
+    """A block of code of a page, what it needs, and the file that it shows, if any."""
+
+    page: Path
+    line: int
+    language: str
+    needs: str | None
+    title: str | None
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page):
+    text = page.read_text(encoding="utf-8")
+    for match in BLOCK.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        parts = match.group("language", "needs", "title", "text")
+        yield Block(page, line, *parts)
+
+
+BLOCKS = list(chain.from_iterable(map(blocks, PAGES)))
+SHOWN_FILES = [block for block in BLOCKS if block.title]
+CODE = [block for block in BLOCKS if block.language == "python" and not block.title]
+
+
+def commands(block):
+    """Return the commands of a shell block, each as its words, without variables set before it."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        while words and re.match(r"\w+=", words[0]):
+            del words[0]
+        if words:
+            yield words
+
+
+SHELL_COMMANDS = [
+    pytest.param(words, block.needs, id=f"{block}-{' '.join(words)}")
+    for block in BLOCKS
+    if block.language == "bash"
+    for words in commands(block)
+]
+
+
+def shown_by_make(words):
+    """Return the `tireid` command that a `make` command stands for; none: it is another tool's."""
+    assert words[1] in MAKE_ONLY | {"train", "sweep", *COMMANDS}, f"no such target: {words[1]}"
+    command = ["make", "--dry-run", "--always-make", *words[1:]]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in shown.splitlines() if "-m tireid" in line]
+    return shlex.split(lines[-1]) if lines and words[1] not in MAKE_ONLY else []
+
+
+def one_by_one(overrides):
+    """Return lists of overrides without sweeps: the first values of all, then the second, ..."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    swept = {
+        p.input_line: [f"{p.key_or_group}={value}" for value in p.sweep_string_iterator()]
+        for p in parsed
+        if p.is_sweep_override()
+    }
+    for number in range(max(map(len, swept.values()), default=1)):
+        yield [
+            swept[line][min(number, len(swept[line]) - 1)] if line in swept else line
+            for line in overrides
+        ]
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory):
+    """Return a copy of `conf/` with the files that pages show."""
+    copy = tmp_path_factory.mktemp("docs") / "conf"
+    shutil.copytree(conf_dir(), copy)
+    for block in SHOWN_FILES:
+        if block.title.startswith("conf/"):
+            (copy.parent / block.title).write_text(block.text)
+    return copy
+
+
+def check_tireid(arguments, conf, monkeypatch):
+    """Compose or parse what a `tireid` command would, without running it."""
+    if arguments[:1] == ["--help"]:
+        return
+    name, *rest = arguments
+    assert name in COMMANDS
+    options = [word for word in rest if word.startswith("-")]
+    if name in ("compare", "dashboard"):
+        parse_only(name, rest, monkeypatch)
+    elif "--help" not in options:
+        assert {*options, "job"} <= {"--multirun", "--cfg", "job"}, options
+        overrides = [word for word in rest if word not in (*options, "job")]
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            for values in one_by_one(overrides):
+                compose(name, values, return_hydra_config=True)
+
+
+def parse_only(name, arguments, monkeypatch):
+    def stop(self, *args, **kwargs):
+        parse(self, *args, **kwargs)
+        raise KeyboardInterrupt
+
+    parse = argparse.ArgumentParser.parse_args
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    monkeypatch.setattr(sys, "argv", [f"tireid {name}", *arguments])
+    with pytest.raises(KeyboardInterrupt):
+        importlib.import_module(f"tireid.cli.{name}").main()
+
+
+@pytest.mark.parametrize(("words", "needs"), SHELL_COMMANDS)
+def test_a_command_is_one_that_there_is(words, needs, conf, monkeypatch):
+    tool = words[0].removeprefix(".venv/bin/")
+    if tool == "make":
+        words = shown_by_make(words)
+        tool = "tireid" if words else "make"
+        words = words[2:]
+    if "tireid" in words and tool in ("torchrun", "srun", "python"):
+        tool, words = "tireid", words[words.index("tireid") :]
+    if tool == "tireid":
+        check_tireid(words[1:], conf, monkeypatch)
+    elif tool in ANYWHERE | SHELL:
+        assert needs, "expected <!-- needs: ... --> above the block, or a command that is checked"
+    else:
+        assert tool == "make", f"expected a command that is checked here, got {tool}"
+
+
+def test_extras_that_pages_name_exist():
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = set(
+        chain(*(m.split(",") for m in re.findall(r"pip install '(?:tireid|\.)\[([\w,]+)\]", text)))
+    )
+    assert named
+    assert named <= set(PROJECT["project"]["optional-dependencies"])
+
+
+def test_help_names_every_command_and_is_in_the_docs():
+    shown = subprocess.run(
+        [sys.executable, "-m", "tireid", "--help"], capture_output=True, text=True
+    )
+    text = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert f"  {name} " in shown.stdout
+        assert f"| `tireid {name}` |" in text
+
+
+@pytest.mark.parametrize("block", CODE, ids=str)
+def test_python_runs(block, untrained_run, tmp_path, monkeypatch):
+    assert not block.needs
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "synthetic" / "lgur" / "TIME"
+    run.parent.mkdir(parents=True)
+    run.symlink_to(untrained_run("model=lgur"))
+    for number in (1, 2):
+        Image.new("RGB", (40, 90), (60 * number, 80, 120)).save(tmp_path / f"{number}.jpg")
+    exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})  # noqa: S102
+
+
+def slug(heading):
+    """Return the anchor of a heading, as GitHub and the site's `toc` both make it."""
+    plain = re.sub(r"[`*]", "", heading).strip().lower()
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", plain.replace("²", "2"))).strip("-")
+
+
+def anchors(page):
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    return {slug(heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("https://", "mailto:")):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (page.parent / file).resolve() if file else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_and_modules_that_a_page_names_exist(page):
+    if page.name == "CHANGELOG.md":
+        pytest.skip("it names what there was")
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for name in re.findall(
+        r"`((?:src|conf|tests|docs|results|notebooks|benchmarks)/[\w./-]*)`", text
+    ):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"`(tireid(?:\.[A-Za-z]\w*)+)", text):
+        module = ROOT.joinpath("src", *name.split("."))
+        if module.is_dir() or module.with_suffix(".py").exists():
+            continue
+        parent, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(parent), attribute), name
+
+
+def test_the_layers_are_those_that_are_checked():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- layers -->\n```text\n(.*?)\n```\n<!-- /layers -->", text, re.DOTALL)
+    (contract,) = (c for c in PROJECT["tool"]["importlinter"]["contracts"] if c["id"] == "layers")
+    assert shown
+    assert shown[1].splitlines() == contract["layers"]
+    rooms = {room for line in contract["layers"] for room in line.split(" | ")}
+    folders = {path.name for path in (ROOT / "src" / "tireid").iterdir() if path.is_dir()}
+    assert all(f"| `{room}` |" in text for room in rooms & folders)
+
+
+def test_counts_of_files_are_those_of_the_files_named():
+    """In the table of the architecture page; a file is looked up in its room, or the one before."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| How .+? \| (\d+) \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) == 5
+    first: list[str] = []
+    for count, listed in rows:
+        room, files = "", [] if "the same" not in listed else list(first)
+        for name in re.findall(r"`([^`]+)`", listed):
+            if name.endswith("/"):
+                room = name
+                continue
+            path = name if "/" in name or not room else room + name
+            places = [ROOT / path, ROOT / "src" / "tireid" / path, ROOT / "src" / "tireid" / name]
+            assert any(place.is_file() for place in places), name
+            files.append(name)
+        assert len(files) == int(count), listed
+        first = files if "cli/compare.py" in files else first
+
+
+def test_the_readme_is_short():
+    assert (ROOT / "README.md").stat().st_size <= 10_000
+
+
+@pytest.mark.slow
+def test_the_examples_of_extending_train(tmp_path, cache_dir):
+    """Written into a copy of the repository, nothing else edited but a line for the metric."""
+    for folder in ("src", "conf"):
+        shutil.copytree(
+            ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for block in SHOWN_FILES:
+        if block.title.endswith("in METRICS after R10"):
+            table = tmp_path / block.title.partition(",")[0]
+            before, line, after = table.read_text().partition('        Metric("R10", ')
+            rest, newline, end = after.partition("\n")
+            table.write_text(before + line + rest + newline + block.text + end)
+        else:
+            assert not (tmp_path / block.title).exists()
+            (tmp_path / block.title).write_text(block.text)
+    write_people(tmp_path / "people")
+    tiny = [*TINY.split(), f"paths.cache_dir={cache_dir}"]
+    new = (
+        "model=gem image_encoder=patch_mlp text_encoder=bilstm_tiny monitor=val/R20 recipe=scratch"
+    )
+    folders = "dataset=folders dataset.root=people dataset.pad=4 dataset.num_workers=0"
+    for run, data in (("synthetic", FEW), ("folders", folders)):
+        settings = [*new.split(), *data.split(), *tiny, f"hydra.run.dir={run}"]
+        run_tireid(tmp_path, "train", *settings)
+        assert "test/R20" in (tmp_path / run / "metrics.json").read_text()
+        run_tireid(tmp_path, "evaluate", f"run={run}", "split=val")
+    assert "R@20" in run_tireid(tmp_path, "compare", "synthetic")
+
+
+def write_people(root):
+    """Write eight people in the layout of the example's data set."""
+    for pid in range(8):
+        split = "train" if pid < 4 else "val" if pid < 6 else "test"
+        for view in range(2):
+            image = root / split / str(pid) / f"{view}.jpg"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (24, 60), (30 * pid, 90, 200 - 20 * pid)).save(image)
+            image.with_suffix(".txt").write_text(f"someone in coat {pid}\nseen from view {view}\n")
+
+
+def run_tireid(folder, *arguments):
+    """Run the command from a copy's source, and return what it shows."""
+    command = [sys.executable, "-P", "-m", "tireid", *arguments]
+    environment = {"PYTHONPATH": str(folder / "src"), "COLUMNS": "200", "WANDB_MODE": "disabled"}
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
