@@ -86,7 +86,7 @@ def test_a_complete_run_is_kept_and_another_is_not_overwritten(small_config, tmp
     with claimed(tmp_path) as free:
         assert free
         assert train(small_config(tmp_path, *overrides)) == {}
-    assert "another process is at it" in capsys.readouterr().out
+    assert "in use by another process" in capsys.readouterr().out
 
 
 def test_a_run_that_was_stopped_is_not_complete(lgur_run, tmp_path):
