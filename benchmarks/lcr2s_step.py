@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -27,6 +27,7 @@ from tireid.console import silence_expected_warnings
 from tireid.files import conf_dir, write_json
 from tireid.inference.build import build_encoders, build_model
 from tireid.methods.base import RetrievalModule
+from tireid.methods.lcr2s import Lcr2s
 from tireid.methods.lcr2s.targets import TargetTable
 from tireid.runs.environment import device_name, versions
 from tireid.structures import PairBatch, SupportBatch
@@ -90,7 +91,7 @@ def make_teacher(source: str) -> RetrievalModule:
 def make_student(teacher: torch.nn.Module) -> RetrievalModule:
     """Return a student of a teacher, or of a table of what it says."""
     cfg = composed("model=lcr2s")
-    student = build_model(cfg, build_encoders(cfg), NUM_PIDS)
+    student = cast(Lcr2s, build_model(cfg, build_encoders(cfg), NUM_PIDS))
     student.set_teacher(teacher)
     return student
 

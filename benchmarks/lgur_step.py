@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import torch
@@ -70,7 +70,8 @@ def build_model(quick: bool) -> Lgur:
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         cfg = compose("train", PUBLISHED + (QUICK if quick else []))
     torch.manual_seed(0)
-    model = build.build_model(cfg, build.build_encoders(cfg), QUICK_IDS if quick else IDS)
+    ids = QUICK_IDS if quick else IDS
+    model = cast(Lgur, build.build_model(cfg, build.build_encoders(cfg), ids))
     with torch.no_grad():  # else all logits are near 0, and the losses compared nearly constant
         model.classifier_weight.mul_(20)
     return model

@@ -1,4 +1,4 @@
-"""Atomic files, JSON, locks, folders that are built once, and the cache and config folders."""
+"""Atomic files, JSON, locks, folders that are built once, config and cache folders, cores."""
 
 import errno
 import json
@@ -244,3 +244,10 @@ def conf_dir() -> str:
         if (folder / "train.yaml").is_file():
             return str(folder)
     raise FileNotFoundError(f"expected the configs in {package / 'conf'}; reinstall tireid")
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use: a batch system may allow fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

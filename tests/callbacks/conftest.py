@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
-from tireid.console import quiet
+from tireid.console import silence_expected_warnings
 from tireid.data.records import Record
 from tireid.retrieval.collection import SplitEmbeddings
 
@@ -102,7 +102,7 @@ def small_trainer(tmp_path):
     """Return a function from callbacks and options to a trainer that runs in no time."""
 
     def made(*callbacks, **options):
-        quiet()
+        silence_expected_warnings()
         return L.Trainer(
             callbacks=list(callbacks),
             max_epochs=2,

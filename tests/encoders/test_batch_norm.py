@@ -4,6 +4,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from tireid.encoders import batch_norm
 from tireid.encoders.batch_norm import BatchNormSync, replace_batch_norms, sample_weights
 from tireid.encoders.textcnn import MaskedBatchNorm
 from tireid.methods.lcr2s.supports import shares_of_processes
@@ -181,6 +182,24 @@ def test_one_process_computes_what_pytorch_does(shape):
 def test_one_value_has_no_variance():
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         replace_batch_norms(nn.BatchNorm2d(3))(torch.zeros(1, 3, 1, 1))
+
+
+def test_a_replaced_layer_keeps_parameters_buffers_names_and_settings():
+    """Also one within another module, and one without parameters or running statistics."""
+    inner = nn.Sequential(nn.BatchNorm2d(4, eps=1e-3, momentum=None))
+    net = nn.Sequential(inner, nn.BatchNorm1d(3, affine=False, track_running_stats=False)).eval()
+    before = dict(net.named_parameters()) | dict(net.named_buffers())
+    old = repr(net)
+    assert replace_batch_norms(net) is net
+    assert [type(module).__module__ for module in (net[0][0], net[1])] == [batch_norm.__name__] * 2
+    after = dict(net.named_parameters()) | dict(net.named_buffers())
+    assert list(after) == list(before)
+    assert all(after[name] is before[name] for name in before)
+    assert repr(net) == old
+    assert not any(module.training for module in net.modules())
+    layers = list(net.modules())
+    replace_batch_norms(net)  # those that are ours already stay
+    assert list(net.modules()) == layers
 
 
 def test_one_process_keeps_its_layers(monkeypatch):

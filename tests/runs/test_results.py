@@ -9,7 +9,7 @@ import pytest
 
 from tireid.comparison.compare import compare
 from tireid.comparison.table import columns, table
-from tireid.runs.folder import claimed, finished_metrics
+from tireid.runs.folder import claim, finished_metrics
 from tireid.runs.results import Result, Unfinished, read_csv, read_runs, write_csv
 from tireid.training.run import train
 
@@ -83,7 +83,7 @@ def test_a_complete_run_is_kept_and_another_is_not_overwritten(small_config, tmp
     assert "complete already" in capsys.readouterr().out
     with pytest.raises(ValueError, match="seed=1 instead of 2"):
         train(small_config(tmp_path, *overrides, "seed=2"))
-    with claimed(tmp_path) as free:
+    with claim(tmp_path) as free:
         assert free
         assert train(small_config(tmp_path, *overrides)) == {}
     assert "in use by another process" in capsys.readouterr().out
@@ -102,7 +102,6 @@ def test_reading_results_imports_neither_torch_nor_lightning():
     heavy = ["torch", "lightning", "hydra", "omegaconf", "wandb", "matplotlib"]
     code = f"""
 import sys
-import tireid.comparison.compare
 import tireid.runs.results
 print([name for name in {heavy} if name in sys.modules])
 """

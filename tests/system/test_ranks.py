@@ -204,6 +204,41 @@ def test_a_killed_rank_takes_the_run_down_and_is_named(tmp_path, cache_dir, rank
     assert not any(is_alive(pid) for pid in ranks.values())
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_command_stops_all_ranks_and_is_told_once(tmp_path, cache_dir, number):
+    """In the environment of an sbatch script; the same command then continues the run."""
+    job = {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job", "SLURM_PROCID": "0"}
+    words = [*SMALL, "model=baseline", "max_epochs=20", "strategy=ddp_cpu"]
+    places = [f"paths.cache_dir={cache_dir}", f"hydra.run.dir={tmp_path / 'run'}"]
+    command = start(["tireid", "train", *words, *places], tmp_path, **job)
+    while not (tmp_path / "run" / "metrics.csv").is_file():
+        assert command.poll() is None
+        time.sleep(0.1)
+    ranks = ranks_below(command)
+    began = time.monotonic()
+    command.send_signal(number)
+    said, _ = command.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert command.returncode == 75, said
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert len(re.findall(rf"stopped by SIGTERM: step \d+ is in {last}; ", said)) == 1
+    assert said.count("stopped by") == 1
+    assert "Traceback" not in said
+    assert not any(is_alive(pid) for pid in ranks.values())
+    said = finish(start(["tireid", "train", *words, *places], tmp_path, **job))
+    assert "continuing after epoch" in said
+
+
+def test_an_error_of_the_users_is_told_once_by_the_command(tmp_path, cache_dir):
+    words = [*SMALL, "model=baseline", "strategy=ddp_cpu", "init_weights=nowhere"]
+    places = [f"paths.cache_dir={cache_dir}", f"hydra.run.dir={tmp_path / 'run'}"]
+    command = start(["tireid", "train", *words, *places], tmp_path)
+    said, _ = command.communicate(timeout=300)
+    assert command.returncode == 1
+    assert said.count("error: ") == said.count("nowhere") == 1, said
+    assert "Traceback" not in said
+
+
 def test_the_processes_end_with_the_command_that_started_them(tmp_path, cache_dir):
     words = [*SMALL, "model=baseline", "max_epochs=500", "strategy=ddp_cpu"]
     places = [f"paths.cache_dir={cache_dir}", f"hydra.run.dir={tmp_path / 'run'}"]

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from tireid.files import conf_dir
 from tireid.runs.failure import read_failure, write_failure
-from tireid.runs.folder import claimed
+from tireid.runs.folder import claim
 from tireid.runs.results import read_runs
 from tireid.sweeps import grid
 from tireid.training.errors import recorded_failure
@@ -104,7 +104,7 @@ def test_a_failure_is_recorded_and_a_killed_sweep_runs_only_what_is_missing(tmp_
 
 
 def _free(folder):
-    with claimed(folder) as free:
+    with claim(folder) as free:
         return free
 
 
@@ -203,7 +203,7 @@ def test_a_failure_is_recorded_until_a_success(tmp_path):
 
 
 def test_workers_share_the_cores_and_end_with_their_sweep(tmp_path, monkeypatch):
-    monkeypatch.setattr(grid, "_cores", lambda: 8)
+    monkeypatch.setattr(grid, "available_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(grid, "_POLL_SECONDS", 0.05)
     node = sweep_config(tmp_path, "hydra_plugins.hydra_joblib_launcher.x.Y").hydra
@@ -260,7 +260,7 @@ def test_jobs_that_never_began_are_named_at_the_end(tmp_path, capsys):
     write_failure(tmp_path / "0", "ValueError", "a reason\nof two lines")
     (tmp_path / "1" / ".hydra").mkdir(parents=True)
     (tmp_path / "1" / ".hydra" / "overrides.yaml").write_text(json.dumps(jobs[1]))
-    with claimed(tmp_path / "1"), pytest.raises(SystemExit) as raised:
+    with claim(tmp_path / "1"), pytest.raises(SystemExit) as raised:
         report.on_multirun_end(sweep_config(tmp_path))
     assert raised.value.code == 1
     shown = capsys.readouterr().out

@@ -2,14 +2,26 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import threading
+import time
+from unittest.mock import create_autospec
 
 import pytest
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from torch.distributed.elastic.multiprocessing import (
+    DefaultLogsSpecs,
+    PContext,
+    Std,
+    start_processes,
+)
 
-from tireid.training import launcher, processes
+from tireid.checkpoints import stop_signals
+from tireid.training import devices, launcher, processes
 from tireid.training.build import build_trainer
 
 SMALL = [
@@ -22,6 +34,12 @@ SMALL = [
     "dataset.read.images_per_id=3",
     "dataset.image_size=[48,16]",
 ]
+
+
+def started(test):
+    """Mark a test that starts ranks: torch replaces handlers, and leaves log files unclosed."""
+    test = pytest.mark.filterwarnings("ignore:Exception ignored in.*FileIO")(test)
+    return pytest.mark.usefixtures("_handlers")(test)
 
 
 def run(command, *overrides, cwd):
@@ -90,41 +108,171 @@ def test_two_processes_evaluate_every_item_once(tmp_path, cache_dir, method):
     assert found[0] == found[1]
 
 
+def start_programs(folder, *programs):
+    """Start programs as ranks are started; the first writes to the terminal."""
+    numbers = range(len(programs))
+    return start_processes(
+        name="test",
+        entrypoint=sys.executable,
+        args={n: ("-c", f"import os, sys, time; {programs[n]}") for n in numbers},
+        envs={n: {} for n in numbers},
+        logs_specs=DefaultLogsSpecs(str(folder), {n: Std.ALL for n in numbers if n}),
+    )
+
+
+@pytest.fixture
+def _handlers():
+    """Leave the signal handlers as they were."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) != handler:
+            signal.signal(number, handler)
+
+
+@started
 @pytest.mark.parametrize(
-    ("programs", "first"),
+    ("programs", "kind", "message"),
     [
-        (["exit(0)", "exit(0)"], None),
-        (["exit(1)", "exit(75)"], 1),  # the one that stopped is why the other lost contact
-        (["time.sleep(60)", "exit(75)"], 1),  # which waits for it
-        (["exit(75)", "os.kill(os.getpid(), 9)"], 1),
-        (["exit(1)", "time.sleep(60)"], 0),
+        (["exit(0)", "exit(0)"], None, ""),
+        # The one that stopped is why the other lost contact, or waits for it.
+        (["time.sleep(2); exit(1)", "exit(75)"], stop_signals.Stopped, "asked"),
+        (["time.sleep(60)", "exit(75)"], stop_signals.Stopped, "asked"),
+        (
+            ["time.sleep(2); exit(75)", "os.kill(os.getpid(), 9)"],
+            ChildProcessError,
+            "rank 1 of 2 processes was killed by SIGKILL; the others were stopped",
+        ),
+        (["time.sleep(60)", "exit(1)"], ChildProcessError, r"rank 1 .* failed \(exit code 1\)"),
+        (["time.sleep(60)", "exit(2)"], ValueError, "expected a number"),
     ],
 )
-def test_what_ended_the_processes_is_known(monkeypatch, programs, first):
-    monkeypatch.setattr(launcher, "_GRACE_SECONDS", 1.0)
-    started = [
-        subprocess.Popen([sys.executable, "-c", f"import os, time; {program}"])
-        for program in programs
-    ]
+def test_the_rank_that_failed_first_says_why_all_ended(tmp_path, programs, kind, message):
+    if kind is stop_signals.Stopped:
+        (tmp_path / "1.json").write_text('{"stopped": "asked to stop"}')
+    if kind is ValueError:
+        (tmp_path / "1.json").write_text('{"error": "expected a number, got a word"}')
+    ranks = start_programs(tmp_path / "logs", *programs)
+    result = launcher._wait(ranks)
+    ranks.close(signal.SIGKILL)
+    assert bool(result.failures) == (kind is not None)
+    if kind is not None:
+        error = launcher._error(result, tmp_path)
+        assert type(error) is kind
+        assert re.search(message, getattr(error, "message", str(error)))
+
+
+@started
+def test_the_last_lines_of_a_silent_rank_are_shown_when_it_fails(tmp_path, capfd):
+    program = "print(chr(10).join(map(str, range(100)))); print('late', file=sys.stderr); exit(1)"
+    result = launcher._wait(start_programs(tmp_path, "time.sleep(60)", program))
+    assert capfd.readouterr() == ("", "")
+    launcher._error(result, tmp_path)
+    shown = capfd.readouterr().err.splitlines()
+    assert shown == [*map(str, range(71, 100)), "late"]
+
+
+@started
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize(("code", "expected"), [(0, None), (75, 75), (3, 143)])
+def test_a_signal_stops_all_ranks_and_their_codes_decide(tmp_path, number, code, expected):
+    """They are asked by SIGTERM; a second signal does not disturb their end."""
+    program = (
+        "import signal; signal.signal(15, lambda *_: (time.sleep(1), os._exit({}))); "
+        "open({!r}, 'w').close(); time.sleep(60)"
+    )
+    files = [tmp_path / name for name in "ab"]
+    ranks = start_programs(tmp_path, *(program.format(code, str(file)) for file in files))
+    stop_signals.reset()
+    stop_signals.listen()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def ask():
+        while not all(file.exists() for file in files):
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+        if number != signal.SIGINT:
+            time.sleep(0.3)
+            os.kill(os.getpid(), number)
+
+    threading.Thread(target=ask).start()
+    if expected == 143:
+        with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit) as raised:
+            launcher._wait(ranks)
+        assert getattr(raised.value, "code", expected) == expected
+    else:
+        result = launcher._wait(ranks)
+        codes = {failure.exitcode for failure in result.failures.values()}
+        assert codes == ({expected} if expected else set())
+    stop_signals.reset()
+
+
+@started
+def test_nohup_stays_in_force_while_ranks_are_started(tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    monkeypatch.setattr(launcher.sys, "executable", "/bin/true")
     try:
-        assert launcher._first_failure(started) == first
+        ranks = launcher._start(2, tmp_path)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert not launcher._wait(ranks).failures
     finally:
-        for process in started:
-            process.kill()
-            process.wait()
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_ranks_know_their_place_and_share_the_cores(tmp_path, monkeypatch):
+    """Their addresses are of this machine only; a thread count that is set stays."""
+    start = create_autospec(start_processes, return_value=create_autospec(PContext, instance=True))
+    monkeypatch.setattr(launcher, "start_processes", start)
+    monkeypatch.setattr(launcher, "available_cores", lambda: 9)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    launcher._start(2, tmp_path)
+    environment = start.call_args.kwargs["envs"][1]
+    assert [environment[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")] == ["1", "1", "2"]
+    assert environment["MASTER_ADDR"] == "127.0.0.1"
+    assert environment["OMP_NUM_THREADS"] == "4"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    launcher._start(2, tmp_path)
+    assert start.call_args.kwargs["envs"][0]["OMP_NUM_THREADS"] == "3"
+
+
+def test_a_process_exits_when_the_one_that_started_it_is_gone(monkeypatch):
+    exited = threading.Event()
+    monkeypatch.setattr(processes.os, "_exit", lambda code: exited.set())
+    processes.exit_with_parent()  # nobody asks for it
+    monkeypatch.setenv(processes.PARENT, str(os.getppid()))
+    processes.exit_with_parent()
+    assert processes.PARENT not in os.environ  # it is not meant for processes that this one starts
+    assert not exited.wait(1.0)
+    monkeypatch.setattr(processes.os, "getppid", lambda: 1)  # as an orphan's
+    assert exited.wait(5.0)
+
+
+def test_rank_zero_decides_for_all_in_their_order(monkeypatch):
+    store = torch.distributed.HashStore()
+    ranks = [processes._Group(rank, 2, store) for rank in (0, 1)]
+    answers = iter([{"a": [1, None]}, "b"])
+    decided = []
+    for group in (*ranks, *ranks):
+        monkeypatch.setattr(processes, "_group", group)
+        decided.append(processes.decide_on_rank_zero(lambda: next(answers)))
+    assert decided == [{"a": [1, None]}, {"a": [1, None]}, "b", "b"]
+    told = []
+    for group in ranks:
+        monkeypatch.setattr(processes, "_group", group)
+        told.append(processes.is_first_to_report("batch_size: expected an integer"))
+    assert told == [True, False]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has a GPU")
 def test_a_gpu_that_is_not_there_is_missed_in_words(compose_config):
     with pytest.raises(ValueError, match=r"expected a GPU, as trainer=gpu asks .*strategy=ddp_cpu"):
-        launcher.processes_to_start(compose_config("trainer=gpu", "strategy=ddp"))
+        devices.processes_to_start(compose_config("trainer=gpu", "strategy=ddp"))
     with pytest.warns(UserWarning, match=r"one process; strategy=ddp_cpu starts two"):
-        assert launcher.processes_to_start(compose_config("strategy=ddp")) == 1
+        assert devices.processes_to_start(compose_config("strategy=ddp")) == 1
 
 
 def test_a_rank_left_over_in_the_shell_changes_nothing(monkeypatch, compose_config, tmp_path):
-    monkeypatch.setattr(processes, "_joined", None)
-    monkeypatch.setattr(processes, "_store", None)
+    monkeypatch.setattr(processes, "_group", None)
     monkeypatch.setattr(rank_zero_only, "rank", 1)  # as Lightning takes it from RANK=1
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     # Also those of a shell within an allocation: without srun it is one process.
@@ -138,11 +286,8 @@ def test_a_rank_left_over_in_the_shell_changes_nothing(monkeypatch, compose_conf
 
 
 def test_a_process_knows_its_rank_when_lightning_has_forgotten_it(monkeypatch):
-    monkeypatch.setattr(processes, "_joined", None)
-    monkeypatch.setattr(processes, "_store", None)
-    port = launcher._free_port()
-    place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    for name, value in {**place, processes.FOLDER: "somewhere"}.items():
+    monkeypatch.setattr(processes, "_group", None)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", processes.FOLDER: "somewhere"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(processes, "rendezvous", lambda *_, **__: iter([("store", 0, 2)]))
     processes.join()

@@ -1,4 +1,4 @@
-"""Stop a training whose loss is not finite, and say which batch it was."""
+"""Stop a training whose loss is not finite, and name the batch."""
 
 import math
 from pathlib import Path
@@ -17,11 +17,11 @@ class NonFiniteLossError(FloatingPointError):
     """A term of the loss is NaN or infinite."""
 
 
-class _Seen(NamedTuple):
-    """A step whose terms are on their way from the device."""
+class _Step(NamedTuple):
+    """A step whose terms are being copied from the device."""
 
     epoch: int
-    step: int
+    number: int
     names: list[str]
     values: Tensor
     arrived: torch.cuda.Event | None
@@ -30,18 +30,18 @@ class _Seen(NamedTuple):
 
 
 class FiniteLoss(Callback):
-    """Check every step's terms, without making a GPU wait: one step later, or before a checkpoint.
+    """Check the terms of every step without making a GPU wait: one step later.
 
-    So no checkpoint is written of a model that has learned from such a step. All processes stop
-    together.
+    They are also checked before a checkpoint is written, so none holds a model that has learned
+    from such a step. All ranks stop together.
 
     Args:
-        output_dir: Where `nonfinite_step<number>.json` names the batch.
+        output_dir: Folder of `nonfinite_step<number>.json`, which names the batch.
     """
 
     def __init__(self, output_dir: str) -> None:
         self.output_dir = Path(output_dir)
-        self._seen: _Seen | None = None
+        self._last: _Step | None = None
 
     def on_train_batch_end(
         self,
@@ -51,14 +51,14 @@ class FiniteLoss(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Check the step before, and send this one's terms off."""
+        """Check the step before, and start copying the terms of this one."""
         self._check(trainer)
         terms: dict[str, Tensor] = getattr(pl_module, "latest_terms", {})
         if not terms:
             return
         values = torch.stack([term.detach().float() for term in terms.values()])
         if trainer.world_size > 1:
-            # A sum is not finite where one of its parts is not, on any process.
+            # A sum is not finite if a rank's part of it is not.
             torch.distributed.all_reduce(values)
         arrived = None
         if values.device.type == "cuda":
@@ -66,7 +66,7 @@ class FiniteLoss(Callback):
             values = host.copy_(values, non_blocking=True)
             arrived = torch.cuda.Event()
             arrived.record()
-        self._seen = _Seen(
+        self._last = _Step(
             trainer.current_epoch,
             trainer.global_step,
             list(terms),
@@ -79,11 +79,11 @@ class FiniteLoss(Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Check before anything is written."""
+        """Check before a checkpoint is written."""
         self._check(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Check before embeddings of such a model are ranked."""
+        """Check before the model is validated."""
         self._check(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -91,36 +91,36 @@ class FiniteLoss(Callback):
         self._check(trainer)
 
     def _check(self, trainer: L.Trainer) -> None:
-        seen, self._seen = self._seen, None
-        if seen is None:
+        step, self._last = self._last, None
+        if step is None:
             return
-        if seen.arrived is not None:
-            seen.arrived.synchronize()
-        found = dict(zip(seen.names, seen.values.tolist(), strict=True))
-        bad = [name for name, value in found.items() if not math.isfinite(value)]
+        if step.arrived is not None:
+            step.arrived.synchronize()
+        terms = dict(zip(step.names, step.values.tolist(), strict=True))
+        bad = [f"{name}={value}" for name, value in terms.items() if not math.isfinite(value)]
         if bad:
-            file = self.output_dir / f"nonfinite_step{seen.step}.json"
-            _describe(trainer, seen, found, file)
+            file = self.output_dir / f"nonfinite_step{step.number}.json"
+            _describe(trainer, step, terms, file)
             raise NonFiniteLossError(
-                f"step {seen.step} (epoch {seen.epoch}): expected a finite loss, got "
-                f"{', '.join(f'{name}={found[name]}' for name in bad)}; its batch is in {file}, "
-                "and the last checkpoint is from before it"
+                f"step {step.number} (epoch {step.epoch}): expected a finite loss, got "
+                f"{', '.join(bad)}; its batch is in {file}, and the last checkpoint is from before "
+                "it"
             )
 
 
-def _describe(trainer: L.Trainer, seen: _Seen, found: dict[str, float], file: Path) -> None:
-    """Write what the step saw, on all processes together."""
-    pairs, images = seen.pairs.tolist(), seen.images.tolist()
+def _describe(trainer: L.Trainer, step: _Step, terms: dict[str, float], file: Path) -> None:
+    """Write the terms and the whole batch of a step; all ranks must call this."""
+    pairs, images = step.pairs.tolist(), step.images.tolist()
     if trainer.world_size > 1:
         shares: list[Any] = [None] * trainer.world_size
         torch.distributed.all_gather_object(shares, (pairs, images))
-        pairs, images = ([one for share in shares for one in share[k]] for k in (0, 1))
+        pairs, images = ([item for share in shares for item in share[k]] for k in (0, 1))
     if trainer.is_global_zero:
         records = trainer.datamodule.records("train")  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.fit
         content = {
-            "epoch": seen.epoch,
-            "step": seen.step,
-            "terms": {name: str(value) for name, value in found.items()},
+            "epoch": step.epoch,
+            "step": step.number,
+            "terms": {name: str(value) for name, value in terms.items()},
             "pairs": pairs,
             "image_files": [str(records[image].image_path) for image in images],
         }

@@ -1,4 +1,4 @@
-"""The checkpoint that a run continues from: written every few minutes and after each epoch."""
+"""The checkpoint that a run resumes from, written every few minutes and after each epoch."""
 
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from tireid.runs.settings import CONFIG_FILE, saved_fingerprint
 
 
 class LastCheckpoint(Checkpoint):
-    """Write `last.ckpt` such that a run continues from it as if it had never stopped.
+    """Write `last.ckpt`, from which a run resumes as if it had never stopped.
 
-    It is written before a step's first move, when all that belongs to the step before is done:
-    its log, its validation, the best checkpoint. The one before stays as `last_previous.ckpt`
-    until training has ended.
+    It is written as a step begins, when all that belongs to the step before is done: its log, its
+    validation, the best checkpoint. The file before stays as `last_previous.ckpt` until training
+    has ended.
 
     Args:
         dirpath: Folder of the checkpoints.
@@ -30,7 +30,7 @@ class LastCheckpoint(Checkpoint):
 
     Attributes:
         settings: Hash of the run's config, stored in the checkpoint; empty where there is none.
-        monitor: None: it is not chosen by a metric.
+        monitor: None, since no metric chooses this checkpoint.
     """
 
     monitor = None
@@ -45,45 +45,45 @@ class LastCheckpoint(Checkpoint):
         self.previous = Path(dirpath) / PREVIOUS
         self.schedule = CheckpointSchedule(minutes, every_n_train_steps)
         self.settings = ""
-        self._resumed: Resumption | None = None
+        self._resumption: Resumption | None = None
         self._writing = False
         self._validation_due = False
         self._keep_previous = False
 
     @property
     def best_model_path(self) -> str:
-        """The checkpoint; empty where none was written."""
+        """The checkpoint; empty if none was written."""
         return str(self.path) if self.path.is_file() else ""
 
     def clear(self) -> None:
-        """Remove the checkpoints of an earlier run, to begin anew."""
+        """Remove the checkpoints of an earlier run, for a run that starts from scratch."""
         for file in (self.path, self.previous):
             file.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take signals over; tell the model the epoch that it continues in the middle of."""
-        launcher = trainer.strategy.launcher
-        stop_signals.listen(getattr(launcher, "kill", None) if launcher else None)
+        """Hold signals from now on; tell a resumed model and loader their place in the epoch."""
+        stop_signals.listen()
         stop_signals.hold()
         folder = self.path.parents[1]
         if (folder / CONFIG_FILE).is_file():
             self.settings = saved_fingerprint(folder)
-        for best in _best(trainer):
+        for best in _best_checkpoints(trainer):
             best.keeps_superseded = True
-        resumed = self._resumed
-        self.schedule.start(trainer.global_step if resumed and resumed.step_is_done else None)
-        if resumed is not None:
-            resumed.begin(trainer, pl_module)
+        resumption = self._resumption
+        at_checkpoint = resumption is not None and resumption.step_is_done
+        self.schedule.start(trainer.global_step if at_checkpoint else None)
+        if resumption is not None:
+            resumption.restore_place(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Finish a resumption, or write the checkpoint of the step before if it is due."""
-        if self._resumed is not None:
-            self._resumed.finish(trainer)
-            self._resumed = None
+        if self._resumption is not None:
+            self._resumption.restore_counters(trainer)
+            self._resumption = None
         if batch_idx % trainer.accumulate_grad_batches:
-            return  # gradients of a part of a batch are in no checkpoint
+            return  # a checkpoint holds no gradients of a part of a batch
         decision = self._decide(trainer)
         if decision != Decision.GO_ON:
             self._save(trainer)
@@ -91,11 +91,11 @@ class LastCheckpoint(Checkpoint):
             stop(trainer, self.path)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Remember that a checkpoint is due, after all that an epoch ends with."""
+        """Make a checkpoint due, to be written after all that ends an epoch."""
         self.schedule.epoch_ended()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop before the validation if that is asked for."""
+        """Stop before the validation if a signal has come."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             stop_signals.listen()
             self._stop_before_validation(trainer)
@@ -108,7 +108,7 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop within it as if it had not begun: no step of training waits for its end."""
+        """Stop within the validation; the resumed run does all of it."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._stop_before_validation(trainer)
 
@@ -123,17 +123,17 @@ class LastCheckpoint(Checkpoint):
         """Remove what only an unfinished training needs."""
         if trainer.is_global_zero and self.path.is_file():
             self.previous.unlink(missing_ok=True)
-            for best in _best(trainer):
+            for best in _best_checkpoints(trainer):
                 best.remove_superseded()
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take signals over from Lightning, whose handlers may block."""
+        """Replace Lightning's signal handlers, which may block."""
         stop_signals.listen()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Let signals end a process that is going down."""
+        """Let signals end a process that is failing."""
         stop_signals.release()
 
     def on_save_checkpoint(
@@ -155,9 +155,9 @@ class LastCheckpoint(Checkpoint):
         """Restore the log; keep the rest for the start and the first step of training."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        self._resumed = Resumption(trainer, checkpoint)
-        # A damaged file must not take the place of the good one that the run continues from.
-        self._keep_previous = self._resumed.from_name == LAST
+        self._resumption = Resumption(trainer, checkpoint)
+        # A damaged last.ckpt must not replace the good file that the run resumes from.
+        self._keep_previous = self._resumption.from_name == LAST
 
     def _decide(self, trainer: L.Trainer) -> Decision:
         return decide(trainer, due=self.schedule.is_due(trainer.global_step))
@@ -169,7 +169,7 @@ class LastCheckpoint(Checkpoint):
             stop(trainer, self.path)
 
     def _save(self, trainer: L.Trainer) -> None:
-        """Write the file, if there is anything new to write."""
+        """Write the file unless it holds this step already."""
         if self.schedule.is_written(trainer.global_step):
             return
         self._writing = True
@@ -179,11 +179,15 @@ class LastCheckpoint(Checkpoint):
         finally:
             self._writing = False
         if trainer.is_global_zero:
-            for best in _best(trainer):
+            for best in _best_checkpoints(trainer):
                 best.remove_superseded()
         self._keep_previous = True
         self.schedule.written(trainer.global_step)
 
 
-def _best(trainer: L.Trainer) -> list[BestCheckpoint]:
-    return [one for one in trainer.checkpoint_callbacks if isinstance(one, BestCheckpoint)]
+def _best_checkpoints(trainer: L.Trainer) -> list[BestCheckpoint]:
+    return [
+        callback
+        for callback in trainer.checkpoint_callbacks
+        if isinstance(callback, BestCheckpoint)
+    ]

@@ -1,49 +1,51 @@
-"""The state of the global random generators, which dropout draws from, on every process."""
+"""Save and restore the RNG state of every rank, which dropout and augmentation draw from."""
 
 import random
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 
-def generator_states(device: torch.device) -> list[dict[str, Any]]:
-    """Return the states on each process, by rank, as tensors and plain values.
+def rng_states(device: torch.device) -> list[dict[str, Any]]:
+    """Return the state of the global generators of each rank, as tensors and plain values.
+
+    All ranks must call this.
 
     Args:
-        device: Of this process.
+        device: The device of this rank.
     """
     kind, keys, *position = np.random.get_state(legacy=True)  # noqa: NPY002 -- the global one is meant
-    own: dict[str, Any] = {
+    state: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *position),
         "torch": torch.get_rng_state(),
     }
     if device.type == "cuda":
-        own["cuda"] = torch.cuda.get_rng_state(device)
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [own]
-    states: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(states, own)
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    if not (dist.is_available() and dist.is_initialized()):
+        return [state]
+    states: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(states, state)
     return states
 
 
-def set_generator_states(states: list[dict[str, Any]], rank: int, device: torch.device) -> None:
-    """Put this process's generators into the state that it had.
+def set_rng_states(states: list[dict[str, Any]], rank: int, device: torch.device) -> None:
+    """Restore the generators of this rank.
 
     Args:
-        states: Of all processes; one that had none is left as it is seeded.
-        rank: Of this process.
-        device: Of this process.
+        states: What `rng_states` returned; a rank beyond them stays as it is seeded.
+        rank: This rank.
+        device: The device of this rank.
     """
     if rank >= len(states):
         return
-    own = states[rank]
-    version, internal, gauss = own["python"]
+    state = states[rank]
+    version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
-    kind, keys, *position = own["numpy"]
+    kind, keys, *position = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *position))  # noqa: NPY002
-    torch.set_rng_state(own["torch"])
-    if device.type == "cuda" and "cuda" in own:
-        torch.cuda.set_rng_state(own["cuda"], device)
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

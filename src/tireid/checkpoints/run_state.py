@@ -1,4 +1,4 @@
-"""Our part of a checkpoint: what Lightning leaves out and an exact continuation needs."""
+"""The part of a checkpoint that Lightning leaves out and an exact resume needs."""
 
 from pathlib import Path
 from typing import Any
@@ -6,10 +6,15 @@ from typing import Any
 import lightning as L
 
 from tireid.checkpoints.csv_rows import logged_rows, restore_rows
-from tireid.checkpoints.loop_progress import batches_done, settle
-from tireid.checkpoints.rng_state import generator_states, set_generator_states
+from tireid.checkpoints.loop_progress import (
+    batches_done,
+    epochs_done,
+    set_logged_steps,
+    set_to_last_step,
+)
+from tireid.checkpoints.rng_state import rng_states, set_rng_states
 
-STATE = "tireid"  # its name there
+STATE = "tireid"  # its key in the checkpoint
 
 
 def add_state(
@@ -21,41 +26,45 @@ def add_state(
     between_steps: bool,
     validation_due: bool,
 ) -> None:
-    """Add generators, the log's rows, a wish to stop early, and where in its epoch the run is.
+    """Add RNG states, the log's rows, early stopping and the place in the epoch.
+
+    All ranks must call this.
 
     Args:
-        trainer: Of the run; all its processes must call this.
-        pl_module: What is trained.
-        checkpoint: As Lightning made it; changed in place.
-        settings: What the run depends on, in one word.
-        between_steps: Whether it is written where all that belongs to the last step is done, but
-            for what `validation_due` says; its counters are set to say so.
-        validation_due: Whether the last step's validation is still to be done.
+        trainer: The trainer of the run.
+        pl_module: The model that is trained.
+        checkpoint: The content that Lightning writes; changed in place.
+        settings: Hash of the run's config.
+        between_steps: Whether the last step is done with all that belongs to it, except for what
+            `validation_due` says. If so, the loop counters are set accordingly.
+        validation_due: Whether the validation after the last step is still to be done.
     """
-    own: dict[str, Any] = {
+    fit = checkpoint["loops"]["fit_loop"]
+    batches = batches_done(fit)
+    logged_steps = None
+    if between_steps:
+        logged_steps = set_to_last_step(fit, validation_due=validation_due)
+        # As in all checkpoints: the epoch of the last step.
+        checkpoint["epoch"] = epochs_done(fit) - (0 if batches else 1)
+    checkpoint[STATE] = {
         "settings": settings,
         "method": type(pl_module).__name__,
-        "generators": generator_states(trainer.strategy.root_device),
+        "generators": rng_states(trainer.strategy.root_device),
         "should_stop": trainer.should_stop,
         "rows": logged_rows(trainer),
-        "logged_steps": None,
+        "logged_steps": logged_steps,
+        "batches": batches,
     }
-    fit = checkpoint["loops"]["fit_loop"]
-    own["batches"] = batches_done(fit)
-    if between_steps:
-        own["logged_steps"] = settle(fit, validation_due=validation_due)
-        # As in all checkpoints: the epoch of the last step.
-        done = fit["epoch_progress"]["current"]["processed"]
-        checkpoint["epoch"] = done if own["batches"] else done - 1
-    checkpoint[STATE] = own
 
 
 class Resumption:
-    """What is restored of a checkpoint, each thing when Lightning no longer overwrites it.
+    """Restore what `add_state` saved, each part when Lightning no longer overwrites it.
+
+    The log and early stopping are restored at once.
 
     Args:
-        trainer: Of the run that continues.
-        checkpoint: What it continues from; the log is restored at once.
+        trainer: The trainer of the resumed run.
+        checkpoint: The content that the run resumes from.
 
     Attributes:
         from_name: Name of the checkpoint's file.
@@ -69,16 +78,16 @@ class Resumption:
         trainer.should_stop = self._state["should_stop"]
         restore_rows(trainer, self._state["rows"])
 
-    def begin(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell model and data the place in the epoch, when training starts."""
-        # What Lightning does at the beginning of an epoch only, or too early to be of use: it
-        # asks for the loader before it knows that it restarts.
+    def restore_place(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tell the model its epoch and the loader its batch, when training starts."""
+        # Lightning does the one only where an epoch begins, and the other before it knows that it
+        # restarts.
         pl_module.on_train_epoch_start()
         trainer.train_dataloader.load_state_dict({"batches": self._state["batches"]})  # pyright: ignore[reportOptionalMemberAccess] -- training has one
 
-    def finish(self, trainer: L.Trainer) -> None:
-        """Restore, at the first step, what the way there has used."""
+    def restore_counters(self, trainer: L.Trainer) -> None:
+        """Restore, at the first step, the logged steps and the RNG state that setup has used."""
         if self.step_is_done:
-            trainer.fit_loop.epoch_loop._batches_that_stepped = self._state["logged_steps"]
+            set_logged_steps(trainer, self._state["logged_steps"])
         device = trainer.strategy.root_device
-        set_generator_states(self._state["generators"], trainer.global_rank, device)
+        set_rng_states(self._state["generators"], trainer.global_rank, device)

@@ -1,13 +1,13 @@
-"""SIGTERM, and SIGUSR1 of batch systems: finish the step, write a checkpoint, exit to be requeued.
+"""Turn SIGTERM, and SIGUSR1 of batch systems, into an orderly end with exit code 75.
 
-While a model is fitted a signal is remembered only; whoever holds it asks `requested` at the next
-good moment, between two steps or two batches of a validation. At any other time it ends the process
-at once.
+While a model is trained a signal is only remembered; training asks `requested` at the next good
+moment, between two steps or two batches of a validation. At any other time it ends the process at
+once.
 """
 
 import signal
 import threading
-from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
@@ -16,27 +16,25 @@ _NAMES = ("SIGTERM", "SIGUSR1")
 
 
 class Stopped(SystemExit):
-    """The process was asked to stop; what it was asked by and what it left is in the message."""
+    """The process was asked to stop; the message says by what signal and what is left."""
 
-    def __init__(self, message: str, code: int = EXIT_CODE) -> None:
-        super().__init__(code)
+    def __init__(self, message: str) -> None:
+        super().__init__(EXIT_CODE)
         self.message = message
 
 
+@dataclass
 class _State:
-    name = ""
-    held = False
-    stopping = False
-    forward: Callable[[int], None] | None = None
+    received: str = ""  # name of the first signal
+    held: bool = False
+    stopping: bool = False
 
 
-def listen(forward: Callable[[int], None] | None = None) -> None:
-    """Take the signals over, in the main thread; elsewhere they stay as they are.
+_state = _State()
 
-    Args:
-        forward: Called with the first signal's number, to pass it on to child processes.
-    """
-    _State.forward = forward or _State.forward
+
+def listen() -> None:
+    """Handle the signals from now on, in the main thread; elsewhere handlers cannot be set."""
     if threading.current_thread() is threading.main_thread():
         for name in _NAMES:
             if hasattr(signal, name):  # Windows has no SIGUSR1
@@ -44,43 +42,40 @@ def listen(forward: Callable[[int], None] | None = None) -> None:
 
 
 def reset() -> None:
-    """Forget what an earlier run of this process was told."""
-    _State.name, _State.held, _State.stopping, _State.forward = "", False, False, None
+    """Forget the signals that an earlier run of this process received."""
+    global _state
+    _state = _State()
 
 
 def hold() -> None:
-    """From now on remember a signal instead of stopping."""
-    _State.held = True
+    """Remember signals from now on instead of stopping."""
+    _state.held = True
 
 
 def release() -> None:
-    """From now on stop at once."""
-    _State.held = False
+    """Stop at once from now on."""
+    _state.held = False
 
 
 def requested() -> bool:
-    """Return whether a signal has come."""
-    return bool(_State.name)
+    """Return whether a signal was received."""
+    return bool(_state.received)
 
 
-def stop(left: str, code: int = EXIT_CODE) -> NoReturn:
-    """Leave the process.
+def stop(left: str) -> NoReturn:
+    """End the process.
 
     Args:
-        left: What the run left, for the message.
-        code: The process's exit code.
+        left: What the run leaves and how to continue it, for the message.
 
     Raises:
         Stopped: Always.
     """
-    _State.stopping = True
-    raise Stopped(f"stopped by {_State.name or 'a signal'}: {left}", code)
+    _state.stopping = True
+    raise Stopped(f"stopped by {_state.received or 'a signal'}: {left}")
 
 
 def _on_signal(number: int, _: FrameType | None) -> None:
-    first = not _State.name
-    _State.name = _State.name or signal.Signals(number).name
-    if first and _State.forward is not None:
-        _State.forward(number)
-    if not _State.held and not _State.stopping:
+    _state.received = _state.received or signal.Signals(number).name
+    if not _state.held and not _state.stopping:
         stop("the last checkpoint, if there was one, stands; the same settings continue it")

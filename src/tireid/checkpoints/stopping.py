@@ -1,8 +1,8 @@
-"""What the processes of a run do together between two steps: go on, write a checkpoint, stop."""
+"""Decide together, between two steps, whether to go on, write a checkpoint or stop."""
 
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import lightning as L
 import torch
@@ -11,7 +11,7 @@ from tireid.checkpoints import stop_signals
 
 
 class Decision(IntEnum):
-    """The larger one wins."""
+    """What to do next; of several ranks' decisions the largest counts."""
 
     GO_ON = 0
     SAVE = 1
@@ -19,34 +19,33 @@ class Decision(IntEnum):
 
 
 def decide(trainer: L.Trainer, *, due: bool) -> Decision:
-    """Return what all processes do now: what any of them is asked for.
+    """Return what all ranks do now. All of them must call this.
 
     Args:
-        trainer: Of the run; all its processes must call this.
-        due: Whether a checkpoint is; the first process's counts.
+        trainer: The trainer of the run.
+        due: Whether a checkpoint is due; that of rank 0 counts.
     """
-    wanted = Decision.SAVE if trainer.is_global_zero and due else Decision.GO_ON
+    decision = Decision.SAVE if trainer.is_global_zero and due else Decision.GO_ON
     if stop_signals.requested():
-        wanted = Decision.STOP
+        decision = Decision.STOP
     if trainer.world_size == 1:
-        return wanted
-    every = torch.tensor([wanted], device=trainer.strategy.root_device)
-    torch.distributed.all_reduce(every, torch.distributed.ReduceOp.MAX)
-    return Decision(int(every.item()))
+        return decision
+    largest = torch.tensor([decision], device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+    return Decision(int(largest.item()))
 
 
 def stop(trainer: L.Trainer, checkpoint: Path) -> NoReturn:
-    """Leave the process, with the code that a batch system requeues on.
+    """End the process with the exit code that a batch system requeues on.
+
+    Args:
+        trainer: The trainer of the run.
+        checkpoint: The file that was written.
 
     Raises:
         tireid.checkpoints.stop_signals.Stopped: Always.
     """
-    environment: Any = getattr(trainer.strategy, "cluster_environment", None)
-    launched = environment is not None and not environment.creates_processes_externally
-    # Lightning kills the main process when one that it has launched reports a failure.
-    code = 0 if launched and trainer.local_rank else stop_signals.EXIT_CODE
     stop_signals.stop(
         f"step {trainer.global_step} is in {checkpoint}; the same settings continue it, with "
-        "ckpt_path=last where the run folder has a time stamp",
-        code,
+        "ckpt_path=last where the run folder has a time stamp"
     )

@@ -11,7 +11,6 @@ def _train(cfg: Any) -> float | None:
 
     if grid.is_job():
         return grid.run_job(cfg)
-    grid.end_with_sweep()
     return train(cfg).get(cfg.monitor)
 
 
@@ -25,17 +24,17 @@ def main() -> None:
 
 def _run() -> None:
     from tireid.checkpoints import stop_signals
-    from tireid.console import say, show_warnings_in_one_line
+    from tireid.console import say
     from tireid.training import launcher, processes
     from tireid.training.errors import clear_message
     from tireid.training.run import train
 
+    processes.exit_with_parent()
     processes.join()
     stop_signals.listen()
     try:
         if processes.is_started():
-            show_warnings_in_one_line()
-            launcher.serve(train, clear_message)
+            launcher.run_as_rank(train, clear_message)
         else:
             hydra_app.run("train", _train)
     except stop_signals.Stopped as stopped:

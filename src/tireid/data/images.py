@@ -1,7 +1,6 @@
 """Read image files at a fixed size, check them before training, cache them in memory."""
 
 import hashlib
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,8 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
+
+from tireid.files import available_cores
 
 LARGEST_SIDE = 4096
 _SHOWN = 5
@@ -204,7 +205,7 @@ def _for_each(
     hidden = not progress or not console.is_terminal or len(items) < _SHOW_PROGRESS_FROM
     failures: list[str] = []
     with (
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        ThreadPoolExecutor(min(8, available_cores())) as pool,
         Progress(console=console, transient=True, disable=hidden) as bar,
     ):
         try:

@@ -1,6 +1,5 @@
 """Build the data loaders of training and evaluation."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch.utils.data import DataLoader
 from tireid.data.datasets import ImageDataset, PairDataset, TextDataset, collate_images
 from tireid.data.resumable_loader import ResumableDataLoader, survive_signals
 from tireid.data.samplers import EvaluationSampler, GlobalBatchSampler
+from tireid.files import available_cores
 from tireid.structures import PairBatch, TextBatch
 
 
@@ -88,9 +88,7 @@ def evaluation_loaders(
 
 def workers_for(processes: int) -> int:
     """Return how many workers each of some processes gets: all cores together, at most 8 each."""
-    # A batch system may allow fewer cores than there are; only Linux knows.
-    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-    return max(1, min(8, len(allowed) // processes))
+    return max(1, min(8, available_cores() // processes))
 
 
 def _common(seed: int) -> dict[str, Any]:

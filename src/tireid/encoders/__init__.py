@@ -1,1 +1,1 @@
-"""Image and text encoders; each returns `Tokens`, so methods do not care which one it is."""
+"""Image and text encoders. All return `Tokens`, so methods work with any of them."""

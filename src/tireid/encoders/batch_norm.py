@@ -1,8 +1,11 @@
-"""Batch normalisation by the statistics of the global batch, whatever processes share it.
+"""Batch normalisation by the statistics of the global batch, however many ranks share it.
 
-PyTorch's own depends on how a batch is shared: on a CPU it adds float32 up in an order that follows
-the threads, and a ReLU behind it then now and then sees another sign. `SyncBatchNorm` refuses the
-CPU, and knows neither padding nor samples that several processes have.
+The result of PyTorch's own depends on how the batch is shared: on a CPU it sums float32 in an order
+that follows the threads, and a ReLU behind it sometimes sees another sign. `SyncBatchNorm` needs a
+GPU, and knows neither padding nor samples that several ranks hold.
+
+This is the one module that uses internals of torch: the base class `_BatchNorm` with its
+`_check_input_dim`, and the operator `native_batch_norm_backward`.
 """
 
 from collections.abc import Iterator
@@ -23,11 +26,11 @@ _sample_weights: ContextVar[Tensor | None] = ContextVar("sample_weights", defaul
 
 @contextmanager
 def sample_weights(weights: Float[Tensor, " batch"] | None) -> Iterator[None]:
-    """Have the samples of what runs inside count by their weights in statistics that are shared.
+    """Weight the samples of this rank in the shared statistics of what runs inside.
 
     Args:
-        weights: One for each sample of this process: 1 / n for one that n processes have, 0 for one
-            that is there only because the process has no other. None: all count alike.
+        weights: Weight of each sample: 1 / n if n ranks hold it, 0 if it is there only because the
+            rank has no other. None: all count alike.
     """
     token = _sample_weights.set(weights)
     try:
@@ -46,22 +49,21 @@ def normalise(
 ) -> Shaped[Tensor, "batch dim *places"]:
     """Normalise each channel by mean and variance of the batch, then scale and shift it.
 
-    What a sample adds to the statistics does not depend on the others, and is added up in float64.
-    So the result of a sample is the same, nearly always to the last bit, however many processes or
-    threads share the batch.
+    The moments of each sample are computed by themselves and summed in float64. So the result of a
+    sample is the same, nearly always to the last bit, however many ranks or threads share the
+    batch.
 
     Args:
-        features: This process's share; where shares differ in size, or are of no weight, the
-            statistics still are those of all samples.
+        features: This rank's share of the batch. Shares may differ in size.
         valid: True where a position counts; None: everywhere.
-        layer: Has `weight`, `bias`, `running_mean` and `running_var`, of which the latter two
-            follow; `shared_statistics` says whether the statistics are of all processes, which must
-            then all call this, or of this one alone.
+        layer: Holds `weight`, `bias`, `running_mean` and `running_var`; the latter two are updated.
+            Its `shared_statistics` says whether the statistics are of all ranks, which must then
+            all call this, or of this one alone.
         epsilon: Added to the variance.
-        momentum: Share of a new batch in the running statistics.
+        momentum: Weight of this batch in the running statistics.
 
     Returns:
-        What stands at padding has no meaning.
+        The normalised features; the values at padding have no meaning.
     """
     weights = _sample_weights.get() if layer.shared_statistics else None
     apply = cast(Any, _Normalise.apply)
@@ -70,7 +72,7 @@ def normalise(
     )
     with torch.no_grad():
         unbiased = variance * (count / (count - 1).clamp(min=_TINY))
-        share = momentum * (count > 0).to(count.dtype)  # a batch of nothing moves nothing
+        share = momentum * (count > 0).to(count.dtype)  # an empty batch changes nothing
         for name, value in (("running_mean", mean), ("running_var", unbiased)):
             target = cast(Tensor, getattr(layer, name))
             target.lerp_(value.to(target.dtype), share.to(target.dtype))
@@ -78,7 +80,7 @@ def normalise(
 
 
 class _Normalise(torch.autograd.Function):
-    """(x - mean) / std * weight + bias; its gradient knows what x does to mean and std."""
+    """Compute (x - mean) / std * weight + bias, with the gradient through mean and std."""
 
     @staticmethod
     def forward(
@@ -92,8 +94,8 @@ class _Normalise(torch.autograd.Function):
         shared: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         wide = features.to(torch.promote_types(features.dtype, torch.float32))
-        own = _moments(wide, valid, weights)
-        count, mean, variance = _joined(own[None] if not shared else _of_all_processes(own))
+        moments = _moments(wide, valid, weights)
+        count, mean, variance = _statistics(_gathered(moments) if shared else moments[None])
         narrow_mean, narrow_variance = mean.to(wide.dtype), variance.to(wide.dtype)
         out = F.batch_norm(
             features, narrow_mean, narrow_variance, weight, bias, training=False, eps=epsilon
@@ -109,104 +111,104 @@ class _Normalise(torch.autograd.Function):
         features, valid, weights, weight, mean, scale, count = ctx.saved_tensors
         if valid is None and not ctx.shared:  # PyTorch's is faster
             needed = [True, weight is not None, weight is not None]
-            known = (None, None, mean, scale, True, 0.0)
+            statistics = (None, None, mean, scale, True, 0.0)
             grads = torch.ops.aten.native_batch_norm_backward(
-                grad_outputs[0], features, weight, *known, needed
+                grad_outputs[0], features, weight, *statistics, needed
             )
             return grads[0], None, None, grads[1], grads[2], None, None
         gradient = grad_outputs[0].to(mean.dtype)
-        normalised = (features.to(mean.dtype) - _beside(mean, features)) * _beside(scale, features)
-        own = torch.stack([_sums(gradient), _sums(gradient * normalised)])
-        joined = own.clone()
+        normalised = features.to(mean.dtype) - _per_channel(mean, features)
+        normalised = normalised * _per_channel(scale, features)
+        sums = torch.stack([_sum(gradient), _sum(gradient * normalised)])
+        of_all = sums.clone()
         if ctx.shared:
-            dist.all_reduce(joined)
-        shift, slope = joined / count.clamp(min=_TINY).to(joined.dtype)
-        pull = normalised.mul_(_beside(slope, features)).add_(_beside(shift, features))
+            dist.all_reduce(of_all)
+        shift, slope = of_all / count.clamp(min=_TINY).to(of_all.dtype)
+        # What reaches each value through mean and standard deviation.
+        indirect = normalised.mul_(_per_channel(slope, features))
+        indirect = indirect.add_(_per_channel(shift, features))
         if valid is not None:
-            pull = pull * valid
+            indirect = indirect * valid
         if weights is not None:
-            pull = pull * weights.reshape(-1, *[1] * (features.dim() - 1))
+            indirect = indirect * weights.reshape(-1, *[1] * (features.dim() - 1))
         gain = scale if weight is None else scale * weight
-        result = (gradient - pull).mul_(_beside(gain, features)).to(features.dtype)
-        shares = (None, None) if weight is None else (own[1], own[0])  # DDP adds up the processes'
-        return result, None, None, *shares, None, None
+        result = (gradient - indirect).mul_(_per_channel(gain, features)).to(features.dtype)
+        of_layer = (None, None) if weight is None else (sums[1], sums[0])  # DDP sums over ranks
+        return result, None, None, *of_layer, None, None
 
 
 def _moments(wide: Tensor, valid: Tensor | None, weights: Tensor | None) -> Tensor:
-    """Return this process's count, means and sums of squares about them, in float64.
+    """Return this rank's count, means and sums of squared deviations from them, in float64.
 
-    Each sample's are computed by themselves, about its own mean, so that nothing cancels.
+    Those of each sample are computed by themselves, about its own mean, so that nothing cancels.
     """
-    if wide.dim() == 2:
-        wide = wide[..., None]
-    places = list(range(2, wide.dim()))
+    wide = wide.flatten(2) if wide.dim() > 2 else wide[..., None]
     if valid is None:
-        counts = wide.new_full((len(wide), 1), wide[0, 0].numel(), dtype=torch.float64)
-        means = wide.mean(places)
-        squares = (wide - means.reshape(*means.shape, *[1] * len(places))).square_().sum(places)
+        counts = wide.new_full((len(wide), 1), wide.shape[2], dtype=torch.float64)
+        means = wide.mean(2)
+        squares = (wide - means[..., None]).square_().sum(2)
     else:
-        mask = valid.to(wide.dtype)
-        counts = mask.sum(places)
-        means = (wide * mask).sum(places) / counts.clamp(min=1)
-        apart = wide - means.reshape(*means.shape, *[1] * len(places))
-        squares = (apart.square_() * mask).sum(places)
+        mask = valid.flatten(2).to(wide.dtype)
+        counts = mask.sum(2)
+        means = (wide * mask).sum(2) / counts.clamp(min=1)
+        squares = ((wide - means[..., None]).square_() * mask).sum(2)
         counts = counts.double()
     means, squares = means.double(), squares.double()
     if weights is not None:
         counts = counts * weights[:, None]
         squares = squares * weights[:, None]
-    count, mean, squares = _added(counts, means, squares)
-    return torch.cat([count, mean, squares])
+    return torch.cat(_merged(counts, means, squares))
 
 
-def _added(counts: Tensor, means: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Join moments about several means into those about one (Chan et al.)."""
+def _merged(counts: Tensor, means: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Merge moments about several means into those about one (Chan et al.)."""
     count = counts.sum(0)
     mean = (counts * means).sum(0) / count.clamp(min=_TINY)
     return count, mean, (squares + counts * (means - mean).square()).sum(0)
 
 
-def _of_all_processes(own: Tensor) -> Tensor:
-    shares = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(shares, own)
-    return torch.stack(shares)
+def _gathered(moments: Tensor) -> Tensor:
+    """Return the moments of all ranks, a row each."""
+    rows = [torch.empty_like(moments) for _ in range(dist.get_world_size())]
+    dist.all_gather(rows, moments)
+    return torch.stack(rows)
 
 
-def _joined(shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return count, mean and variance of the shares, each a row of moments."""
-    dim = shares.shape[1] // 2
-    count, mean, squares = _added(*shares.split([1, dim, dim], dim=1))
+def _statistics(moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return count, mean and variance from rows of moments."""
+    dim = moments.shape[1] // 2
+    count, mean, squares = _merged(*moments.split([1, dim, dim], dim=1))
     return count[0], mean, squares / count.clamp(min=_TINY)
 
 
-def _sums(values: Tensor) -> Tensor:
+def _sum(values: Tensor) -> Tensor:
     return values.sum(dim=[dim for dim in range(values.dim()) if dim != 1])
 
 
-def _beside(channels: Tensor, values: Tensor) -> Tensor:
+def _per_channel(channels: Tensor, values: Tensor) -> Tensor:
     return channels.reshape(1, -1, *[1] * (values.dim() - 2))
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
-    """PyTorch's, but for how the statistics of a training batch are added up.
+    """PyTorch's batch norm, except for how the statistics of a training batch are summed.
 
-    On one process it is PyTorch's on a GPU, in half precision, and compiled.
+    Without shared statistics it is PyTorch's on a GPU, in half precision, and when compiled.
 
     Attributes:
-        shared_statistics: Whether they are of all processes; see `BatchNormSync`.
+        shared_statistics: Whether they are of all ranks; see `BatchNormSync`.
     """
 
     shared_statistics: bool = False
 
     def forward(self, input: Tensor) -> Tensor:
-        rounded = input.dtype in (torch.bfloat16, torch.float16)  # there is nothing left to keep
-        fast = input.device.type != "cpu" or rounded or torch.compiler.is_compiling()
+        half = input.dtype in (torch.bfloat16, torch.float16)  # no last bit to keep
+        fast = input.device.type != "cpu" or half or torch.compiler.is_compiling()
         batches = self.num_batches_tracked
         if not self.training or batches is None or (fast and not self.shared_statistics):
             return super().forward(input)
         self._check_input_dim(input)
         if not self.shared_statistics and input.numel() == input.shape[1]:
-            return super().forward(input)  # says that one value has no variance
+            return super().forward(input)  # raises: one value has no variance
         batches.add_(1)
         momentum = self.momentum
         if momentum is None:  # PyTorch: the mean of all batches so far
@@ -215,46 +217,57 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
-    """`nn.BatchNorm1d` that does not depend on who shares the batch."""
+    """An `nn.BatchNorm1d` that does not depend on how the batch is shared."""
 
 
 class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
-    """`nn.BatchNorm2d` that does not depend on who shares the batch."""
+    """An `nn.BatchNorm2d` that does not depend on how the batch is shared."""
 
 
-_OURS: dict[type[nn.Module], type[nn.Module]] = {
+_REPLACEMENTS: dict[type[nn.Module], type[_BatchNorm]] = {
     nn.BatchNorm1d: BatchNorm1d,
     nn.BatchNorm2d: BatchNorm2d,
 }
 
 
 def replace_batch_norms(model: nn.Module) -> nn.Module:
-    """Make the batch norms in a model ours, in place: weights, buffers and names stay."""
-    for module in model.modules():
-        if type(module) in _OURS:
-            module.__class__ = _OURS[type(module)]
-    return model
+    """Replace the batch norms in a model, in place; parameters, buffers and names stay.
+
+    Returns:
+        The model, or its replacement if it is a batch norm itself.
+    """
+    for name, child in model.named_children():
+        setattr(model, name, replace_batch_norms(child))
+    if type(model) not in _REPLACEMENTS:
+        return model
+    old = cast(_BatchNorm, model)
+    new = _REPLACEMENTS[type(model)](
+        old.num_features, old.eps, old.momentum, old.affine, old.track_running_stats
+    )
+    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        setattr(new, name, getattr(old, name))
+    return new.train(old.training)
 
 
 class BatchNormSync(LayerSync):
-    """Has the batch norms of a model take the statistics of all processes while it is fitted.
+    """Share the statistics of a model's batch norms between all ranks while it is trained.
 
-    A layer with an attribute `shared_statistics` is told by it; others become ours, in place. On
-    one process nothing changes.
+    A layer with an attribute `shared_statistics` is told by it; PyTorch's batch norms are replaced
+    in place. On one rank nothing changes.
     """
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Join the statistics."""
+        """Share the statistics."""
         if dist.get_world_size() == 1:
             return model
-        return _share(replace_batch_norms(model), True)
+        return _set_shared(replace_batch_norms(model), True)
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Part them again."""
-        return _share(model, False)
+        """Use each rank's own statistics again."""
+        return _set_shared(model, False)
 
 
-def _share(model: nn.Module, shared: bool) -> nn.Module:
+def _set_shared(model: nn.Module, shared: bool) -> nn.Module:
     for module in model.modules():
         if hasattr(module, "shared_statistics"):
             setattr(module, "shared_statistics", shared)  # noqa: B010 -- nn.Module's types

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al., NAACL 2019) as a source of word features, frozen or trained."""
+"""BERT (Devlin et al., NAACL 2019) as a source of token features, frozen or trained."""
 
 import hashlib
 import json
@@ -19,23 +19,23 @@ class BertEncoder(nn.Module):
     """The last hidden states of a BERT; `pooled` is that of the first token, [CLS].
 
     `local` holds every position, [CLS] and [SEP] included: LGUR counts them as ordinary tokens.
-    Its rows at padding hold numbers without meaning.
+    Its rows at padding have no meaning.
 
     Args:
         pretrained: Hub name or `save_pretrained` folder of a BERT of these sizes, or False.
-        frozen: No gradients.
-        frozen_dropout: When the dropout of a frozen BERT is active in training: `never`; `always`;
-            or `official`, from the second epoch on (see `set_epoch`).
+        frozen: Whether the weights stay as they are and get no gradients.
+        frozen_dropout: When the dropout of a frozen BERT is active in training: `never`, `always`,
+            or `official`: from the second epoch on (see `set_epoch`).
         vocab_size: Number of token ids.
-        dim: Token width; `out_dim`.
-        depth: Blocks.
-        heads: Attention heads.
+        dim: Width of the tokens; also `out_dim`.
+        depth: Number of transformer blocks.
+        heads: Number of attention heads.
         mlp_dim: Hidden width of the MLPs, four times `dim` by default.
         max_positions: Longest caption, in tokens.
-        dropout: After each sub-layer, and on the attention weights.
+        dropout: Dropout probability after each sub-layer and on the attention weights.
 
     Raises:
-        ValueError: If `frozen_dropout` is another word.
+        ValueError: If `frozen_dropout` is unknown.
 
     Source:
         Dropout of a frozen BERT: LGUR's official code calls `.eval()` on it once, and the first
@@ -75,8 +75,8 @@ class BertEncoder(nn.Module):
         self.bert = BertModel(config, add_pooling_layer=False)
         if pretrained is not False:
             state = read_pretrained(BertModel, pretrained).state_dict()
-            words = {key: value for key, value in state.items() if not key.startswith("pooler.")}
-            load_exactly(self.bert, words, pretrained)
+            state = {key: value for key, value in state.items() if not key.startswith("pooler.")}
+            load_exactly(self.bert, state, pretrained)
         self.out_dim = dim
         self.max_positions = max_positions
         self.frozen = frozen
@@ -92,7 +92,7 @@ class BertEncoder(nn.Module):
         return self.frozen and self.frozen_dropout == "never"
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch of the training begins, from 0; `frozen_dropout=official` follows it."""
+        """Set the epoch of the training, from 0, which `frozen_dropout=official` depends on."""
         self._epoch = epoch
         self.train(self.training)
 
@@ -107,7 +107,7 @@ class BertEncoder(nn.Module):
     def fingerprint(self) -> str:
         """Return a SHA-256 of all that a caption's features depend on: weights, config and code."""
         config = self.bert.config
-        # What shapes do not show. Rates of dropout do not matter where `constant` is true.
+        # What shapes do not show. Dropout does not matter where `constant` is true.
         settings = [config.num_attention_heads, config.hidden_act, config.layer_norm_eps]
         digest = hashlib.sha256(json.dumps([*settings, transformers.__version__]).encode())
         digest.update(Path(__file__).read_bytes())
@@ -122,14 +122,14 @@ class BertEncoder(nn.Module):
         """Encode captions of at most `max_positions` tokens."""
         check_length(token_ids, self.max_positions)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            # Four axes: of two the library asks the device whether anything is masked, and waits.
+            # Four axes: with two the library asks the device whether anything is masked, and waits.
             mask = valid[:, None, None, :]
             local = self.bert(token_ids, attention_mask=mask).last_hidden_state
         return Tokens(local[:, 0], local, valid)
 
 
 def check_length(token_ids: Int[Tensor, "batch length"], max_positions: int) -> None:
-    """Refuse captions longer than the position table.
+    """Check that captions are no longer than the position table.
 
     Raises:
         ValueError: If there are more than `max_positions` tokens.

@@ -33,8 +33,8 @@ class ClipImageEncoder(nn.Module):
         image_size: Height and width, in pixels; both divisible by the patch.
         patch_size: Side of a patch, in pixels.
         dim: Token width inside.
-        depth: Blocks.
-        heads: Attention heads.
+        depth: Number of transformer blocks.
+        heads: Number of attention heads.
         mlp_dim: Hidden width of the MLPs, four times `dim` by default.
         out_dim: Width of the space shared with the texts.
     """
@@ -93,14 +93,14 @@ class ClipTextEncoder(nn.Module):
 
     `pooled` is the last valid position, the end-of-text token (which tokenizers must therefore
     keep when they cut). `local` holds every position, start and end included; its rows at padding
-    hold numbers without meaning. Padding must follow the words.
+    have no meaning. Padding must follow the words.
 
     Args:
         pretrained: Hub name or `save_pretrained` folder of a CLIP of these sizes, or False.
         vocab_size: Number of token ids.
         dim: Token width inside.
-        depth: Blocks.
-        heads: Attention heads.
+        depth: Number of transformer blocks.
+        heads: Number of attention heads.
         mlp_dim: Hidden width of the MLPs, four times `dim` by default.
         max_positions: Longest caption, in tokens.
         out_dim: Width of the space shared with the images.

@@ -10,11 +10,11 @@ from tireid.structures import Tokens
 
 
 class WordEmbedding(nn.Module):
-    """One learned vector a word piece, and their mean: a bag of words.
+    """One learned vector for each word piece, and their mean: a bag of words.
 
     Args:
         vocab_size: Number of token ids.
-        dim: Length of a vector; `out_dim`.
+        dim: Length of a vector; also `out_dim`.
     """
 
     def __init__(self, vocab_size: int, dim: int) -> None:
@@ -37,10 +37,10 @@ class BiLstmEncoder(nn.Module):
     at padding are zero. Padding must follow the words.
 
     Args:
-        embedding: A text encoder; the LSTM reads its `local`. Frozen or not is its own affair.
-        hidden: Width of each direction; `out_dim`.
+        embedding: A text encoder, frozen or not; the LSTM reads its `local`.
+        hidden: Width of each direction; also `out_dim`.
         bias: Whether the gates have biases. Without them a batch takes half as long (see forward).
-        dropout: Chance of dropping an input feature of the LSTM in training.
+        dropout: Probability of dropping an input feature of the LSTM in training.
         pool: How `pooled` is made from the valid positions.
 
     Source:
@@ -77,8 +77,8 @@ class BiLstmEncoder(nn.Module):
         Args:
             token_ids: Padded captions.
             valid: True = real token.
-            words: Stands for `embedding(token_ids, valid).local` and spares its computation; rows
-                at padding do not matter.
+            words: The token features `embedding(token_ids, valid).local`, if they were computed
+                before; rows at padding do not matter.
         """
         features = self.embedding(token_ids, valid).local if words is None else words
         features = self.dropout(features)

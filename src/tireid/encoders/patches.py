@@ -1,4 +1,4 @@
-"""The patch grid of a vision transformer: its size, and position tables moved to it."""
+"""The patch grid of a vision transformer, and position tables resized to it."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from torch import Tensor, cat
 
 
 def patch_grid(image_size: Sequence[int], patch_size: int) -> tuple[int, int]:
-    """Return how many patches fit below and beside each other.
+    """Return the number of rows and columns of patches.
 
     Args:
         image_size: Height and width, in pixels.
@@ -33,7 +33,7 @@ def patch_grid(image_size: Sequence[int], patch_size: int) -> tuple[int, int]:
 def check_image_size(
     images: Float[Tensor, "batch 3 height width"], image_size: Sequence[int]
 ) -> None:
-    """Refuse images of another size than the position table was made for.
+    """Check that images have the size that the position table was made for.
 
     Raises:
         ValueError: If height or width differ from `image_size`.
@@ -51,7 +51,7 @@ def resize_positions(
     old_grid: tuple[int, int],
     new_grid: tuple[int, int],
 ) -> Float[Tensor, "1 new dim"]:
-    """Move a position table, class token first, to another grid, bilinearly.
+    """Resize a position table, class token first, to another grid, bilinearly.
 
     Source:
         LGUR's official code: bilinear, corners not aligned, no antialiasing.

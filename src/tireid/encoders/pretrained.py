@@ -1,4 +1,4 @@
-"""Pretrained weights: read from a hub name or a folder, and loaded without silent gaps."""
+"""Read pretrained weights from a hub name or a folder, and load them without silent gaps."""
 
 import pickle
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError, pickle.Unpickl
 def read_pretrained(
     model_class: type[PreTrainedModel] | type[AutoModel], source: str
 ) -> PreTrainedModel:
-    """Return the model that `model_class.from_pretrained(source)` finds, whole.
+    """Return the model of `model_class.from_pretrained(source)`, with all its weights.
 
     Args:
         model_class: A `transformers` model or auto-model class.
@@ -41,13 +41,13 @@ def read_pretrained(
 
 
 def unreadable(source: str, expected: str, error: Exception) -> ValueError:
-    """Return the error that says `source` does not hold what was expected, and what to do."""
+    """Return the error for a source that does not hold what was expected."""
     reason = f"{type(error).__name__}: {error}"
     return ValueError(f"pretrained: cannot read '{source}' as {expected}; {WHAT_TO_DO} ({reason})")
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Copy `state` into `module`; every weight must be there, have its shape and be used.
+    """Copy `state` into `module`; names and shapes must be the same.
 
     Raises:
         ValueError: If a name is missing or left over, or a shape differs.
@@ -61,7 +61,7 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
 
 
 def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Say in what `state` differs from what is expected, by names and shapes; "" = in nothing."""
+    """Describe how names and shapes in `state` differ from those expected; empty: they do not."""
     shapes = [
         f"{key} is {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}"
         for key in expected.keys() & state.keys()

@@ -18,7 +18,7 @@ from tireid.structures import Tokens
 class ResNetEncoder(nn.Module):
     """The last feature map of a ResNet, row by row as tokens, and its global pooling.
 
-    Any image size will do; the map is the image divided by the product of the strides, rounded up.
+    Images may have any size; the map has their size divided by the strides, rounded up.
 
     Args:
         pretrained: Hub name or `save_pretrained` folder of a ResNet of these sizes, or False.

@@ -1,4 +1,4 @@
-"""Convolutions over word features: TIPCB's residual blocks, or Kim's parallel windows."""
+"""Convolutions over token features: TIPCB's residual blocks, or Kim's parallel windows."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,17 +21,17 @@ class TextCnnEncoder(nn.Module):
     are zero.
 
     Args:
-        embedding: A text encoder; the convolutions read its `local`. Frozen or not is its affair.
+        embedding: A text encoder, frozen or not; the convolutions read its `local`.
         layout: "tipcb": 1x1 convolution to `stem_dim`, three residual bottlenecks to `out_dim`.
             "kim": one convolution for each of `kernel_sizes`, their outputs concatenated.
         out_dim: Channels of the last map; in "kim" shared evenly by the kernels.
         stem_dim: Channels before the bottlenecks ("tipcb").
         bottleneck_dim: Channels inside the bottlenecks ("tipcb").
         kernel_sizes: Words that a window covers ("kim").
-        dropout: Chance of dropping an input feature of the convolutions in training.
+        dropout: Probability of dropping an input feature of the convolutions in training.
 
     Raises:
-        ValueError: If `layout` is another word, or the kernels cannot share `out_dim`.
+        ValueError: If `layout` is unknown, or the kernels cannot share `out_dim`.
 
     Source:
         "tipcb": Chen et al., TIPCB, arXiv 2105.11628, one branch in place of six. "kim": Kim,
@@ -74,7 +74,8 @@ class TextCnnEncoder(nn.Module):
         Args:
             token_ids: Read by `embedding` only.
             valid: True = real token.
-            words: `embedding(token_ids, valid).local`, where it was computed beforehand.
+            words: The token features `embedding(token_ids, valid).local`, if they were computed
+                before.
         """
         features = self.embedding(token_ids, valid).local if words is None else words
         mask = valid[:, None]  # (batch, 1, length)
@@ -85,7 +86,7 @@ class TextCnnEncoder(nn.Module):
 
 
 class _ResidualLayers(nn.Module):
-    """TIPCB: a 1x1 convolution and three bottlenecks, the first with a shortcut of its own."""
+    """TIPCB: a 1x1 convolution and three bottlenecks, the first with a projected shortcut."""
 
     def __init__(self, width: int, stem_dim: int, bottleneck_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -143,7 +144,7 @@ class _ParallelWindows(nn.Module):
 
 
 class _ConvNorm(nn.Module):
-    """A bias-free convolution that keeps the length, and a batch norm that does not see padding."""
+    """A bias-free convolution that keeps the length, and a batch norm that ignores padding."""
 
     def __init__(self, dim: int, out_dim: int, kernel_size: Literal[1, 3]) -> None:
         super().__init__()
@@ -156,18 +157,18 @@ class _ConvNorm(nn.Module):
 
 
 class MaskedBatchNorm(nn.Module):
-    """Batch normalisation of sequences whose statistics come from valid positions alone.
+    """Batch normalisation of sequences, with statistics of the valid positions only.
 
-    On a batch without padding it is `nn.BatchNorm1d`, whose names of weights and buffers it has.
+    On a batch without padding it equals `nn.BatchNorm1d`; parameters and buffers have its names.
 
     Args:
         dim: Number of channels.
         epsilon: Added to the variance.
-        momentum: Share of a new batch in the running statistics.
+        momentum: Weight of a new batch in the running statistics.
 
     Attributes:
-        shared_statistics: Whether training statistics are those of all processes, or of this
-            process's share of the batch; see `tireid.encoders.batch_norm.BatchNormSync`.
+        shared_statistics: Whether training statistics are those of all ranks, or of this rank's
+            share of the batch; see `tireid.encoders.batch_norm.BatchNormSync`.
     """
 
     running_mean: Tensor
@@ -188,7 +189,7 @@ class MaskedBatchNorm(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch dim length"], valid: Bool[Tensor, "batch 1 length"]
     ) -> Float[Tensor, "batch dim length"]:
-        """Normalise each channel; what stands at padding afterwards has no meaning."""
+        """Normalise each channel; the values at padding have no meaning."""
         if self.training:
             self.num_batches_tracked += 1
             return normalise(features, valid, self, epsilon=self.epsilon, momentum=self.momentum)

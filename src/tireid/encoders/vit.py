@@ -30,7 +30,7 @@ ORIGINAL_NAMES = {
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training a whole residual of a sample is dropped, others scaled up."""
+    """Stochastic depth: drop whole residuals of samples in training and scale up the others."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ class DropPath(nn.Module):
         """Return zero with probability `rate`, else `residual / (1 - rate)`, per sample."""
         if not self.training or self.rate == 0.0:
             return residual
-        kept = torch.rand(len(residual), 1, 1, device=residual.device) >= self.rate
-        return residual * (kept.to(residual.dtype) / (1 - self.rate))
+        keep = torch.rand(len(residual), 1, 1, device=residual.device) >= self.rate
+        return residual * (keep.to(residual.dtype) / (1 - self.rate))
 
 
 class ViTEncoder(nn.Module):
@@ -56,12 +56,13 @@ class ViTEncoder(nn.Module):
             layout of the original DeiT release, or False. A distillation token is dropped.
         image_size: Height and width, in pixels; both divisible by the patch.
         patch_size: Side of a patch, in pixels.
-        dim: Token width; `out_dim`.
-        depth: Blocks of the original model, over which the stochastic depth grows.
-        heads: Attention heads.
+        dim: Width of the tokens; also `out_dim`.
+        depth: Number of blocks of the original model, over which the stochastic depth grows.
+        heads: Number of attention heads.
         mlp_dim: Hidden width of the MLPs, four times `dim` by default.
-        trunk_depth: Use the first blocks only; the others are not created. LGUR: 11 of 12.
-        final_norm: Whether the last LayerNorm is there. LGUR: no.
+        trunk_depth: Number of first blocks that are used; the others are not created. LGUR: 11 of
+            12.
+        final_norm: Whether the last LayerNorm is applied. LGUR: no.
         drop_path_rate: Stochastic depth of the last of `depth` blocks, linear from 0 at the first.
     """
 
@@ -132,12 +133,12 @@ class ViTEncoder(nn.Module):
         dropped |= {"pooler.", "embeddings.mask_token"}
         if isinstance(self.vit.layernorm, nn.Identity):
             dropped.add("layernorm.")
-        kept = {
+        state = {
             key: value
             for key, value in state.items()
             if not key.startswith(tuple(dropped)) and "head" not in key and "dist" not in key
         }
-        load_exactly(self.vit, kept, source)
+        load_exactly(self.vit, state, source)
 
 
 def _read_library(source: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Checkpoint files: written atomically, read without running anything in them."""
+"""Write checkpoint files atomically, and read them without running anything in them."""
 
 import pickle
 import zipfile
@@ -10,10 +10,7 @@ import torch
 from tireid.files import replacing
 
 LAST = "last.ckpt"
-
-
 PREVIOUS = "last_previous.ckpt"
-
 
 _CODE = "objects that may carry code; none of it was loaded or run"
 
@@ -24,12 +21,12 @@ def write_checkpoint(
     """Write tensors and plain values.
 
     Args:
-        content: What `read_checkpoint` gives back.
-        path: The file; its folder is made.
-        previous: Where the file that was there is kept; None: nowhere.
+        content: The tensors and plain values.
+        path: The file; its folder is made if missing.
+        previous: New path of the file that is replaced; None: it is not kept.
 
     Raises:
-        OSError: If it cannot be written; what was there before is as it was.
+        OSError: If it cannot be written; the old file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, None if previous is None else Path(previous)) as file:
@@ -42,14 +39,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: If there is none.
         ValueError: If it is no checkpoint, damaged, or holds more than tensors and plain values,
-            which are not loaded; names the file and, beside a last checkpoint, the one before.
+            which are not loaded. Names the file and, if it is the last one, the one before.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a checkpoint, got no such file{_offer(path)}")
-    if other := _other_kind(path):
-        raise ValueError(f"{path}: expected a checkpoint, got {other}{_offer(path)}")
+        raise FileNotFoundError(
+            f"{path}: expected a checkpoint, got no such file{_alternative(path)}"
+        )
+    if kind := _other_kind(path):
+        raise ValueError(f"{path}: expected a checkpoint, got {kind}{_alternative(path)}")
     try:
-        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the check sums
+        with zipfile.ZipFile(path) as archive:  # torch does not verify the check sums
             if damaged := archive.testzip():
                 raise zipfile.BadZipFile(f"check sum of {damaged}")
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -57,25 +56,27 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         kind = f"a file that is cut off or damaged ({type(error).__name__})"
         if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
             kind = _CODE
-        raise ValueError(f"{path}: expected a checkpoint, got {kind}{_offer(path)}") from error
+        raise ValueError(
+            f"{path}: expected a checkpoint, got {kind}{_alternative(path)}"
+        ) from error
     if not isinstance(content, dict):
-        found = type(content).__name__
-        raise ValueError(f"{path}: expected a checkpoint, got a {found}{_offer(path)}")
+        kind = type(content).__name__
+        raise ValueError(f"{path}: expected a checkpoint, got a {kind}{_alternative(path)}")
     return content
 
 
 def _other_kind(path: Path) -> str:
-    """Return what a file is that torch has not written; empty: torch may have."""
+    """Return the kind of a file that torch cannot have written; else an empty text."""
     with path.open("rb") as file:
-        begin = file.read(4)
-    if not begin:
+        header = file.read(4)
+    if not header:
         return "an empty file"
-    if begin == b"PK\x03\x04":
+    if header == b"PK\x03\x04":
         return ""
-    return _CODE if begin.startswith(b"\x80") else "another kind of file"
+    return _CODE if header.startswith(b"\x80") else "another kind of file"
 
 
-def _offer(path: Path) -> str:
+def _alternative(path: Path) -> str:
     previous = path.with_name(PREVIOUS)
     if path.name != LAST or not previous.is_file():
         return ""

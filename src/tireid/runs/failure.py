@@ -1,4 +1,4 @@
-"""`failure.json`: why a run failed, so that the other runs of a sweep go on."""
+"""Write and read `failure.json`, which says why a run of a sweep failed."""
 
 import datetime
 import json
@@ -16,9 +16,9 @@ def write_failure(folder: Path, error: str, message: str, trace: str = "") -> No
 
     Args:
         folder: The run folder; made if missing.
-        error: Kind of the error.
-        message: What it says.
-        trace: Where it was raised.
+        error: Name of the error's class.
+        message: Message of the error.
+        trace: Traceback of the error.
     """
     folder.mkdir(parents=True, exist_ok=True)
     content = {
@@ -32,7 +32,7 @@ def write_failure(folder: Path, error: str, message: str, trace: str = "") -> No
 
 
 def read_failure(folder: Path) -> dict[str, Any] | None:
-    """Return the record of a run's failure; None where there is none.
+    """Return the record of a run's failure; None if there is none.
 
     Raises:
         ValueError: If it cannot be read.

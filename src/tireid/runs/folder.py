@@ -1,6 +1,5 @@
 """The state of a run folder: complete, in use by another process, or free."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,50 +7,50 @@ from typing import Any
 
 from tireid.console import say
 from tireid.files import folder_lock
-from tireid.runs.record import RECORD_FILE
+from tireid.runs.record import read_record
 from tireid.runs.settings import CONFIG_FILE, difference
 
 
-class _Taken(Exception):  # noqa: N818 -- not an error: another process is at work
+class _InUse(Exception):  # noqa: N818 -- not an error: another process works there
     pass
 
 
 @contextmanager
-def claimed(folder: Path, lock: str = ".lock", *, waits: bool = False) -> Iterator[bool]:
-    """Hold a run folder while the block runs; False where another process holds it.
+def claim(folder: Path, lock: str = ".lock", *, waits: bool = False) -> Iterator[bool]:
+    """Lock a run folder while the block runs; yield False if another process holds it.
 
     Args:
-        folder: Made if missing.
-        lock: Name of the file in it that stands for what is held.
-        waits: Whether to wait for the other process, instead of False.
+        folder: The run folder; made if missing.
+        lock: Name of the lock file in it.
+        waits: Whether to wait for the other process instead.
     """
     folder.mkdir(parents=True, exist_ok=True)
 
     def give_up() -> None:
         if not waits:
-            raise _Taken
+            raise _InUse
         say(f"{folder}: in use by another process; waiting for it")
 
     try:
         with folder_lock(folder / lock, on_wait=give_up):
             yield True
-    except _Taken:
+    except _InUse:
         yield False
 
 
 def finished_metrics(folder: Path, settings: dict[str, Any]) -> dict[str, float] | None:
-    """Return the metrics of the complete run in a folder, None where there is none.
+    """Return the metrics of the complete run in a folder; None if there is none.
 
     Args:
-        folder: A run folder, or what may become one.
-        settings: The resolved config of the run that is asked for.
+        folder: The run folder, which need not exist.
+        settings: The resolved config that the run must have.
 
     Raises:
-        ValueError: If the folder holds a complete run with other settings.
+        ValueError: If the folder holds a complete run with another config, or its record cannot be
+            read.
     """
-    config = folder / CONFIG_FILE
-    record = _record(folder)
-    if not (record.get("finished") and config.is_file()):
+    record = read_record(folder)
+    if not (record.get("finished") and (folder / CONFIG_FILE).is_file()):
         return None
     if different := difference(folder, settings):
         raise ValueError(
@@ -63,9 +62,4 @@ def finished_metrics(folder: Path, settings: dict[str, Any]) -> dict[str, float]
 
 def is_unfinished(folder: Path) -> bool:
     """Return whether a folder holds a run that has begun and not ended."""
-    return (folder / CONFIG_FILE).is_file() and not _record(folder).get("finished")
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    file = folder / RECORD_FILE
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return (folder / CONFIG_FILE).is_file() and not read_record(folder).get("finished")

@@ -8,10 +8,14 @@ RECORD_FILE = "metrics.json"
 
 
 def read_record(folder: Path, name: str = RECORD_FILE) -> dict[str, Any]:
-    """Return what a JSON file of a folder records; empty where there is none.
+    """Return the content of a JSON file in a run folder; empty if there is no such file.
+
+    Args:
+        folder: The run folder.
+        name: Name of the file.
 
     Raises:
-        ValueError: If it cannot be read.
+        ValueError: If it cannot be read or holds no mapping.
     """
     file = folder / name
     if not file.exists():

@@ -12,7 +12,7 @@ import yaml
 
 from tireid.files import write_text
 from tireid.runs.failure import FAILURE_FILE, read_failure
-from tireid.runs.folder import claimed
+from tireid.runs.folder import claim
 from tireid.runs.labels import NamedRun, distinct_labels
 from tireid.runs.record import read_record
 from tireid.runs.settings import CONFIG_FILE, fingerprint, flat_settings, read_overrides
@@ -124,7 +124,8 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
     """
     complete: list[_Complete] = []
     unfinished: list[Unfinished] = []
-    paths = [path for path in _run_folders(folder) if not _is_teacher(path)]
+    # A teacher is a part of its student's run.
+    paths = [path for path in _run_folders(folder) if path == folder or not _is_teacher(path)]
     for path in paths:
         run = _read_run(path)
         if isinstance(run, Unfinished):
@@ -147,9 +148,11 @@ def _run_folders(folder: Path) -> list[Path]:
 
 
 def _is_teacher(run: Path) -> bool:
-    config = run / CONFIG_FILE
-    # Not parsed: a config that cannot be read is named later, and this is asked of every run.
-    return config.is_file() and "\ntask: teacher\n" in f"\n{config.read_text(encoding='utf-8')}"
+    file = run / CONFIG_FILE
+    if not file.is_file():
+        return False
+    # Not parsed: a config that cannot be read is named later, and every run is checked here.
+    return "task: teacher" in file.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -179,7 +182,7 @@ def _read_run(folder: Path) -> _Complete | Unfinished:
 
 
 def _started(name: str, folder: Path) -> Unfinished:
-    with claimed(folder) as free:
+    with claim(folder) as free:
         return Unfinished(name, "incomplete" if free else "running", folder)
 
 

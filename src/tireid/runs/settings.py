@@ -12,7 +12,7 @@ CONFIG_FILE = "config.yaml"
 
 # Classes that have moved since earlier versions wrote their names into configs.
 _MOVED = {"tireid.methods.lcr2s_teacher.Lcr2sTeacher": "tireid.methods.lcr2s.Lcr2sTeacher"}
-# Paths, display and what follows from others: they do not change what is learned.
+# Paths, display and what follows from other settings: they do not change what is learned.
 _IGNORED = (
     "paths",
     "split_of_selection",
@@ -32,7 +32,8 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     Raises:
         ValueError: If the saved config cannot be read.
     """
-    saved, wanted = flat_settings(current_settings(_written(folder))), flat_settings(settings)
+    saved = flat_settings(current_settings(_written(folder)))
+    wanted = flat_settings(settings)
     names = sorted(
         name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
     )

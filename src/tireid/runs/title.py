@@ -28,12 +28,11 @@ class RunTitle(NamedTuple):
 
 
 def run_title(settings: Mapping[str, Any], folder: Path) -> RunTitle:
-    """Return the title of a run.
+    """Return what a run is called.
 
     Args:
         settings: The resolved config.
-        folder: The run folder, in which Hydra has recorded the chosen configs; for a teacher, its
-            student's.
+        folder: The run folder, where Hydra has left what was chosen; for a teacher, its student's.
     """
     choices = _choices(folder)
     label = settings["label"] or _class_name(settings["model"])

@@ -10,16 +10,17 @@ from tireid.runs.record import RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE
 
 WEIGHTS_FILE = "model.safetensors"
-
-
 TOKENIZER_FOLDER = "tokenizer"
 
 
 def find_run(run: str | None) -> tuple[Path, Path]:
     """Return the run folder and the checkpoint that `run` names.
 
-    A run folder stands for the checkpoint that the run tested or, where it was stopped before
-    that, for the best on validation so far.
+    For a run folder it is the checkpoint that the run has tested or, if the run was stopped before
+    that, the best on validation so far.
+
+    Args:
+        run: A run folder or a checkpoint in one.
 
     Raises:
         ValueError: If `run` is not given, or the run's record cannot be read.
@@ -55,7 +56,10 @@ def find_run(run: str | None) -> tuple[Path, Path]:
 
 
 def find_saved(path: str | Path) -> tuple[Path, Path]:
-    """Return the folder and the weights of an export, of a run, or of one of its checkpoints.
+    """Return the folder and the weights file of an export, a run or a checkpoint.
+
+    Args:
+        path: An exported folder, its weights file, a run folder, or a checkpoint in one.
 
     Raises:
         FileNotFoundError: If `path` is none of them.
@@ -76,11 +80,11 @@ def read_weights(file: Path, entry: str = "state_dict") -> dict[str, Tensor]:
     """Return the weights in a checkpoint or a safetensors file, by name.
 
     Args:
-        file: Checkpoint or safetensors file.
-        entry: Where in a checkpoint they stand.
+        file: A checkpoint or a safetensors file.
+        entry: Key of the weights in a checkpoint.
 
     Raises:
-        ValueError: If the file holds none; names it.
+        ValueError: If the file holds no weights; names it.
     """
     try:
         if file.suffix == ".safetensors":

@@ -26,14 +26,15 @@ from rich.console import Console
 
 from tireid.comparison.compare import print_unfinished
 from tireid.comparison.table import columns, print_results
+from tireid.files import available_cores
 from tireid.runs.failure import FAILURE_FILE, write_failure
 from tireid.runs.folder import finished_metrics
 from tireid.runs.results import JOBS_FILE, Runs, read_runs, write_csv
 from tireid.runs.settings import own_overrides
 from tireid.training.checks import check_scalars
 from tireid.training.errors import recorded_failure
+from tireid.training.processes import PARENT
 
-_JOB_VARIABLE = "TIREID_SWEEP_JOB"
 _SWEEP_VARIABLE = "TIREID_SWEEP_PROCESS"
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _JOBLIB = "hydra_plugins.hydra_joblib_launcher"
@@ -148,20 +149,20 @@ def _command(overrides: list[str], folder: Path) -> list[str]:
 def _run(command: list[str]) -> int:
     """Run a command to its end; a signal to this process goes to it too, and ends both.
 
-    Its standard input stays open as long as this process lives: see `end_with_sweep`.
+    It also ends when this process is killed: see `processes.exit_with_parent`.
     """
     hydra = HydraConfig.get()
     environment = {name: v for name, v in os.environ.items() if name != _SLURM_TASKS}
     if jobs := _jobs_at_once(hydra.launcher):
         if _abandoned():
             raise SystemExit
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // jobs)))
     with (
         subprocess.Popen(  # noqa: S603 -- our own module
             command,
-            env=environment | {_JOB_VARIABLE: "1"},
+            env=environment | {PARENT: str(os.getpid())},
             cwd=hydra.runtime.cwd,
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
         ) as process,
         _as_exit(signal.SIGTERM),
     ):
@@ -187,11 +188,7 @@ def _jobs_at_once(launcher: Any) -> int:
     """Return how many jobs a launcher runs at once on this machine; 0: it is none of that kind."""
     if not str(launcher._target_).startswith(_JOBLIB):
         return 0
-    return launcher.n_jobs if launcher.n_jobs > 0 else _cores()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return launcher.n_jobs if launcher.n_jobs > 0 else available_cores()
 
 
 def _abandoned() -> bool:
@@ -219,22 +216,6 @@ def _as_exit(number: signal.Signals) -> Iterator[None]:
 def _exit_code(code: int) -> int:
     """Return what a shell says of a process that was asked to end."""
     return 128 - code if code < 0 else code or 128 + signal.SIGTERM
-
-
-def end_with_sweep() -> None:
-    """In the process of a job: end when the sweep's process does, also if that was killed.
-
-    Otherwise the job would go on alone, and a sweep started again would find its folder taken.
-    """
-    if os.environ.get(_JOB_VARIABLE) is None:
-        return
-
-    def watch() -> None:
-        while os.read(0, 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, name="sweep-watcher", daemon=True).start()
 
 
 class SweepReport(Callback):

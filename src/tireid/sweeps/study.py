@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tireid.files import folder_lock
-from tireid.runs.folder import claimed
+from tireid.runs.folder import claim
 from tireid.sweeps.space import Dimension
 
 STUDY_FILE = "study.db"
@@ -89,7 +89,7 @@ class Study:
                 self._retry_the_dead()
                 trial = self._ask(wanted)
                 if trial is not None:
-                    held.enter_context(claimed(trial.folder, _TRIAL_LOCK))
+                    held.enter_context(claim(trial.folder, _TRIAL_LOCK))
             yield trial
 
     def tell(self, trial: Trial, value: float | None) -> None:
@@ -147,7 +147,7 @@ class Study:
         for dead in self._study.get_trials(deepcopy=False, states=(state.RUNNING,)):
             name = dead.user_attrs.get("folder")
             if name is not None:
-                with claimed(self.folder / name, _TRIAL_LOCK) as free:
+                with claim(self.folder / name, _TRIAL_LOCK) as free:
                     if not free:
                         continue
             trial = self._optuna.trial.Trial(self._study, dead._trial_id)

@@ -1,4 +1,4 @@
-"""Report errors about user input in one message, and record failures."""
+"""Report errors about user input in one message, and record the failures of runs."""
 
 import functools
 import os
@@ -18,9 +18,12 @@ from tireid.inference.build import SETTINGS_ERRORS
 from tireid.runs.failure import FAILURE_FILE, write_failure
 from tireid.training import processes
 
+TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
+BAD_INPUT = (ValueError, OSError, FloatingPointError, MisconfigurationException)
+
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return what was raised inside a class that a config named, else the error itself."""
+    """Return the error that a class named by a config has raised, else the error itself."""
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -28,13 +31,13 @@ def root_cause(error: BaseException) -> BaseException:
 
 @contextmanager
 def recorded_failure(folder: Path, *, keep: bool = False) -> Iterator[None]:
-    """Leave a record of an error in a run folder and raise it on; remove an older one on success.
+    """Write `failure.json` if the block raises an error; remove an older one if it does not.
 
-    Being stopped (Ctrl-C, a signal, an exit) is no failure of the run.
+    Ctrl-C, a signal or an exit is no failure of the run.
 
     Args:
         folder: The run folder.
-        keep: Whether an older record stays even so.
+        keep: Whether an older record stays if the block raises nothing.
     """
     try:
         yield
@@ -47,17 +50,11 @@ def recorded_failure(folder: Path, *, keep: bool = False) -> Iterator[None]:
         (folder / FAILURE_FILE).unlink(missing_ok=True)
 
 
-TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
-
-
-BAD_INPUT = (ValueError, OSError, FloatingPointError, MisconfigurationException)
-
-
 def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Turn an error about the user's input into one message and exit code 1.
 
-    The full traceback is shown with `TIREID_TRACEBACK=1`. Errors of other kinds, which may be
-    ours, keep theirs. Warnings are printed as one line, without their place in the code.
+    `TIREID_TRACEBACK=1` shows the traceback. Other errors, which may be ours, keep it. Warnings
+    are printed in one line, without their place in the code.
     """
 
     @functools.wraps(entry)
@@ -69,7 +66,7 @@ def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], A
             message = clear_message(error)
             if message is None:
                 raise
-            if processes.is_first_to_say(message):
+            if processes.is_first_to_report(message):
                 complain(message, f"{TRACEBACK_VARIABLE}=1 shows where it was raised.")
             sys.exit(1)
 
@@ -77,9 +74,9 @@ def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], A
 
 
 def clear_message(error: Exception) -> str | None:
-    """Return all that is to be said of an error about the user's input, or of a lost process.
+    """Return the message for an error about the user's input, or for a lost rank.
 
-    None for errors of other kinds, and for all with `TIREID_TRACEBACK=1`.
+    None for other errors, and for all with `TIREID_TRACEBACK=1`.
     """
     if os.environ.get(TRACEBACK_VARIABLE):
         return None

@@ -1,9 +1,12 @@
-"""Rank, world size and decisions that all processes of a run share."""
+"""Rank, world size, and decisions of rank 0 that all processes of a run share."""
 
 import contextlib
 import datetime
+import itertools
 import json
 import os
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,15 +16,18 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch.distributed.rendezvous import rendezvous
 
+from tireid.files import available_cores
+
 # Names the default run folder; equal on all processes.
 START = "TIREID_START"
 
-
-# Folder in which a command and the processes it started leave messages for each other.
+# Folder through which `launcher` and the ranks that it started exchange files.
 FOLDER = "TIREID_PROCESSES"
 
+# Process id of the command that this process must not outlive.
+PARENT = "TIREID_PARENT"
 
-_LOST = (
+_SIGNS_OF_LOST_CONTACT = (
     "Connection closed by peer",
     "Connection reset by peer",
     "Broken pipe",
@@ -31,19 +37,23 @@ _LOST = (
 )
 
 
-_store: Any = None  # common to the run's processes; None where there is one
+class _Group:
+    """The processes of this run, which share a key-value store."""
+
+    def __init__(self, rank: int, world_size: int, store: Any) -> None:
+        self.rank = rank  # kept here: Lightning changes the environment
+        self.world_size = world_size
+        self.store = store
+        self.decisions = itertools.count()
 
 
-_joined: tuple[int, int] | None = None  # rank and number; Lightning changes the environment
-
-
-_decisions = 0
+_group: _Group | None = None  # None in a run of one process
 
 
 def rank() -> int:
-    """Return the number of this process in its run, by its environment."""
-    if _joined is not None:
-        return _joined[0]
+    """Return the rank of this process in its run."""
+    if _group is not None:
+        return _group.rank
     for name in ("RANK", "SLURM_PROCID"):
         if name in os.environ and world_size() > 1:
             return int(os.environ[name])
@@ -52,8 +62,8 @@ def rank() -> int:
 
 def world_size() -> int:
     """Return the number of processes that were started together with this one."""
-    if _joined is not None:
-        return _joined[1]
+    if _group is not None:
+        return _group.world_size
     if "RANK" in os.environ:
         return int(os.environ.get("WORLD_SIZE", "1"))
     # An sbatch script itself is no step, and in an interactive shell all run in its one.
@@ -63,34 +73,38 @@ def world_size() -> int:
 
 
 def join() -> None:
-    """Find the other processes of the run, if this one was started as one of several.
+    """Connect to the other processes of the run, if this one was started as one of several.
 
-    To be called before Hydra makes the run folder: the default name holds the time, and is that of
-    the first process; or the SLURM job's, so that a requeued job finds its folder again.
+    Call it before Hydra makes the run folder: the default name holds the time, and must be that of
+    rank 0; or the SLURM job's, so that a requeued job finds its folder again.
     """
-    global _store, _joined
-    if world_size() == 1:  # whatever is left over in the shell, and Lightning would believe
+    global _group
+    if world_size() == 1:  # Lightning would believe a rank that is left over in the shell
         rank_zero_only.rank = 0  # pyright: ignore[reportFunctionMemberAccess] -- Lightning sets it too
         for name in ("RANK", "LOCAL_RANK"):
             os.environ.pop(name, None)
-    if world_size() == 1 or _store is not None:
         return
-    _joined = rank(), world_size()
+    if _group is None:
+        _group = _Group(rank(), world_size(), _connect())
+
+
+def _connect() -> Any:
     limit = datetime.timedelta(minutes=10)
     if "RANK" in os.environ:
-        _store = next(rendezvous("env://", timeout=limit))[0]
+        store = next(rendezvous("env://", timeout=limit))[0]
     else:
         slurm = SLURMEnvironment()
         address = f"tcp://{slurm.main_address}:{slurm.main_port}"
-        _store = next(rendezvous(address, rank(), world_size(), timeout=limit))[0]
-    if not is_started():
-        # torchrun's store outlives the processes: those that it starts again find their folder.
-        os.environ[START] = _store.compare_set("tireid/start", "", _name_of_start()).decode()
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        _store = dist.PrefixStore(attempt, _store)  # pyright: ignore[reportPrivateImportUsage] -- documented there
-        threads = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", _tasks_of_node()))
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(1, threads))
+        store = next(rendezvous(address, rank(), world_size(), timeout=limit))[0]
+    if is_started():
+        return store
+    # torchrun's store outlives the processes: those that it starts again find their folder.
+    os.environ[START] = store.compare_set("tireid/start", "", _name_of_start()).decode()
+    if "OMP_NUM_THREADS" not in os.environ:
+        neighbours = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("SLURM_NTASKS_PER_NODE")
+        torch.set_num_threads(max(1, available_cores() // int(neighbours or "1")))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(attempt, store)  # pyright: ignore[reportPrivateImportUsage] -- documented there
 
 
 def _name_of_start() -> str:
@@ -102,63 +116,72 @@ def _name_of_start() -> str:
     return f"job{os.environ['SLURM_JOB_ID']}" + (f"-{step}" if step != "0" else "")
 
 
-def _tasks_of_node() -> str:
-    return os.environ.get("SLURM_NTASKS_PER_NODE", "1")
+def decide_on_rank_zero(decide: Callable[[], Any]) -> Any:
+    """Return on all processes what rank 0 decides, however long it takes.
 
-
-def agreed(decide: Callable[[], Any]) -> Any:
-    """Return on all processes what the first one decides, however long it takes.
-
-    All processes must call it in the same order; it needs no process group.
+    All processes must call it in the same order. It needs no process group.
 
     Args:
-        decide: Called on the first process only; returns plain values.
+        decide: Called on rank 0 only; returns what JSON can hold.
     """
-    global _decisions
-    if _store is None:
+    if _group is None:
         return decide()
-    key = f"tireid/decision/{_decisions}"
-    _decisions += 1
-    if rank() == 0:
+    key = f"tireid/decision/{next(_group.decisions)}"
+    if _group.rank == 0:
         value = decide()
-        _store.set(key, json.dumps(value))
+        _group.store.set(key, json.dumps(value))
         return value
-    while True:  # if the first one dies, the store does too
+    while True:  # if rank 0 dies, the store does too
         with contextlib.suppress(dist.DistStoreError):
-            _store.wait([key], datetime.timedelta(seconds=60))
-            return json.loads(_store.get(key))
+            _group.store.wait([key], datetime.timedelta(seconds=60))
+            return json.loads(_group.store.get(key))
 
 
-def is_first_to_say(message: str) -> bool:
-    """Return whether none of the run's processes has said this before."""
+def is_first_to_report(message: str) -> bool:
+    """Return whether none of the run's processes has reported this message before."""
     try:
-        return _store is None or _store.add(f"tireid/said/{message}", 1) == 1
+        return _group is None or _group.store.add(f"tireid/said/{message}", 1) == 1
     except RuntimeError:  # the process that keeps the store is gone
         return True
 
 
 def lost_contact(error: BaseException) -> str | None:
-    """Return what to say of an error that comes from another process's death or silence.
+    """Return the message for an error that comes from another rank's death or silence.
 
-    None if it is another error. Neither gloo nor NCCL knows which process it was: whoever started
+    None if it is another error. Neither gloo nor NCCL knows which rank it was: whoever started
     the processes does.
     """
     text = str(error)
-    if not isinstance(error, RuntimeError) or not any(sign in text for sign in _LOST):
+    if not isinstance(error, RuntimeError):
         return None
-    said = text.splitlines()[0].split("This is typically")[0].strip()
+    if not any(sign in text for sign in _SIGNS_OF_LOST_CONTACT):
+        return None
+    reason = text.splitlines()[0].split("This is typically")[0].strip()
     return (
         f"rank {rank()} of {world_size()} processes lost contact with another, which has died or "
-        f"hangs ({said})"
+        f"hangs ({reason})"
     )
 
 
 def is_started() -> bool:
-    """Return whether this process was started by `run_in_processes`."""
+    """Return whether this process was started by `launcher.run_in_processes`."""
     return FOLDER in os.environ
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    # A batch system may allow fewer cores than there are; only Linux knows.
-    return len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0))
+def exit_with_parent() -> None:
+    """Exit when the command that started this process ends, even if it is killed.
+
+    Otherwise a rank or the job of a sweep would go on alone, and the same command, started again,
+    would find the run folder in use. The command names itself in the variable `PARENT`; without it
+    this does nothing.
+    """
+    parent = os.environ.pop(PARENT, None)
+    if parent is None or os.name != "posix":  # elsewhere an orphan keeps its parent's id
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watcher", daemon=True).start()

@@ -106,7 +106,7 @@ def agreed_start(find: Callable[[], Start]) -> Start:
         checkpoint = None if start.checkpoint is None else str(start.checkpoint)
         return [str(start.folder), checkpoint, *start[2:]]
 
-    folder, checkpoint, *rest = processes.agreed(plain)
+    folder, checkpoint, *rest = processes.decide_on_rank_zero(plain)
     return Start(Path(folder), None if checkpoint is None else Path(checkpoint), *rest)
 
 
@@ -160,7 +160,10 @@ def logger_arguments(loggers: Mapping[str, Any], start: Start) -> dict[str, dict
     arguments: dict[str, dict[str, Any]] = {name: {} for name in loggers}
     for name, node in loggers.items():
         if str(node.get("_target_")).endswith("WandbLogger") and not node.get("id"):
-            arguments[name] = {"id": processes.agreed(lambda: _wandb_id(start)), "resume": "allow"}
+            arguments[name] = {
+                "id": processes.decide_on_rank_zero(lambda: _wandb_id(start)),
+                "resume": "allow",
+            }
         elif str(node.get("_target_")).endswith("TensorBoardLogger"):
             arguments[name] = {"purge_step": start.step}
     return arguments

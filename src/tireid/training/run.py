@@ -30,12 +30,12 @@ from tireid.inference.build import (
 )
 from tireid.inference.restore import find_teacher
 from tireid.methods.base import RetrievalModule
-from tireid.runs.folder import claimed, finished_metrics
+from tireid.runs.folder import claim, finished_metrics
 from tireid.runs.settings import CONFIG_FILE
 from tireid.runs.title import run_title
 from tireid.runs.weights import TOKENIZER_FOLDER
 from tireid.tracking.logger import finish_at_exit, wandb_logger_of
-from tireid.training import launcher, processes, resume, teacher, transfer
+from tireid.training import devices, launcher, processes, resume, teacher, transfer
 from tireid.training.build import (
     build_trainer,
     check_compiler,
@@ -78,7 +78,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     with recorded_failure(Path(cfg.paths.output_dir)) if recorded else nullcontext():
         check_scalars(cfg)
         teacher.check_teaching(cfg)
-        count = launcher.processes_to_start(cfg)
+        count = devices.processes_to_start(cfg)
         if count > 1:
             return launcher.run_in_processes(cfg, count)
         return _train_in_folder(cfg)
@@ -94,7 +94,9 @@ def _train_in_folder(cfg: DictConfig, student: Path | None = None) -> dict[str, 
     """
     settings, wanted = plain(cfg), cfg.ckpt_path
     own = Path(cfg.paths.output_dir)
-    folder = Path(processes.agreed(lambda: str(resume.find_folder(wanted, own, settings))))
+    folder = Path(
+        processes.decide_on_rank_zero(lambda: str(resume.find_folder(wanted, own, settings)))
+    )
     with _held(folder, waits=student is not None) as is_held:
         if not is_held:
             if not cfg.skip_finished:
@@ -102,7 +104,7 @@ def _train_in_folder(cfg: DictConfig, student: Path | None = None) -> dict[str, 
             _say(f"{folder}: in use by another process")
             return {}
         if cfg.skip_finished:
-            metrics = processes.agreed(lambda: finished_metrics(folder, settings))
+            metrics = processes.decide_on_rank_zero(lambda: finished_metrics(folder, settings))
             if metrics is not None:
                 _say(f"{folder}: complete already")
                 return metrics
@@ -119,10 +121,10 @@ def _train_in_folder(cfg: DictConfig, student: Path | None = None) -> dict[str, 
 def _held(folder: Path, *, waits: bool) -> Iterator[bool]:
     """Hold a run folder on rank 0 for all ranks; False on all of them if another process has it."""
     if processes.rank() > 0:
-        yield processes.agreed(bool)  # what rank 0 got
+        yield processes.decide_on_rank_zero(bool)  # what rank 0 got
         return
-    with claimed(folder, waits=waits) as is_held:
-        yield processes.agreed(lambda: is_held)
+    with claim(folder, waits=waits) as is_held:
+        yield processes.decide_on_rank_zero(lambda: is_held)
 
 
 def _remove_unused(own: Path, folder: Path) -> None:
@@ -264,12 +266,12 @@ def _teacher_checkpoint(cfg: DictConfig, start: resume.Start) -> Path:
     given = earlier if cfg.teacher is None else cfg.teacher
     if given is None:
         stage = teacher.teacher_config(cfg, start.folder)
-        if processes.agreed(lambda: teacher.is_replaced(stage)):
+        if processes.decide_on_rank_zero(lambda: teacher.is_replaced(stage)):
             stage.ckpt_path, stage.skip_finished = None, False
         _say(f"stage 1 of 2: the teacher, {stage.max_epochs} epochs; validated with empty supports")
         _train_in_folder(stage, start.folder)
         given = stage.paths.output_dir
-    checkpoint = Path(processes.agreed(lambda: str(find_teacher(given).weights)))
+    checkpoint = Path(processes.decide_on_rank_zero(lambda: str(find_teacher(given).weights)))
     _say(f"teacher: {checkpoint}")
     return checkpoint
 

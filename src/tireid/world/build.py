@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +13,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tireid.files import build_once
+from tireid.files import available_cores, build_once
 from tireid.world.identities import make_population
 from tireid.world.layouts import CUHK_FOLDERS, write_annotations
 from tireid.world.settings import WorldSettings
@@ -66,7 +65,7 @@ def ensure_world(
             f"Drawing {settings.num_ids * settings.images_per_id} synthetic images of "
             f"{settings.num_ids} identities, with captions, once, in {folder}"
         )
-        _build(work, settings, console, num_workers or _cores())
+        _build(work, settings, console, num_workers or available_cores())
 
     def say_wait() -> None:
         console.print(f"Another process is drawing {folder}; waiting for it.")
@@ -98,12 +97,6 @@ def _build(work: Path, settings: WorldSettings, console: Console, num_workers: i
             work, settings, population, num_workers, lambda done: bar.advance(task, done)
         )
     write_annotations(work, settings, rows)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _megabytes(settings: WorldSettings) -> int:

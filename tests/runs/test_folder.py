@@ -1,0 +1,38 @@
+"""A run folder is held by one process, and its record is read with care."""
+
+import pytest
+
+from tireid.runs.folder import claim, finished_metrics, is_unfinished
+
+
+def test_a_folder_is_made_and_held_by_one(tmp_path):
+    folder = tmp_path / "new" / "run"
+    with claim(folder) as free:
+        assert free
+        with claim(folder) as free_too:
+            assert not free_too
+        with claim(folder, ".other_lock") as other:
+            assert other
+    with claim(folder) as free:
+        assert free
+
+
+def test_a_run_is_unfinished_from_its_config_to_its_metrics(tmp_path):
+    assert not is_unfinished(tmp_path)
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    assert is_unfinished(tmp_path)
+    assert finished_metrics(tmp_path, {"seed": 1}) is None
+    (tmp_path / "metrics.json").write_text('{"finished": true, "metrics": {"a": 1.5, "b": null}}')
+    assert not is_unfinished(tmp_path)
+    assert finished_metrics(tmp_path, {"seed": 1}) == {"a": 1.5}
+    with pytest.raises(ValueError, match="a complete one with seed=1 instead of 2"):
+        finished_metrics(tmp_path, {"seed": 2})
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{"])
+@pytest.mark.parametrize("read", [is_unfinished, lambda folder: finished_metrics(folder, {})])
+def test_a_damaged_record_is_named(tmp_path, text, read):
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(ValueError, match=r"metrics\.json: expected a run's record"):
+        read(tmp_path)
