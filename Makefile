@@ -51,7 +51,7 @@ train: $(READY) ## Train, evaluate, show: make train MODEL=lgur DATASET=syntheti
 sweep: $(READY) ## Run a grid, or what is missing of it: make sweep SWEEP=lgur_ablation
 	@$(PY) -m tireid train $(if $(SWEEP),sweep=$(SWEEP),--multirun) $(OVERRIDES)
 
-tune: $(READY) ## Search hyperparameters: make tune TUNING=lgur_rates TRAIN="trainer=gpu" ARGS="trials=20"
+tune: $(READY) ## Tune a config: make tune TUNING=lgur_rates TRAIN="trainer=gpu" ARGS="trials=20"
 	@$(PY) -m tireid tune $(if $(TUNING),tuning=$(TUNING)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
 
 compare: $(READY) ## Print one table of runs and write a report: make compare RUNS=runs/sweeps/methods_quick

@@ -35,7 +35,7 @@ def test_the_walk_reaches_every_file():
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_choice_composes_and_resolves(compose_config, tmp_path, group, choice):
-    if group == "search":
+    if group == "tuning":
         pytest.skip("composed by test_tune.py, with conf/tune.yaml")
     cfg = compose_config(f"{group}={choice}", f"paths.output_dir={tmp_path}", *OFFLINE)
     resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -93,17 +93,53 @@ def test_trainer_instantiates(compose_config, tmp_path, choice):
     assert trainer.max_epochs == cfg.max_epochs
 
 
-@pytest.mark.parametrize("choice", [c for g, c in CHOICES if g == "experiment"])
-def test_experiment_says_what_is_published_and_what_is_expected(compose_config, tmp_path, choice):
-    cfg = compose_config(f"experiment={choice}", f"paths.output_dir={tmp_path}", *OFFLINE)
-    assert choice.endswith(cfg.dataset.name)
-    assert all(0 < value < 100 for value in cfg.paper.values())
+@pytest.mark.parametrize("recipe", [c for g, c in CHOICES if g == "recipe"])
+@pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0].endswith("_encoder")])
+def test_the_learning_rate_of_an_encoder_counts_under_every_recipe(
+    compose_config, recipe, group, choice
+):
+    chosen = (f"{group}={choice}", f"recipe={recipe}", f"{group}.learning_rate=7")
+    cfg = compose_config(*chosen)
+    assert cfg.model.learning_rates[group] == 7
+
+
+def test_encoders_from_scratch_learn_with_the_rate_of_their_files(compose_config):
+    rates = compose_config().model.learning_rates
+    assert rates == dict.fromkeys(("image_encoder", "text_encoder", "head", "classifier"), 2e-3)
+
+
+EXPERIMENTS = [c for g, c in CHOICES if g == "experiment"]
+PUBLISHED_ENCODERS = {
+    "lgur": ("DeiT-Small", "BERT"),
+    "lgur_official": ("DeiT-Small", "BERT"),
+    "lgur_resnet50": ("ResNet-50", "BERT"),
+    "lcr2s": ("ResNet-50", "BERT+TextCNN"),
+}
+
+
+@pytest.mark.parametrize("dataset", ["cuhk_pedes", "icfg_pedes", "rstpreid"])
+@pytest.mark.parametrize("choice", EXPERIMENTS)
+def test_an_experiment_states_what_is_published_on_each_data_set(compose_config, choice, dataset):
+    cfg = compose_config(f"experiment={choice}", f"dataset={dataset}")
+    method = "LCR2S" if "Lcr2s" in cfg.model._target_ else "LGUR"
+    rows = [
+        {f"test/{name}": value for name, value in row.metrics.items()}
+        for row in read_published(dataset)
+        if (row.method, PUBLISHED_ENCODERS.get(choice))
+        == (method, (row.image_encoder, row.text_encoder))
+    ]
+    assert dict(cfg.paper) == (rows[0] if rows else {})
     text = (CONF / "experiment" / f"{choice}.yaml").read_text()
-    assert f"experiment={choice}" in text
-    if cfg.expected is None:
-        assert "expected: null # " in text  # with the reason
-    printed = [{f"test/{k}": v for k, v in row.metrics.items()} for row in printed_for(cfg)]
-    assert not cfg.paper or dict(cfg.paper) in printed
+    assert f"experiment={choice} " in text
+    assert cfg.expected is not None or "expected: null # " in text + (  # with the reason
+        (CONF / "experiment" / "lgur.yaml").read_text() if "- lgur\n" in text else ""
+    )
+
+
+@pytest.mark.parametrize("choice", EXPERIMENTS)
+def test_an_experiment_builds_on_the_data_set_that_it_states(compose_config, tmp_path, choice):
+    cfg = compose_config(f"experiment={choice}", f"paths.output_dir={tmp_path}", *OFFLINE)
+    assert cfg.dataset.name == "cuhk_pedes"
     with torch.device("meta"):
         model = build_model(cfg, build_encoders(cfg), 7)
         if cfg.teaching is not None:
@@ -114,10 +150,25 @@ def test_experiment_says_what_is_published_and_what_is_expected(compose_config, 
             assert cfg.dataset.pad == 0  # as the recipe's source
 
 
-def printed_for(cfg):
-    """Return what is printed for an experiment's method on its data set."""
-    method = "LCR2S" if "Lcr2s" in cfg.model._target_ else "LGUR"
-    return [row for row in read_published(cfg.dataset.name) if row.method == method]
+def test_experiments_pin_the_values_that_depend_on_the_data_set(compose_config):
+    official, supports = {}, {}
+    for dataset in ("cuhk_pedes", "icfg_pedes", "rstpreid"):
+        cfg = compose_config("experiment=lgur_official", f"dataset={dataset}")
+        official[dataset] = (list(cfg.dataset.read.exclude_ids), cfg.dataset.read.val_fraction)
+        assert cfg.selection == "test"
+        assert cfg.text_encoder.module.embedding.frozen_dropout == "official"
+        sizes = set()
+        for choice in ("lcr2s", "lcr2s_deit", "lcr2s_clip"):
+            cfg = compose_config(f"experiment={choice}", f"dataset={dataset}")
+            supported = cfg.model.teacher.supports
+            sizes.add((supported.num_images, supported.num_texts))
+        (supports[dataset],) = sizes
+    assert official == {
+        "cuhk_pedes": ([1369, 4116, 6116], 0.05),
+        "icfg_pedes": ([1369], 0.0),
+        "rstpreid": ([], 0.05),
+    }
+    assert supports == {"cuhk_pedes": (2, 2), "icfg_pedes": (4, 4), "rstpreid": (4, 4)}
 
 
 @pytest.mark.parametrize(
@@ -131,8 +182,10 @@ def test_the_validated_split_follows_the_selection(compose_config, selection, sp
 
 
 def test_the_official_presets_differ_in_what_they_name(compose_config):
-    changed = compose_config("experiment=lgur_official_cuhk_pedes")
-    plain = compose_config("experiment=lgur_cuhk_pedes")
+    changed, plain = (
+        compose_config(f"experiment={choice}", "paths.output_dir=unused")
+        for choice in ("lgur_official", "lgur")
+    )
     assert changed.model.alignment.columns == changed.recipe.schedule.stepping == "official"
     assert plain.model.alignment.columns == plain.recipe.schedule.stepping == "corrected"
     assert changed.text_encoder.module.embedding.frozen_dropout == "official"
@@ -143,6 +196,9 @@ def test_the_official_presets_differ_in_what_they_name(compose_config):
     plain.dataset.read.exclude_ids = [1369, 4116, 6116]
     assert changed.selection == "test"
     plain.selection = "test"
+    for cfg in (changed, plain):
+        OmegaConf.resolve(cfg)
+        del cfg.by_dataset  # the other keys have chosen from it
     assert changed == plain
 
 
@@ -162,7 +218,7 @@ def test_every_alignment_loss_fits_every_method(compose_config, tmp_path, method
     assert type(model.alignment).__name__.lower().startswith(loss.replace("_", ""))
 
 
-def test_the_embedded_set_brings_small_encoders_and_the_command_line_wins(compose_config):
+def test_the_synthetic_set_brings_small_encoders_and_the_command_line_wins(compose_config):
     assert compose_config().image_encoder.pretrained is False
     assert compose_config().batch_size == compose_config("recipe=scratch").recipe.batch_size
     assert isinstance(compose_config("dataset=cuhk_pedes").image_encoder.pretrained, str)
@@ -174,9 +230,7 @@ def test_the_embedded_set_brings_small_encoders_and_the_command_line_wins(compos
 
 def test_every_group_of_the_official_preset_has_its_rate_in_every_epoch(compose_config, tmp_path):
     """Official code: 60 epochs, Adam, drops by 10 one epoch early, LSTM and heads faster."""
-    cfg = compose_config(
-        "experiment=lgur_official_cuhk_pedes", f"paths.output_dir={tmp_path}", *OFFLINE
-    )
+    cfg = compose_config("experiment=lgur_official", f"paths.output_dir={tmp_path}", *OFFLINE)
     cfg.text_encoder.module.embedding.depth = cfg.image_encoder.module.depth = 1
     cfg.image_encoder.module.trunk_depth = 1
     model = build_model(cfg, build_encoders(cfg), 3)

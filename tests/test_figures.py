@@ -16,8 +16,7 @@ from tireid.figures import own_style
 from tireid.retrieval.query_results import QueryResults
 from tireid.runs.results import Result
 from tireid.sweeps.chart import draw_study
-from tireid.sweeps.space import Dimension
-from tireid.sweeps.study import Trial
+from tireid.sweeps.study import Trial, read_space
 
 ODD = r"$\alpha_1 50 % \frac{ {行} $x #&_^"
 STYLES = [
@@ -50,7 +49,8 @@ def curves(folder):
 
 
 def study(folder):
-    space = [Dimension("a.b", "float", low=0.001, high=1.0, log=True)]
+    pytest.importorskip("optuna", reason="needs the extra `sweep`")
+    space = read_space({"a.b": {"float": [0.001, 1.0], "log": True}})
     trials = [Trial(n, folder, (f"a.b={0.01 * (n + 1)}",), "complete", 10.0 + n) for n in range(2)]
     draw_study(trials, space, "val/R1", folder / "out.png")
     return folder / "out.png"

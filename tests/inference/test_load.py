@@ -332,9 +332,7 @@ def test_a_class_of_ones_own_is_refused_with_what_to_do(copied_run, compose_conf
     settings = OmegaConf.load(copied_run / "config.yaml")
     OmegaConf.update(settings, f"{place}._target_", "mine.Model")
     OmegaConf.save(settings, copied_run / "config.yaml")
-    message = (
-        rf"{place}\._target_: expected a .*, got 'mine\.Model'; nothing .*If the class is yours"
-    )
+    message = rf"{place}\._target_: expected a .*, got 'mine\.Model'; nothing .*If it is yours"
     with pytest.raises(ValueError, match=message):
         tireid.training.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
 
@@ -346,11 +344,44 @@ def test_evaluate_refuses_a_foreign_reader_which_load_does_not_need(
     settings.dataset.read = mkdir(tmp_path / "trap") | {"_partial_": True}
     settings.callbacks.trap = mkdir(tmp_path / "trap")  # neither of the two builds callbacks
     OmegaConf.save(settings, copied_run / "config.yaml")
-    message = r"config\.yaml: dataset\.read\._target_: expected .*, got 'os\.mkdir'"
+    message = (
+        r"config\.yaml: dataset\.read\._target_: expected a function of tireid\.data that reads a "
+        r"data set, got 'os\.mkdir'"
+    )
     with pytest.raises(ValueError, match=message):
         tireid.training.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
     assert tireid.load(copied_run, "cpu").encode_text(["a man"]).shape[0] == 1
     assert not (tmp_path / "trap").exists()
+
+
+def parsed_by_whatever_name(**_):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("key", "target"),
+    [
+        ("dataset.read", "tireid.losses.identity.identity_loss"),
+        ("dataset.read", "tireid.data.records.Record"),
+        ("dataset.pad", "tireid.data.synthetic.read_synthetic"),
+    ],
+)
+def test_only_a_function_of_tireid_data_reads_and_only_there(copied_run, key, target):
+    settings = OmegaConf.load(copied_run / "config.yaml")
+    OmegaConf.update(settings, key, {"_target_": target}, merge=False)
+    OmegaConf.save(settings, copied_run / "config.yaml")
+    with pytest.raises(ValueError, match=rf"{key}\._target_: expected a .*, got '{target}'"):
+        evaluation_config(copied_run)
+
+
+@pytest.mark.parametrize("module", ["tireid.data.cuhk_pedes", "tireid.data"])
+def test_a_reader_may_have_any_name_below_tireid_data(copied_run, monkeypatch, module):
+    monkeypatch.setattr(parsed_by_whatever_name, "__module__", "tireid.data.cuhk_pedes")
+    monkeypatch.setattr(f"{module}.parse_mine", parsed_by_whatever_name, raising=False)
+    settings = OmegaConf.load(copied_run / "config.yaml")
+    settings.dataset.read = {"_target_": f"{module}.parse_mine", "_partial_": True}
+    OmegaConf.save(settings, copied_run / "config.yaml")
+    assert evaluation_config(copied_run).dataset.read == settings.dataset.read
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """A config is flattened and hashed in one way."""
 
-from tireid.runs.settings import fingerprint, flat_settings, flatten, without_seeds
+import yaml
+
+from tireid.runs.settings import difference, fingerprint, flat_settings, flatten, without_seeds
 
 CONFIG = {
     "seed": 1,
@@ -42,3 +44,20 @@ def test_fingerprints_in_older_checkpoints_and_tables_stay_valid():
     """Worked out by the version that wrote the first ones."""
     assert fingerprint(CONFIG) == "4f06eacadfbd66b9de8ca3f58585c037558ee79def3a02691dbff679c8b09f60"
     assert fingerprint(CONFIG, seeds=False)[:12] == "f41d512d5fd9"
+
+
+def test_a_rate_that_earlier_recipes_ignored_makes_no_other_run(tmp_path):
+    """It counts as what the recipe makes of it."""
+    now = CONFIG | {
+        "image_encoder": {"learning_rate": 0.002},
+        "recipe": {"learning_rates": {"image_encoder": 0.002}},
+    }
+    then = now | {"image_encoder": {"learning_rate": 0.001}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(then))
+    assert difference(tmp_path, now) == ""
+    assert fingerprint(then, seeds=False) == fingerprint(now, seeds=False)
+    assert fingerprint(then) != fingerprint(now)  # checkpoints carry the config as it was
+    changed = now | {"recipe": {"learning_rates": {"image_encoder": 0.1}}}
+    assert "recipe.learning_rates.image_encoder=0.002 instead of 0.1" in difference(
+        tmp_path, changed
+    )

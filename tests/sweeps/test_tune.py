@@ -1,4 +1,4 @@
-"""A search of settings: its space, its memory, and what stopping it in the middle changes."""
+"""Tuning: its space, its study, and that a stopped study continues as if it had not been."""
 
 import json
 import math
@@ -13,8 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from tireid.files import conf_dir
 from tireid.runs.failure import read_failure
 from tireid.sweeps import tune
-from tireid.sweeps.space import override_text, read_space
-from tireid.sweeps.study import Study
+from tireid.sweeps.study import Study, read_space
 
 pytest.importorskip("optuna", reason="needs the extra `sweep`")
 
@@ -38,8 +37,8 @@ def value_of(overrides):
     return 100 - 10 * abs(rate + 2) - abs(int(settings["dataset.pad"]) - 4)
 
 
-def searched(folder, stop_at=None, trials=14):
-    """Search with a made metric; die in the middle of the trial of a number."""
+def tuned_study(folder, stop_at=None, trials=14):
+    """Tune with a synthetic metric; die in the middle of the trial of a number."""
     study = Study(folder, read_space(SPACE), seed=3, random_trials=5)
     count = len(study.trials())
     while True:
@@ -52,29 +51,29 @@ def searched(folder, stop_at=None, trials=14):
             study.tell(trial, value_of(trial.overrides))
 
 
-def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path):
-    whole = searched(tmp_path / "whole")
+def test_a_study_that_was_stopped_continues_as_if_it_had_not_been(tmp_path):
+    whole = tuned_study(tmp_path / "whole")
     for stop_at in (3, 10):
         with pytest.raises(KeyboardInterrupt):
-            searched(tmp_path / "parts", stop_at)
-    parts = searched(tmp_path / "parts")
+            tuned_study(tmp_path / "parts", stop_at)
+    parts = tuned_study(tmp_path / "parts")
     assert len(whole) == 14
     assert [t.overrides for t in parts] == [t.overrides for t in whole]
     assert [t.value for t in parts] == [t.value for t in whole]
     assert [t.folder.name for t in parts] == [t.folder.name for t in whole]
     assert len({t.folder for t in parts}) == 14
-    assert searched(tmp_path / "parts") == parts
+    assert tuned_study(tmp_path / "parts") == parts
 
 
-def test_the_optimiser_is_better_than_chance(tmp_path):
-    trials = sorted(searched(tmp_path, trials=40), key=lambda t: t.number)
+def test_the_optimiser_is_better_than_random_trials(tmp_path):
+    trials = sorted(tuned_study(tmp_path, trials=40), key=lambda t: t.number)
     drawn = [value_of(t.overrides) for t in trials[:5]]
     learned = [value_of(t.overrides) for t in trials[-20:]]
     assert sum(learned) / 20 > sum(drawn) / 5 + 3
     assert all(t.value == value_of(t.overrides) for t in trials)
 
 
-def test_two_searches_of_one_folder_share_its_trials(tmp_path):
+def test_two_processes_in_one_folder_share_its_trials(tmp_path):
     one = Study(tmp_path, read_space(SPACE), seed=3, random_trials=5)
     two = Study(tmp_path, read_space(SPACE), seed=3, random_trials=5)
     with one.next(2) as first, two.next(2) as second:
@@ -99,30 +98,30 @@ def test_another_space_is_another_study(tmp_path):
 @pytest.mark.parametrize(
     ("described", "message"),
     [
-        ({"float": [1.0, 0.1]}, "low < high"),
-        ({"float": [0.0, 0.1], "log": True}, "limits above 0"),
-        ({"int": [1, 2.5]}, "low < high"),
-        ({"int": [1, 5], "step": 0}, "a step > 0"),
-        ({"float": [0.1, 1.0], "base": 2}, "expected log and step beside float, got base"),
-        ({"choice": []}, "a list of choices"),
-        ({"choice": [1], "log": True}, "nothing else beside choice"),
-        ({"uniform": [1, 2]}, "expected one of"),
-        ([1, 2], "expected one of"),
+        ({"float": [1.0, 0.1]}, r"got {'float': \[1.0, 0.1\]} \(not low < high"),
+        ({"float": [1.0]}, r"got {'float': \[1.0\]}"),
+        ({"float": [0.0, 0.1], "log": True}, r"got {'float': \[0.0, 0.1\], 'log'"),
+        ({"float": [0.1, 1.0], "log": True, "step": 0.1}, "got .*'step': 0.1"),
+        ({"int": [1, 2.5]}, "not low < high of its kind"),
+        ({"int": [1, 5], "step": 0}, "got .*'step': 0"),
+        ({"float": [0.1, 1.0], "base": 2}, "got .*'base': 2"),
+        ({"choice": []}, "got {'choice': "),
+        ({"choice": 3}, "got {'choice': 3}"),
+        ({"choice": [1], "log": True}, "got .*'log': True"),
+        ({"float": [1, 2], "int": [1, 2]}, "got {'float'"),
+        ({"uniform": [1, 2]}, r"expected {float: \[low, high\]} or .* or {choice: \[...\]}"),
+        ([1, 2], r"got \[1, 2\]"),
     ],
 )
 def test_a_space_that_makes_no_sense_is_named(described, message):
     with pytest.raises(ValueError, match=message) as raised:
         read_space({"a.b": described})
-    assert "search.space.a.b: " in str(raised.value)
-
-
-def test_values_of_yaml_are_written_as_overrides():
-    assert override_text([None, True, 1.5, [1, "a"]]) == "[null,true,1.5,[1,a]]"
+    assert "tuning.space.a.b: " in str(raised.value)
 
 
 @pytest.fixture
 def tuned(monkeypatch, tmp_path):
-    """Return a function that searches with a made metric in the place of training."""
+    """Return a function that tunes with a synthetic metric in the place of training."""
 
     def run(train, overrides, folder):
         runs.append((train, overrides))
@@ -136,15 +135,15 @@ def tuned(monkeypatch, tmp_path):
 
     def composed(*overrides):
         with initialize_config_dir(conf_dir(), version_base="1.3"):
-            cfg = compose("tune", ["search=lgur_rates", f"output={tmp_path}", *overrides])
+            cfg = compose("tune", ["tuning=lgur_rates", f"output={tmp_path}", *overrides])
             with open_dict(cfg):
-                cfg.search = {"name": "made", "train": ["max_epochs=1"], "space": SPACE}
+                cfg.tuning = {"name": "synthetic", "train": ["max_epochs=1"], "space": SPACE}
             return tune.tune(cfg), runs
 
     return composed
 
 
-def test_a_search_ends_with_a_table_a_picture_and_a_command(tuned, tmp_path, capsys):
+def test_tuning_ends_with_a_table_a_chart_and_a_command(tuned, tmp_path, capsys):
     trials, runs = tuned("trials=6", 'train="batch_size=4"', "random_trials=3")
     assert len(trials) == len(runs) == 6
     assert {run.batch_size for run, _ in runs} == {4}
@@ -154,7 +153,7 @@ def test_a_search_ends_with_a_table_a_picture_and_a_command(tuned, tmp_path, cap
     best = trials[0]
     assert best.value == max(trial.value for trial in trials if trial.value is not None)
     shown = capsys.readouterr().out
-    command = f"python -m tireid train max_epochs=1 batch_size=4 {' '.join(best.overrides)}"
+    command = f"tireid train max_epochs=1 batch_size=4 {' '.join(best.overrides)}"
     assert command in shown.replace("'", "")
     assert {"trials.csv", "trials.md", "trials.png", "study.db"} <= {
         path.name for path in tmp_path.iterdir()
@@ -171,6 +170,12 @@ def test_the_test_split_does_not_decide(tuned):
         tuned("trials=0")
 
 
+def test_a_space_may_not_choose_what_decides(tuned, monkeypatch):
+    monkeypatch.setitem(SPACE, "selection", {"choice": ["val", "test"]})
+    with pytest.raises(ValueError, match="validation decides"):
+        tuned("trials=1")
+
+
 def test_a_setting_that_does_not_compose_is_a_failed_trial(tuned, tmp_path, monkeypatch):
     monkeypatch.setitem(SPACE, "model", {"choice": ["nonesuch"]})
     with pytest.raises(ValueError, match="expected a complete trial, got none of 2"):
@@ -180,36 +185,34 @@ def test_a_setting_that_does_not_compose_is_a_failed_trial(tuned, tmp_path, monk
     assert "nonesuch" in failure["message"]
 
 
-def test_every_search_composes_and_draws(compose_config, tmp_path):
+def test_every_tuning_file_composes_and_draws(compose_config, tmp_path):
     from pathlib import Path
 
     import optuna
 
-    names = [path.stem for path in (Path(conf_dir()) / "search").glob("*.yaml")]
+    names = [path.stem for path in (Path(conf_dir()) / "tuning").glob("*.yaml")]
     assert names
     for name in names:
-        cfg = compose_config(f"search={name}", name="tune")
-        assert cfg.search.name == name
-        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask()
-        drawn = [
-            f"{d.name}={d.draw(trial)}"
-            for d in read_space(OmegaConf.to_container(cfg.search.space))
-        ]
-        train = compose_config(*cfg.search.train, *drawn, f"paths.output_dir={tmp_path}")
+        cfg = compose_config(f"tuning={name}", name="tune")
+        assert cfg.tuning.name == name
+        space = read_space(OmegaConf.to_container(cfg.tuning.space))
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask(space)
+        drawn = [f"{key}={value}" for key, value in trial.params.items()]
+        train = compose_config(*cfg.tuning.train, *drawn, f"paths.output_dir={tmp_path}")
         assert train.monitor == "val/R1"
 
 
 @pytest.mark.slow
 @pytest.mark.ddp
 def test_a_trial_is_a_run_folder(tmp_path, cache_dir):
-    (tmp_path / "mine" / "search").mkdir(parents=True)
-    (tmp_path / "mine" / "search" / "pads.yaml").write_text(
+    (tmp_path / "mine" / "tuning").mkdir(parents=True)
+    (tmp_path / "mine" / "tuning" / "pads.yaml").write_text(
         "name: pads\ntrain: []\nspace:\n  dataset.pad: {int: [0, 2]}\n"
     )
     done = subprocess.run(
         [
             *(sys.executable, "-m", "tireid", "tune", "--config-dir", str(tmp_path / "mine")),
-            *("search=pads", "trials=1", f"output={tmp_path / 'study'}"),
+            *("tuning=pads", "trials=1", f"output={tmp_path / 'study'}"),
             f'train="{SMALL} paths.cache_dir={cache_dir}"',
         ],
         capture_output=True,

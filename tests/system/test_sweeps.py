@@ -17,7 +17,7 @@ from tireid.files import conf_dir
 from tireid.runs.failure import read_failure, write_failure
 from tireid.runs.folder import claim
 from tireid.runs.results import read_runs
-from tireid.sweeps import grid
+from tireid.sweeps import grid, report
 from tireid.training.errors import recorded_failure
 from tireid.training.run import train
 
@@ -241,7 +241,8 @@ def sweep_config(tmp_path, launcher="hydra._internal.core_plugins.basic_launcher
                 "launcher": {"_target_": launcher},
                 "sweeper": {
                     "_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
-                    "params": {"seed": "1,2", "variant": "a, b"},
+                    "max_batch_size": None,
+                    "params": {"seed": "1,2", "model": "a, b"},
                 },
                 "overrides": {"task": ["sweep=x", "seed=range(3,5)"]},
                 "sweep": {"dir": str(tmp_path)},
@@ -252,21 +253,21 @@ def sweep_config(tmp_path, launcher="hydra._internal.core_plugins.basic_launcher
 
 def test_jobs_that_never_began_are_named_at_the_end(tmp_path, capsys):
     """The command line wins over the file; two other processes are at two of the four jobs."""
-    report = grid.SweepReport()
-    report.on_multirun_start(sweep_config(tmp_path))
+    callback = report.SweepReport()
+    callback.on_multirun_start(sweep_config(tmp_path))
     jobs = json.loads((tmp_path / "jobs.json").read_text())
     pairs = [(3, "a"), (3, "b"), (4, "a"), (4, "b")]
-    assert jobs == [[f"seed={s}", f"variant={v}", "sweep=x"] for s, v in pairs]
+    assert jobs == [[f"seed={s}", f"model={v}", "sweep=x"] for s, v in pairs]
     write_failure(tmp_path / "0", "ValueError", "a reason\nof two lines")
     (tmp_path / "1" / ".hydra").mkdir(parents=True)
     (tmp_path / "1" / ".hydra" / "overrides.yaml").write_text(json.dumps(jobs[1]))
     with claim(tmp_path / "1"), pytest.raises(SystemExit) as raised:
-        report.on_multirun_end(sweep_config(tmp_path))
+        callback.on_multirun_end(sweep_config(tmp_path))
     assert raised.value.code == 1
     shown = capsys.readouterr().out
     assert "ValueError: a reason of two lines" in shown
-    assert "in use by another process: seed=3 variant=b sweep=x" in shown
-    assert "not started: seed=4 variant=b sweep=x" in shown
+    assert "in use by another process: seed=3 model=b sweep=x" in shown
+    assert "not started: seed=4 model=b sweep=x" in shown
     counts = "1 failed, 1 being run by another process, 3 not started"
     assert f"0 of 5 runs complete, {counts}" in shown
 
@@ -275,7 +276,7 @@ def test_a_sweep_ends_with_a_report_and_ends_without_it_if_that_fails(
     copied_run, monkeypatch, capsys
 ):
     folder = copied_run.parent
-    assert grid.conclude(folder)
+    assert report.conclude(folder)
     assert "results.csv, report.html, report.md" in capsys.readouterr().out
     assert "val R@1" in (folder / "report.md").read_text(encoding="utf-8")
 
@@ -283,7 +284,7 @@ def test_a_sweep_ends_with_a_report_and_ends_without_it_if_that_fails(
         raise RuntimeError("no ink")
 
     monkeypatch.setattr("tireid.comparison.report.write_report", failing)
-    assert grid.conclude(folder)
+    assert report.conclude(folder)
     said = capsys.readouterr().out
     assert f"RuntimeError: no ink; make compare RUNS={folder} tries again" in said
     assert "1 of 1 runs complete" in said
@@ -293,16 +294,16 @@ def test_a_sweep_ends_with_a_report_and_ends_without_it_if_that_fails(
 def test_a_launcher_that_is_not_there_says_how_to_install_it(tmp_path, monkeypatch, capsys, name):
     (file,) = (Path(conf_dir()) / "hydra" / "launcher").glob(f"{name}.yaml")
     target = OmegaConf.load(file)._target_
-    monkeypatch.setattr(grid, "find_spec", lambda module: None)
+    monkeypatch.setattr(report, "find_spec", lambda module: None)
     with pytest.raises(SystemExit):
-        grid.SweepReport().on_multirun_start(sweep_config(tmp_path, target))
+        report.SweepReport().on_multirun_start(sweep_config(tmp_path, target))
     assert "pip install 'tireid[sweep]'" in capsys.readouterr().err
 
 
 def test_a_sweep_under_torchrun_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
     with pytest.raises(SystemExit):
-        grid.SweepReport().on_multirun_start(sweep_config(tmp_path))
+        report.SweepReport().on_multirun_start(sweep_config(tmp_path))
     assert "start the sweep without torchrun" in capsys.readouterr().err
 
 

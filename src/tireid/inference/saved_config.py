@@ -1,7 +1,7 @@
 """Read the `config.yaml` of a run or of an exported folder, which may be anybody's.
 
 A config names what is built from it. From a saved one only classes of this package are built, and
-its functions that read a data set; every name is looked up before anything is built.
+the function of `tireid.data` that reads its data set; all names are checked before any is built.
 """
 
 import importlib
@@ -15,21 +15,22 @@ from omegaconf import DictConfig, OmegaConf
 from tireid.methods.base import RetrievalModule
 from tireid.runs.settings import CONFIG_FILE, current_settings
 
-# All that embedding needs. The tokenizer is not among it: a folder holds it as files.
+# What embedding needs. The tokenizer is left out: a folder holds it as files.
 _INFERENCE = {
     "image_encoder": ("module", "mean", "std", "interpolation"),
     "text_encoder": ("module",),
     "dataset": ("name", "image_size"),
     "trainer": ("precision",),
 }
-# What only training builds: left out, and so neither built nor checked.
+# Built in training only: left out, so neither built nor checked.
 _TRAINING = ("callbacks", "logger", "recipe", "strategy")
 _TRAINING_ARGUMENTS = ("optimizer", "schedule", "learning_rates")
 _TRAINER_VALUES = ("precision", "deterministic")
 
 _TARGET = re.compile(
-    r"(tireid\.(?:data|encoders|losses|methods)(?:\.[a-z][a-z0-9_]*)+)\.([A-Za-z]\w*)"
+    r"(tireid\.(?:data|encoders|losses|methods)(?:\.[a-z][a-z0-9_]*)*)\.([A-Za-z]\w*)"
 )
+_READER = "dataset.read._target_"  # the one key that names a function
 _SPECIAL = re.compile(r"_[a-z]+_")
 _SPECIAL_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
 
@@ -57,10 +58,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def inference_config(folder: Path, *, of_teacher: bool = False) -> DictConfig:
-    """Return what a model is built from that embeds: the checked part of a folder's config.
+    """Return the checked part of a folder's config that inference builds a model from.
 
     Args:
-        folder: Of a run or of an export.
+        folder: A run folder or an exported one.
         of_teacher: Whether the model is the teacher that the config's model has.
 
     Raises:
@@ -81,10 +82,10 @@ def inference_config(folder: Path, *, of_teacher: bool = False) -> DictConfig:
 
 
 def evaluation_config(folder: Path) -> DictConfig:
-    """Return what data and a model are built from to be evaluated, likewise checked.
+    """Return the checked part of a run's config that evaluation builds data and model from.
 
     Args:
-        folder: Of a run.
+        folder: A run folder.
 
     Raises:
         FileNotFoundError: If there is no config.
@@ -122,7 +123,7 @@ def _checked(part: dict[str, Any], folder: Path) -> DictConfig:
 
 
 def _without_training(node: Any) -> Any:
-    """Return a copy that asks neither for pretrained weights nor for how a method is trained."""
+    """Return a copy without pretrained weights and without the training arguments of methods."""
     if isinstance(node, list):
         return [_without_training(value) for value in node]
     if not isinstance(node, dict):
@@ -135,49 +136,47 @@ def _without_training(node: Any) -> Any:
     }
 
 
-def _check(node: Any, file: Path, place: str) -> None:
+def _check(node: Any, file: Path, key: str) -> None:
     """Refuse what would build anything else, and what would change after this check.
 
     Raises:
-        ValueError: Names the file, the place in it and the value.
+        ValueError: Names the file, the key in it and the value.
     """
     if isinstance(node, list):
         for number, value in enumerate(node):
-            _check(value, file, f"{place}[{number}]")
+            _check(value, file, f"{key}[{number}]")
     elif isinstance(node, dict):
         for name, value in node.items():
-            inner = f"{place}.{name}" if place else str(name)
-            if name == "_target_" and not _may_be_built(value, inner):
-                raise ValueError(
-                    f"{file}: {inner}: expected a class of tireid.data, tireid.encoders, "
-                    f"tireid.losses or tireid.methods, got {value!r}; {_refused(value)}"
-                )
+            inner = f"{key}.{name}" if key else str(name)
+            if name == "_target_":
+                _check_target(value, file, inner)
             if _SPECIAL.fullmatch(str(name)) and name not in _SPECIAL_KEYS:
                 raise ValueError(f"{file}: {inner}: expected arguments by name, got {value!r}")
             _check(value, file, inner)
     elif isinstance(node, str) and "${" in node:
-        raise ValueError(f"{file}: {place}: expected a value, got the interpolation {node!r}")
+        raise ValueError(f"{file}: {key}: expected a value, got the interpolation {node!r}")
+
+
+def _check_target(target: Any, file: Path, key: str) -> None:
+    found = _locate(target)
+    if key == _READER:
+        good = inspect.isfunction(found) and str(target).startswith("tireid.data.")
+        expected = "a function of tireid.data that reads a data set"
+    else:
+        good = inspect.isclass(found)
+        expected = "a class of tireid.data, tireid.encoders, tireid.losses or tireid.methods"
+    if not good:
+        raise ValueError(f"{file}: {key}: expected {expected}, got {target!r}; {_refused(target)}")
 
 
 def _refused(target: Any) -> str:
-    """Return what was done about a name that must not be built, and what its owner can do."""
+    """Return what was done about a name that must not be built, and what its author can do."""
     if not isinstance(target, str) or target.startswith("tireid."):
         return "nothing was built or run"
     return (
-        "nothing was built or run, since a saved config may be anybody's. If the class is yours, "
+        "nothing was built or run, since a saved config may be anybody's. If it is yours, "
         "move it into one of these packages and name it so here, or build the model in Python and "
         "load the checkpoint's state_dict into it"
-    )
-
-
-def _may_be_built(target: Any, place: str) -> bool:
-    """Whether a name is a class of this package or, in the data set's settings, a reader's."""
-    found = _locate(target)
-    return inspect.isclass(found) or (
-        inspect.isfunction(found)
-        and place.startswith("dataset.")
-        and str(target).startswith("tireid.data.")
-        and found.__name__.startswith("read_")
     )
 
 
@@ -187,15 +186,15 @@ def _is_method(target: Any) -> bool:
 
 
 def _locate(target: Any) -> Any:
-    """Return what a name of this package stands for, else None.
+    """Return the class or function of this package that has a name, else None.
 
-    It must be defined in the module or package it is named after: `tireid.data.images.os.system`
-    is none.
+    It must be defined in the module or package of the name, or below it:
+    `tireid.data.images.os.system` is not.
     """
-    found = _TARGET.fullmatch(target) if isinstance(target, str) else None
-    if found is None:
+    parts = _TARGET.fullmatch(target) if isinstance(target, str) else None
+    if parts is None:
         return None
-    module, name = found.groups()
+    module, name = parts.groups()
     try:
         value = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):

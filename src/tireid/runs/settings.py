@@ -23,7 +23,10 @@ _IGNORED = (
     "num_train_pids",
     "label",
     "wandb_group",
+    "by_dataset",
 )
+# The recipe repeats them; in earlier versions `recipe=scratch` ignored them.
+_REPEATED = ("image_encoder.learning_rate", "text_encoder.learning_rate")
 
 
 def difference(folder: Path, settings: dict[str, Any]) -> str:
@@ -32,8 +35,8 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     Raises:
         ValueError: If the saved config cannot be read.
     """
-    saved = flat_settings(current_settings(_written(folder)))
-    wanted = flat_settings(settings)
+    saved = _without_repeated(flat_settings(current_settings(_written(folder))))
+    wanted = _without_repeated(flat_settings(settings))
     names = sorted(
         name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
     )
@@ -122,6 +125,10 @@ def without_seeds(flat: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flat.items() if name.rsplit(".", 1)[-1] != "seed"}
 
 
+def _without_repeated(flat: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flat.items() if name not in _REPEATED}
+
+
 def fingerprint(settings: Mapping[str, Any], *, seeds: bool = True) -> str:
     """Return a hash of a run's config, without paths and display.
 
@@ -130,7 +137,8 @@ def fingerprint(settings: Mapping[str, Any], *, seeds: bool = True) -> str:
         seeds: Whether runs with different seeds have different hashes.
     """
     flat = flat_settings(settings)
-    text = json.dumps(flat if seeds else without_seeds(flat), sort_keys=True, default=str)
+    kept = flat if seeds else _without_repeated(without_seeds(flat))
+    text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -35,7 +35,7 @@ UNUSED = {
 @pytest.fixture(scope="module")
 def published(compose_config, tmp_path_factory):
     return compose_config(
-        "experiment=lgur_cuhk_pedes",
+        "experiment=lgur",
         "image_encoder.pretrained=false",
         "text_encoder.pretrained=false",
         f"paths.output_dir={tmp_path_factory.mktemp('published')}",
