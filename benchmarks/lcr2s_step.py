@@ -42,7 +42,7 @@ WARM_UP_ROUNDS = 2
 
 
 def composed(*overrides: str) -> Any:
-    """Return a training config of the embedded data set."""
+    """Return a training config of the synthetic data set."""
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         return compose("train", [*overrides, "paths.output_dir=unused"])
 

@@ -54,7 +54,7 @@ def cache_dir(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_config(compose_config, cache_dir):
-    """Return a function to a config that trains in seconds on a few made people."""
+    """Return a function to a config that trains in seconds on a few synthetic identities."""
 
     def composed(output_dir, *overrides):
         return compose_config(

@@ -1,4 +1,4 @@
-"""Saved pictures do not take over the style that a notebook has set."""
+"""Saved figures do not take over the style that a notebook has set."""
 
 import io
 
@@ -85,7 +85,7 @@ def page(folder):
 
 
 @pytest.mark.parametrize("draw", [gallery, results, curves, study, similarities, page])
-def test_a_picture_is_the_same_under_any_style(draw, tmp_path):
+def test_a_figure_is_the_same_under_any_style(draw, tmp_path):
     expected = draw(tmp_path).read_bytes()
     for changed in STYLES:
         with mpl.rc_context(changed):

@@ -55,7 +55,7 @@ def test_hits_and_misses_come_in_order_and_a_query_without_an_image_is_neither(r
     assert sorted(of_kind(shown, "at random")) == [0, 1, 2, 3, 4, 5]
 
 
-def test_no_more_of_a_kind_than_asked_for_and_chance_is_always_the_same(results):
+def test_no_more_of_a_kind_than_asked_for_and_the_same_draw_each_time(results):
     shown = interesting_queries(results, 2)
     assert of_kind(shown, "best hit") == [2, 4]
     assert of_kind(shown, "worst miss") == [1, 3]
@@ -63,18 +63,18 @@ def test_no_more_of_a_kind_than_asked_for_and_chance_is_always_the_same(results)
     assert len(of_kind(shown, "at random")) == 2
 
 
-def test_a_frame_surrounds_a_picture_that_keeps_its_proportions():
-    picture = framed(Image.new("RGB", (40, 1000), "blue"), "#009E73")
-    assert picture.size == (10 + 8, 256 + 8)
-    assert picture.getpixel((0, 0)) == (0x00, 0x9E, 0x73)
-    assert picture.getpixel((9, 100)) == (0, 0, 255)
+def test_a_frame_surrounds_an_image_that_keeps_its_proportions():
+    image = framed(Image.new("RGB", (40, 1000), "blue"), "#009E73")
+    assert image.size == (10 + 8, 256 + 8)
+    assert image.getpixel((0, 0)) == (0x00, 0x9E, 0x73)
+    assert image.getpixel((9, 100)) == (0, 0, 255)
     small = framed(Image.new("L", (5, 7)), "red")
     assert small.size == (13, 15)  # never made larger
     assert (tick(True), tick(False)) == ("\u2713", "\u2715")
 
 
 def test_similarities_are_drawn_also_where_there_are_none_of_a_kind(results):
-    picture = draw_similarities(results)
-    assert picture.mode == "RGB"
-    assert min(picture.size) > 200
-    assert len(picture.getcolors(2**24)) > 20
+    image = draw_similarities(results)
+    assert image.mode == "RGB"
+    assert min(image.size) > 200
+    assert len(image.getcolors(2**24)) > 20

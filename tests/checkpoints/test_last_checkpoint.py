@@ -14,7 +14,13 @@ from tireid.checkpoints.last_checkpoint import LastCheckpoint
 def callbacks(folder, **arguments):
     last = LastCheckpoint(str(folder / "checkpoints"), **arguments)
     last.settings = "a hash"
-    best = BestCheckpoint(dirpath=str(folder / "checkpoints"), monitor="val/R1", mode="max")
+    best = BestCheckpoint(
+        dirpath=str(folder / "checkpoints"),
+        filename="epoch{epoch}",
+        auto_insert_metric_name=False,
+        monitor="val/R1",
+        mode="max",
+    )
     return last, best
 
 
@@ -107,13 +113,37 @@ def test_it_is_written_by_steps_after_epochs_and_at_the_end(tiny, tiny_trainer, 
     original = trainer.save_checkpoint
 
     def watched(path, *arguments, **options):
-        if path == last.path:
-            saved.append(trainer.global_step)
         original(path, *arguments, **options)
+        if path == last.path:
+            epoch = torch.load(path, weights_only=True)["epoch"]
+            best_files = len(list(tmp_path.glob("checkpoints/epoch*")))
+            saved.append((trainer.global_step, epoch, best_files))
 
     trainer.save_checkpoint = watched
     trainer.fit(tiny())
-    assert saved == [3, 4, 6, 8]
+    # The second epoch is better; until then last.ckpt may name the file of the first.
+    assert saved == [(3, 0, 0), (4, 0, 1), (6, 1, 1), (8, 1, 2)]
+    assert len(list(tmp_path.glob("checkpoints/epoch*"))) == 1
+
+
+def test_it_is_not_written_within_an_accumulated_batch(tiny, tiny_trainer, tmp_path):
+    models = {}
+    for name in ("whole", "stopped"):
+        folder, models[name] = tmp_path / name, tiny()
+        options = {"folder": folder, "accumulate_grad_batches": 2}
+        if name == "stopped":
+            stop_in(models[name], "training_step", 1)  # in the first half of the second step
+            with pytest.raises(stop_signals.Stopped, match="75"):
+                tiny_trainer(*callbacks(folder), **options).fit(models[name])
+            stop_signals.reset()
+            models[name] = tiny()
+        trainer = tiny_trainer(*callbacks(folder), **options)
+        last = folder / "checkpoints" / "last.ckpt"
+        path = str(last) if last.exists() else None
+        trainer.fit(models[name], ckpt_path=path, weights_only=True)
+    assert outcome(models["stopped"], tmp_path / "stopped") == outcome(
+        models["whole"], tmp_path / "whole"
+    )
 
 
 def test_a_checkpoint_holds_the_hash_of_its_config(tiny, tiny_trainer, tmp_path):

@@ -1,4 +1,4 @@
-"""The entry points on a few made people: what a run leaves, and what bad input says."""
+"""The entry points on a few synthetic identities: what a run leaves, and what bad input says."""
 
 import json
 
