@@ -1,7 +1,6 @@
 # An image that runs `tireid`, on a CPU or a GPU.
 #   docker build -t tireid .
-#   docker build -t tireid:cuda --build-arg BASE=nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04 \
-#     --build-arg TORCH_INDEX= .
+#   docker build -t tireid:cuda --build-arg BASE=nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04 .
 #   docker run --rm -v "$PWD/runs:/work/runs" tireid train model=lgur
 ARG BASE=python:3.12-slim
 FROM ${BASE}
@@ -11,8 +10,9 @@ RUN command -v python3 && python3 -m venv --help > /dev/null \
     || (apt-get update && apt-get install --yes --no-install-recommends python3 python3-venv \
         && rm -rf /var/lib/apt/lists/*)
 
-# PyTorch's own index has a build for CPUs alone, which is 2 GB smaller; empty: the default build, with CUDA.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Another index to look for PyTorch in, such as that of its CPU build, which is 2 GB smaller; empty:
+# the default build, with CUDA.
+ARG TORCH_INDEX=
 RUN python3 -m venv /opt/tireid
 ENV PATH=/opt/tireid/bin:$PATH PYTHONUNBUFFERED=1
 COPY requirements.lock /tmp/

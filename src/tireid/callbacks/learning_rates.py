@@ -3,7 +3,9 @@
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 
 class LearningRates(Callback):
@@ -24,7 +26,12 @@ class LearningRates(Callback):
         """Log the rates with the step's losses."""
         groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
         pl_module.log_dict(
-            {f"train/lr_{group['name']}": float(group["lr"]) for group in groups},
+            {f"train/lr_{group['name']}": _on(pl_module.device, group["lr"]) for group in groups},
             on_step=True,
             on_epoch=False,
         )
+
+
+def _on(device: torch.device, rate: float) -> Tensor:
+    # Lightning copies a plain number to the GPU, and so waits for all work there in every step.
+    return torch.full((), float(rate), device=device)

@@ -70,7 +70,8 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the line; validation has run by now."""
-        loss = torch.tensor([float(value) for value in self._losses] or [0.0]).mean()
+        losses = torch.stack(self._losses or [torch.zeros(())])
+        loss = losses.float().cpu().mean()  # one copy from the GPU, not one per step
         loss = float(trainer.strategy.reduce(loss.to(pl_module.device), reduce_op="mean"))
         if not trainer.is_global_zero:
             return

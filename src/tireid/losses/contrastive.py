@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.matching import check_pairs, same_identity
-from tireid.losses.precision import full_precision
+from tireid.losses.precision import dot_products, full_precision
 
 
 def info_nce_loss(
@@ -45,7 +45,7 @@ def info_nce_loss(
     """
     check_pairs(image_features, text_features, pids)
     with full_precision(image_features, text_features) as (image, text):
-        logits = logit_scale * (F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).mT)
+        logits = logit_scale * dot_products(F.normalize(image, dim=-1), F.normalize(text, dim=-1))
         if pids is None:
             target = image.new_ones(len(image)).diag()
         else:

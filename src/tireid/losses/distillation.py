@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tireid.losses.gather import gather_with_gradient
-from tireid.losses.precision import full_precision
+from tireid.losses.precision import dot_products, full_precision
 
 FeatureReduction = Literal["mean", "sum_over_dim"]
 Similarity = Literal["cosine", "dot"]
@@ -115,7 +115,8 @@ def relation_distillation_loss(
         if similarity == "cosine":
             features = tuple(F.normalize(feature, dim=-1) for feature in features)
         images, texts, target_images, target_texts = features
-        relation, target = texts @ images.mT, target_texts @ target_images.mT
+        relation = dot_products(texts, images)
+        target = dot_products(target_texts, target_images)
         if reduction == "fro":
             return torch.dist(relation, target)
         squares = (relation - target).square()

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.matching import check_pairs, same_identity
-from tireid.losses.precision import full_precision
+from tireid.losses.precision import dot_products, full_precision
 
 
 def _divergence(
@@ -63,8 +63,8 @@ def cmpm_loss(
     with full_precision(image_features, text_features) as (image, text):
         matches = same_identity(pids).to(image.dtype)
         q = F.normalize(matches, p=1.0 if target == "sum" else 2.0, dim=-1)
-        image_to_text = _divergence(image @ F.normalize(text, dim=-1).mT, q, epsilon)
-        text_to_image = _divergence(text @ F.normalize(image, dim=-1).mT, q, epsilon)
+        image_to_text = _divergence(dot_products(image, F.normalize(text, dim=-1)), q, epsilon)
+        text_to_image = _divergence(dot_products(text, F.normalize(image, dim=-1)), q, epsilon)
         return image_to_text + text_to_image
 
 
@@ -108,7 +108,8 @@ def sdm_loss(
         raise ValueError(f"expected a temperature above 0, got {temperature}")
     with full_precision(image_features, text_features) as (image, text):
         q = F.normalize(same_identity(pids).to(image.dtype), p=1.0, dim=-1)
-        logits = F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).mT / temperature
+        cosines = dot_products(F.normalize(image, dim=-1), F.normalize(text, dim=-1))
+        logits = cosines / temperature
         return _divergence(logits, q, epsilon) + _divergence(logits.mT, q, epsilon)
 
 

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from tireid.losses.gather import gather_with_gradient
-from tireid.losses.precision import full_precision
+from tireid.losses.precision import dot_products, full_precision
 
 Columns = Literal["corrected", "official"]
 Reduction = Literal["sum", "mean"]
@@ -98,7 +98,9 @@ def ranking_loss(
         Departs from it by `columns="corrected"`.
     """
     with full_precision(row_features, column_features) as (rows, cols):
-        similarity = F.normalize(rows.flatten(1), dim=-1) @ F.normalize(cols.flatten(1), dim=-1).mT
+        similarity = dot_products(
+            F.normalize(rows.flatten(1), dim=-1), F.normalize(cols.flatten(1), dim=-1)
+        )
         if triplets is None:
             row_triplets = mine_semi_hard(similarity, pids, margin=margin, generator=generator)
             column_triplets = mine_semi_hard(

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import lightning as L
+import torch
 from hydra.utils import instantiate
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig
@@ -61,6 +62,9 @@ def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> 
         _convert_="all",
     )
     trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    # Deterministic algorithms also fill memory that nobody has written, to find reads of it. On a
+    # GPU that is a third of a step's kernels, and no result depends on it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     return trainer
 
 

@@ -275,7 +275,9 @@ class Lcr2s(RetrievalModule):
 
     def _log_shares(self, shares: Mapping[str, Tensor]) -> None:
         # Not by `log_dict`, which would repeat them in later rows or, at an epoch's end, drop them.
-        row = {f"train/gradient_share_{name}": share.item() for name, share in shares.items()}
+        values = torch.stack(list(shares.values())).tolist()  # one wait for a GPU, not one per term
+        names = [f"train/gradient_share_{name}" for name in shares]
+        row = dict(zip(names, values, strict=True))
         for logger in self.loggers:
             logger.log_metrics({**row, "epoch": self.current_epoch}, step=self.global_step)
 
