@@ -217,9 +217,9 @@ def test_a_signal_to_the_command_stops_all_ranks_and_is_told_once(tmp_path, cach
     ranks = ranks_below(command)
     began = time.monotonic()
     command.send_signal(number)
-    said, _ = command.communicate(timeout=60)
-    assert time.monotonic() - began < 30
+    said, _ = command.communicate(timeout=120)
     assert command.returncode == 75, said
+    assert time.monotonic() - began < 30, said
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert len(re.findall(rf"stopped by SIGTERM: step \d+ is in {last}; ", said)) == 1
     assert said.count("stopped by") == 1
