@@ -45,7 +45,7 @@ def test_a_superseded_file_stays_while_it_is_asked_for(tiny, tiny_trainer, tmp_p
         (tmp_path / "run" / name).touch()
     best.remove_superseded()
     assert names(tmp_path / "run") == sorted([*foreign, "epoch001_R1_1.00.ckpt"])
-    best.remove_superseded(all_of_them=True)
+    best.clear()
     assert names(tmp_path / "run") == sorted(foreign)
 
 

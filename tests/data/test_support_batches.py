@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from tireid.data.cuhk_pedes import read_cuhk_pedes
@@ -314,12 +313,7 @@ def test_batches_are_made_in_spawned_workers_too(make):
 def test_the_config_hands_the_settings_on(compose_config, tmp_path):
     paths = f"paths.output_dir={tmp_path}"
     assert build_datamodule(compose_config(paths)).supports is None
-    node = "{_target_: tireid.data.supports.SupportSettings, num_images: 3, num_texts: 2}"
-    datamodule = build_datamodule(compose_config(paths, f"supports={node}"))
-    assert datamodule.supports == SupportSettings(num_images=3, num_texts=2)
-
-
-def test_a_run_from_before_there_were_supports_has_none(compose_config, tmp_path):
-    cfg = compose_config(f"paths.output_dir={tmp_path}")
-    stored = OmegaConf.create({k: v for k, v in cfg.items() if k != "supports"})
-    assert build_datamodule(stored).supports is None
+    for model, key in (("lcr2s", "model.teacher.supports"), ("lcr2s_teacher", "model.supports")):
+        sizes = [f"{key}.num_images=3", f"{key}.num_texts=2"]
+        datamodule = build_datamodule(compose_config(paths, f"model={model}", *sizes))
+        assert datamodule.supports == SupportSettings(num_images=3, num_texts=2)

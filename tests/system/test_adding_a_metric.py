@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from matplotlib.axes import Axes
 
-from tireid.comparison.compare import PageSettings, compare
+from tireid.comparison.compare import ReportOptions, compare
 from tireid.comparison.dashboard.scope import Scope
 from tireid.comparison.table import table
 from tireid.inference.export import export
@@ -63,23 +63,24 @@ def test_a_run_computes_logs_selects_by_and_shows_it(
     card = (exported / "README.md").read_text().splitlines()
     assert "R20" in next(line for line in card if "mINP" in line)
 
-    page = PageSettings(tmp_path / "report")
-    page.out.mkdir()
-    compare([run], csv=tmp_path / "results.csv", page=page)
+    report = ReportOptions(tmp_path / "report")
+    report.out.mkdir()
+    compare([run], csv=tmp_path / "results.csv", report=report)
     assert "R@20" in capsys.readouterr().out
     (result,) = read_csv(tmp_path / "results.csv")
     assert result.metrics["test/R20"] == pytest.approx(metrics["test/R20"], abs=1e-4)
     for name in ("report.html", "report.md"):
-        assert "R@20" in (page.out / name).read_text()
+        assert "R@20" in (report.out / name).read_text()
 
 
 @pytest.mark.usefixtures("r20")
 def test_the_dashboard_shows_it():
     pytest.importorskip("wandb_workspaces")
-    from tireid.comparison.dashboard.report import build, content
+    from tireid.comparison.dashboard.report import build
+    from tireid.comparison.dashboard.server import request_of
 
     report = build(Scope("me", "tireid", "cuhk_pedes"), [], [])
-    assert '"test/R20"' in json.dumps(content(report))
+    assert '"test/R20"' in json.dumps(request_of(report))
 
 
 def test_results_that_were_written_before_are_still_read(monkeypatch):
@@ -98,7 +99,7 @@ def test_runs_that_were_recorded_before_are_still_compared(
     line = Metric("R20", "R@20", partial(recall_at_k, k=20), headline=True)
     monkeypatch.setitem(METRICS, "R20", line)
     (tmp_path / "report").mkdir()
-    compare([lgur_run[0], copied_run], page=PageSettings(tmp_path / "report"))
-    page = (tmp_path / "report" / "report.md").read_text()
-    assert "Differences to" in page
-    assert "R@20" not in page
+    compare([lgur_run[0], copied_run], report=ReportOptions(tmp_path / "report"))
+    report = (tmp_path / "report" / "report.md").read_text()
+    assert "Differences from" in report
+    assert "R@20" not in report

@@ -217,7 +217,8 @@ def test_a_full_disk_stops_only_who_insists(cache, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
     with pytest.raises(OSError, match="cache_words=false"):
         cache("seed=3", "cache_words=true")
-    with pytest.warns(UserWarning, match="token features are computed in every step: the words of"):
+    said = "token features are computed in every step: the token features of"
+    with pytest.warns(UserWarning, match=said):
         datamodule, _ = cache("seed=3")
     assert datamodule.words == {}
     assert next(iter(datamodule.train_dataloader())).words is None
