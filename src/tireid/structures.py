@@ -5,6 +5,14 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+Images = Float[Tensor, "batch 3 height width"]  # normalised RGB
+TokenIds = Int[Tensor, "batch length"]  # padded captions
+Valid = Bool[Tensor, "batch length"]  # True = real token
+Words = Float[Tensor, "batch length width"] | None  # token features of a frozen encoder, if cached
+Features = Float[Tensor, "batch dim"]  # one row an image or a text
+Ids = Int[Tensor, " batch"]  # one number a row: identities, classes, keys
+Scalar = Float[Tensor, ""]
+
 
 class Tokens(NamedTuple):
     """The output of every encoder, whatever its family and modality.

@@ -60,6 +60,9 @@ class ImageItem:
 class PairDataset(Dataset[PairItem]):
     """Every caption with its image, in the order of the records.
 
+    A support image or caption that several pairs of a batch have drawn is in the batch once. A
+    support image is augmented once an epoch, whatever batch it comes in.
+
     Args:
         records: Records of the split.
         token_ids: Ids of all captions, in the order of the records.
@@ -68,6 +71,8 @@ class PairDataset(Dataset[PairItem]):
         transform: Augments and normalises an image.
         seed: Key of the augmentation, with epoch and index: neither the number of workers nor that
             of processes changes an item.
+        pad_id: Fills the token ids of a batch.
+        words_of: Positions of captions in the split to their token features, padded to the longest.
         supports: Draws each pair's support set, for methods that need them; changes nothing else.
     """
 
@@ -80,6 +85,8 @@ class PairDataset(Dataset[PairItem]):
         label_of: Mapping[int, int],
         transform: TrainImageTransform,
         seed: int,
+        pad_id: int,
+        words_of: WordsOf | None = None,
         supports: SupportDrawing | None = None,
     ) -> None:
         self._records = records
@@ -87,6 +94,8 @@ class PairDataset(Dataset[PairItem]):
         self._images = images
         self._transform = transform
         self._seed = seed
+        self._pad_id = pad_id
+        self._words_of = words_of
         self._supports = supports
         self._image_of = _image_of_captions(records)
         self._label_of = label_of
@@ -118,6 +127,43 @@ class PairDataset(Dataset[PairItem]):
             support=self._supports.for_pair(key) if self._supports is not None else None,
         )
 
+    def collate(self, items: Sequence[PairItem]) -> PairBatch:
+        """Stack pairs; captions are padded to the longest of the batch."""
+        index = [item.index for item in items]
+        token_ids, valid = pad_captions([item.token_ids for item in items], self._pad_id)
+        return PairBatch(
+            images=torch.stack([item.image for item in items]),
+            token_ids=token_ids,
+            valid=valid,
+            label=torch.tensor([item.label for item in items]),
+            pid=torch.tensor([item.pid for item in items]),
+            image_id=torch.tensor([item.image_id for item in items]),
+            index=torch.tensor(index),
+            words=None if self._words_of is None else self._words_of(index),
+            support=None if self._supports is None else self._load_supports(items),
+        )
+
+    def _load_supports(self, items: Sequence[PairItem]) -> SupportBatch:
+        """Return the support sets of the items; of no images at all if all slots are empty."""
+        sets = [item.support for item in items if item.support is not None]
+        images, image_slots = _distinct([support.images for support in sets])
+        captions, text_slots = _distinct([support.captions for support in sets])
+        pixels = items[0].image.new_empty((len(images), *items[0].image.shape))
+        for row, image in enumerate(images):
+            generator = keyed_generator(self._seed, sets[0].epoch, image, _SUPPORT_IMAGE)
+            pixels[row] = self._transform(self._images[image], generator)
+        token_ids, valid = pad_captions([self._token_ids[c] for c in captions], self._pad_id)
+        return SupportBatch(
+            images=pixels,
+            image_slots=image_slots,
+            token_ids=token_ids,
+            valid=valid,
+            text_slots=text_slots,
+            words=None if self._words_of is None else self._words_of(captions),
+            image_keys=torch.tensor(images, dtype=torch.int64),
+            text_keys=torch.tensor(captions, dtype=torch.int64),
+        )
+
 
 class TextDataset(Dataset[TextItem]):
     """Every caption once.
@@ -125,11 +171,22 @@ class TextDataset(Dataset[TextItem]):
     Args:
         records: Records of the split.
         token_ids: Ids of all captions, in the order of the records.
+        pad_id: As in `PairDataset`.
+        words_of: As in `PairDataset`.
     """
 
-    def __init__(self, records: Sequence[Record], token_ids: Sequence[list[int]]) -> None:
+    def __init__(
+        self,
+        records: Sequence[Record],
+        token_ids: Sequence[list[int]],
+        *,
+        pad_id: int,
+        words_of: WordsOf | None = None,
+    ) -> None:
         self._records = records
         self._token_ids = token_ids
+        self._pad_id = pad_id
+        self._words_of = words_of
         self._image_of = _image_of_captions(records)
 
     def __len__(self) -> int:
@@ -139,6 +196,19 @@ class TextDataset(Dataset[TextItem]):
         """Return one caption."""
         image_index = self._image_of[index]
         return TextItem(self._token_ids[index], self._records[image_index].pid, index, image_index)
+
+    def collate(self, items: Sequence[TextItem]) -> TextBatch:
+        """Stack captions, padded to the longest of the batch."""
+        index = [item.index for item in items]
+        token_ids, valid = pad_captions([item.token_ids for item in items], self._pad_id)
+        return TextBatch(
+            token_ids=token_ids,
+            valid=valid,
+            pid=torch.tensor([item.pid for item in items]),
+            index=torch.tensor(index),
+            image_index=torch.tensor([item.image_index for item in items]),
+            words=None if self._words_of is None else self._words_of(index),
+        )
 
 
 class ImageDataset(Dataset[ImageItem]):
@@ -164,112 +234,13 @@ class ImageDataset(Dataset[ImageItem]):
         """Return one image."""
         return ImageItem(self._transform(self._images[index]), self._records[index].pid, index)
 
-
-class SupportLoader:
-    """Loads the support sets that the items of a batch have drawn.
-
-    An image or caption that several pairs have drawn is in the batch once. An image is augmented
-    once an epoch, whatever batch it comes in.
-
-    Args:
-        images: Images of the split.
-        token_ids: Ids of all captions of the split.
-        transform: Augments and normalises an image.
-        seed: Key of the augmentation, with epoch and image.
-        pad_id: Fills captions.
-        words_of: As in `collate_pairs`.
-    """
-
-    def __init__(
-        self,
-        images: ImageSource,
-        token_ids: Sequence[list[int]],
-        *,
-        transform: TrainImageTransform,
-        seed: int,
-        pad_id: int,
-        words_of: WordsOf | None = None,
-    ) -> None:
-        self._images = images
-        self._token_ids = token_ids
-        self._transform = transform
-        self._seed = seed
-        self._pad_id = pad_id
-        self._words_of = words_of
-
-    def __call__(self, items: Sequence[PairItem]) -> SupportBatch:
-        """Return the support sets of the items; of no images at all if all slots are empty."""
-        sets = [item.support for item in items if item.support is not None]
-        images, image_slots = _distinct([support.images for support in sets])
-        captions, text_slots = _distinct([support.captions for support in sets])
-        pixels = items[0].image.new_empty((len(images), *items[0].image.shape))
-        for row, image in enumerate(images):
-            generator = keyed_generator(self._seed, sets[0].epoch, image, _SUPPORT_IMAGE)
-            pixels[row] = self._transform(self._images[image], generator)
-        token_ids, valid = pad_captions([self._token_ids[c] for c in captions], self._pad_id)
-        return SupportBatch(
-            images=pixels,
-            image_slots=image_slots,
-            token_ids=token_ids,
-            valid=valid,
-            text_slots=text_slots,
-            words=None if self._words_of is None else self._words_of(captions),
-            image_keys=torch.tensor(images, dtype=torch.int64),
-            text_keys=torch.tensor(captions, dtype=torch.int64),
+    def collate(self, items: Sequence[ImageItem]) -> ImageBatch:
+        """Stack images."""
+        return ImageBatch(
+            images=torch.stack([item.image for item in items]),
+            pid=torch.tensor([item.pid for item in items]),
+            index=torch.tensor([item.index for item in items]),
         )
-
-
-def collate_pairs(
-    items: Sequence[PairItem],
-    *,
-    pad_id: int,
-    words_of: WordsOf | None = None,
-    load_support: SupportLoader | None = None,
-) -> PairBatch:
-    """Stack pairs; captions are padded to the longest of the batch.
-
-    Args:
-        items: Pairs.
-        pad_id: Fills the token ids.
-        words_of: Positions of captions in the split to their token features, padded to the longest.
-        load_support: Loads the support sets that the pairs have drawn.
-    """
-    token_ids, valid = pad_captions([item.token_ids for item in items], pad_id)
-    return PairBatch(
-        images=torch.stack([item.image for item in items]),
-        token_ids=token_ids,
-        valid=valid,
-        label=torch.tensor([item.label for item in items]),
-        pid=torch.tensor([item.pid for item in items]),
-        image_id=torch.tensor([item.image_id for item in items]),
-        index=torch.tensor([item.index for item in items]),
-        words=None if words_of is None else words_of([item.index for item in items]),
-        support=None if load_support is None else load_support(items),
-    )
-
-
-def collate_texts(
-    items: Sequence[TextItem], *, pad_id: int, words_of: WordsOf | None = None
-) -> TextBatch:
-    """Stack captions, padded to the longest of the batch; see `collate_pairs`."""
-    token_ids, valid = pad_captions([item.token_ids for item in items], pad_id)
-    return TextBatch(
-        token_ids=token_ids,
-        valid=valid,
-        pid=torch.tensor([item.pid for item in items]),
-        index=torch.tensor([item.index for item in items]),
-        image_index=torch.tensor([item.image_index for item in items]),
-        words=None if words_of is None else words_of([item.index for item in items]),
-    )
-
-
-def collate_images(items: Sequence[ImageItem]) -> ImageBatch:
-    """Stack images."""
-    return ImageBatch(
-        images=torch.stack([item.image for item in items]),
-        pid=torch.tensor([item.pid for item in items]),
-        index=torch.tensor([item.index for item in items]),
-    )
 
 
 def pad_captions(

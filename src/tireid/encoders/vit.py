@@ -12,7 +12,7 @@ from transformers import AutoModel, ViTConfig, ViTModel
 
 from tireid.encoders.patches import check_image_size, patch_grid, resize_positions
 from tireid.encoders.pretrained import UNREADABLE, load_exactly, read_pretrained, unreadable
-from tireid.structures import Tokens
+from tireid.structures import Images, Tokens
 
 POSITIONS = "embeddings.position_embeddings"
 
@@ -108,7 +108,7 @@ class ViTEncoder(nn.Module):
         if pretrained is not False:
             self._load(pretrained)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Tokens:
+    def forward(self, images: Images) -> Tokens:
         """Encode normalised RGB images of `image_size`."""
         check_image_size(images, self.image_size)
         tokens = self.vit(images).last_hidden_state

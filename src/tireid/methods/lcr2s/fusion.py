@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tireid.methods.base import RetrievalModule, TrainingTerms
-from tireid.structures import PairBatch
+from tireid.structures import Features, PairBatch
 
 ATTENTION = ("anchor_query", "self_attention")
 KINDS = (*ATTENTION, "self_attentive", "mean")
@@ -86,10 +86,10 @@ class SupportFusion(nn.Module):
 
     def forward(
         self,
-        anchor: Float[Tensor, "batch dim"],
+        anchor: Features,
         support: Float[Tensor, "batch slots dim"],
         valid: Bool[Tensor, "batch slots"],
-    ) -> Float[Tensor, "batch dim"]:
+    ) -> Features:
         """Return the enriched embeddings.
 
         Args:
@@ -102,7 +102,7 @@ class SupportFusion(nn.Module):
 
     def attention(
         self,
-        anchor: Float[Tensor, "batch dim"],
+        anchor: Features,
         support: Float[Tensor, "batch slots dim"],
         valid: Bool[Tensor, "batch slots"],
     ) -> Float[Tensor, "batch heads members"]:

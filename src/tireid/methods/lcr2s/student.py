@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from tireid.losses.distillation import FeatureDistillationLoss, RelationDistillationLoss
@@ -29,7 +29,7 @@ from tireid.methods.lcr2s.fusion import (
     freeze_heads,
     is_count,
 )
-from tireid.structures import PairBatch, TokenMaps
+from tireid.structures import Features, Images, PairBatch, Scalar, TokenIds, TokenMaps, Valid, Words
 
 TEACHER = "teacher."
 
@@ -172,45 +172,32 @@ class Lcr2s(RetrievalModule):
             origin = teacher if origin is None else origin
             self.dual.load_state_dict(origin.get_submodule("dual").state_dict())
 
-    def image_features(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch dim"]:
+    def image_features(self, images: Images) -> Features:
         """Return the dual encoder's image features, not normalised."""
         return self.dual.image_features(images)
 
-    def text_features(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
-    ) -> Float[Tensor, "batch dim"]:
+    def text_features(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Features:
         """Return the dual encoder's text features, not normalised."""
         return self.dual.text_features(token_ids, valid, words)
 
-    def explain_images(self, images: Float[Tensor, "batch 3 height width"]) -> TokenMaps | None:
+    def explain_images(self, images: Images) -> TokenMaps | None:
         """Return how the dual encoder weighs the image tokens."""
         return self.dual.explain_images(images)
 
     def explain_texts(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
+        self, token_ids: TokenIds, valid: Valid, words: Words = None
     ) -> TokenMaps | None:
         """Return how the dual encoder weighs the text tokens."""
         return self.dual.explain_texts(token_ids, valid, words)
 
     def image_contributions(
-        self, images: Float[Tensor, "batch 3 height width"], texts: Float[Tensor, "batch dim"]
+        self, images: Images, texts: Features
     ) -> Float[Tensor, "batch length"] | None:
         """Return what each image token adds to the dual encoder's score."""
         return self.dual.image_contributions(images, texts)
 
     def text_contributions(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        images: Float[Tensor, "batch dim"],
+        self, token_ids: TokenIds, valid: Valid, images: Features
     ) -> Float[Tensor, "batch length"] | None:
         """Return what each text token adds to the dual encoder's score."""
         return self.dual.text_contributions(token_ids, valid, images)
@@ -293,9 +280,7 @@ class Lcr2s(RetrievalModule):
             return self._held[0].enrich(batch, step)
 
 
-def gradient_shares(
-    terms: Mapping[str, Tensor], features: tuple[Tensor, ...]
-) -> dict[str, Float[Tensor, ""]]:
+def gradient_shares(terms: Mapping[str, Tensor], features: tuple[Tensor, ...]) -> dict[str, Scalar]:
     """Return each term's share in the sum of the norms of all terms' gradients at the features.
 
     Args:

@@ -7,12 +7,11 @@ from torch.nn import functional as F
 
 from tireid.losses.gather import gather_with_gradient, own_rows, process_count
 from tireid.methods.lcr2s.fusion import is_count
+from tireid.structures import Features, Ids
 
 
 def draw_slots(
-    candidates: Bool[Tensor, "batch pool"],
-    priorities: Float[Tensor, "..."],
-    count: int,
+    candidates: Bool[Tensor, "batch pool"], priorities: Float[Tensor, "..."], count: int
 ) -> Int[Tensor, "batch slots"]:
     """Return for each row up to `count` of its candidates, those of the highest priority.
 
@@ -28,10 +27,7 @@ def draw_slots(
 
 
 def batch_supports(
-    pids: Int[Tensor, " batch"],
-    image_ids: Int[Tensor, " batch"],
-    count: int,
-    generator: Generator,
+    pids: Ids, image_ids: Ids, count: int, generator: Generator
 ) -> Int[Tensor, "batch slots"]:
     """Draw rows of the global batch that show the anchor's identity in another image.
 
@@ -139,14 +135,7 @@ class FeatureMemory(nn.Module):
             self.register_buffer(name, torch.full((capacity,), -1))
 
     @torch.no_grad()
-    def write(
-        self,
-        keys: Int[Tensor, " batch"],
-        features: Float[Tensor, "batch dim"],
-        pids: Int[Tensor, " batch"],
-        image_ids: Int[Tensor, " batch"],
-        step: int,
-    ) -> None:
+    def write(self, keys: Ids, features: Features, pids: Ids, image_ids: Ids, step: int) -> None:
         """Keep the features of all ranks' shares.
 
         Args:
@@ -169,12 +158,7 @@ class FeatureMemory(nn.Module):
         self.written.index_fill_(0, rows, step)
 
     def draw(
-        self,
-        pids: Int[Tensor, " batch"],
-        image_ids: Int[Tensor, " batch"],
-        count: int,
-        generator: Generator,
-        step: int,
+        self, pids: Ids, image_ids: Ids, count: int, generator: Generator, step: int
     ) -> Int[Tensor, "batch slots"]:
         """Draw rows of `features` that show the anchor's identity in another image.
 
