@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ sys.stdout.write(str(ensure_world(sys.argv[1], settings, num_workers=int(sys.arg
 """
 
 
-def start(cache: Path, settings: WorldSettings, num_workers: int = 1) -> subprocess.Popen:
+def start(cache: Path, settings: WorldSettings, num_workers: int = 1) -> AbstractContextManager[subprocess.Popen]:
     source = Path(build.__file__).parents[2]
     return subprocess.Popen(
         [
@@ -158,7 +159,7 @@ def test_a_worker_tells_why_it_failed(
     monkeypatch.setattr(workers, "_MIN_IMAGES_PER_WORKER", 1)
     real_start = workers._start
 
-    def start_in_nowhere(folder: Path, *rest: object) -> subprocess.Popen:
+    def start_in_nowhere(folder: Path, *rest: object) -> AbstractContextManager[subprocess.Popen]:
         file = tmp_path / "a file"
         file.touch()
         return real_start(file, *rest)

@@ -196,11 +196,7 @@ class RetrievalModule(L.LightningModule):
         """Embed; the retrieval callback collects."""
         return self.embed(batch)
 
-    def test_step(
-        self, batch: TextBatch | ImageBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> Tensor:
-        """Embed; the retrieval callback collects."""
-        return self.embed(batch)
+    test_step = validation_step
 
     def total_loss(self, terms: Mapping[str, Tensor], batch_size: int) -> Tensor:
         """Log each weighted term and the sum, averaged over ranks, and return this rank's sum."""
