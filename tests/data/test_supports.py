@@ -166,8 +166,7 @@ def test_a_draw_hangs_on_seed_epoch_pair_and_repeat_alone(records, captions):
         drawn.for_pair(SampleKey(5, position, repeat=1)),
         drawing(records, seed=4, **settings).for_pair(SampleKey(5, position)),
     ]
-    assert all(other[1:] != first[1:] for other in others)
-    assert first.epoch == 5
+    assert all(other != first for other in others)
 
 
 def test_the_number_of_images_does_not_change_the_captions(records, captions):

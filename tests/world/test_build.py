@@ -23,7 +23,7 @@ sys.stdout.write(str(ensure_world(sys.argv[1], settings, num_workers=int(sys.arg
 """
 
 
-def start(cache: Path, settings: WorldSettings, num_workers: int = 1) -> AbstractContextManager[subprocess.Popen]:
+def start(cache: Path, settings: WorldSettings, num_workers: int = 1) -> subprocess.Popen:
     source = Path(build.__file__).parents[2]
     return subprocess.Popen(
         [

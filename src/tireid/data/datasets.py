@@ -1,7 +1,6 @@
 """Data sets and batches: training pairs, and the texts and images of an evaluation."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from torch.utils.data import Dataset
 from tireid.data.images import ImageSource
 from tireid.data.records import Record
 from tireid.data.samplers import SampleKey
-from tireid.data.supports import EMPTY, SupportDrawing, SupportSet
+from tireid.data.supports import EMPTY, SupportDrawing
 from tireid.data.transforms import keyed_generator
 from tireid.structures import ImageBatch, PairBatch, SupportBatch, TextBatch
 
@@ -25,40 +24,10 @@ EvalImageTransform = Callable[[UInt8[Tensor, "3 height width"]], Float[Tensor, "
 _SUPPORT_IMAGE = int.from_bytes(b"augment", "big")
 
 
-@dataclass(frozen=True, slots=True)
-class PairItem:
-    """One (image, caption) pair; see `PairBatch`."""
-
-    image: Float[Tensor, "3 height width"]
-    token_ids: list[int]
-    label: int
-    pid: int
-    image_id: int
-    index: int
-    support: SupportSet | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TextItem:
-    """One caption; see `TextBatch`."""
-
-    token_ids: list[int]
-    pid: int
-    index: int
-    image_index: int
-
-
-@dataclass(frozen=True, slots=True)
-class ImageItem:
-    """One image; see `ImageBatch`."""
-
-    image: Float[Tensor, "3 height width"]
-    pid: int
-    index: int
-
-
-class PairDataset(Dataset[PairItem]):
+class PairDataset(Dataset[SampleKey]):
     """Every caption with its image, in the order of the records.
+
+    An item is the key of a training sampler; `collate` loads what it stands for.
 
     A support image or caption that several pairs of a batch have drawn is in the batch once. A
     support image is augmented once an epoch, whatever batch it comes in.
@@ -89,7 +58,6 @@ class PairDataset(Dataset[PairItem]):
         words_of: WordsOf | None = None,
         supports: SupportDrawing | None = None,
     ) -> None:
-        self._records = records
         self._token_ids = token_ids
         self._images = images
         self._transform = transform
@@ -98,59 +66,53 @@ class PairDataset(Dataset[PairItem]):
         self._words_of = words_of
         self._supports = supports
         self._image_of = _image_of_captions(records)
-        self._label_of = label_of
+        self._pids = torch.tensor([record.pid for record in records])
+        self._labels = torch.tensor([label_of[record.pid] for record in records])
         first: dict[tuple[int, Path], int] = {}
-        self._keys = [first.setdefault((r.pid, r.image_path), r.image_id) for r in records]
+        keys = [first.setdefault((r.pid, r.image_path), r.image_id) for r in records]
+        self._image_keys = torch.tensor(keys)
 
     @property
     def labels(self) -> list[int]:
         """Class of each pair."""
-        return [self._label_of[self._records[image].pid] for image in self._image_of]
+        return self._labels[self._image_of].tolist()
 
     def __len__(self) -> int:
         return len(self._image_of)
 
-    def __getitem__(self, key: SampleKey | int) -> PairItem:
-        """Return the pair of a training sampler's key; a bare index means epoch 0."""
-        key = key if isinstance(key, tuple) else SampleKey(0, key)
-        epoch, index, repeat = key
-        image_index = self._image_of[index]
-        record = self._records[image_index]
-        generator = keyed_generator(self._seed, epoch, index, repeat)
-        return PairItem(
-            image=self._transform(self._images[image_index], generator),
-            token_ids=self._token_ids[index],
-            label=self._label_of[record.pid],
-            pid=record.pid,
-            image_id=self._keys[image_index],
-            index=index,
-            support=self._supports.for_pair(key) if self._supports is not None else None,
-        )
+    def __getitem__(self, key: SampleKey) -> SampleKey:
+        """Return the key of a pair."""
+        return key
 
-    def collate(self, items: Sequence[PairItem]) -> PairBatch:
-        """Stack pairs; captions are padded to the longest of the batch."""
-        index = [item.index for item in items]
-        token_ids, valid = pad_captions([item.token_ids for item in items], self._pad_id)
+    def collate(self, keys: Sequence[SampleKey]) -> PairBatch:
+        """Load and stack pairs; captions are padded to the longest of the batch."""
+        pairs = [key.pair for key in keys]
+        images = self._image_of[pairs]
+        token_ids, valid = pad_captions([self._token_ids[pair] for pair in pairs], self._pad_id)
+        pixels = [
+            self._transform(self._images[image], keyed_generator(self._seed, *key))
+            for key, image in zip(keys, images.tolist(), strict=True)
+        ]
         return PairBatch(
-            images=torch.stack([item.image for item in items]),
+            images=torch.stack(pixels),
             token_ids=token_ids,
             valid=valid,
-            label=torch.tensor([item.label for item in items]),
-            pid=torch.tensor([item.pid for item in items]),
-            image_id=torch.tensor([item.image_id for item in items]),
-            index=torch.tensor(index),
-            words=None if self._words_of is None else self._words_of(index),
-            support=None if self._supports is None else self._load_supports(items),
+            label=self._labels[images],
+            pid=self._pids[images],
+            image_id=self._image_keys[images],
+            index=torch.tensor(pairs),
+            words=None if self._words_of is None else self._words_of(pairs),
+            support=None if self._supports is None else self._load_supports(self._supports, keys),
         )
 
-    def _load_supports(self, items: Sequence[PairItem]) -> SupportBatch:
-        """Return the support sets of the items; of no images at all if all slots are empty."""
-        sets = [item.support for item in items if item.support is not None]
+    def _load_supports(self, drawing: SupportDrawing, keys: Sequence[SampleKey]) -> SupportBatch:
+        """Return the support sets of some pairs; of no images at all if all slots are empty."""
+        sets = [drawing.for_pair(key) for key in keys]
         images, image_slots = _distinct([support.images for support in sets])
         captions, text_slots = _distinct([support.captions for support in sets])
-        pixels = items[0].image.new_empty((len(images), *items[0].image.shape))
+        pixels = torch.empty((len(images), 3, *self._images.image_size))
         for row, image in enumerate(images):
-            generator = keyed_generator(self._seed, sets[0].epoch, image, _SUPPORT_IMAGE)
+            generator = keyed_generator(self._seed, keys[0].epoch, image, _SUPPORT_IMAGE)
             pixels[row] = self._transform(self._images[image], generator)
         token_ids, valid = pad_captions([self._token_ids[c] for c in captions], self._pad_id)
         return SupportBatch(
@@ -165,8 +127,8 @@ class PairDataset(Dataset[PairItem]):
         )
 
 
-class TextDataset(Dataset[TextItem]):
-    """Every caption once.
+class TextDataset(Dataset[int]):
+    """Every caption once; an item is its position, which `collate` looks up.
 
     Args:
         records: Records of the split.
@@ -183,36 +145,35 @@ class TextDataset(Dataset[TextItem]):
         pad_id: int,
         words_of: WordsOf | None = None,
     ) -> None:
-        self._records = records
         self._token_ids = token_ids
         self._pad_id = pad_id
         self._words_of = words_of
         self._image_of = _image_of_captions(records)
+        self._pids = torch.tensor([record.pid for record in records])
 
     def __len__(self) -> int:
         return len(self._image_of)
 
-    def __getitem__(self, index: int) -> TextItem:
-        """Return one caption."""
-        image_index = self._image_of[index]
-        return TextItem(self._token_ids[index], self._records[image_index].pid, index, image_index)
+    def __getitem__(self, index: int) -> int:
+        """Return the position of a caption."""
+        return index
 
-    def collate(self, items: Sequence[TextItem]) -> TextBatch:
+    def collate(self, captions: Sequence[int]) -> TextBatch:
         """Stack captions, padded to the longest of the batch."""
-        index = [item.index for item in items]
-        token_ids, valid = pad_captions([item.token_ids for item in items], self._pad_id)
+        token_ids, valid = pad_captions([self._token_ids[c] for c in captions], self._pad_id)
+        index = torch.tensor(captions)
         return TextBatch(
             token_ids=token_ids,
             valid=valid,
-            pid=torch.tensor([item.pid for item in items]),
-            index=torch.tensor(index),
-            image_index=torch.tensor([item.image_index for item in items]),
-            words=None if self._words_of is None else self._words_of(index),
+            pid=self._pids[self._image_of[index]],
+            index=index,
+            image_index=self._image_of[index],
+            words=None if self._words_of is None else self._words_of(captions),
         )
 
 
-class ImageDataset(Dataset[ImageItem]):
-    """Every image once.
+class ImageDataset(Dataset[int]):
+    """Every image once; an item is its position, which `collate` looks up.
 
     Args:
         records: Records of the split.
@@ -223,23 +184,24 @@ class ImageDataset(Dataset[ImageItem]):
     def __init__(
         self, records: Sequence[Record], images: ImageSource, transform: EvalImageTransform
     ) -> None:
-        self._records = records
         self._images = images
         self._transform = transform
+        self._pids = torch.tensor([record.pid for record in records])
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._pids)
 
-    def __getitem__(self, index: int) -> ImageItem:
-        """Return one image."""
-        return ImageItem(self._transform(self._images[index]), self._records[index].pid, index)
+    def __getitem__(self, index: int) -> int:
+        """Return the position of an image."""
+        return index
 
-    def collate(self, items: Sequence[ImageItem]) -> ImageBatch:
-        """Stack images."""
+    def collate(self, images: Sequence[int]) -> ImageBatch:
+        """Read and stack images."""
+        index = torch.tensor(images)
         return ImageBatch(
-            images=torch.stack([item.image for item in items]),
-            pid=torch.tensor([item.pid for item in items]),
-            index=torch.tensor([item.index for item in items]),
+            images=torch.stack([self._transform(self._images[image]) for image in images]),
+            pid=self._pids[index],
+            index=index,
         )
 
 
@@ -268,6 +230,6 @@ def _distinct(
     return list(index), torch.tensor(slots, dtype=torch.int64)
 
 
-def _image_of_captions(records: Sequence[Record]) -> list[int]:
+def _image_of_captions(records: Sequence[Record]) -> Int[Tensor, " captions"]:
     """Return, for each caption of the split, the position of its image."""
-    return [image for image, record in enumerate(records) for _ in record.captions]
+    return torch.tensor([image for image, record in enumerate(records) for _ in record.captions])
