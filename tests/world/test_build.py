@@ -18,7 +18,7 @@ from tireid.world import WorldSettings, build, ensure_world, workers
 PROGRAM = """
 import json, sys
 from tireid.world import WorldSettings, ensure_world
-settings = WorldSettings.from_dict(json.loads(sys.argv[2]))
+settings = WorldSettings(**json.loads(sys.argv[2]))
 sys.stdout.write(str(ensure_world(sys.argv[1], settings, num_workers=int(sys.argv[3]))))
 """
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -13,7 +13,7 @@ from tireid.data.records import Record
 from tireid.data.samplers import SampleKey
 from tireid.data.supports import EMPTY, SupportDrawing
 from tireid.data.transforms import keyed_generator
-from tireid.structures import ImageBatch, PairBatch, SupportBatch, TextBatch
+from tireid.structures import ImageBatch, PairBatch, SupportBatch, TextBatch, TokenIds, Valid
 
 TrainImageTransform = Callable[
     [UInt8[Tensor, "3 height width"], torch.Generator], Float[Tensor, "3 height width"]
@@ -205,9 +205,7 @@ class ImageDataset(Dataset[int]):
         )
 
 
-def pad_captions(
-    token_ids: Sequence[list[int]], pad_id: int
-) -> tuple[Int[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
+def pad_captions(token_ids: Sequence[list[int]], pad_id: int) -> tuple[TokenIds, Valid]:
     """Return ids padded to the longest caption, and where they are real (from the lengths)."""
     lengths = torch.tensor([len(ids) for ids in token_ids], dtype=torch.int64)
     longest = max((len(ids) for ids in token_ids), default=0)
