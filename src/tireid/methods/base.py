@@ -56,6 +56,7 @@ class RetrievalModule(L.LightningModule):
     Attributes:
         seed_offset: Added to the run's seed for the global RNG, so that a teacher and its student
             of one seed draw different initial weights.
+        takes_supports: Whether training batches must carry support sets.
         training_only: Prefixes of the names of weights that embedding does not need, such as
             those of identity heads; they are left out of exports.
         feature_dim: Width of the features that are ranked.
@@ -65,6 +66,7 @@ class RetrievalModule(L.LightningModule):
 
     latest_terms: dict[str, Tensor]
     seed_offset: int = 0
+    takes_supports: bool = False
     training_only: tuple[str, ...] = ()
     feature_dim: int
     feature_parts: int = 1
@@ -88,11 +90,6 @@ class RetrievalModule(L.LightningModule):
         self.build_schedule = schedule
         self.learning_rates = dict(learning_rates or {})
         self.latest_terms = {}
-
-    @property
-    def takes_supports(self) -> bool:
-        """Whether training batches must carry support sets."""
-        return False
 
     def image_features(self, images: Images) -> Features:
         """Return the image features that are ranked, not normalised."""

@@ -137,16 +137,11 @@ class Lcr2s(RetrievalModule):
             got = "none" if teacher is None else "one that is made"
             raise ValueError(f"joint: expected a teacher to be made, got {got}")
         self.teacher = teacher(num_train_pids=num_train_pids, **encoders)
+        self.takes_supports = self.teacher.takes_supports
         alike = getattr(self.teacher, "_ddp_params_and_buffers_to_ignore", [])
         self._ddp_params_and_buffers_to_ignore = [TEACHER + name for name in alike]
         self.register_state_dict_post_hook(_leave_teacher_out)
         self.register_load_state_dict_post_hook(_miss_no_teacher)
-
-    @property
-    def takes_supports(self) -> bool:
-        """Whether training batches must carry support sets: if the teacher at work takes them."""
-        teachers = (self.teacher,) if self.joint else self._held
-        return any(getattr(teacher, "takes_supports", False) for teacher in teachers)
 
     def set_teacher(self, teacher: nn.Module, origin: nn.Module | None = None) -> None:
         """Freeze a trained teacher and follow it.
@@ -168,6 +163,7 @@ class Lcr2s(RetrievalModule):
                 f"got {teacher.feature_dim}"
             )
         self._held = (teacher.eval().requires_grad_(False),)
+        self.takes_supports = bool(getattr(teacher, "takes_supports", False))  # no table does
         if self.init_from_teacher:
             origin = teacher if origin is None else origin
             self.dual.load_state_dict(origin.get_submodule("dual").state_dict())

@@ -146,6 +146,7 @@ class Lcr2sTeacher(RetrievalModule):
         self.alignment = alignment
         self.slots = supports
         self.source = source
+        self.takes_supports = source == "dataset"  # from elsewhere they come encoded
         self.support_dropout = support_dropout
         self.slot_dropout = slot_dropout
         self.alignment_weight = alignment_weight
@@ -165,11 +166,6 @@ class Lcr2sTeacher(RetrievalModule):
         self._ddp_params_and_buffers_to_ignore = [
             name for name, _ in self.named_buffers() if "_memory." in name
         ]
-
-    @property
-    def takes_supports(self) -> bool:
-        """Whether training batches must carry support sets: those that are encoded."""
-        return self.source == "dataset"
 
     @property
     def image_fusion(self) -> SupportFusion:
