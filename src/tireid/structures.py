@@ -5,6 +5,14 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+Images = Float[Tensor, "batch 3 height width"]  # normalised RGB
+TokenIds = Int[Tensor, "batch length"]  # padded captions
+Valid = Bool[Tensor, "batch length"]  # True = real token
+Words = Float[Tensor, "batch length width"] | None  # token features of a frozen encoder, if cached
+Features = Float[Tensor, "batch dim"]  # one row an image or a text
+Ids = Int[Tensor, " batch"]  # one number a row: identities, classes, keys
+Scalar = Float[Tensor, ""]
+
 
 class Tokens(NamedTuple):
     """The output of every encoder, whatever its family and modality.
@@ -15,9 +23,9 @@ class Tokens(NamedTuple):
         valid: True where `local` holds a real token; padding is False.
     """
 
-    pooled: Float[Tensor, "batch dim"]
+    pooled: Features
     local: Float[Tensor, "batch length dim"]
-    valid: Bool[Tensor, "batch length"]
+    valid: Valid
 
 
 class TokenMaps(NamedTuple):
@@ -32,7 +40,7 @@ class TokenMaps(NamedTuple):
             1, that of padding is 0. None without a dictionary.
     """
 
-    valid: Bool[Tensor, "batch length"]
+    valid: Valid
     parts: Float[Tensor, "batch layers heads parts length"] | None = None
     foreground: Float[Tensor, "batch length"] | None = None
     atoms: Float[Tensor, "batch heads length atoms"] | None = None
@@ -50,12 +58,12 @@ class TextBatch(NamedTuple):
         words: Token features of the text encoder's frozen embedding, if computed beforehand.
     """
 
-    token_ids: Int[Tensor, "batch length"]
-    valid: Bool[Tensor, "batch length"]
-    pid: Int[Tensor, " batch"]
-    index: Int[Tensor, " batch"]  # pyright: ignore[reportIncompatibleMethodOverride] -- a field
-    image_index: Int[Tensor, " batch"]
-    words: Float[Tensor, "batch length width"] | None = None
+    token_ids: TokenIds
+    valid: Valid
+    pid: Ids
+    index: Ids  # pyright: ignore[reportIncompatibleMethodOverride] -- a field
+    image_index: Ids
+    words: Words = None
 
 
 class ImageBatch(NamedTuple):
@@ -67,9 +75,9 @@ class ImageBatch(NamedTuple):
         index: Position of the image in the gallery of its split.
     """
 
-    images: Float[Tensor, "batch 3 height width"]
-    pid: Int[Tensor, " batch"]
-    index: Int[Tensor, " batch"]  # pyright: ignore[reportIncompatibleMethodOverride] -- a field
+    images: Images
+    pid: Ids
+    index: Ids  # pyright: ignore[reportIncompatibleMethodOverride] -- a field
 
 
 class SupportBatch(NamedTuple):
@@ -112,12 +120,12 @@ class PairBatch(NamedTuple):
         support: Support sets, if the method asks for them.
     """
 
-    images: Float[Tensor, "batch 3 height width"]
-    token_ids: Int[Tensor, "batch length"]
-    valid: Bool[Tensor, "batch length"]
-    label: Int[Tensor, " batch"]
-    pid: Int[Tensor, " batch"]
-    image_id: Int[Tensor, " batch"]
-    index: Int[Tensor, " batch"]  # pyright: ignore[reportIncompatibleMethodOverride] -- a field
-    words: Float[Tensor, "batch length width"] | None = None
+    images: Images
+    token_ids: TokenIds
+    valid: Valid
+    label: Ids
+    pid: Ids
+    image_id: Ids
+    index: Ids  # pyright: ignore[reportIncompatibleMethodOverride] -- a field
+    words: Words = None
     support: SupportBatch | None = None

@@ -309,7 +309,7 @@ def test_datasets_travel_to_spawned_workers(make):
     loader = datamodule.train_dataloader()
     dataset = pickle.loads(pickle.dumps(loader.dataset))  # noqa: S301  our own bytes
     key = next(iter(loader.sampler))
-    assert torch.equal(dataset[key].image, loader.dataset[key].image)
+    assert torch.equal(dataset.collate([key]).images, loader.dataset.collate([key]).images)
 
 
 class Recorder(LightningModule):

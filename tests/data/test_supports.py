@@ -166,8 +166,7 @@ def test_a_draw_hangs_on_seed_epoch_pair_and_repeat_alone(records, captions):
         drawn.for_pair(SampleKey(5, position, repeat=1)),
         drawing(records, seed=4, **settings).for_pair(SampleKey(5, position)),
     ]
-    assert all(other[1:] != first[1:] for other in others)
-    assert first.epoch == 5
+    assert all(other != first for other in others)
 
 
 def test_the_number_of_images_does_not_change_the_captions(records, captions):
@@ -184,7 +183,7 @@ def test_another_entry_of_the_anchors_file_is_no_other_image(records):
     twin = replace(first, image_id=len(records), captions=("the same picture",))
     drawn = drawing([*records, twin], num_images=2, num_texts=2)
     position = sum(len(record.captions) for record in records)
-    assert drawn.for_pair(SampleKey(0, position))[1:] == ((-1, -1), (-1, -1))
+    assert drawn.for_pair(SampleKey(0, position)) == ((-1, -1), (-1, -1))
     assert twin not in with_several_images([*records, twin])
 
 
@@ -221,7 +220,7 @@ def test_a_split_has_one_draw_for_every_image_and_caption(records, captions, pai
 
 def test_no_slots_at_all(records, captions):
     drawn = drawing(records, num_images=0, num_texts=0)
-    assert drawn.for_pair(SampleKey(0, 0))[1:] == ((), ())
+    assert drawn.for_pair(SampleKey(0, 0)) == ((), ())
     supports = drawn.for_split()
     assert supports.images.shape == (len(records), 0)
     assert supports.texts.shape == (len(captions), 0)

@@ -6,7 +6,6 @@ import shutil
 import signal
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from tireid.data import word_features
-from tireid.data.datasets import TextItem, collate_texts
+from tireid.data.datasets import TextDataset
+from tireid.data.records import Record
 from tireid.data.word_features import WordEncoder, word_table
 from tireid.encoders.bert import BertEncoder
 
@@ -293,9 +293,6 @@ def test_a_killed_process_leaves_no_table_and_no_lock(table_of, tmp_path, counti
     assert tables_in(tmp_path) == {table.folder.name}
 
 
-ITEMS = [TextItem(ids, 1, caption, 0) for caption, ids in enumerate(CAPTIONS)]
-
-
 def test_a_copy_for_a_worker_is_small_and_reads_the_same(table_of):
     long = [[2, *range(100), 3]] * 100
     table = table_of(long, encode=lambda ids, valid: features(ids))
@@ -309,10 +306,11 @@ def test_a_copy_for_a_worker_is_small_and_reads_the_same(table_of):
     "start", ["fork", pytest.param("spawn", marks=[pytest.mark.slow, pytest.mark.ddp])]
 )
 def test_workers_give_the_same_batches(table_of, start):
-    collate = partial(collate_texts, pad_id=0, words_of=table_of())
+    record = Record(Path("image.jpg"), pid=1, captions=("a person",) * len(CAPTIONS), image_id=0)
+    texts = TextDataset([record], CAPTIONS, pad_id=0, words_of=table_of())
 
     def batches(**workers):
-        return list(DataLoader(ITEMS, batch_size=4, collate_fn=collate, **workers))
+        return list(DataLoader(texts, batch_size=4, collate_fn=texts.collate, **workers))
 
     here, there = batches(), batches(num_workers=2, multiprocessing_context=start)
     assert len(here) == len(there) == 2

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tireid.world import WorldSettings, build, ensure_world, workers
 PROGRAM = """
 import json, sys
 from tireid.world import WorldSettings, ensure_world
-settings = WorldSettings.from_dict(json.loads(sys.argv[2]))
+settings = WorldSettings(**json.loads(sys.argv[2]))
 sys.stdout.write(str(ensure_world(sys.argv[1], settings, num_workers=int(sys.argv[3]))))
 """
 
@@ -158,7 +159,7 @@ def test_a_worker_tells_why_it_failed(
     monkeypatch.setattr(workers, "_MIN_IMAGES_PER_WORKER", 1)
     real_start = workers._start
 
-    def start_in_nowhere(folder: Path, *rest: object) -> subprocess.Popen:
+    def start_in_nowhere(folder: Path, *rest: object) -> AbstractContextManager[subprocess.Popen]:
         file = tmp_path / "a file"
         file.touch()
         return real_start(file, *rest)

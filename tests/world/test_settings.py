@@ -29,4 +29,4 @@ def test_bad_settings_are_refused_by_name(changes: dict, message: str):
 def test_settings_survive_a_round_trip_and_lists_equal_tuples():
     settings = WorldSettings(image_size=[96, 36], caption_noise=1.0)
     assert settings == WorldSettings(image_size=(96, 36), caption_noise=1.0)
-    assert WorldSettings.from_dict(settings.to_dict()) == settings
+    assert WorldSettings(**settings.to_dict()) == settings

@@ -2,10 +2,10 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningDataModule
@@ -14,14 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tireid.data.datasets import (
-    ImageDataset,
-    PairDataset,
-    SupportLoader,
-    TextDataset,
-    collate_pairs,
-    collate_texts,
-)
+from tireid.data.datasets import ImageDataset, PairDataset, TextDataset
 from tireid.data.images import (
     ImageSource,
     check_image_size,
@@ -29,9 +22,10 @@ from tireid.data.images import (
     resampling,
     verify_images,
 )
-from tireid.data.loaders import evaluation_loaders, train_loader, workers_for
 from tireid.data.records import Record, Splits, renumber, split_sha256
+from tireid.data.resumable_loader import ResumableDataLoader, survive_signals
 from tireid.data.samplers import (
+    EvaluationSampler,
     GlobalBatchSampler,
     IdentityBalancedSampler,
     ShuffledSampler,
@@ -48,7 +42,7 @@ from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise, TrainTransform
 from tireid.data.word_features import WordEncoder, word_table
 from tireid.data.word_table import WordTable, WordType
-from tireid.files import resolve_cache_dir
+from tireid.files import available_cores, resolve_cache_dir
 
 _SAMPLERS = ("shuffled", "identity_balanced")
 
@@ -298,20 +292,16 @@ class TireidDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of this process's share of the global batch."""
-        dataset = self._train_dataset()
-        collate = partial(
-            collate_pairs,
-            pad_id=self.tokenizer.pad_id,
-            words_of=self.words.get("train"),
-            load_support=self._support_loader(),
-        )
-        return train_loader(
+        dataset, workers = self._train_dataset(), self._workers()
+        return ResumableDataLoader(
             dataset,
-            self._train_sampler(dataset),
-            collate,
             batch_size=self.batch_size // self._num_replicas,
-            num_workers=self._workers(),
-            seed=self._seed,
+            sampler=self._train_sampler(dataset),
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=dataset.collate,
+            drop_last=True,
+            **self._loading(),
         )
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
@@ -364,21 +354,11 @@ class TireidDataModule(LightningDataModule):
             label_of=self._label_of,
             transform=self._train_transform,
             seed=self._seed,
+            pad_id=self.tokenizer.pad_id,
+            words_of=self.words.get("train"),
             supports=SupportDrawing(records, self.supports, self._seed)
             if self.supports is not None and self.support_batches
             else None,
-        )
-
-    def _support_loader(self) -> SupportLoader | None:
-        if self.supports is None or not self.support_batches:
-            return None
-        return SupportLoader(
-            self._images["train"],
-            self._token_ids["train"],
-            transform=self._train_transform,
-            seed=self._seed,
-            pad_id=self.tokenizer.pad_id,
-            words_of=self.words.get("train"),
         )
 
     def _train_sampler(self, dataset: PairDataset) -> GlobalBatchSampler:
@@ -393,23 +373,45 @@ class TireidDataModule(LightningDataModule):
         self, split: str, num_replicas: int | None = None, rank: int | None = None
     ) -> list[DataLoader[Any]]:
         records = self.records(split)
-        return evaluation_loaders(
-            TextDataset(records, self._token_ids[split]),
-            ImageDataset(records, self._images[split], self._normalise),
-            partial(collate_texts, pad_id=self.tokenizer.pad_id, words_of=self.words.get(split)),
-            batch_size=self.eval_batch_size,
-            num_replicas=self._num_replicas if num_replicas is None else num_replicas,
-            rank=self._rank if rank is None else rank,
-            num_workers=self._workers(),
-            seed=self._seed,
+        texts = TextDataset(
+            records,
+            self._token_ids[split],
+            pad_id=self.tokenizer.pad_id,
+            words_of=self.words.get(split),
         )
+        images = ImageDataset(records, self._images[split], self._normalise)
+        ranks = {
+            "num_replicas": self._num_replicas if num_replicas is None else num_replicas,
+            "rank": self._rank if rank is None else rank,
+        }
+        return [
+            DataLoader(
+                dataset,
+                batch_size=self.eval_batch_size,
+                sampler=EvaluationSampler(len(dataset), **ranks),
+                num_workers=workers,
+                collate_fn=dataset.collate,
+                **self._loading(),
+            )
+            for dataset, workers in ((texts, 0), (images, self._workers()))
+        ]
+
+    def _loading(self) -> dict[str, Any]:
+        # A generator of its own: a loader would draw its workers' seed from the global one, and so
+        # change the dropout of the model with the number of loaders and epochs.
+        return {
+            "pin_memory": torch.cuda.is_available(),
+            "generator": torch.Generator().manual_seed(self._seed),
+            "worker_init_fn": survive_signals,
+        }
 
     def _workers(self) -> int:
         if self._num_workers is not None:
             return self._num_workers
         if self._cache_images:
             return 0
-        return workers_for(self.trainer.num_devices if self.trainer is not None else 1)
+        processes = self.trainer.num_devices if self.trainer is not None else 1
+        return max(1, min(8, available_cores() // processes))
 
 
 def _check_loading(

@@ -102,7 +102,7 @@ class ImageSource:
         self, paths: Sequence[Path], image_size: tuple[int, int], interpolation: str
     ) -> None:
         self._paths = tuple(paths)
-        self._image_size = image_size
+        self.image_size = image_size
         self._filter = resampling(interpolation)
         self._cache: UInt8[Tensor, "images 3 height width"] | None = None
 
@@ -113,7 +113,7 @@ class ImageSource:
         """Return one image; not to be changed in place."""
         if self._cache is not None:
             return self._cache[index]
-        return read_image(self._paths[index], self._image_size, self._filter)
+        return read_image(self._paths[index], self.image_size, self._filter)
 
     def fill(self, *, progress: bool = True) -> None:
         """Read all images into memory: images x 3 x height x width bytes.
@@ -123,10 +123,10 @@ class ImageSource:
         """
         if self._cache is not None:
             return
-        cache = torch.empty((len(self), 3, *self._image_size), dtype=torch.uint8)
+        cache = torch.empty((len(self), 3, *self.image_size), dtype=torch.uint8)
 
         def read_into_cache(index: int) -> None:
-            cache[index] = read_image(self._paths[index], self._image_size, self._filter)
+            cache[index] = read_image(self._paths[index], self.image_size, self._filter)
 
         _for_each(read_into_cache, range(len(self)), "Reading images", progress)
         self._cache = cache

@@ -79,12 +79,10 @@ class SupportSet(NamedTuple):
     """The draw for a pair: positions in the split, -1 = empty slot.
 
     Attributes:
-        epoch: Epoch of the draw.
         images: Positions of images, the `image_id` of their records.
         captions: Positions of captions.
     """
 
-    epoch: int
     images: tuple[int, ...]
     captions: tuple[int, ...]
 
@@ -137,7 +135,7 @@ class SupportDrawing:
             captions = self._one_caption_of_each(images, text_generator)
         else:
             captions = self._draw_captions(key.pair, text_generator)
-        return SupportSet(key.epoch, images, captions)
+        return SupportSet(images, captions)
 
     def for_split(self) -> SplitSupports:
         """Return a draw for every image and every caption; the same at each call."""

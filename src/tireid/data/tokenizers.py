@@ -48,38 +48,52 @@ class TokenPlace(NamedTuple):
 
 
 class CaptionTokenizer:
-    """Base of all tokenizers: a vocabulary, a length limit, a padding id.
+    """A vocabulary, a length limit and a padding id: what all tokenizers have, and a saved one is.
 
     Args:
         max_length: Most ids of a caption, start and end token included; at least 3.
         keep_sep: Whether a caption that is cut keeps its end token. LGUR's release cuts to the
             first `max_length` ids, so that a longer caption loses it: False. CLIP reads its text
             feature there: True.
+        pad_id: Id that pads a batch.
+        vocab_size: Number of embeddings that a text encoder needs; None: the vocabulary's.
+        backend: The vocabulary; None: learnt or loaded later.
 
     Raises:
         ValueError: If `max_length` leaves no room for a word.
     """
 
-    def __init__(self, max_length: int, *, keep_sep: bool = True) -> None:
+    def __init__(
+        self,
+        max_length: int,
+        *,
+        keep_sep: bool = True,
+        pad_id: int = 0,
+        vocab_size: int | None = None,
+        backend: Tokenizer | None = None,
+    ) -> None:
         if max_length < 3:
             raise ValueError(f"max_length: expected at least 3 ids, got {max_length}")
         self.max_length = max_length
         self.keep_sep = keep_sep
+        self._pad_id = pad_id
+        self._vocab_size = vocab_size
+        self._tokenizer = backend
 
     @property
     def is_fitted(self) -> bool:
         """Whether captions can be turned into ids without calling `fit` before."""
-        return True
+        return self._tokenizer is not None
 
     @property
     def pad_id(self) -> int:
         """Id that pads a batch; may also be a real token's (CLIP), so it is no mask."""
-        raise NotImplementedError
+        return self._pad_id
 
     @property
     def vocab_size(self) -> int:
         """Number of embeddings that a text encoder needs: all ids are below it."""
-        return self._backend().get_vocab_size()
+        return self._vocab_size or self._backend().get_vocab_size()
 
     def fit(self, captions: Sequence[str]) -> None:
         """Learn a vocabulary; does nothing if the tokenizer has one."""
@@ -112,7 +126,9 @@ class CaptionTokenizer:
         write_json(folder / _SETTINGS_FILE, settings)
 
     def _backend(self) -> Tokenizer:
-        raise NotImplementedError
+        if self._tokenizer is None:
+            raise ValueError("expected a trained vocabulary; call fit(captions) first")
+        return self._tokenizer
 
     def _cut(self, ids: list[_Token]) -> list[_Token]:
         if len(ids) <= self.max_length:
@@ -124,7 +140,7 @@ class TrainedWordPiece(CaptionTokenizer):
     """A WordPiece vocabulary learnt from the training captions; needs no download.
 
     Args:
-        vocab_size: Largest number of word pieces; few captions fill fewer.
+        vocab_size: Largest number of word pieces, and of embeddings; few captions fill fewer.
         max_length: Most ids of a caption, start and end token included.
         lowercase: Whether to lower-case captions and strip accents.
         keep_sep: Whether a caption that is cut keeps its end token.
@@ -141,27 +157,11 @@ class TrainedWordPiece(CaptionTokenizer):
         lowercase: bool = True,
         keep_sep: bool = True,
     ) -> None:
-        super().__init__(max_length, keep_sep=keep_sep)
+        pad_id = _SPECIAL.index("[PAD]")
+        super().__init__(max_length, keep_sep=keep_sep, pad_id=pad_id, vocab_size=vocab_size)
         if vocab_size < _SMALLEST_VOCABULARY:
             raise ValueError(f"vocab_size: expected >= {_SMALLEST_VOCABULARY}, got {vocab_size}")
-        self._vocab_size = vocab_size
         self._lowercase = lowercase
-        self._trained: Tokenizer | None = None
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether `fit` was called."""
-        return self._trained is not None
-
-    @property
-    def pad_id(self) -> int:
-        """Id of [PAD]."""
-        return _SPECIAL.index("[PAD]")
-
-    @property
-    def vocab_size(self) -> int:
-        """The number asked for, even if the captions fill fewer."""
-        return self._vocab_size
 
     def fit(self, captions: Sequence[str]) -> None:
         """Learn the vocabulary; the same captions give the same one."""
@@ -172,9 +172,9 @@ class TrainedWordPiece(CaptionTokenizer):
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         # A character takes two pieces, at the start of a word and later in it: with a quarter of
         # the room for characters, a corpus of many scripts does not exceed `vocab_size`.
-        characters = _frequent_characters(captions, tokenizer, self._vocab_size // 4)
+        characters = _frequent_characters(captions, tokenizer, self.vocab_size // 4)
         trainer = trainers.WordPieceTrainer(
-            vocab_size=self._vocab_size,
+            vocab_size=self.vocab_size,
             # The trainer numbers later pieces in the order of its hash table, which differs between
             # processes, and breaks ties by number: given beforehand, they have fixed numbers.
             special_tokens=[*_SPECIAL, *(f"##{character}" for character in characters)],
@@ -184,20 +184,16 @@ class TrainedWordPiece(CaptionTokenizer):
         )
         tokenizer.train_from_iterator(captions, trainer)
         # A new tokenizer of this vocabulary, in which those pieces are no special tokens.
-        self._trained = _word_piece(tokenizer.get_vocab())
-        self._trained.normalizer = tokenizer.normalizer
-        self._trained.pre_tokenizer = tokenizer.pre_tokenizer
-        self._trained.decoder = decoders.WordPiece()
-        self._trained.add_special_tokens(list(_SPECIAL))
-        self._trained.post_processor = processors.TemplateProcessing(
+        trained = _word_piece(tokenizer.get_vocab())
+        trained.normalizer = tokenizer.normalizer
+        trained.pre_tokenizer = tokenizer.pre_tokenizer
+        trained.decoder = decoders.WordPiece()
+        trained.add_special_tokens(list(_SPECIAL))
+        trained.post_processor = processors.TemplateProcessing(
             single="[CLS] $A [SEP]",
             special_tokens=[(token, _SPECIAL.index(token)) for token in ("[CLS]", "[SEP]")],
         )
-
-    def _backend(self) -> Tokenizer:
-        if self._trained is None:
-            raise ValueError("expected a trained vocabulary; call fit(captions) first")
-        return self._trained
+        self._tokenizer = trained
 
 
 class HubTokenizer(CaptionTokenizer):
@@ -222,48 +218,25 @@ class HubTokenizer(CaptionTokenizer):
         super().__init__(max_length, keep_sep=keep_sep)
         self._name_or_path = name_or_path
         self._revision = revision
-        self._loaded: tuple[Tokenizer, int] | None = None
+
+    @property
+    def is_fitted(self) -> bool:
+        """True: the vocabulary is the model's."""
+        return True
 
     @property
     def pad_id(self) -> int:
         """The model's padding id."""
-        return self._load()[1]
-
-    def _backend(self) -> Tokenizer:
-        return self._load()[0]
-
-    def _load(self) -> tuple[Tokenizer, int]:
-        if self._loaded is None:
-            self._loaded = _from_hub(self._name_or_path, self._revision)
-        return self._loaded
-
-
-class SavedTokenizer(CaptionTokenizer):
-    """A tokenizer restored from a run's folder; see `load_tokenizer`."""
-
-    def __init__(
-        self, backend: Tokenizer, *, max_length: int, keep_sep: bool, pad_id: int, vocab_size: int
-    ) -> None:
-        super().__init__(max_length, keep_sep=keep_sep)
-        self._saved = backend
-        self._pad_id = pad_id
-        self._vocab_size = vocab_size
-
-    @property
-    def pad_id(self) -> int:
-        """The saved padding id."""
+        self._backend()
         return self._pad_id
 
-    @property
-    def vocab_size(self) -> int:
-        """The saved number of embeddings."""
-        return self._vocab_size
-
     def _backend(self) -> Tokenizer:
-        return self._saved
+        if self._tokenizer is None:
+            self._tokenizer, self._pad_id = _from_hub(self._name_or_path, self._revision)
+        return self._tokenizer
 
 
-def load_tokenizer(folder: Path) -> SavedTokenizer:
+def load_tokenizer(folder: Path) -> CaptionTokenizer:
     """Restore any tokenizer of this module from what its `save` wrote; needs no network.
 
     Raises:
@@ -276,7 +249,7 @@ def load_tokenizer(folder: Path) -> SavedTokenizer:
     try:
         settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
         backend = Tokenizer.from_file(str(folder / _VOCABULARY_FILE))
-        return SavedTokenizer(backend, **settings)
+        return CaptionTokenizer(**settings, backend=backend)
     except Exception as error:  # The library raises bare exceptions for malformed files.
         raise ValueError(f"{folder}: expected a saved tokenizer, got {error!r}") from error
 

@@ -7,12 +7,11 @@ from typing import Literal
 
 import torch
 import transformers
-from jaxtyping import Bool, Int
-from torch import Tensor, nn
+from torch import nn
 from transformers import BertConfig, BertModel
 
 from tireid.encoders.pretrained import load_exactly, read_pretrained
-from tireid.structures import Tokens
+from tireid.structures import TokenIds, Tokens, Valid
 
 
 class BertEncoder(nn.Module):
@@ -116,9 +115,7 @@ class BertEncoder(nn.Module):
             digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def forward(
-        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
-    ) -> Tokens:
+    def forward(self, token_ids: TokenIds, valid: Valid) -> Tokens:
         """Encode captions of at most `max_positions` tokens."""
         check_length(token_ids, self.max_positions)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
@@ -128,7 +125,7 @@ class BertEncoder(nn.Module):
         return Tokens(local[:, 0], local, valid)
 
 
-def check_length(token_ids: Int[Tensor, "batch length"], max_positions: int) -> None:
+def check_length(token_ids: TokenIds, max_positions: int) -> None:
     """Check that captions are no longer than the position table.
 
     Raises:

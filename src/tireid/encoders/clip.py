@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import (
     CLIPTextConfig,
@@ -17,7 +17,7 @@ from transformers import (
 from tireid.encoders.bert import check_length
 from tireid.encoders.patches import check_image_size, patch_grid, resize_positions
 from tireid.encoders.pretrained import load_exactly, read_pretrained
-from tireid.structures import Tokens
+from tireid.structures import Images, TokenIds, Tokens, Valid
 
 POSITIONS = "vision_model.embeddings.position_embedding.weight"
 
@@ -77,7 +77,7 @@ class ClipImageEncoder(nn.Module):
             )[0]
             load_exactly(self.clip, state, pretrained)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Tokens:
+    def forward(self, images: Images) -> Tokens:
         """Encode normalised RGB images of `image_size`."""
         check_image_size(images, self.image_size)
         vision = self.clip.vision_model
@@ -139,9 +139,7 @@ class ClipTextEncoder(nn.Module):
         self.max_positions = max_positions
         self.out_dim = out_dim
 
-    def forward(
-        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
-    ) -> Tokens:
+    def forward(self, token_ids: TokenIds, valid: Valid) -> Tokens:
         """Encode captions of at most `max_positions` tokens."""
         check_length(token_ids, self.max_positions)
         # Attention is causal: no word sees the padding that follows it, so no mask is needed.
@@ -163,9 +161,7 @@ class _PatchEmbeddings(nn.Module):
         nn.init.normal_(self.patch_embedding.weight, std=0.02)
         nn.init.normal_(self.position_embedding.weight, std=0.02)
 
-    def forward(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch length dim"]:
+    def forward(self, images: Images) -> Float[Tensor, "batch length dim"]:
         patches = rearrange(self.patch_embedding(images), "batch dim h w -> batch (h w) dim")
         class_token = self.class_embedding.expand(len(patches), 1, -1)
         return torch.cat([class_token, patches], dim=1) + self.position_embedding.weight

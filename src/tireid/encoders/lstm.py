@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from tireid.structures import Tokens
+from tireid.structures import Features, TokenIds, Tokens, Valid, Words
 
 
 class WordEmbedding(nn.Module):
@@ -22,9 +22,7 @@ class WordEmbedding(nn.Module):
         self.table = nn.Embedding(vocab_size, dim)
         self.out_dim = dim
 
-    def forward(
-        self, token_ids: Int[Tensor, "batch length"], valid: Bool[Tensor, "batch length"]
-    ) -> Tokens:
+    def forward(self, token_ids: TokenIds, valid: Valid) -> Tokens:
         """Look the tokens up; rows of padding are zero."""
         local = self.table(token_ids) * valid[..., None]
         return Tokens(_masked_mean(local, valid), local, valid)
@@ -66,12 +64,7 @@ class BiLstmEncoder(nn.Module):
         self.pool = pool
         self.out_dim = hidden
 
-    def forward(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
-    ) -> Tokens:
+    def forward(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Tokens:
         """Encode captions of any lengths, in any order.
 
         Args:
@@ -91,7 +84,7 @@ class BiLstmEncoder(nn.Module):
         return Tokens(pooled, local, valid)
 
     def _padded(
-        self, features: Float[Tensor, "batch length dim"], valid: Bool[Tensor, "batch length"]
+        self, features: Float[Tensor, "batch length dim"], valid: Valid
     ) -> Float[Tensor, "batch length both"]:
         """Run over the padding, which changes nothing here.
 
@@ -101,7 +94,7 @@ class BiLstmEncoder(nn.Module):
         return self.lstm(features * valid[..., None])[0]
 
     def _packed(
-        self, features: Float[Tensor, "batch length dim"], valid: Bool[Tensor, "batch length"]
+        self, features: Float[Tensor, "batch length dim"], valid: Valid
     ) -> Float[Tensor, "batch length both"]:
         packed = pack_padded_sequence(
             features, valid.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False
@@ -110,8 +103,6 @@ class BiLstmEncoder(nn.Module):
         return pad_packed_sequence(states, batch_first=True, total_length=valid.shape[1])[0]
 
 
-def _masked_mean(
-    local: Float[Tensor, "batch length dim"], valid: Bool[Tensor, "batch length"]
-) -> Float[Tensor, "batch dim"]:
+def _masked_mean(local: Float[Tensor, "batch length dim"], valid: Valid) -> Features:
     # Rows of padding are zero already; an empty caption gives zero, not NaN.
     return local.sum(dim=1) / valid.sum(dim=1, keepdim=True).clamp(min=1)

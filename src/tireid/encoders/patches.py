@@ -7,6 +7,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, cat
 
+from tireid.structures import Images
+
 
 def patch_grid(image_size: Sequence[int], patch_size: int) -> tuple[int, int]:
     """Return the number of rows and columns of patches.
@@ -30,9 +32,7 @@ def patch_grid(image_size: Sequence[int], patch_size: int) -> tuple[int, int]:
     return height // patch_size, width // patch_size
 
 
-def check_image_size(
-    images: Float[Tensor, "batch 3 height width"], image_size: Sequence[int]
-) -> None:
+def check_image_size(images: Images, image_size: Sequence[int]) -> None:
     """Check that images have the size that the position table was made for.
 
     Raises:

@@ -5,14 +5,13 @@ from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from transformers import ResNetConfig, ResNetModel
 from transformers.models.resnet.modeling_resnet import ResNetConvLayer
 
 from tireid.encoders.batch_norm import replace_batch_norms
 from tireid.encoders.pretrained import load_exactly, read_pretrained
-from tireid.structures import Tokens
+from tireid.structures import Images, Tokens
 
 
 class ResNetEncoder(nn.Module):
@@ -72,7 +71,7 @@ class ResNetEncoder(nn.Module):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         nn.utils.convert_conv2d_weight_memory_format(self, self.memory_format)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Tokens:
+    def forward(self, images: Images) -> Tokens:
         """Encode normalised RGB images."""
         images = images.contiguous(memory_format=self.memory_format)
         feature_map = self.resnet.encoder(self.resnet.embedder(images)).last_hidden_state

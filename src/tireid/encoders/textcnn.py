@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tireid.encoders.batch_norm import normalise
-from tireid.structures import Tokens
+from tireid.structures import TokenIds, Tokens, Valid, Words
 
 
 class TextCnnEncoder(nn.Module):
@@ -63,12 +63,7 @@ class TextCnnEncoder(nn.Module):
             raise ValueError(f"layout: expected 'tipcb' or 'kim', got {layout!r}")
         self.out_dim = out_dim
 
-    def forward(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
-    ) -> Tokens:
+    def forward(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Tokens:
         """Encode captions of any lengths.
 
         Args:

@@ -12,7 +12,7 @@ from transformers import AutoModel, ViTConfig, ViTModel
 
 from tireid.encoders.patches import check_image_size, patch_grid, resize_positions
 from tireid.encoders.pretrained import UNREADABLE, load_exactly, read_pretrained, unreadable
-from tireid.structures import Tokens
+from tireid.structures import Images, Tokens
 
 POSITIONS = "embeddings.position_embeddings"
 
@@ -108,7 +108,7 @@ class ViTEncoder(nn.Module):
         if pretrained is not False:
             self._load(pretrained)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Tokens:
+    def forward(self, images: Images) -> Tokens:
         """Encode normalised RGB images of `image_size`."""
         check_image_size(images, self.image_size)
         tokens = self.vit(images).last_hidden_state
@@ -116,7 +116,10 @@ class ViTEncoder(nn.Module):
         return Tokens(pooled, local, local.new_ones(local.shape[:2], dtype=torch.bool))
 
     def _load(self, source: str) -> None:
-        state = _read_original(source) if Path(source).is_file() else _read_library(source)
+        if Path(source).is_file():
+            state = _read_original(source)
+        else:
+            state = read_pretrained(AutoModel, source).state_dict()
         if POSITIONS not in state:
             raise ValueError(f"pretrained: expected a ViT or DeiT in '{source}', got none")
         positions = state[POSITIONS]
@@ -139,10 +142,6 @@ class ViTEncoder(nn.Module):
             if not key.startswith(tuple(dropped)) and "head" not in key and "dist" not in key
         }
         load_exactly(self.vit, state, source)
-
-
-def _read_library(source: str) -> dict[str, Tensor]:
-    return read_pretrained(AutoModel, source).state_dict()
 
 
 def _read_original(source: str) -> dict[str, Tensor]:

@@ -1,21 +1,21 @@
 """InfoNCE between the images and texts of a batch."""
 
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.matching import check_pairs, same_identity
 from tireid.losses.precision import dot_products, full_precision
+from tireid.structures import Features, Ids, Scalar
 
 
 def info_nce_loss(
-    image_features: Float[Tensor, "batch dim"],
-    text_features: Float[Tensor, "batch dim"],
-    pids: Int[Tensor, " batch"] | None = None,
+    image_features: Features,
+    text_features: Features,
+    pids: Ids | None = None,
     *,
-    logit_scale: float | Float[Tensor, ""] = 1 / 0.07,
-) -> Float[Tensor, ""]:
+    logit_scale: float | Scalar = 1 / 0.07,
+) -> Scalar:
     """Compute the cross-entropy of finding each image's text in the batch, and each text's image.
 
     Args:
@@ -68,11 +68,11 @@ class InfoNceLoss(nn.Module):
 
     def forward(
         self,
-        image_features: Float[Tensor, "batch dim"],
-        text_features: Float[Tensor, "batch dim"],
-        pids: Int[Tensor, " batch"],
-        logit_scale: Float[Tensor, ""] | None = None,
-    ) -> Float[Tensor, ""]:
+        image_features: Features,
+        text_features: Features,
+        pids: Ids,
+        logit_scale: Scalar | None = None,
+    ) -> Scalar:
         """Gather over processes, then compute; see `info_nce_loss`."""
         return info_nce_loss(
             gather_with_gradient(image_features),

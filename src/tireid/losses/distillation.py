@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.precision import dot_products, full_precision
+from tireid.structures import Features, Scalar
 
 FeatureReduction = Literal["mean", "sum_over_dim"]
 Similarity = Literal["cosine", "dot"]
@@ -16,12 +17,12 @@ RelationReduction = Literal["fro_sq_over_batch", "fro", "fro_sq_mean"]
 
 
 def feature_distillation_loss(
-    student: Float[Tensor, "batch dim"],
-    teacher: Float[Tensor, "batch dim"],
+    student: Features,
+    teacher: Features,
     *,
     normalize: bool = False,
     reduction: FeatureReduction = "mean",
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Compute the squared distance of the student's features from the teacher's, of one modality.
 
     It needs no gathering: the mean of equal batches over processes is the mean of the whole.
@@ -63,14 +64,14 @@ def feature_distillation_loss(
 
 
 def relation_distillation_loss(
-    student_images: Float[Tensor, "batch dim"],
-    student_texts: Float[Tensor, "batch dim"],
+    student_images: Features,
+    student_texts: Features,
     teacher_images: Float[Tensor, "batch teacher_dim"],
     teacher_texts: Float[Tensor, "batch teacher_dim"],
     *,
     similarity: Similarity = "cosine",
     reduction: RelationReduction = "fro_sq_over_batch",
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Compute the distance between the image-text similarity matrices of student and teacher.
 
     One matrix holds both directions: its rows are a text's images, its columns an image's texts.
@@ -140,9 +141,7 @@ class FeatureDistillationLoss(nn.Module):
         self.normalize = normalize
         self.reduction: FeatureReduction = reduction
 
-    def forward(
-        self, student: Float[Tensor, "batch dim"], teacher: Float[Tensor, "batch dim"]
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Features, teacher: Features) -> Scalar:
         """Compute the loss of this process's share; see `feature_distillation_loss`."""
         return feature_distillation_loss(
             student, teacher, normalize=self.normalize, reduction=self.reduction
@@ -174,11 +173,11 @@ class RelationDistillationLoss(nn.Module):
 
     def forward(
         self,
-        student_images: Float[Tensor, "batch dim"],
-        student_texts: Float[Tensor, "batch dim"],
+        student_images: Features,
+        student_texts: Features,
         teacher_images: Float[Tensor, "batch teacher_dim"],
         teacher_texts: Float[Tensor, "batch teacher_dim"],
-    ) -> Float[Tensor, ""]:
+    ) -> Scalar:
         """Gather over processes, then compute; see `relation_distillation_loss`."""
         return relation_distillation_loss(
             gather_with_gradient(student_images),

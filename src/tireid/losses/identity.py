@@ -1,15 +1,14 @@
 """Identity classification: every training identity is a class."""
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from tireid.losses.precision import full_precision
+from tireid.structures import Ids, Scalar
 
 
-def identity_loss(
-    logits: Float[Tensor, "batch ids"], labels: Int[Tensor, " batch"]
-) -> Float[Tensor, ""]:
+def identity_loss(logits: Float[Tensor, "batch ids"], labels: Ids) -> Scalar:
     """Compute the cross-entropy of identity logits.
 
     It needs no gathering: the mean of equal batches over processes is the mean of the whole.

@@ -1,19 +1,17 @@
 """Match the texts and images of a batch: the targets that batch-wise losses share."""
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
+from tireid.structures import Features, Ids
 
-def same_identity(pids: Int[Tensor, " batch"]) -> Bool[Tensor, "batch batch"]:
+
+def same_identity(pids: Ids) -> Bool[Tensor, "batch batch"]:
     """Return True where row and column of a batch show the same identity."""
     return pids[:, None] == pids
 
 
-def check_pairs(
-    image_features: Float[Tensor, "batch dim"],
-    text_features: Float[Tensor, "batch dim"],
-    pids: Int[Tensor, " batch"] | None,
-) -> None:
+def check_pairs(image_features: Features, text_features: Features, pids: Ids | None) -> None:
     """Raise a ValueError unless row i of both features, and of `pids`, is one pair."""
     if image_features.shape != text_features.shape:
         raise ValueError(

@@ -3,31 +3,32 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.matching import check_pairs, same_identity
 from tireid.losses.precision import dot_products, full_precision
+from tireid.structures import Features, Ids, Scalar
 
 
 def _divergence(
     logits: Float[Tensor, "batch batch"], target: Float[Tensor, "batch batch"], epsilon: float
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Return the mean over rows of KL(softmax(logits) || target + epsilon)."""
     log_p = F.log_softmax(logits, dim=-1)
     return (log_p.exp() * (log_p - torch.log(target + epsilon))).sum(dim=-1).mean()
 
 
 def cmpm_loss(
-    image_features: Float[Tensor, "batch dim"],
-    text_features: Float[Tensor, "batch dim"],
-    pids: Int[Tensor, " batch"],
+    image_features: Features,
+    text_features: Features,
+    pids: Ids,
     *,
     epsilon: float = 1e-8,
     target: Literal["sum", "l2"] = "sum",
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Match the distribution of projections in a batch to its identity distribution.
 
     For image i, p_ij = softmax_j(v_i . t_j / ||t_j||) and the loss is the mean over i of
@@ -69,13 +70,13 @@ def cmpm_loss(
 
 
 def sdm_loss(
-    image_features: Float[Tensor, "batch dim"],
-    text_features: Float[Tensor, "batch dim"],
-    pids: Int[Tensor, " batch"],
+    image_features: Features,
+    text_features: Features,
+    pids: Ids,
     *,
     temperature: float = 0.02,
     epsilon: float = 1e-8,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Match the distribution of cosine similarities in a batch to its identity distribution.
 
     CMPM with both sides normalised and a temperature: p_ij = softmax_j(cos(v_i, t_j) / temperature)
@@ -121,12 +122,7 @@ class CmpmLoss(nn.Module):
         self.epsilon = epsilon
         self.target: Literal["sum", "l2"] = target
 
-    def forward(
-        self,
-        image_features: Float[Tensor, "batch dim"],
-        text_features: Float[Tensor, "batch dim"],
-        pids: Int[Tensor, " batch"],
-    ) -> Float[Tensor, ""]:
+    def forward(self, image_features: Features, text_features: Features, pids: Ids) -> Scalar:
         """Gather over processes, then compute; see `cmpm_loss`."""
         return cmpm_loss(
             gather_with_gradient(image_features),
@@ -145,12 +141,7 @@ class SdmLoss(nn.Module):
         self.temperature = temperature
         self.epsilon = epsilon
 
-    def forward(
-        self,
-        image_features: Float[Tensor, "batch dim"],
-        text_features: Float[Tensor, "batch dim"],
-        pids: Int[Tensor, " batch"],
-    ) -> Float[Tensor, ""]:
+    def forward(self, image_features: Features, text_features: Features, pids: Ids) -> Scalar:
         """Gather over processes, then compute; see `sdm_loss`."""
         return sdm_loss(
             gather_with_gradient(image_features),

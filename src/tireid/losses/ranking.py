@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.precision import dot_products, full_precision
+from tireid.structures import Ids, Scalar
 
 Columns = Literal["corrected", "official"]
 Reduction = Literal["sum", "mean"]
@@ -28,7 +29,7 @@ class Triplets(NamedTuple):
 
 def mine_semi_hard(
     similarity: Float[Tensor, "batch batch"],
-    pids: Int[Tensor, " batch"],
+    pids: Ids,
     *,
     margin: float,
     generator: Generator | None = None,
@@ -68,14 +69,14 @@ def mine_semi_hard(
 def ranking_loss(
     row_features: Float[Tensor, "batch ..."],
     column_features: Float[Tensor, "batch ..."],
-    pids: Int[Tensor, " batch"],
+    pids: Ids,
     *,
     margin: float = 0.3,
     columns: Columns = "corrected",
     reduction: Reduction = "sum",
     generator: Generator | None = None,
     triplets: tuple[Triplets, Triplets] | None = None,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Push one semi-hard negative of each anchor below its positive, for rows and columns.
 
     Args:
@@ -163,10 +164,10 @@ class RankingLoss(nn.Module):
         self,
         row_features: Float[Tensor, "batch ..."],
         column_features: Float[Tensor, "batch ..."],
-        pids: Int[Tensor, " batch"],
+        pids: Ids,
         *,
         draw: int,
-    ) -> Float[Tensor, ""]:
+    ) -> Scalar:
         """Gather the global batch, then compute `ranking_loss` on it.
 
         Args:

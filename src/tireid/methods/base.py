@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,7 +13,20 @@ from torch.optim import Optimizer
 
 from tireid.losses.gather import mean_over_processes
 from tireid.losses.precision import full_precision
-from tireid.structures import ImageBatch, PairBatch, TextBatch, TokenMaps, Tokens
+from tireid.structures import (
+    Features,
+    Ids,
+    ImageBatch,
+    Images,
+    PairBatch,
+    Scalar,
+    TextBatch,
+    TokenIds,
+    TokenMaps,
+    Tokens,
+    Valid,
+    Words,
+)
 
 
 class TrainingTerms(NamedTuple):
@@ -25,9 +38,9 @@ class TrainingTerms(NamedTuple):
         texts: Text features that are ranked, not normalised.
     """
 
-    terms: dict[str, Float[Tensor, ""]]
-    images: Float[Tensor, "batch dim"]
-    texts: Float[Tensor, "batch dim"]
+    terms: dict[str, Scalar]
+    images: Features
+    texts: Features
 
 
 class RetrievalModule(L.LightningModule):
@@ -43,6 +56,7 @@ class RetrievalModule(L.LightningModule):
     Attributes:
         seed_offset: Added to the run's seed for the global RNG, so that a teacher and its student
             of one seed draw different initial weights.
+        takes_supports: Whether training batches must carry support sets.
         training_only: Prefixes of the names of weights that embedding does not need, such as
             those of identity heads; they are left out of exports.
         feature_dim: Width of the features that are ranked.
@@ -52,6 +66,7 @@ class RetrievalModule(L.LightningModule):
 
     latest_terms: dict[str, Tensor]
     seed_offset: int = 0
+    takes_supports: bool = False
     training_only: tuple[str, ...] = ()
     feature_dim: int
     feature_parts: int = 1
@@ -76,23 +91,11 @@ class RetrievalModule(L.LightningModule):
         self.learning_rates = dict(learning_rates or {})
         self.latest_terms = {}
 
-    @property
-    def takes_supports(self) -> bool:
-        """Whether training batches must carry support sets."""
-        return False
-
-    def image_features(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch dim"]:
+    def image_features(self, images: Images) -> Features:
         """Return the image features that are ranked, not normalised."""
         raise NotImplementedError
 
-    def text_features(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
-    ) -> Float[Tensor, "batch dim"]:
+    def text_features(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Features:
         """Return the text features that are ranked, not normalised."""
         raise NotImplementedError
 
@@ -111,27 +114,15 @@ class RetrievalModule(L.LightningModule):
         """Return the parameters by the name of their learning rate."""
         raise NotImplementedError
 
-    def encode_image(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch dim"]:
+    def encode_image(self, images: Images) -> Features:
         """Return unit-norm image embeddings, in float32 or better."""
         return _unit_norm(self.image_features(images))
 
-    def encode_text(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
-    ) -> Float[Tensor, "batch dim"]:
+    def encode_text(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Features:
         """Return unit-norm text embeddings; their dot product with an image's is its score."""
         return _unit_norm(self.text_features(token_ids, valid, words))
 
-    def text_tokens(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
-    ) -> Tokens:
+    def text_tokens(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Tokens:
         """Run the text encoder.
 
         Args:
@@ -144,21 +135,18 @@ class RetrievalModule(L.LightningModule):
             return self.text_encoder(token_ids, valid)
         return self.text_encoder(token_ids, valid, words)
 
-    def explain_images(self, images: Float[Tensor, "batch 3 height width"]) -> TokenMaps | None:
+    def explain_images(self, images: Images) -> TokenMaps | None:
         """Return how the image tokens are weighed, computed again; None: no weights to show."""
         return None
 
     def explain_texts(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
+        self, token_ids: TokenIds, valid: Valid, words: Words = None
     ) -> TokenMaps | None:
         """Return how the text tokens are weighed, computed again; None: no weights to show."""
         return None
 
     def image_contributions(
-        self, images: Float[Tensor, "batch 3 height width"], texts: Float[Tensor, "batch dim"]
+        self, images: Images, texts: Features
     ) -> Float[Tensor, "batch length"] | None:
         """Return what each image token adds to the score of its image with a text.
 
@@ -173,10 +161,7 @@ class RetrievalModule(L.LightningModule):
         return None
 
     def text_contributions(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        images: Float[Tensor, "batch dim"],
+        self, token_ids: TokenIds, valid: Valid, images: Features
     ) -> Float[Tensor, "batch length"] | None:
         """Return what each text token adds to the score with an image, or None, as for images."""
         return None
@@ -196,7 +181,7 @@ class RetrievalModule(L.LightningModule):
             if module is not self and hasattr(module, "set_epoch"):
                 module.set_epoch(self.current_epoch)  # pyright: ignore[reportCallIssue] -- nn.Module attribute
 
-    def embed(self, batch: TextBatch | ImageBatch) -> Float[Tensor, "batch dim"]:
+    def embed(self, batch: TextBatch | ImageBatch) -> Features:
         """Embed an evaluation batch of either modality, in float32."""
         if isinstance(batch, TextBatch):
             return self.encode_text(batch.token_ids, batch.valid, batch.words).float()
@@ -208,11 +193,7 @@ class RetrievalModule(L.LightningModule):
         """Embed; the retrieval callback collects."""
         return self.embed(batch)
 
-    def test_step(
-        self, batch: TextBatch | ImageBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> Tensor:
-        """Embed; the retrieval callback collects."""
-        return self.embed(batch)
+    test_step = validation_step
 
     def total_loss(self, terms: Mapping[str, Tensor], batch_size: int) -> Tensor:
         """Log each weighted term and the sum, averaged over ranks, and return this rank's sum."""
@@ -255,10 +236,10 @@ def align(
     alignment: nn.Module,
     rows: Float[Tensor, "batch ..."],
     columns: Float[Tensor, "batch ..."],
-    pids: Int[Tensor, " batch"],
+    pids: Ids,
     *,
     draw: int,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Apply an alignment loss to features whose parts, if any, are concatenated.
 
     Args:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from tireid.losses.identity import identity_loss
 from tireid.methods.base import RetrievalModule, TrainingTerms, align
-from tireid.structures import PairBatch, Tokens
+from tireid.structures import Features, Images, PairBatch, TokenIds, Tokens, Valid, Words
 
 
 class Baseline(RetrievalModule):
@@ -59,9 +59,7 @@ class Baseline(RetrievalModule):
         self.alignment_weight = alignment_weight
         self.identity_weight = identity_weight
 
-    def image_features(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch dim"]:
+    def image_features(self, images: Images) -> Features:
         """Return the image side of the shared space, not normalised."""
         return self._project_image(self.image_encoder(images))
 
@@ -70,12 +68,7 @@ class Baseline(RetrievalModule):
             return self.image_projection(tokens.pooled)
         return self.image_projection(tokens.local).amax(dim=1)
 
-    def text_features(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
-    ) -> Float[Tensor, "batch dim"]:
+    def text_features(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Features:
         """Return the text side of the shared space, not normalised."""
         return self._project_text(self.text_tokens(token_ids, valid, words))
 
@@ -83,7 +76,7 @@ class Baseline(RetrievalModule):
         return self.text_projection(tokens.pooled)
 
     def image_contributions(
-        self, images: Float[Tensor, "batch 3 height width"], texts: Float[Tensor, "batch dim"]
+        self, images: Images, texts: Features
     ) -> Float[Tensor, "batch length"] | None:
         """Return the terms of the score by image token, if tokens are pooled by mean or maximum."""
         with torch.enable_grad():
@@ -91,10 +84,7 @@ class Baseline(RetrievalModule):
             return _contributions(tokens, self._project_image, self.image_projection.bias, texts)
 
     def text_contributions(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        images: Float[Tensor, "batch dim"],
+        self, token_ids: TokenIds, valid: Valid, images: Features
     ) -> Float[Tensor, "batch length"] | None:
         """Return the terms of the score by text token, if tokens are pooled by mean or maximum."""
         with torch.enable_grad():

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tireid.metrics.identities import check_identities
-from tireid.metrics.values import join_values, mean_percent, query_values
+from tireid.metrics.values import block_values, mean_percent
 
 _ROWS = 128  # similarity rows ranked at once
 
@@ -63,13 +63,6 @@ def retrieval_metrics(
         )
     query, items = query.to(matrix.device), items.to(matrix.device)
     own_image = None if own_image is None else own_image.to(matrix.device)
-    blocks = [
-        query_values(
-            matrix[start : start + _ROWS],
-            query[start : start + _ROWS],
-            items,
-            None if own_image is None else own_image[start : start + _ROWS],
-        )
-        for start in range(0, len(matrix), _ROWS)
-    ]
-    return mean_percent(join_values(blocks))
+    rows = [slice(start, start + _ROWS) for start in range(0, len(matrix), _ROWS)]
+    blocks = ((block, matrix[block]) for block in rows)
+    return mean_percent(block_values(blocks, query, items, own_image))

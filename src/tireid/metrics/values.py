@@ -1,6 +1,7 @@
 """The value of every metric for every query, and their means over a split."""
 
 import warnings
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float, Int
@@ -38,6 +39,22 @@ def query_values(
             if metric.without_own_image
         }
     return values
+
+
+def block_values(
+    blocks: Iterable[tuple[slice, Float[Tensor, "block gallery"]]],
+    query_pids: Int[Tensor, " query"],
+    gallery_pids: Int[Tensor, " gallery"],
+    paired: Int[Tensor, " query"] | None,
+) -> dict[str, Float[Tensor, " query"]]:
+    """Compute `query_values` from similarities that come in blocks of consecutive queries."""
+    values = [
+        query_values(
+            similarity, query_pids[rows], gallery_pids, None if paired is None else paired[rows]
+        )
+        for rows, similarity in blocks
+    ]
+    return join_values(values)
 
 
 def join_values(blocks: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Collect the embeddings of a split over batches and processes, and evaluate them."""
 
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -93,24 +94,11 @@ class RetrievalMetrics(Metric):
             The keys of `tireid.metrics.retrieval_metrics`, and with `i2t_` before them those of
             images that query texts; in percent.
         """
-        self.split = split = self._join()
-        forward = evaluate_embeddings(
-            split.texts,
-            split.images,
-            split.text_pids,
-            split.image_pids,
-            paired=split.image_index,
-            block_size=self.block_size,
-            shared=True,
-        )
-        backward = evaluate_embeddings(
-            split.images,
-            split.texts,
-            split.image_pids,
-            split.text_pids,
-            block_size=self.block_size,
-            shared=True,
-        )
+        self.split = self._join()
+        texts, images, text_pids, image_pids, image_index = self.split
+        evaluate = partial(evaluate_embeddings, block_size=self.block_size, shared=True)
+        forward = evaluate(texts, images, text_pids, image_pids, paired=image_index)
+        backward = evaluate(images, texts, image_pids, text_pids)
         return forward | {f"{IMAGE_TO_TEXT}{name}": value for name, value in backward.items()}
 
     def _join(self) -> SplitEmbeddings:

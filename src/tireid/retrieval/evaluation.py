@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from tireid.metrics.identities import check_identities
-from tireid.metrics.values import join_values, mean_percent, query_values
+from tireid.metrics.values import block_values, mean_percent
 from tireid.retrieval.similarity import check_embeddings, similarity_blocks
 
 
@@ -56,17 +56,7 @@ def embedding_values(
     query_pids = query_pids[members].to(device)
     own_image = None if own_image is None else own_image[members].to(device)
     blocks = similarity_blocks(text_embeddings[members], image_embeddings, block_size)
-    values = join_values(
-        [
-            query_values(
-                similarity,
-                query_pids[rows],
-                gallery_pids,
-                None if own_image is None else own_image[rows],
-            )
-            for rows, similarity in blocks
-        ]
-    )
+    values = block_values(blocks, query_pids, gallery_pids, own_image)
     if processes == 1:
         return values
     gathered = torch.cat(gather_all_tensors(torch.stack(list(values.values()), dim=1)))[:queries]

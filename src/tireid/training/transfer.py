@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from tireid.console import say
-from tireid.data.tokenizers import SavedTokenizer, load_tokenizer
+from tireid.data.tokenizers import CaptionTokenizer, load_tokenizer
 from tireid.encoders.pretrained import misfit
 from tireid.inference.saved_config import read_settings
 from tireid.methods.base import RetrievalModule
@@ -18,7 +18,7 @@ from tireid.runs.weights import TOKENIZER_FOLDER, find_saved, read_weights
 _IMAGE_RECIPE = ("mean", "std", "interpolation")
 
 
-def source_tokenizer(cfg: DictConfig) -> SavedTokenizer | None:
+def source_tokenizer(cfg: DictConfig) -> CaptionTokenizer | None:
     """Return the tokenizer of `vocabulary` or, without it, of `init_weights`.
 
     A vocabulary learnt from other captions gives other ids to the same words, so weights bring

@@ -5,13 +5,7 @@ import json
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
 from tireid.files import available_cores, build_once
 from tireid.world.identities import make_population
@@ -90,8 +84,7 @@ def _build(work: Path, settings: WorldSettings, console: Console, num_workers: i
         for name in CUHK_FOLDERS:
             (work / "imgs" / name).mkdir()
     population = make_population(settings)
-    columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=console.quiet) as bar:
+    with Progress(console=console, disable=console.quiet) as bar:
         task = bar.add_task("drawing", total=settings.num_ids * settings.images_per_id)
         rows = make_rows(
             work, settings, population, num_workers, lambda done: bar.advance(task, done)

@@ -49,8 +49,7 @@ def folds(angle: Array, height: Array, phase: float) -> Array:
 
 def patterned(person: Person, look: Look, angle: Array, height: Array) -> Array:
     """Return the colours of the top's cloth at places of the body, (h, w, 3)."""
-    rgb = np.empty((*angle.shape, 3), np.float32)
-    rgb[:] = look.colors["top"]
+    rgb = np.full((*angle.shape, 3), look.colors["top"], np.float32)
     second = look.colors.get("top2")
     if second is None:
         return rgb
@@ -183,8 +182,7 @@ def sleeve_texture(person: Person, look: Look, *, upper: bool) -> Texture:
     def texture(along: Array, side: Array) -> tuple[Array, Array]:
         height = start + along * length
         if outer:
-            rgb = np.empty((*along.shape, 3), np.float32)
-            rgb[:] = look.colors["outer"]
+            rgb = np.full((*along.shape, 3), look.colors["outer"], np.float32)
             part = np.full(along.shape, parts.OUTER_SLEEVE, np.uint8)
         else:
             rgb = patterned(person, look, side * 1.2, height)
@@ -234,8 +232,7 @@ def skirt_texture(person: Person, look: Look, yaw: float) -> Texture:
         if dress:
             rgb = patterned(person, look, angle, height)
         else:
-            rgb = np.empty((*angle.shape, 3), np.float32)
-            rgb[:] = look.colors["lower"]
+            rgb = np.full((*angle.shape, 3), look.colors["lower"], np.float32)
         # Pleats grow toward the hem.
         depth = 0.16 * np.clip((0.56 - height) / 0.2, 0.0, 1.0)
         rgb *= (1.0 + depth * np.sin(9.0 * angle + look.fold))[..., None]

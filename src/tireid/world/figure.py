@@ -94,7 +94,7 @@ class Figure:
             busy[self._held_hand] = person.held_type
         self._pose = walking_pose(rng, walking=walking, width=self._shoulders, busy=busy)
         self._head = Head(person, look, projection)
-        knees = [leg.joints[1] for leg in (self._pose.left_leg, self._pose.right_leg)]
+        knees = [leg[1] for leg in (self._pose.left_leg, self._pose.right_leg)]
         self._trunk = Trunk(
             person, look, projection, build=self._build, shoulders=self._shoulders, knees=knees
         )
@@ -139,18 +139,18 @@ class Figure:
         return self._pose.left_arm if self._held_hand == "left" else self._pose.right_arm
 
     def _arm_depth(self, limb: Limb) -> float:
-        depths = [self._projection.depth(joint) for joint in limb.joints]
+        depths = [self._projection.depth(joint) for joint in limb]
         return sum(depths) / len(depths)
 
     @staticmethod
     def _hand(limb: Limb) -> Point:
-        elbow, wrist = limb.joints[1:3]
+        elbow, wrist = limb[1:3]
         x, y, z = (w + 0.2 * (w - e) for w, e in zip(wrist, elbow, strict=True))
         return x, y, z
 
     def _paint_arm(self, canvas: Canvas, limb: Limb, side: str) -> None:
         person, look, projection = self._person, self._look, self._projection
-        shoulder, elbow, wrist = (projection.flat(joint) for joint in limb.joints)
+        shoulder, elbow, wrist = (projection.flat(joint) for joint in limb)
         hand = self._hand(limb)
         cloth = 1.12 if person.top_sleeves == "long" or person.outer_type != NONE else 1.0
         thick = self._build**0.7 * cloth
@@ -168,18 +168,18 @@ class Figure:
 
     def _paint_legs(self, canvas: Canvas) -> None:
         legs = [self._pose.left_leg, self._pose.right_leg]
-        legs.sort(key=lambda leg: self._projection.depth(leg.joints[1]))
+        legs.sort(key=lambda leg: self._projection.depth(leg[1]))
         shade = (0.82, 1.0)
         for leg, factor in zip(legs, shade, strict=True):
             self._paint_leg(canvas, leg, factor)
 
     def _paint_leg(self, canvas: Canvas, leg: Limb, factor: float) -> None:
         person, look = self._person, self._look
-        hip, knee, ankle, toe = (self._projection.flat(joint) for joint in leg.joints)
+        hip, knee, ankle, toe = (self._projection.flat(joint) for joint in leg)
         thick = self._build**0.8
         radii = {"jeans": (0.062, 0.041, 0.034), "trousers": (0.066, 0.047, 0.042)}
         r_hip, r_knee, r_ankle = radii.get(person.lower_type, (0.056, 0.036, 0.023))
-        toes_first = self._projection.depth(leg.joints[3]) < self._projection.depth(leg.joints[2])
+        toes_first = self._projection.depth(leg[3]) < self._projection.depth(leg[2])
         if toes_first:
             self._paint_foot(canvas, ankle, toe)
         for upper, start, end, r0, r1 in (

@@ -88,8 +88,7 @@ class Head:
         angle = wrapped(np.arctan2(u, nz + 1e-6) - self._projection.yaw)
         side = np.abs(angle)
         colors = self._look.colors
-        rgb = np.empty((*u.shape, 3), np.float32)
-        rgb[:] = colors["skin"]
+        rgb = np.full((*u.shape, 3), colors["skin"], np.float32)
         part = np.full(u.shape, parts.SKIN, np.uint8)
         rgb[(v < -0.75) & (side < 1.2)] *= 0.9
         eyes = (np.abs(side - 0.36) < 0.15) & (np.abs(v - 0.02) < 0.065)
@@ -137,8 +136,7 @@ class Head:
         edge = {"cap": 0.28, "beanie": 0.16, "sun hat": 0.38}[kind]
 
         def dome(u: Array, v: Array) -> tuple[Array, Array]:
-            rgb = np.empty((*u.shape, 3), np.float32)
-            rgb[:] = color
+            rgb = np.full((*u.shape, 3), color, np.float32)
             if kind == "beanie":
                 rgb[v < edge + 0.26] *= 0.8
             elif kind == "sun hat":

@@ -1,6 +1,6 @@
 """The population of a world: distinct identities in disjoint splits, near twins among them."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,11 +37,6 @@ class Identity:
     split: str
     person: Person
     twin: int | None
-
-
-def differing(first: Person, second: Person) -> list[str]:
-    """Return the names of the attributes in which two people differ."""
-    return [f.name for f in fields(Person) if getattr(first, f.name) != getattr(second, f.name)]
 
 
 def make_twin(person: Person, rng: np.random.Generator) -> Person:

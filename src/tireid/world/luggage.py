@@ -35,8 +35,7 @@ def paint_worn_bag(canvas: Canvas, person: Person, look: Look, projection: Proje
 
 def _pack(color: Array) -> Texture:
     def texture(u: Array, v: Array) -> tuple[Array, int]:
-        rgb = np.empty((*u.shape, 3), np.float32)
-        rgb[:] = color
+        rgb = np.full((*u.shape, 3), color, np.float32)
         rgb[np.abs(v - 0.42 + 0.12 * u * u) < 0.035] *= 0.55
         rgb[np.abs(u) > 0.86] *= 0.8
         rgb[(np.abs(u) < 0.18) & (v > 0.9)] *= 0.6
@@ -47,8 +46,7 @@ def _pack(color: Array) -> Texture:
 
 def _flap(color: Array) -> Texture:
     def texture(u: Array, v: Array) -> tuple[Array, int]:
-        rgb = np.empty((*u.shape, 3), np.float32)
-        rgb[:] = color
+        rgb = np.full((*u.shape, 3), color, np.float32)
         rgb[v > 0.0] *= 0.86
         rgb[np.abs(v) < 0.06] *= 0.6
         rgb[(np.abs(u) < 0.14) & (np.abs(v + 0.12) < 0.13)] = (206.0, 188.0, 120.0)
@@ -77,8 +75,7 @@ def paint_hand_bag(
 
 def _clasp(color: Array) -> Texture:
     def texture(u: Array, v: Array) -> tuple[Array, int]:
-        rgb = np.empty((*u.shape, 3), np.float32)
-        rgb[:] = color
+        rgb = np.full((*u.shape, 3), color, np.float32)
         rgb[np.abs(v - 0.35) < 0.07] *= 0.6
         rgb[u * u + ((v - 0.35) * 0.8) ** 2 < 0.03] = (214.0, 196.0, 128.0)
         return rgb, parts.BAG
@@ -114,8 +111,7 @@ def paint_held(
 
 def _pages(color: Array) -> Texture:
     def texture(u: Array, v: Array) -> tuple[Array, int]:
-        rgb = np.empty((*u.shape, 3), np.float32)
-        rgb[:] = color
+        rgb = np.full((*u.shape, 3), color, np.float32)
         rgb[np.abs(u) > 0.82] = (236.0, 232.0, 220.0)
         rgb[(np.abs(v - 0.3) < 0.12) & (np.abs(u) < 0.5)] *= 0.7
         return rgb, parts.HELD
@@ -133,8 +129,7 @@ def paint_umbrella(canvas: Canvas, color: Array, hand: Point, projection: Projec
     canvas.capsule((x, y - 0.02), tip, (0.006, 0.005), plain(tint(70, 66, 66), parts.HELD))
 
     def canopy(u: Array, v: Array) -> tuple[Array, Array]:
-        rgb = np.empty((*u.shape, 3), np.float32)
-        rgb[:] = color
+        rgb = np.full((*u.shape, 3), color, np.float32)
         panel = np.arcsin(np.clip(u / np.sqrt(np.maximum(1.0 - v * v, 0.02)), -1.0, 1.0))
         rgb *= (0.86 + 0.2 * (np.sin(4.0 * panel + 0.6) > 0))[..., None]
         rgb[np.abs((4.0 * panel + 0.6) % np.pi) < 0.16] *= 0.75

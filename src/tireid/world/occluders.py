@@ -47,8 +47,7 @@ def _bin(canvas: Canvas, x: float, rng: np.random.Generator) -> None:
     high = rng.uniform(0.2, 0.34)
 
     def sides(seen: Array, height: Array) -> tuple[Array, int]:
-        rgb = np.empty((*seen.shape, 3), np.float32)
-        rgb[:] = color
+        rgb = np.full((*seen.shape, 3), color, np.float32)
         rgb[height > high - 0.03] *= 0.7
         rgb[(seen / 0.35) % 1.0 < 0.12] *= 0.86
         return rgb, parts.OCCLUDER

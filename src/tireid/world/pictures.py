@@ -54,7 +54,7 @@ def write_pictures(
 def main() -> int:
     """Draw a worker's share: read the job from standard input, print a line an identity."""
     job = json.loads(sys.stdin.readline())
-    settings = WorldSettings.from_dict(job["settings"])
+    settings = WorldSettings(**job["settings"])
     identities = make_population(settings)[job["worker"] :: job["num_workers"]]
     try:
         for identity, rows in zip(

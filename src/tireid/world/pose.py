@@ -19,6 +19,7 @@ VIEWS: dict[str, float] = {
 }
 
 Point = tuple[float, float, float]
+Limb = tuple[Point, ...]  # shoulder, elbow, wrist of an arm; hip, knee, ankle, toe of a leg
 HIP_HEIGHT = 0.51
 SHOULDER_HEIGHT = 0.795
 
@@ -47,13 +48,6 @@ class Projection:
     def half_width(self, across: float, deep: float) -> float:
         """Return half the seen width of an upright ellipse with these half axes."""
         return math.hypot(across * math.cos(self.yaw), deep * math.sin(self.yaw))
-
-
-@dataclass(frozen=True)
-class Limb:
-    """Joints of an arm (shoulder, elbow, wrist) or a leg (hip, knee, ankle, toe)."""
-
-    joints: tuple[Point, ...]
 
 
 @dataclass(frozen=True)
@@ -94,18 +88,18 @@ def walking_pose(
     return Pose(
         _lowered(legs["left"], sink),
         _lowered(legs["right"], sink),
-        Limb(arms["left"]),
-        Limb(arms["right"]),
+        arms["left"],
+        arms["right"],
     )
 
 
-def _lowered(joints: tuple[Point, ...], sink: float) -> Limb:
+def _lowered(joints: Limb, sink: float) -> Limb:
     """Return a leg with its foot brought to the ground and its hip left in place."""
     shares = (0.0, 0.5, 1.0, 1.0)
-    return Limb(tuple((x, y - s * sink, z) for (x, y, z), s in zip(joints, shares, strict=True)))
+    return tuple((x, y - s * sink, z) for (x, y, z), s in zip(joints, shares, strict=True))
 
 
-def _leg(sign: int, phase: float, stride: float, width: float) -> tuple[Point, ...]:
+def _leg(sign: int, phase: float, stride: float, width: float) -> Limb:
     thigh = stride * math.sin(phase)
     bend = 0.06 + 1.25 * stride * max(0.0, math.cos(phase))
     shin = thigh - bend
@@ -136,7 +130,7 @@ _HOLDS: dict[str, tuple[float, float, float]] = {
 
 def _arm(
     sign: int, phase: float, stride: float, width: float, hold: str | None, rng: np.random.Generator
-) -> tuple[Point, ...]:
+) -> Limb:
     out = rng.uniform(0.06, 0.14)
     turn = 0.0
     if hold is None:

@@ -78,18 +78,12 @@ class WorldSettings:
         """Return the settings as plain values that JSON can hold."""
         return {**asdict(self), "image_size": list(self.image_size)}
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "WorldSettings":
-        """Return the settings that `to_dict` wrote."""
-        return cls(**values)
-
     def _check_int(self, name: str, low: int, high: int | None = None) -> None:
         value = getattr(self, name)
         wanted = f"a whole number >= {low}" if high is None else f"a whole number {low} to {high}"
-        if isinstance(value, bool) or not isinstance(value, int):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or value < low or (high is not None and value > high):
             raise ValueError(f"{name}: expected {wanted}, got {value!r}; write e.g. {name}={low}")
-        if value < low or (high is not None and value > high):
-            raise ValueError(f"{name}: expected {wanted}, got {value}; write e.g. {name}={low}")
 
     def _check_share(self, name: str) -> None:
         value = getattr(self, name)

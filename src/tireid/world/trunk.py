@@ -90,8 +90,7 @@ class Trunk:
         widths = half * np.array([0.94, 1.0, 0.98, 0.55])
 
         def texture(seen: Array, height: Array) -> tuple[Array, int]:
-            rgb = np.empty((*seen.shape, 3), np.float32)
-            rgb[:] = color
+            rgb = np.full((*seen.shape, 3), color, np.float32)
             rgb[height > 0.537] *= 0.5
             return rgb, parts.LOWER
 

@@ -7,11 +7,11 @@ The workers are programs of their own, started from this one's interpreter, not 
 
 import json
 import os
-import queue
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,40 +59,24 @@ def make_rows(
 def _from_workers(
     folder: Path, settings: WorldSettings, num_workers: int, on_progress: Callable[[int], Any]
 ) -> dict[int, Rows]:
-    lines: queue.Queue[str | None] = queue.Queue()
-    workers = [_start(folder, settings, number, num_workers) for number in range(num_workers)]
-    readers = [threading.Thread(target=_read, args=(w.stdout, lines), daemon=True) for w in workers]
     by_ordinal: dict[int, Rows] = {}
-    try:
-        for reader in readers:
-            reader.start()
-        running = num_workers
-        while running:
-            line = lines.get()
-            if line is None:
-                running -= 1
-                continue
-            message = json.loads(line)
-            if "error" in message:
-                raise OSError(message["errno"], message["error"])
-            by_ordinal[message["ordinal"]] = message["rows"]
-            on_progress(len(message["rows"]))
-        for worker in workers:
-            _check_end(worker)
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-        for reader in readers:
-            reader.join()
-        for worker in workers:
-            _close(worker)
+    with ExitStack() as stack:
+        # Left last, when the workers are dead and no thread waits for one.
+        pool = stack.enter_context(ThreadPoolExecutor(num_workers))
+        workers = [
+            stack.enter_context(_start(folder, settings, number, num_workers))
+            for number in range(num_workers)
+        ]
+        for share in as_completed([pool.submit(_read, w, on_progress) for w in workers]):
+            by_ordinal |= share.result()
     return by_ordinal
 
 
+@contextmanager
 def _start(
     folder: Path, settings: WorldSettings, number: int, num_workers: int
-) -> "subprocess.Popen[str]":
+) -> "Iterator[subprocess.Popen[str]]":
+    """Start a worker, and end it with the block."""
     job = {
         "settings": settings.to_dict(),
         "folder": str(folder),
@@ -102,7 +86,7 @@ def _start(
     # The same modules as here, wherever they were found; one thread, there is a process a core.
     paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    worker = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "tireid.world.pictures"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -110,33 +94,31 @@ def _start(
         text=True,
         encoding="utf-8",
         env=environment,
-    )
-    if worker.stdin is not None:
-        worker.stdin.write(json.dumps(job) + "\n")
-        worker.stdin.close()
-    return worker
+    ) as worker:
+        try:
+            if worker.stdin is not None:
+                worker.stdin.write(json.dumps(job) + "\n")
+                worker.stdin.close()
+            yield worker
+        finally:
+            worker.kill()
 
 
-def _read(stream: Iterable[str] | None, lines: "queue.Queue[str | None]") -> None:
-    try:
-        for line in stream or ():
-            # A worker that was killed may leave half a line; its exit status tells.
-            if line.endswith("\n"):
-                lines.put(line)
-    finally:
-        lines.put(None)
-
-
-def _check_end(worker: "subprocess.Popen[str]") -> None:
+def _read(worker: "subprocess.Popen[str]", on_progress: Callable[[int], Any]) -> dict[int, Rows]:
+    """Return the rows that a worker prints, by the ordinals of their identities."""
+    by_ordinal: dict[int, Rows] = {}
+    for line in worker.stdout or ():
+        if not line.endswith("\n"):  # left by a worker that was killed; its exit status tells
+            break
+        message = json.loads(line)
+        if "error" in message:
+            raise OSError(message["errno"], message["error"])
+        by_ordinal[message["ordinal"]] = message["rows"]
+        on_progress(len(message["rows"]))
     said = worker.stderr.read() if worker.stderr is not None else ""
     if worker.wait() != 0:
         raise RuntimeError(
             f"a worker that draws images ended with status {worker.returncode}; expected 0. "
             f"It said: {said.strip() or 'nothing'}. With num_workers=1 all is done in one process"
         )
-
-
-def _close(worker: "subprocess.Popen[str]") -> None:
-    for stream in (worker.stdout, worker.stderr):
-        if stream is not None:
-            stream.close()
+    return by_ordinal

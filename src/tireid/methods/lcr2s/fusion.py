@@ -13,8 +13,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tireid.methods.base import RetrievalModule, TrainingTerms
-from tireid.structures import PairBatch
+from tireid.structures import Features, PairBatch
 
+Support = Float[Tensor, "batch slots dim"]
+Filled = Bool[Tensor, "batch slots"]
 ATTENTION = ("anchor_query", "self_attention")
 KINDS = (*ATTENTION, "self_attentive", "mean")
 
@@ -84,12 +86,7 @@ class SupportFusion(nn.Module):
         else:
             self.mixer = _Mean()
 
-    def forward(
-        self,
-        anchor: Float[Tensor, "batch dim"],
-        support: Float[Tensor, "batch slots dim"],
-        valid: Bool[Tensor, "batch slots"],
-    ) -> Float[Tensor, "batch dim"]:
+    def forward(self, anchor: Features, support: Support, valid: Filled) -> Features:
         """Return the enriched embeddings.
 
         Args:
@@ -101,10 +98,7 @@ class SupportFusion(nn.Module):
         return rearrange(fused, "(batch parts) dim -> batch (parts dim)", parts=self.parts)
 
     def attention(
-        self,
-        anchor: Float[Tensor, "batch dim"],
-        support: Float[Tensor, "batch slots dim"],
-        valid: Bool[Tensor, "batch slots"],
+        self, anchor: Features, support: Support, valid: Filled
     ) -> Float[Tensor, "batch heads members"]:
         """Return the weight of each member, the anchor first; they sum to 1.
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from tireid.losses.distillation import FeatureDistillationLoss, RelationDistillationLoss
@@ -29,7 +29,7 @@ from tireid.methods.lcr2s.fusion import (
     freeze_heads,
     is_count,
 )
-from tireid.structures import PairBatch, TokenMaps
+from tireid.structures import Features, Images, PairBatch, Scalar, TokenIds, TokenMaps, Valid, Words
 
 TEACHER = "teacher."
 
@@ -137,16 +137,11 @@ class Lcr2s(RetrievalModule):
             got = "none" if teacher is None else "one that is made"
             raise ValueError(f"joint: expected a teacher to be made, got {got}")
         self.teacher = teacher(num_train_pids=num_train_pids, **encoders)
+        self.takes_supports = self.teacher.takes_supports
         alike = getattr(self.teacher, "_ddp_params_and_buffers_to_ignore", [])
         self._ddp_params_and_buffers_to_ignore = [TEACHER + name for name in alike]
         self.register_state_dict_post_hook(_leave_teacher_out)
         self.register_load_state_dict_post_hook(_miss_no_teacher)
-
-    @property
-    def takes_supports(self) -> bool:
-        """Whether training batches must carry support sets: if the teacher at work takes them."""
-        teachers = (self.teacher,) if self.joint else self._held
-        return any(getattr(teacher, "takes_supports", False) for teacher in teachers)
 
     def set_teacher(self, teacher: nn.Module, origin: nn.Module | None = None) -> None:
         """Freeze a trained teacher and follow it.
@@ -168,49 +163,37 @@ class Lcr2s(RetrievalModule):
                 f"got {teacher.feature_dim}"
             )
         self._held = (teacher.eval().requires_grad_(False),)
+        self.takes_supports = bool(getattr(teacher, "takes_supports", False))  # no table does
         if self.init_from_teacher:
             origin = teacher if origin is None else origin
             self.dual.load_state_dict(origin.get_submodule("dual").state_dict())
 
-    def image_features(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch dim"]:
+    def image_features(self, images: Images) -> Features:
         """Return the dual encoder's image features, not normalised."""
         return self.dual.image_features(images)
 
-    def text_features(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
-    ) -> Float[Tensor, "batch dim"]:
+    def text_features(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Features:
         """Return the dual encoder's text features, not normalised."""
         return self.dual.text_features(token_ids, valid, words)
 
-    def explain_images(self, images: Float[Tensor, "batch 3 height width"]) -> TokenMaps | None:
+    def explain_images(self, images: Images) -> TokenMaps | None:
         """Return how the dual encoder weighs the image tokens."""
         return self.dual.explain_images(images)
 
     def explain_texts(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
+        self, token_ids: TokenIds, valid: Valid, words: Words = None
     ) -> TokenMaps | None:
         """Return how the dual encoder weighs the text tokens."""
         return self.dual.explain_texts(token_ids, valid, words)
 
     def image_contributions(
-        self, images: Float[Tensor, "batch 3 height width"], texts: Float[Tensor, "batch dim"]
+        self, images: Images, texts: Features
     ) -> Float[Tensor, "batch length"] | None:
         """Return what each image token adds to the dual encoder's score."""
         return self.dual.image_contributions(images, texts)
 
     def text_contributions(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        images: Float[Tensor, "batch dim"],
+        self, token_ids: TokenIds, valid: Valid, images: Features
     ) -> Float[Tensor, "batch length"] | None:
         """Return what each text token adds to the dual encoder's score."""
         return self.dual.text_contributions(token_ids, valid, images)
@@ -295,9 +278,7 @@ class Lcr2s(RetrievalModule):
             return self._held[0].enrich(batch, step)
 
 
-def gradient_shares(
-    terms: Mapping[str, Tensor], features: tuple[Tensor, ...]
-) -> dict[str, Float[Tensor, ""]]:
+def gradient_shares(terms: Mapping[str, Tensor], features: tuple[Tensor, ...]) -> dict[str, Scalar]:
     """Return each term's share in the sum of the norms of all terms' gradients at the features.
 
     Args:

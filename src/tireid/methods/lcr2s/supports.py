@@ -6,14 +6,15 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from tireid.losses.gather import gather_with_gradient, own_rows, process_count
-from tireid.methods.lcr2s.fusion import is_count
+from tireid.methods.lcr2s.fusion import Filled, Support, is_count
+from tireid.structures import Features, Ids
+
+Slots = Int[Tensor, "batch slots"]  # rows of a pool; -1 = empty slot
 
 
 def draw_slots(
-    candidates: Bool[Tensor, "batch pool"],
-    priorities: Float[Tensor, "..."],
-    count: int,
-) -> Int[Tensor, "batch slots"]:
+    candidates: Bool[Tensor, "batch pool"], priorities: Float[Tensor, "..."], count: int
+) -> Slots:
     """Return for each row up to `count` of its candidates, those of the highest priority.
 
     Args:
@@ -27,12 +28,7 @@ def draw_slots(
     return F.pad(slots, (0, count - slots.shape[1]), value=-1)
 
 
-def batch_supports(
-    pids: Int[Tensor, " batch"],
-    image_ids: Int[Tensor, " batch"],
-    count: int,
-    generator: Generator,
-) -> Int[Tensor, "batch slots"]:
+def batch_supports(pids: Ids, image_ids: Ids, count: int, generator: Generator) -> Slots:
     """Draw rows of the global batch that show the anchor's identity in another image.
 
     Without replacement; slots stay empty where the batch holds too few. The draw of an anchor does
@@ -54,9 +50,7 @@ def batch_supports(
     return draw_slots(candidates, own_rows(priorities), count)
 
 
-def take_slots(
-    features: Float[Tensor, "pool dim"], slots: Int[Tensor, "batch slots"]
-) -> tuple[Float[Tensor, "batch slots dim"], Bool[Tensor, "batch slots"]]:
+def take_slots(features: Float[Tensor, "pool dim"], slots: Slots) -> tuple[Support, Filled]:
     """Return the features of each slot, and which slots are filled; those of others are rubbish."""
     valid = slots >= 0
     if len(features) == 0:
@@ -65,7 +59,7 @@ def take_slots(
 
 
 def shares_of_processes(
-    keys: Int[Tensor, " distinct"] | None, slots: Int[Tensor, "batch slots"]
+    keys: Int[Tensor, " distinct"] | None, slots: Slots
 ) -> Float[Tensor, " distinct"] | None:
     """Return 1 / n for each distinct support sample that n ranks have in their shares.
 
@@ -91,9 +85,7 @@ def shares_of_processes(
     return torch.where(is_mine, 1.0 / holders.clamp(min=1), 0.0)
 
 
-def drop_supports(
-    valid: Bool[Tensor, "batch slots"], whole: float, each: float, generator: Generator
-) -> Bool[Tensor, "batch slots"]:
+def drop_supports(valid: Filled, whole: float, each: float, generator: Generator) -> Filled:
     """Empty filled slots at random.
 
     Args:
@@ -139,14 +131,7 @@ class FeatureMemory(nn.Module):
             self.register_buffer(name, torch.full((capacity,), -1))
 
     @torch.no_grad()
-    def write(
-        self,
-        keys: Int[Tensor, " batch"],
-        features: Float[Tensor, "batch dim"],
-        pids: Int[Tensor, " batch"],
-        image_ids: Int[Tensor, " batch"],
-        step: int,
-    ) -> None:
+    def write(self, keys: Ids, features: Features, pids: Ids, image_ids: Ids, step: int) -> None:
         """Keep the features of all ranks' shares.
 
         Args:
@@ -168,14 +153,7 @@ class FeatureMemory(nn.Module):
             buffer.index_copy_(0, rows, gather_with_gradient(values)[last])
         self.written.index_fill_(0, rows, step)
 
-    def draw(
-        self,
-        pids: Int[Tensor, " batch"],
-        image_ids: Int[Tensor, " batch"],
-        count: int,
-        generator: Generator,
-        step: int,
-    ) -> Int[Tensor, "batch slots"]:
+    def draw(self, pids: Ids, image_ids: Ids, count: int, generator: Generator, step: int) -> Slots:
         """Draw rows of `features` that show the anchor's identity in another image.
 
         Without replacement; anchors of one identity share the order of their draws.

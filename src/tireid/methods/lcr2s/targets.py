@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from tireid.methods.lcr2s.fusion import SupportFusion
 from tireid.methods.lcr2s.supports import take_slots
-from tireid.structures import PairBatch
+from tireid.structures import Features, PairBatch
 
 
 @torch.no_grad()
@@ -54,8 +54,6 @@ class TargetTable(nn.Module):
         self.register_buffer("texts", texts)
         self.feature_dim = images.shape[1]
 
-    def enrich(
-        self, batch: PairBatch, step: int
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+    def enrich(self, batch: PairBatch, step: int) -> tuple[Features, Features]:
         """Return the enriched features of a batch's images and texts, not normalised."""
         return self.images[batch.image_id], self.texts[batch.index]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
 from tireid.data.supports import SupportSettings
@@ -30,7 +30,7 @@ from tireid.methods.lcr2s.supports import (
     shares_of_processes,
     take_slots,
 )
-from tireid.structures import PairBatch
+from tireid.structures import Features, Images, PairBatch, TokenIds, Valid, Words
 
 SOURCES = ("dataset", "batch", "memory")
 
@@ -146,6 +146,7 @@ class Lcr2sTeacher(RetrievalModule):
         self.alignment = alignment
         self.slots = supports
         self.source = source
+        self.takes_supports = source == "dataset"  # from elsewhere they come encoded
         self.support_dropout = support_dropout
         self.slot_dropout = slot_dropout
         self.alignment_weight = alignment_weight
@@ -167,11 +168,6 @@ class Lcr2sTeacher(RetrievalModule):
         ]
 
     @property
-    def takes_supports(self) -> bool:
-        """Whether training batches must carry support sets: those that are encoded."""
-        return self.source == "dataset"
-
-    @property
     def image_fusion(self) -> SupportFusion:
         """The fusion of images."""
         return self.fusions[0]  # pyright: ignore[reportReturnType] -- nn.ModuleList's members
@@ -181,24 +177,15 @@ class Lcr2sTeacher(RetrievalModule):
         """The fusion of texts, that of images where they share one."""
         return self.fusions[-1]  # pyright: ignore[reportReturnType]
 
-    def image_features(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch dim"]:
+    def image_features(self, images: Images) -> Features:
         """Return the image features enriched by themselves alone, not normalised."""
         return _alone(self.image_fusion, self.dual.image_features(images))
 
-    def text_features(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
-    ) -> Float[Tensor, "batch dim"]:
+    def text_features(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Features:
         """Return the text features enriched by themselves alone, not normalised."""
         return _alone(self.text_fusion, self.dual.text_features(token_ids, valid, words))
 
-    def enrich(
-        self, batch: PairBatch, step: int
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+    def enrich(self, batch: PairBatch, step: int) -> tuple[Features, Features]:
         """Return the enriched features of images and texts, not normalised.
 
         Args:

@@ -20,7 +20,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tireid.structures import TokenMaps
+from tireid.structures import TokenMaps, Valid
+
+Queries = Float[Tensor, "batch query dim"]
+Keys = Float[Tensor, "key_batch key dim"]
+KeysValid = Bool[Tensor, "key_batch key"] | None
+Attended = Float[Tensor, "out_batch query dim"]
+TokenFeatures = Float[Tensor, "batch length dim"]
+Parts = Float[Tensor, "batch parts feature"]
 
 
 class CrossAttention(nn.Module):
@@ -61,12 +68,7 @@ class CrossAttention(nn.Module):
         self.to_value = nn.Linear(dim, heads * head_dim, bias=False)
         self.to_out = nn.Linear(heads * head_dim, dim)
 
-    def forward(
-        self,
-        queries: Float[Tensor, "batch query dim"],
-        keys: Float[Tensor, "key_batch key dim"],
-        valid: Bool[Tensor, "key_batch key"] | None = None,
-    ) -> Float[Tensor, "out_batch query dim"]:
+    def forward(self, queries: Queries, keys: Keys, valid: KeysValid = None) -> Attended:
         """Attend to `keys`; without the residual.
 
         Args:
@@ -81,10 +83,7 @@ class CrossAttention(nn.Module):
         return self._plain(queries, keys, valid)
 
     def weights(
-        self,
-        queries: Float[Tensor, "batch query dim"],
-        keys: Float[Tensor, "key_batch key dim"],
-        valid: Bool[Tensor, "key_batch key"] | None = None,
+        self, queries: Queries, keys: Keys, valid: KeysValid = None
     ) -> Float[Tensor, "out_batch heads query key"]:
         """Return the attention of each query to each key, which `forward` does not keep.
 
@@ -145,12 +144,7 @@ class CrossDecoderLayer(nn.Module):
             nn.LayerNorm(dim), nn.Linear(dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, dim)
         )
 
-    def forward(
-        self,
-        queries: Float[Tensor, "batch query dim"],
-        keys: Float[Tensor, "key_batch key dim"],
-        valid: Bool[Tensor, "key_batch key"] | None = None,
-    ) -> Float[Tensor, "out_batch query dim"]:
+    def forward(self, queries: Queries, keys: Keys, valid: KeysValid = None) -> Attended:
         """Rebuild the queries from the keys; a query batch of 1 is broadcast over the keys'."""
         queries = queries + self.attention(queries, keys, valid)
         return queries + self.feed_forward(queries)
@@ -181,22 +175,14 @@ class CrossDecoder(nn.Module):
             CrossDecoderLayer(dim, heads, head_dim, hidden_dim, order=order) for _ in range(depth)
         )
 
-    def forward(
-        self,
-        queries: Float[Tensor, "batch query dim"],
-        keys: Float[Tensor, "key_batch key dim"],
-        valid: Bool[Tensor, "key_batch key"] | None = None,
-    ) -> Float[Tensor, "out_batch query dim"]:
+    def forward(self, queries: Queries, keys: Keys, valid: KeysValid = None) -> Attended:
         """Pass the queries through all layers; one of the two batches may be 1."""
         for layer in self.layers:
             queries = layer(queries, keys, valid)
         return queries
 
     def weights(
-        self,
-        queries: Float[Tensor, "batch query dim"],
-        keys: Float[Tensor, "key_batch key dim"],
-        valid: Bool[Tensor, "key_batch key"] | None = None,
+        self, queries: Queries, keys: Keys, valid: KeysValid = None
     ) -> Float[Tensor, "out_batch layers heads query key"]:
         """Return the attention of each query to each key in every layer, computed again."""
         weights: list[Tensor] = []
@@ -325,9 +311,7 @@ class LgurHead(nn.Module):
         separate = has_prototypes and not shared_prototypes
         self.text_prototypes = _tokens(num_prototypes, dim) if separate else None
 
-    def foreground_weights(
-        self, image_tokens: Float[Tensor, "batch length dim"]
-    ) -> Float[Tensor, "batch length 1"]:
+    def foreground_weights(self, image_tokens: TokenFeatures) -> Float[Tensor, "batch length 1"]:
         """Return the foreground weight of each image token, in (0, 1); 1 where switched off.
 
         It has no supervision of its own.
@@ -336,9 +320,7 @@ class LgurHead(nn.Module):
             return image_tokens.new_ones(*image_tokens.shape[:2], 1)
         return self.foreground(image_tokens).sigmoid()
 
-    def rebuild(
-        self, tokens: Float[Tensor, "batch length dim"]
-    ) -> Float[Tensor, "batch length dim"]:
+    def rebuild(self, tokens: TokenFeatures) -> TokenFeatures:
         """Rebuild tokens of either modality from the shared dictionary, if there is one.
 
         Official code keeps the residual around the query: the result is the token plus attended
@@ -350,10 +332,10 @@ class LgurHead(nn.Module):
 
     def guide(
         self,
-        image_tokens: Float[Tensor, "batch length dim"],
+        image_tokens: TokenFeatures,
         text_tokens: Float[Tensor, "batch text_length dim"],
         text_valid: Bool[Tensor, "batch text_length"],
-    ) -> Float[Tensor, "batch length dim"]:
+    ) -> TokenFeatures:
         """Rebuild image tokens from their caption's tokens, by the dictionary decoder's weights.
 
         Raises:
@@ -363,15 +345,11 @@ class LgurHead(nn.Module):
             raise ValueError("guide: expected a head with use_guidance=True")
         return self.dictionary_decoder(image_tokens, text_tokens, text_valid)
 
-    def image_parts(
-        self, tokens: Float[Tensor, "batch length dim"]
-    ) -> Float[Tensor, "batch parts feature"]:
+    def image_parts(self, tokens: TokenFeatures) -> Parts:
         """Collect image tokens into one feature a part."""
         return self._parts(tokens, None, self.prototypes)
 
-    def text_parts(
-        self, tokens: Float[Tensor, "batch length dim"], valid: Bool[Tensor, "batch length"]
-    ) -> Float[Tensor, "batch parts feature"]:
+    def text_parts(self, tokens: TokenFeatures, valid: Valid) -> Parts:
         """Collect text tokens into one feature a part."""
         prototypes = self.prototypes if self.text_prototypes is None else self.text_prototypes
         return self._parts(tokens, valid, prototypes)
@@ -383,21 +361,15 @@ class LgurHead(nn.Module):
             parts = self.prototype_decoder(prototypes, tokens, valid)
         return torch.einsum("bkd,kfd->bkf", parts, self.part_projection)
 
-    def encode_image(
-        self, image_tokens: Float[Tensor, "batch length dim"]
-    ) -> Float[Tensor, "batch parts feature"]:
+    def encode_image(self, image_tokens: TokenFeatures) -> Parts:
         """Return the dictionary branch's image features, the ones ranked."""
         return self.image_parts(self.foreground_weights(image_tokens) * self.rebuild(image_tokens))
 
-    def encode_text(
-        self,
-        text_tokens: Float[Tensor, "batch length dim"],
-        text_valid: Bool[Tensor, "batch length"],
-    ) -> Float[Tensor, "batch parts feature"]:
+    def encode_text(self, text_tokens: TokenFeatures, text_valid: Valid) -> Parts:
         """Return the dictionary branch's text features, the ones ranked."""
         return self.text_parts(self.rebuild(text_tokens), text_valid)
 
-    def explain_image(self, image_tokens: Float[Tensor, "batch length dim"]) -> TokenMaps:
+    def explain_image(self, image_tokens: TokenFeatures) -> TokenMaps:
         """Return how `encode_image` weighs the tokens, computed again."""
         foreground = self.foreground_weights(image_tokens)
         weighted = foreground * self.rebuild(image_tokens)
@@ -408,11 +380,7 @@ class LgurHead(nn.Module):
             atoms=self._atom_weights(image_tokens),
         )
 
-    def explain_text(
-        self,
-        text_tokens: Float[Tensor, "batch length dim"],
-        text_valid: Bool[Tensor, "batch length"],
-    ) -> TokenMaps:
+    def explain_text(self, text_tokens: TokenFeatures, text_valid: Valid) -> TokenMaps:
         """Return how `encode_text` weighs the tokens, computed again."""
         prototypes = self.prototypes if self.text_prototypes is None else self.text_prototypes
         atoms = self._atom_weights(text_tokens)
@@ -436,7 +404,7 @@ class LgurHead(nn.Module):
 
     def forward(
         self,
-        image_tokens: Float[Tensor, "batch length dim"],
+        image_tokens: TokenFeatures,
         text_tokens: Float[Tensor, "batch text_length dim"],
         text_valid: Bool[Tensor, "batch text_length"],
     ) -> LgurFeatures:

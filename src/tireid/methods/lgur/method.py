@@ -7,13 +7,23 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from tireid.losses.identity import identity_loss
 from tireid.methods.base import RetrievalModule, TrainingTerms, align
 from tireid.methods.lgur.head import LgurHead
-from tireid.structures import PairBatch, TokenMaps
+from tireid.structures import (
+    Features,
+    Ids,
+    Images,
+    PairBatch,
+    Scalar,
+    TokenIds,
+    TokenMaps,
+    Valid,
+    Words,
+)
 
 _BRANCHES = ("guided", "dictionary")
 # Pairs of features that are aligned: those of each branch, and the ties between the branches.
@@ -76,40 +86,28 @@ class Lgur(RetrievalModule):
         self.identity_weight = identity_weight
         self.alignment_weight = alignment_weight
 
-    def image_features(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch dim"]:
+    def image_features(self, images: Images) -> Features:
         """Return the dictionary branch's prototype features, concatenated."""
         tokens = self.image_projection(self.image_encoder(images).local)
         return self.head.encode_image(tokens).flatten(1)
 
-    def text_features(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
-    ) -> Float[Tensor, "batch dim"]:
+    def text_features(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Features:
         """Return the dictionary branch's prototype features, concatenated."""
         tokens = self.text_tokens(token_ids, valid, words)
         return self.head.encode_text(tokens.local, tokens.valid).flatten(1)
 
-    def explain_images(self, images: Float[Tensor, "batch 3 height width"]) -> TokenMaps:
+    def explain_images(self, images: Images) -> TokenMaps:
         """Return the foreground weights and the attention of prototypes and to atoms."""
         return self.head.explain_image(self.image_projection(self.image_encoder(images).local))
 
-    def explain_texts(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        valid: Bool[Tensor, "batch length"],
-        words: Float[Tensor, "batch length width"] | None = None,
-    ) -> TokenMaps:
+    def explain_texts(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> TokenMaps:
         """Return the attention of prototypes and to atoms."""
         tokens = self.text_tokens(token_ids, valid, words)
         return self.head.explain_text(tokens.local, tokens.valid)
 
     def identity_losses(
-        self, features: dict[str, Float[Tensor, "batch parts dim"]], labels: Int[Tensor, " batch"]
-    ) -> dict[str, Float[Tensor, ""]]:
+        self, features: dict[str, Float[Tensor, "batch parts dim"]], labels: Ids
+    ) -> dict[str, Scalar]:
         """Return the identity loss of each feature set by its name, mean over the prototypes."""
         stacked = torch.cat(list(features.values())).transpose(0, 1)  # (parts, sets * batch, dim)
         # In this order the gradient of the weights comes out as they lie in memory: no copy.
