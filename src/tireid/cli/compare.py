@@ -4,13 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from tireid.comparison.compare import ReportOptions, compare
 from tireid.console import complain
 
 
 def main() -> None:
     """Run `tireid compare`."""
     arguments = _parse()
+    from tireid.comparison.compare import ReportOptions, compare  # late: slow
+
     first: Path = arguments.sources[0]
     out = arguments.out or (first if first.is_dir() else Path())
     options = ReportOptions(out, arguments.control, arguments.pictures)
