@@ -11,7 +11,7 @@ from torch import nn
 
 from tireid.checkpoints import stop_signals
 from tireid.checkpoints.atomic_io import AtomicCheckpointIO
-from tireid.console import quiet
+from tireid.console import silence_expected_warnings
 from tireid.data.resumable_loader import LateDataLoader
 
 
@@ -72,7 +72,7 @@ def tiny_trainer(tmp_path):
     """Return a function from callbacks to a trainer that writes below a folder."""
 
     def make(*callbacks, folder=tmp_path, **arguments):
-        quiet()
+        silence_expected_warnings()
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         return L.Trainer(
             accelerator="cpu",
