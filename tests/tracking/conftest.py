@@ -209,17 +209,17 @@ def flat(node, prefix=""):
     return result
 
 
-def wait_for(run, seconds=5.0):
-    """Wait until wandb's own process has written all of a run; it ends a little later."""
+def wait_for_end(folder, seconds=5.0):
+    """Wait until wandb's own process has written all of the newest part; it ends a little later."""
     deadline = time.monotonic() + seconds
-    while not has_ended(run.files[-1].parent) and time.monotonic() < deadline:
+    while not has_ended(_files(folder)[-1].parent) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return run
 
 
 def read_all(folder):
     """Return everything that the run of a folder has logged."""
-    logged = Logged(wait_for(read_offline_run(folder)))
+    wait_for_end(folder)
+    logged = Logged(read_offline_run(folder))
     config: dict[str, Any] = {}
     for file in logged.run.files:
         logged.exit_code = None
