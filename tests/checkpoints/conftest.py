@@ -12,7 +12,7 @@ from torch import nn
 from tireid.checkpoints import stop_signals
 from tireid.checkpoints.atomic_io import AtomicCheckpointIO
 from tireid.console import silence_expected_warnings
-from tireid.data.resumable_loader import LateDataLoader
+from tireid.data.resumable_loader import ResumableDataLoader
 
 
 class Tiny(L.LightningModule):
@@ -35,10 +35,10 @@ class Tiny(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 
     def train_dataloader(self):
-        return LateDataLoader(ITEMS, batch_size=4, sampler=InOrder(), generator=OWN)
+        return ResumableDataLoader(ITEMS, batch_size=4, sampler=InOrder(), generator=OWN)
 
     def val_dataloader(self):
-        return LateDataLoader(ITEMS, batch_size=8, generator=OWN)
+        return ResumableDataLoader(ITEMS, batch_size=8, generator=OWN)
 
 
 class InOrder:

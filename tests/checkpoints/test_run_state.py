@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tireid.checkpoints.run_state import STATE, Resumption, add_state
-from tireid.data.resumable_loader import LateDataLoader
+from tireid.data.resumable_loader import ResumableDataLoader
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_each_part_is_restored_in_its_moment(checkpoint, tiny, tiny_trainer, tmp
     assert trainer.should_stop
     assert (tmp_path / "resumed" / "metrics.csv").read_text() == content[STATE]["rows"]
 
-    model, loader = tiny(), create_autospec(LateDataLoader, instance=True)
+    model, loader = tiny(), create_autospec(ResumableDataLoader, instance=True)
     stub = create_autospec(L.Trainer, instance=True, train_dataloader=loader)
     begun = []
     model.on_train_epoch_start = lambda: begun.append(True)
