@@ -132,15 +132,6 @@ def folder_lock(path: Path, *, on_wait: Callable[[], None]) -> Iterator[bool]:
         that another process may be in the block too.
     """
     lock = FileLock(path, fallback_to_soft=False)
-    held = _acquire(lock, on_wait)
-    try:
-        yield held
-    finally:
-        if held:
-            lock.release()
-
-
-def _acquire(lock: FileLock, on_wait: Callable[[], None]) -> bool:
     try:
         try:
             lock.acquire(blocking=False)
@@ -150,8 +141,10 @@ def _acquire(lock: FileLock, on_wait: Callable[[], None]) -> bool:
     except (NotImplementedError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise
-        return False
-    return True
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
 
 
 def build_once(

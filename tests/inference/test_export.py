@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 import tireid
-from tireid.cli import export as export_command
+from tireid.cli.hydra_app import run_command
 from tireid.inference.export import export
 from tireid.runs.weights import read_weights
 
@@ -261,5 +261,5 @@ def test_damaged_exports_are_refused_by_name(copied_export):
 def test_the_command_line_reports_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["export", f"run={tmp_path}", f"output={tmp_path / 'out'}"])
     with pytest.raises(SystemExit, match="1"):
-        export_command.main()
+        run_command("export")
     assert re.match(r"error: .*: expected a run folder with checkpoints/", capsys.readouterr().err)

@@ -3,10 +3,10 @@
 import yaml
 
 from tireid.runs.settings import (
-    current_settings,
     difference,
     fingerprint,
-    saved_fingerprint,
+    read_config,
+    read_settings,
 )
 
 EARLIER = {
@@ -37,12 +37,16 @@ TODAY = {
 }
 
 
-def test_supports_and_a_given_teacher_have_moved():
-    assert current_settings(EARLIER) == TODAY
-    assert EARLIER["teaching"]["checkpoint"] == "some/teacher.ckpt"  # what was read is left alone
-    assert current_settings(TODAY) == TODAY
-    plain = {"supports": None, "teaching": None, "model": {"_target_": "a"}}
-    assert current_settings(plain) == {"teaching": None, "model": {"_target_": "a"}}
+def test_supports_and_a_given_teacher_have_moved(tmp_path):
+    plain = {"teaching": None, "model": {"_target_": "a"}}
+    for written, current in (
+        (EARLIER, TODAY),
+        (TODAY, TODAY),
+        ({"supports": None, **plain}, plain),
+    ):
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
+        assert read_settings(tmp_path) == current
+        assert read_config(tmp_path) == written
 
 
 def test_a_run_of_an_earlier_version_is_the_same_run_and_keeps_its_hash(tmp_path):
@@ -50,4 +54,4 @@ def test_a_run_of_an_earlier_version_is_the_same_run_and_keeps_its_hash(tmp_path
     assert difference(tmp_path, TODAY | {"split_of_selection": {"val": "val"}, "new": None}) == ""
     other = TODAY | {"teacher": None}
     assert difference(tmp_path, other) == "teacher='some/teacher.ckpt' instead of None"
-    assert saved_fingerprint(tmp_path) == fingerprint(EARLIER) != fingerprint(TODAY)
+    assert fingerprint(read_config(tmp_path)) == fingerprint(EARLIER) != fingerprint(TODAY)

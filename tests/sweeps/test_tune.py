@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
 from tireid.files import conf_dir
-from tireid.runs.failure import read_failure
+from tireid.runs.failure import FAILURE_FILE
+from tireid.runs.record import read_record
 from tireid.sweeps import tune
 from tireid.sweeps.study import Study, read_space
 
@@ -180,8 +181,7 @@ def test_a_setting_that_does_not_compose_is_a_failed_trial(tuned, tmp_path, monk
     monkeypatch.setitem(SPACE, "model", {"choice": ["nonesuch"]})
     with pytest.raises(ValueError, match="expected a complete trial, got none of 2"):
         tuned("trials=2")
-    failure = read_failure(tmp_path / "trial_000")
-    assert failure is not None
+    failure = read_record(tmp_path / "trial_000", FAILURE_FILE)
     assert "nonesuch" in failure["message"]
 
 

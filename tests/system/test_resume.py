@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from tireid.methods.base import RetrievalModule
-from tireid.runs.settings import saved_fingerprint
+from tireid.runs.settings import fingerprint, read_config
 from tireid.training.run import train
 
 # Small runs of four steps an epoch; every step can be resumed from.
@@ -137,7 +137,7 @@ def test_a_student_of_an_earlier_version_continues_with_its_teacher(
     OmegaConf.save(settings, tmp_path / "config.yaml")
     for file in (tmp_path / "checkpoints").glob("last*.ckpt"):
         content = torch.load(file, weights_only=True)
-        content["tireid"]["settings"] = saved_fingerprint(tmp_path)
+        content["tireid"]["settings"] = fingerprint(read_config(tmp_path))
         torch.save(content, file)
     capsys.readouterr()
     train(small_config(tmp_path, *COMMON, *LCR2S))

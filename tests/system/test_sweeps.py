@@ -14,8 +14,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from tireid.files import conf_dir
-from tireid.runs.failure import read_failure, write_failure
+from tireid.runs.failure import FAILURE_FILE, write_failure
 from tireid.runs.folder import claim
+from tireid.runs.record import read_record
 from tireid.runs.results import read_runs
 from tireid.sweeps import grid, report
 from tireid.training.errors import recorded_failure
@@ -91,8 +92,7 @@ def test_a_failure_is_recorded_and_a_killed_sweep_runs_only_what_is_missing(tmp_
     assert done.stderr.count("complete already") == 1
     assert records(folder)["0"] == kept["0"]
     assert "Traceback" not in done.stderr
-    failure = read_failure(folder / "1")
-    assert failure is not None
+    failure = read_record(folder / "1", FAILURE_FILE)
     assert failure["error"] == "ValueError"
     assert "seed: expected an integer from 0" in failure["message"]
     assert "seed=-1" in failure["overrides"]
@@ -150,8 +150,7 @@ def test_a_process_that_dies_leaves_a_record_and_a_signal_reaches_it(tmp_path, m
     kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     for code, message in (("exit(3)", "exit code 3"), (kill, "signal SIGKILL")):
         assert ends_with(code) is None
-        failure = read_failure(folder)
-        assert failure is not None
+        failure = read_record(folder, FAILURE_FILE)
         assert message in failure["message"]
 
     waits = f"""
@@ -181,8 +180,7 @@ time.sleep(60)
 def test_a_job_on_many_nodes_is_refused(tmp_path, capsys):
     cfg = OmegaConf.create({"strategy": {"num_nodes": 2}})
     assert grid.run_in_process(cfg, ["seed=1"], tmp_path) is None
-    failure = read_failure(tmp_path)
-    assert failure is not None
+    failure = read_record(tmp_path, FAILURE_FILE)
     assert "strategy.num_nodes: expected 1 in a sweep" in failure["message"]
     assert "hydra/launcher=slurm" in capsys.readouterr().err
 
@@ -190,16 +188,15 @@ def test_a_job_on_many_nodes_is_refused(tmp_path, capsys):
 def test_a_failure_is_recorded_until_a_success(tmp_path):
     with pytest.raises(OSError, match="disk"), recorded_failure(tmp_path):
         raise OSError("the disk is full")
-    failure = read_failure(tmp_path)
-    assert failure is not None
+    failure = read_record(tmp_path, FAILURE_FILE)
     assert failure["error"] == "OSError"
     assert "the disk is full" in failure["traceback"]
     with pytest.raises(SystemExit), recorded_failure(tmp_path):
         raise SystemExit(1)
-    assert read_failure(tmp_path) == failure
+    assert read_record(tmp_path, FAILURE_FILE) == failure
     with recorded_failure(tmp_path):
         pass
-    assert read_failure(tmp_path) is None
+    assert not read_record(tmp_path, FAILURE_FILE)
 
 
 def test_workers_share_the_cores_and_end_with_their_sweep(tmp_path, monkeypatch):
@@ -226,12 +223,11 @@ def test_what_cannot_be_written_is_recorded_and_then_tried_again(small_config, t
     (tmp_path / "checkpoints").touch()
     with pytest.raises(OSError, match="checkpoints"):
         train(cfg)
-    failure = read_failure(tmp_path)
-    assert failure is not None
+    failure = read_record(tmp_path, FAILURE_FILE)
     assert "checkpoints" in failure["message"]
     (tmp_path / "checkpoints").unlink()
     assert train(cfg)
-    assert read_failure(tmp_path) is None
+    assert not read_record(tmp_path, FAILURE_FILE)
 
 
 def sweep_config(tmp_path, launcher="hydra._internal.core_plugins.basic_launcher.BasicLauncher"):

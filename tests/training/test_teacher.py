@@ -300,7 +300,7 @@ def test_supports_from_the_batch_need_batches_that_hold_some(small_config, tmp_p
         balanced = [*settings, "dataset.sampler=identity_balanced", "dataset.pairs_per_id=1"]
         with pytest.raises(ValueError, match=r"pairs_per_id: expected at least 2 .*, got 1"):
             train(small_config(tmp_path, *balanced))
-        with pytest.raises(ValueError, match=r"sampler: expected identity_balanced .*, got shuf"):
+        with pytest.raises(ValueError, match=r"sampler: expected identity_balanced .*, got 'shuf"):
             train(small_config(tmp_path, *settings))
 
 

@@ -13,7 +13,7 @@ from tireid.checkpoints.run_state import Resumption, add_state
 from tireid.checkpoints.schedule import CheckpointSchedule
 from tireid.checkpoints.stopping import Decision, decide, stop
 from tireid.runs.checkpoint import LAST, PREVIOUS
-from tireid.runs.settings import CONFIG_FILE, saved_fingerprint
+from tireid.runs.settings import CONFIG_FILE, fingerprint, read_config
 
 
 class LastCheckpoint(Checkpoint):
@@ -66,7 +66,7 @@ class LastCheckpoint(Checkpoint):
         stop_signals.hold()
         folder = self.path.parents[1]
         if (folder / CONFIG_FILE).is_file():
-            self.settings = saved_fingerprint(folder)
+            self.settings = fingerprint(read_config(folder))
         for best in _best_checkpoints(trainer):
             best.keeps_superseded = True
         resumption = self._resumption

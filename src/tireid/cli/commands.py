@@ -15,6 +15,15 @@ COMMANDS = {
 }
 WITHOUT_HYDRA = ("compare", "dashboard")
 
+# Modules of the commands that are one function of a config, named as the command.
+FUNCTIONS = {
+    "evaluate": "tireid.training.evaluate",
+    "tune": "tireid.sweeps.tune",
+    "explain": "tireid.explanations.explain",
+    "export": "tireid.inference.export",
+    "convert": "tireid.inference.convert",
+}
+
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """Return `; did you mean ...?` with the nearest of some words; empty if none is near."""

@@ -1,11 +1,10 @@
 """Tab completion: Hydra's, preceded by the names of the commands."""
 
-import importlib
 import os
 import sys
 
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA
-from tireid.cli.hydra_app import OPTIONS
+from tireid.cli.hydra_app import OPTIONS, run_command
 
 
 def complete(arguments: list[str]) -> None:
@@ -32,7 +31,7 @@ def complete(arguments: list[str]) -> None:
             return
         os.environ["COMP_LINE"] = f"tireid {rest}"
     sys.argv = ["tireid", *arguments]
-    importlib.import_module(f"tireid.cli.{command}").main()
+    run_command(command)
 
 
 def _offer(words: tuple[str, ...] | dict[str, str], start: str) -> None:

@@ -1,11 +1,11 @@
 """Run a command as an application of Hydra: overrides, `--cfg`, `--multirun`, `--help`."""
 
-import functools
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from tireid.cli.commands import COMMANDS, did_you_mean
+from tireid.cli.commands import COMMANDS, FUNCTIONS, did_you_mean
 
 OPTIONS = (
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package"),
@@ -44,6 +44,14 @@ def check_options(name: str) -> None:
             sys.exit(2)
 
 
+def run_command(name: str) -> None:
+    """Run one of `COMMANDS`, whose arguments stand in `sys.argv`."""
+    if name in FUNCTIONS:
+        run(name, lambda cfg: getattr(importlib.import_module(FUNCTIONS[name]), name)(cfg))
+    else:
+        importlib.import_module(f"tireid.cli.{name}").main()
+
+
 def run(name: str, task: Callable[[Any], Any]) -> None:
     """Compose the config `conf/NAME.yaml` by the command line and hand it to a task.
 
@@ -64,16 +72,14 @@ def run(name: str, task: Callable[[Any], Any]) -> None:
     if any(word in _HELP for word in sys.argv[1:]):
         sys.argv.append(f'hydra.help.header="tireid {name}: {COMMANDS[name]}"')
     main = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)
-    main(_guarded(task))()
 
-
-def _guarded(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    @functools.wraps(task)  # Hydra names the job after the task's module
     def guarded(cfg: Any) -> Any:
         from tireid.console import silence_expected_warnings
         from tireid.training.errors import clear_errors
 
         silence_expected_warnings()
-        return clear_errors(task)(cfg)
+        with clear_errors():
+            return task(cfg)
 
-    return guarded
+    guarded.__module__ = f"tireid.cli.{name}"  # Hydra names the job after it
+    main(guarded)()

@@ -1,12 +1,11 @@
 """The command `tireid`: it imports only the subcommand that is asked for."""
 
-import importlib
 import shlex
 import sys
 from typing import NoReturn
 
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA, did_you_mean
-from tireid.cli.hydra_app import check_options
+from tireid.cli.hydra_app import check_options, run_command
 
 _OPTIONS = {
     ("-h", "--help"): "Show this help and exit.",
@@ -44,7 +43,7 @@ def main() -> None:
         sys.argv = [f"tireid {name}", *options]
         if name not in WITHOUT_HYDRA:
             check_options(name)
-        importlib.import_module(f"tireid.cli.{name}").main()
+        run_command(name)
 
 
 def _help() -> str:

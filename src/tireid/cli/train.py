@@ -26,7 +26,6 @@ def _run() -> None:
     from tireid.checkpoints import stop_signals
     from tireid.console import say
     from tireid.training import launcher, processes
-    from tireid.training.errors import clear_message
     from tireid.training.run import train
 
     processes.exit_with_parent()
@@ -34,7 +33,7 @@ def _run() -> None:
     stop_signals.listen()
     try:
         if processes.is_started():
-            launcher.run_as_rank(train, clear_message)
+            launcher.run_as_rank(train)
         else:
             hydra_app.run("train", _train)
     except stop_signals.Stopped as stopped:

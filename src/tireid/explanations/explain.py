@@ -22,9 +22,10 @@ from tireid.inference.restore import (
     restore_model,
     teacher_of,
 )
-from tireid.inference.saved_config import evaluation_config, read_settings
+from tireid.inference.saved_config import evaluation_config
 from tireid.methods.base import RetrievalModule
 from tireid.methods.lcr2s import Lcr2sTeacher
+from tireid.runs.settings import read_settings
 from tireid.runs.weights import find_run
 from tireid.tracking.logger import log_images
 
@@ -78,8 +79,7 @@ def explain(cfg: DictConfig) -> list[Path]:
     for path in written:
         say(f"written: {path}")
     if cfg.wandb and written:
-        logger = read_settings(folder).get("logger") or {}
-        log_images(folder, logger.get("wandb") or {}, written)
+        log_images(folder, read_settings(folder), written)
     return written
 
 

@@ -10,18 +10,15 @@ from safetensors.torch import save_file
 from tireid.console import say
 from tireid.data.tokenizers import load_tokenizer
 from tireid.files import write_json, write_text
-from tireid.inference.model_card import ModelFacts, model_card
+from tireid.inference.model_card import model_card
 from tireid.inference.restore import embedding_weights, restore_model
 from tireid.inference.retriever import load
-from tireid.inference.saved_config import inference_config, read_settings
+from tireid.inference.saved_config import inference_config
 from tireid.runs.record import RECORD_FILE, read_record
-from tireid.runs.settings import CONFIG_FILE
+from tireid.runs.settings import CONFIG_FILE, read_overrides, read_settings
 from tireid.runs.weights import TOKENIZER_FOLDER, WEIGHTS_FILE, find_run
 
 CARD_FILE = "README.md"
-_OVERRIDES_FILE = Path(".hydra", "overrides.yaml")
-_LOCAL = ("hydra.", "paths.")  # overrides that say nothing of a model
-_RECORDED = ("metrics", "selection", "seed", "commit", "dirty", "checkpoint", "tested")
 
 
 def export(cfg: DictConfig) -> Path:
@@ -42,9 +39,9 @@ def export(cfg: DictConfig) -> Path:
     output = check_new_folder(cfg.output)
     folder, checkpoint = find_run(cfg.run)
     config, record = inference_config(folder), read_record(folder)
-    metrics, command = _metrics(folder, checkpoint, record), _command(folder)
     model = restore_model(config, folder, checkpoint)
-    weights = {name: value.clone().contiguous() for name, value in embedding_weights(model).items()}
+    state = embedding_weights(model, model.state_dict())
+    weights = {name: value.clone().contiguous() for name, value in state.items()}
     tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
 
     output.mkdir(parents=True, exist_ok=True)
@@ -53,26 +50,20 @@ def export(cfg: DictConfig) -> Path:
     # safetensors makes its files private; the folder is to be passed on.
     (output / WEIGHTS_FILE).chmod((output / CONFIG_FILE).stat().st_mode)
     tokenizer.save(output / TOKENIZER_FOLDER)
-    facts = _facts(
-        read_settings(folder),
-        record,
-        method=type(model).__name__,
-        image_size=tuple(config.dataset.image_size),
-        dim=load(output, "cpu").dim,
-        parameters=sum(value.numel() for value in weights.values()),
-        precision=str(config.trainer.precision),
-        dataset=config.dataset.name,
-        terms=config.dataset.terms,
-        checkpoint=checkpoint.name,
-        metrics=metrics,
-        command=command,
-    )
-    write_json(output / RECORD_FILE, {name: getattr(facts, name) for name in _RECORDED})
-    write_text(output / CARD_FILE, model_card(facts))
+    facts = _facts(folder, config, record)
+    size = sum(value.numel() for value in weights.values())
+    facts["size"] = f"{size:,} weights; embeddings of {load(output, 'cpu').dim}"
+    exported = _record(folder, checkpoint, record)
+    write_json(output / RECORD_FILE, exported)
+    origin = {
+        "converted_from": record.get("converted_from"),
+        "version": record.get("versions", {}).get("tireid"),
+    }
+    method, dataset = type(model).__name__, config.dataset.name
+    write_text(output / CARD_FILE, model_card(method, dataset, facts, exported | origin))
     megabytes = (output / WEIGHTS_FILE).stat().st_size / 1e6
-    model_name = f"{facts.method} on {facts.dataset}, {checkpoint.name}, {megabytes:.1f} MB"
-    say(f"exported: {output} ({model_name})")
-    if facts.selection == "test":
+    say(f"exported: {output} ({method} on {dataset}, {checkpoint.name}, {megabytes:.1f} MB)")
+    if exported["selection"] == "test":
         say("Its checkpoint was chosen on the test split.", style="bold red")
     return output
 
@@ -89,23 +80,31 @@ def check_new_folder(path: str) -> Path:
     return folder
 
 
-def _facts(
-    settings: dict[str, Any], record: dict[str, Any], *, checkpoint: str, **facts: Any
-) -> ModelFacts:
-    """Return the facts of a model, with those that its run has recorded."""
-    return ModelFacts(
-        image_encoder=_encoder(settings["image_encoder"], record),
-        text_encoder=_encoder(settings["text_encoder"], record),
-        checkpoint=checkpoint,
-        tested=record.get("tested_checkpoint") == checkpoint,
-        selection=record.get("selection") or str(settings.get("selection")),
-        converted_from=record.get("converted_from"),
-        seed=record.get("seed"),
-        commit=record.get("commit"),
-        dirty=record.get("dirty"),
-        version=record.get("versions", {}).get("tireid"),
-        **facts,
-    )
+def _facts(folder: Path, config: DictConfig, record: dict[str, Any]) -> dict[str, str]:
+    """Return what the card says of a model beside its record, by name."""
+    settings = read_settings(folder)
+    height, width = config.dataset.image_size
+    image_encoder = _encoder(settings["image_encoder"], record)
+    return {
+        "image encoder": f"{image_encoder}; images of {height}x{width} pixels",
+        "text encoder": _encoder(settings["text_encoder"], record),
+        "size": "",
+        "precision": f"`{config.trainer.precision}`",
+        "data set": config.dataset.name,
+        "terms of the data": config.dataset.terms or "ask its owners",
+        "command": _command(folder),
+    }
+
+
+def _record(folder: Path, checkpoint: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of an export: what is known of its checkpoint."""
+    return {
+        "metrics": _metrics(folder, checkpoint, record),
+        "selection": record.get("selection") or str(read_settings(folder).get("selection")),
+        **{name: record.get(name) for name in ("seed", "commit", "dirty")},
+        "checkpoint": checkpoint.name,
+        "tested": record.get("tested_checkpoint") == checkpoint.name,
+    }
 
 
 def _encoder(section: dict[str, Any], record: dict[str, Any]) -> str:
@@ -135,15 +134,14 @@ def _metrics(folder: Path, checkpoint: Path, record: dict[str, Any]) -> dict[str
     return metrics
 
 
-def _command(folder: Path) -> str | None:
+def _command(folder: Path) -> str:
     """Return the command that trained a run, without the paths of that machine."""
-    file = folder / _OVERRIDES_FILE
-    if not file.is_file():
-        return None
+    if not (folder / ".hydra").is_dir():
+        return "not recorded"
     words = ["python", "-m", "tireid", "train"]
-    for override in OmegaConf.load(file):
-        name, _, value = str(override).partition("=")
-        if not name.lstrip("+~").startswith(_LOCAL):
+    for override in read_overrides(folder):
+        name, _, value = override.partition("=")
+        if not name.lstrip("+~").startswith("paths."):
             is_path = Path(value.strip("'\"")).expanduser().is_absolute()
-            words.append(shlex.quote(f"{name}=DIR" if is_path else str(override)))
-    return " ".join(words)
+            words.append(shlex.quote(f"{name}=DIR" if is_path else override))
+    return f"`{' '.join(words)}`"

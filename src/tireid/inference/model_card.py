@@ -1,6 +1,7 @@
 """The model card of an export: its origin, results, intended use and limits."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 from tireid.data.synthetic import SYNTHETIC
 from tireid.metrics.names import DIRECTIONS, METRICS
@@ -19,73 +20,30 @@ data.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """Facts about a model; None where one was not recorded.
+def model_card(
+    method: str, dataset: str, facts: Mapping[str, str], record: Mapping[str, Any]
+) -> str:
+    """Return the card in Markdown.
 
-    Attributes:
+    Args:
         method: Name of the method's class.
-        image_encoder: Name of the image encoder's class, and its initial weights.
-        text_encoder: Name of the text encoder's class, and its initial weights.
-        image_size: Height and width in pixels.
-        dim: Width of the embeddings.
-        parameters: Number of weights in the export.
-        precision: Arithmetic of training and evaluation.
         dataset: Name of the data set.
-        terms: Terms of its owners.
-        checkpoint: File the weights come from.
-        tested: Whether this checkpoint is the one that its run tested.
-        selection: Rule of the run's choice of a checkpoint: `val`, `last` or `test`.
-        converted_from: Checkpoint of the official LGUR code that it was converted from.
-        metrics: Metrics of this checkpoint in percent, by name; None where undefined.
-        seed: The run's seed.
-        commit: Commit of this package's sources.
-        dirty: Whether those sources had local changes.
-        version: Version of this package.
-        command: The command that trained the run.
+        facts: What else describes the model, by name.
+        record: The record of the export, with the `version` of this package that the run had, and
+            `converted_from`, if it was: the checkpoint of the official LGUR code.
     """
-
-    method: str
-    image_encoder: str
-    text_encoder: str
-    image_size: tuple[int, int]
-    dim: int
-    parameters: int
-    precision: str
-    dataset: str
-    terms: str
-    checkpoint: str
-    tested: bool
-    selection: str
-    converted_from: str | None
-    metrics: dict[str, float | None]
-    seed: int | None
-    commit: str | None
-    dirty: bool | None
-    version: str | None
-    command: str | None
-
-
-def model_card(facts: ModelFacts) -> str:
-    """Return the card in Markdown."""
-    height, width = facts.image_size
-    commit = f"`{facts.commit}`" if facts.commit else _UNKNOWN
+    commit = f"`{record['commit']}`" if record["commit"] else _UNKNOWN
+    changed = ", with local changes" if record["commit"] and record["dirty"] else ""
     rows = {
-        "method": f"`{facts.method}`",
-        "image encoder": f"{facts.image_encoder}; images of {height}x{width} pixels",
-        "text encoder": facts.text_encoder,
-        "size": f"{facts.parameters:,} weights; embeddings of {facts.dim}",
-        "precision": f"`{facts.precision}`",
-        "data set": facts.dataset,
-        "terms of the data": facts.terms or "ask its owners",
-        "command": f"`{facts.command}`" if facts.command else _UNKNOWN,
-        "commit": f"{commit}, with local changes" if facts.commit and facts.dirty else commit,
-        "version of tireid": facts.version or _UNKNOWN,
-        "seed": _UNKNOWN if facts.seed is None else str(facts.seed),
-        "checkpoint": _checkpoint(facts),
+        "method": f"`{method}`",
+        **facts,
+        "commit": commit + changed,
+        "version of tireid": record["version"] or _UNKNOWN,
+        "seed": _UNKNOWN if record["seed"] is None else str(record["seed"]),
+        "checkpoint": _checkpoint(record),
     }
     table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows.items())
-    return f"""# {facts.method} on {facts.dataset}
+    return f"""# {method} on {dataset}
 
 Ranks images of people by a sentence that describes one: two encoders, whose unit-norm embeddings
 are compared by their dot product. For inference only: the heads that classify training identities
@@ -104,8 +62,8 @@ scores = retriever.encode_text(["a woman in a red coat"]) @ images.T
 {table}
 
 ## Results
-{_CHOSEN_ON_TEST if facts.selection == "test" else ""}
-{_results(facts.metrics)}
+{_CHOSEN_ON_TEST if record["selection"] == "test" else ""}
+{_results(record["metrics"])}
 
 ## Intended use
 
@@ -117,20 +75,20 @@ Research on finding images by text, on images whose subjects or owners allow it.
   legal basis. A high rank is no identification.
 - Errors are frequent, and more frequent on people, places, cameras and wording that the training
   data lack. Descriptions carry the describer's bias.
-- {_data_limits(facts)}
+- {_data_limits(dataset)}
 """
 
 
-def _checkpoint(facts: ModelFacts) -> str:
-    if facts.converted_from:
+def _checkpoint(record: Mapping[str, Any]) -> str:
+    if official := record["converted_from"]:
         return (
-            f"converted from `{facts.converted_from}` of the official LGUR code, which keeps the "
-            "epoch that is best on the test split"
+            f"converted from `{official}` of the official LGUR code, which keeps the epoch that is "
+            "best on the test split"
         )
-    chosen = _SELECTIONS.get(facts.selection, facts.selection)
-    if facts.tested:
-        return f"`{facts.checkpoint}`: {chosen}"
-    return f"`{facts.checkpoint}`, not the one that the run tested; the run's rule: {chosen}"
+    chosen = _SELECTIONS.get(record["selection"], record["selection"])
+    if record["tested"]:
+        return f"`{record['checkpoint']}`: {chosen}"
+    return f"`{record['checkpoint']}`, not the one that the run tested; the run's rule: {chosen}"
 
 
 def _results(metrics: dict[str, float | None]) -> str:
@@ -152,8 +110,8 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _data_limits(facts: ModelFacts) -> str:
-    if facts.dataset == SYNTHETIC:
+def _data_limits(dataset: str) -> str:
+    if dataset == SYNTHETIC:
         return (
             "The training data are synthetic: drawn by a program, nobody was photographed. The "
             "weights\n  are of no use on photographs."

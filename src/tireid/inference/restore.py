@@ -49,8 +49,8 @@ def load_weights(model: RetrievalModule, file: Path, entry: str = "state_dict") 
     Raises:
         ValueError: If the file holds no weights, or not exactly those of this model.
     """
-    expected = _embedding_weights(model, model.state_dict())
-    state = _embedding_weights(model, read_weights(file, entry))
+    expected = embedding_weights(model, model.state_dict())
+    state = embedding_weights(model, read_weights(file, entry))
     if faults := misfit(expected, state):
         raise ValueError(
             f"{file}: does not fit the {type(model).__name__} of {CONFIG_FILE}: {faults}"
@@ -58,9 +58,9 @@ def load_weights(model: RetrievalModule, file: Path, entry: str = "state_dict") 
     model.load_state_dict(state, strict=False)
 
 
-def embedding_weights(model: RetrievalModule) -> dict[str, Tensor]:
-    """Return a model's weights by name, without those that only training needs."""
-    return _embedding_weights(model, model.state_dict())
+def embedding_weights(model: RetrievalModule, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a model without those that only training needs, by name."""
+    return {name: v for name, v in state.items() if not name.startswith(model.training_only)}
 
 
 def restore_model(
@@ -174,7 +174,3 @@ def restore_datamodule(
             )
         cfg.dataset.root = cfg.dataset.read.root = dataset_root
     return build_datamodule(cfg, **changes)
-
-
-def _embedding_weights(model: RetrievalModule, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: v for name, v in state.items() if not name.startswith(model.training_only)}

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tireid.methods.base import RetrievalModule
-from tireid.runs.settings import CONFIG_FILE, current_settings
+from tireid.runs.settings import CONFIG_FILE, read_settings
 
 # What embedding needs. The tokenizer is left out: a folder holds it as files.
 _INFERENCE = {
@@ -33,28 +33,6 @@ _TARGET = re.compile(
 _READER = "dataset.read._target_"  # the one key that names a function
 _SPECIAL = re.compile(r"_[a-z]+_")
 _SPECIAL_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """Return a folder's config as plain values.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it cannot be read.
-    """
-    file = folder / CONFIG_FILE
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{folder}: expected {CONFIG_FILE} in it, where training or an export leaves it"
-        )
-    try:
-        settings: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    except Exception as error:  # Malformed files raise nearly anything.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{file}: expected a config, got what cannot be read: {reason}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{file}: expected a config, got a {type(settings).__name__}")
-    return current_settings({str(name): value for name, value in settings.items()})
 
 
 def inference_config(folder: Path, *, of_teacher: bool = False) -> DictConfig:

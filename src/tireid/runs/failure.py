@@ -1,9 +1,7 @@
-"""Write and read `failure.json`, which says why a run of a sweep failed."""
+"""Write `failure.json`, which says why a run of a sweep failed."""
 
 import datetime
-import json
 from pathlib import Path
-from typing import Any
 
 from tireid.files import write_json
 from tireid.runs.settings import read_overrides
@@ -29,19 +27,3 @@ def write_failure(folder: Path, error: str, message: str, trace: str = "") -> No
         "traceback": trace,
     }
     write_json(folder / FAILURE_FILE, content)
-
-
-def read_failure(folder: Path) -> dict[str, Any] | None:
-    """Return the record of a run's failure; None if there is none.
-
-    Raises:
-        ValueError: If it cannot be read.
-    """
-    file = folder / FAILURE_FILE
-    if not file.is_file():
-        return None
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return {**content, "error": str(content["error"]), "message": str(content["message"])}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file}: expected the record of a failure, got {error!r}") from error

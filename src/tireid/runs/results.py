@@ -4,18 +4,23 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
-
 from tireid.files import write_text
-from tireid.runs.failure import FAILURE_FILE, read_failure
+from tireid.runs.failure import FAILURE_FILE
 from tireid.runs.folder import claim
 from tireid.runs.labels import NamedRun, distinct_labels
 from tireid.runs.record import read_record
-from tireid.runs.settings import CONFIG_FILE, fingerprint, flat_settings, read_overrides
+from tireid.runs.settings import (
+    CONFIG_FILE,
+    fingerprint,
+    flat_settings,
+    read_config,
+    read_overrides,
+)
 
 JOBS_FILE = "jobs.json"
 
@@ -59,6 +64,13 @@ class Result:
     settings: str
     commit: str
     metrics: dict[str, float]
+
+
+_COLUMNS = [field.name for field in fields(Result) if field.name != "metrics"]
+_NUMBERS: dict[str, Any] = {
+    **dict.fromkeys(("seed", "steps", "parameters"), int),
+    **dict.fromkeys(("seconds", "images_per_second"), float),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +118,8 @@ class Runs:
 
 class _Complete(NamedTuple):
     folder: Path
+    result: Result
     settings: dict[str, Any]
-    record: dict[str, Any]
     overrides: list[str]
 
 
@@ -163,22 +175,20 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 def _read_run(folder: Path) -> _Complete | Unfinished:
     overrides = read_overrides(folder)
     name = " ".join(overrides) or str(folder)
-    failure = read_failure(folder)
-    if failure is not None:
-        return Unfinished(name, "failed", folder, f"{failure['error']}: {failure['message']}")
+    if failure := read_record(folder, FAILURE_FILE):
+        reason = f"{failure.get('error')}: {failure.get('message')}"
+        return Unfinished(name, "failed", folder, reason)
     try:
         record = read_record(folder)
         if not record.get("finished"):
             return _started(name, folder)
-        settings = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        run = _Complete(folder, settings, record, overrides)
-        _result(run, label="")  # fails here if something is missing, so that the folder is named
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        settings = read_config(folder)
+        return _Complete(folder, _result(settings, record), settings, overrides)
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder}: expected config.yaml and metrics.json as training leaves them, "
             f"got {type(error).__name__}: {error}"
         ) from error
-    return run
 
 
 def _started(name: str, folder: Path) -> Unfinished:
@@ -213,27 +223,23 @@ def _label(runs: Sequence[_Complete]) -> list[Result]:
     """Return the results of runs, with labels that distinguish them."""
     named = [
         NamedRun(
-            label=run.settings.get("label") or run.settings["model"]["_target_"].rpartition(".")[2],
-            dataset=run.settings["dataset"]["name"],
-            settings=_settings_hash(run),
+            label=run.result.label,
+            dataset=run.result.dataset,
+            settings=run.result.settings,
             overrides=run.overrides,
             values=flat_settings(run.settings),
         )
         for run in runs
     ]
-    return [_result(run, label) for run, label in zip(runs, distinct_labels(named), strict=True)]
+    labels = distinct_labels(named)
+    return [replace(run.result, label=label) for run, label in zip(runs, labels, strict=True)]
 
 
-def _settings_hash(run: _Complete) -> str:
-    return fingerprint(run.settings, seeds=False)[:12]
-
-
-def _result(run: _Complete, label: str) -> Result:
-    record = run.record
+def _result(settings: dict[str, Any], record: dict[str, Any]) -> Result:
     commit = record["commit"] or ""
     return Result(
-        label=label,
-        dataset=run.settings["dataset"]["name"],
+        label=settings.get("label") or settings["model"]["_target_"].rpartition(".")[2],
+        dataset=settings["dataset"]["name"],
         seed=record["seed"],
         selection=record["selection"],
         steps=record["steps"],
@@ -241,7 +247,7 @@ def _result(run: _Complete, label: str) -> Result:
         images_per_second=record["images_per_second"],
         parameters=record["parameters"]["total"],
         test_data=record["data_sha256"].get("test", ""),
-        settings=_settings_hash(run),
+        settings=fingerprint(settings, seeds=False)[:12],
         commit=f"{commit}{'-dirty' if record['dirty'] else ''}",
         metrics={name: value for name, value in record["metrics"].items() if value is not None},
     )
@@ -249,8 +255,7 @@ def _result(run: _Complete, label: str) -> Result:
 
 def write_csv(results: Iterable[Result], path: Path, metrics: Iterable[str]) -> None:
     """Write a line for each run, with a column for each of some metrics."""
-    columns = [field.name for field in fields(Result) if field.name != "metrics"]
-    columns += metrics
+    columns = [*_COLUMNS, *metrics]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -273,17 +278,7 @@ def read_csv(path: Path) -> list[Result]:
         try:
             return [
                 Result(
-                    label=line["label"],
-                    dataset=line["dataset"],
-                    seed=int(line["seed"]),
-                    selection=line["selection"],
-                    steps=int(line["steps"]),
-                    seconds=float(line["seconds"]),
-                    images_per_second=float(line["images_per_second"]),
-                    parameters=int(line["parameters"]),
-                    test_data=line["test_data"],
-                    settings=line["settings"],
-                    commit=line["commit"],
+                    **{name: _NUMBERS.get(name, str)(line[name]) for name in _COLUMNS},
                     metrics={
                         name: float(value)
                         for name, value in line.items()
@@ -298,6 +293,9 @@ def read_csv(path: Path) -> list[Result]:
             ) from error
 
 
+_row = attrgetter("label", "dataset", "steps", "selection", "test_data", "settings")
+
+
 def rows_of(results: Sequence[Result]) -> list[list[Result]]:
     """Group results into table rows, each with the seeds of one configuration.
 
@@ -306,15 +304,7 @@ def rows_of(results: Sequence[Result]) -> list[list[Result]]:
     """
     groups: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
-        key = (
-            result.label,
-            result.dataset,
-            result.steps,
-            result.selection,
-            result.test_data,
-            result.settings,
-        )
-        members = groups.setdefault(key, [])
+        members = groups.setdefault(_row(result), [])
         if result.seed not in [member.seed for member in members]:
             members.append(result)
     return list(groups.values())

@@ -35,7 +35,7 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     Raises:
         ValueError: If the saved config cannot be read.
     """
-    saved = _without_repeated(flat_settings(current_settings(_written(folder))))
+    saved = _without_repeated(flat_settings(read_settings(folder)))
     wanted = _without_repeated(flat_settings(settings))
     names = sorted(
         name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
@@ -47,9 +47,14 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     return f"{name}={saved.get(name)!r} instead of {wanted.get(name)!r}{others}"
 
 
-def current_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's settings as this version would write them, whichever version wrote them."""
-    current = _current_names(settings)
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return a folder's config as this version would write it, whichever version wrote it.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it cannot be read.
+    """
+    current = _current_names(read_config(folder))
     supports = current.pop("supports", None)  # of the data, before the teacher had them
     model = current.get("model")
     teacher = model.get("teacher") if isinstance(model, dict) else None
@@ -70,15 +75,28 @@ def _current_names(node: Any) -> Any:
     return _MOVED.get(node, node) if isinstance(node, str) else node
 
 
-def _written(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the config in the folder of a run or an export, as it was written.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it cannot be read.
+    """
     file = folder / CONFIG_FILE
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{folder}: expected {CONFIG_FILE} in it, where training or an export leaves it"
+        )
     try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{file}: expected a run's settings, got {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{file}: expected a run's settings, got a {type(settings).__name__}")
-    return settings
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        json.dumps(config, default=str)  # fails on a node that holds itself
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{file}: expected a config, got what cannot be read: {reason}") from error
+    config = {} if config is None else config  # an empty file
+    if not isinstance(config, dict):
+        raise ValueError(f"{file}: expected a config, got a {type(config).__name__}")
+    return config
 
 
 def read_overrides(folder: Path) -> list[str]:
@@ -140,12 +158,3 @@ def fingerprint(settings: Mapping[str, Any], *, seeds: bool = True) -> str:
     kept = flat if seeds else _without_repeated(without_seeds(flat))
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def saved_fingerprint(folder: Path) -> str:
-    """Return the hash of the config in a run folder, as it was written; its checkpoints carry it.
-
-    Raises:
-        ValueError: If the config cannot be read.
-    """
-    return fingerprint(_written(folder))

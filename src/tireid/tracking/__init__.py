@@ -1,1 +1,1 @@
-"""Weights & Biases: its mode, its logger, and runs that it stored offline."""
+"""Weights & Biases: its mode, and its logger."""

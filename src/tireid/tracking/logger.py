@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,9 @@ from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from tireid.console import say
-from tireid.tracking.offline import find_offline_run, has_ended, read_offline_run
+from tireid.files import write_json
+from tireid.runs.record import read_record
+from tireid.runs.title import run_title
 from tireid.tracking.session import (
     INSTALL,
     Mode,
@@ -23,6 +24,8 @@ from tireid.tracking.session import (
     is_installed,
 )
 
+ID_FILE = "wandb_id.txt"  # in a run folder: the id of its current W&B run
+STATE_FILE = "wandb/state.json"  # what an offline run needs to be continued, beside its files
 STEP = "trainer/global_step"
 BEST = "val/"  # prefix of the metrics whose best value stands in a run's summary
 _SETTINGS = {
@@ -91,7 +94,7 @@ class WandbLogger(LightningWandbLogger):
         self._ended = False
         self._mode = Mode("disabled")
         self._best: dict[str, float] = {}
-        self._last_step: int | None = None
+        self._rows = 0  # logged so far
 
     def describe(
         self, name: str, group: str, tags: Sequence[str], config: Mapping[str, Any]
@@ -133,17 +136,18 @@ class WandbLogger(LightningWandbLogger):
         if self._mode.name == "disabled":
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        state = read_record(self.folder, STATE_FILE)
+        if self._id is not None and state.get("id") == self._id:
+            self._best, self._rows = _best(state["best"]), state["rows"]
         if self._mode.name != "offline":
             run = self._try_online()
             if run is not None:
-                self._experiment, self._best = run, _best(dict(run.summary))
+                self._experiment = run
+                self._best |= _best(dict(run.summary))
                 return
             self._mode = Mode("offline", "the server was not reached")
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would use the network
-        earlier = find_offline_run(self.folder, self._id)
         self._experiment = self._init("offline")
-        if earlier is not None:
-            self._best, self._last_step = _best(earlier.summary), earlier.last_step
 
     def _try_online(self) -> Any:
         """Return a run on the server; None, without its files, if the server is not reached."""
@@ -179,12 +183,14 @@ class WandbLogger(LightningWandbLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics, and put the best and the last of the validation into the summary."""
-        self.log_row(metrics, step)
+        if self.run is None:
+            return
         summary: dict[str, float] = {}
         for name, value in metrics.items():
             if name.startswith(BEST):
                 self._best[name] = max(value, self._best.get(name, value))
                 summary |= {name: self._best[name], f"last/{name}": value}
+        self.log_row(metrics, step)
         if summary:
             self.update_summary(summary)
 
@@ -194,10 +200,13 @@ class WandbLogger(LightningWandbLogger):
         if self.run is None:
             return
         row = dict(values) if step is None else {**values, STEP: step}
-        # wandb's own counter goes on after the last row of an earlier part.
-        count, self._last_step = self._last_step, None
+        # Offline, wandb's own counter would begin again in each part of a run.
+        number = self._rows if self._mode.name == "offline" else None
+        self._rows += 1
+        state = {"id": self._id, "rows": self._rows, "best": self._best}
         with self._guarded(), self._staging_in_the_run_folder():
-            self.run.log(row, commit=True, step=None if count is None else count + 1)
+            write_json(self.folder / STATE_FILE, state)
+            self.run.log(row, commit=True, step=number)
 
     @rank_zero_only
     def update_summary(self, values: Mapping[str, Any]) -> None:
@@ -252,7 +261,6 @@ class WandbLogger(LightningWandbLogger):
             except TimeoutError:
                 problem = "not all was uploaded; "
             if not url:
-                _wait_for_end(folder)
                 reason = f" ({self._mode.reason})" if self._mode.reason else ""
                 problem = problem or f"kept offline{reason}; "
             folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
@@ -305,22 +313,27 @@ def wandb_logger_of(loggers: Sequence[Any]) -> WandbLogger | None:
     return next((logger for logger in loggers if isinstance(logger, WandbLogger)), None)
 
 
-def log_images(folder: Path, config: Mapping[str, Any], paths: Sequence[Path]) -> None:
+def log_images(folder: Path, settings: Mapping[str, Any], paths: Sequence[Path]) -> None:
     """Add images of a run folder to the W&B run that was logged from it, or say there is none.
 
     Args:
         folder: The run folder.
-        config: Config of the run's logger, with project and entity.
+        settings: The run's config.
         paths: Image files below the folder; each is logged under its relative path.
     """
-    try:
-        run = read_offline_run(folder)
-    except (FileNotFoundError, ValueError, ModuleNotFoundError) as error:
-        say(f"wandb: no run to add the images to: {error}")
+    id_file, config = folder / ID_FILE, (settings.get("logger") or {}).get("wandb") or {}
+    if not (id_file.is_file() and (folder / "wandb").is_dir()):
+        say(f"wandb: no run to add the images to: expected {ID_FILE} and wandb/ in {folder}")
         return
-    owner = {name: config[name] for name in ("project", "entity") if config.get(name)}
-    logger = WandbLogger(str(folder), **owner, id=run.id, job_type=run.job_type)
-    logger.describe(run.name, run.group, run.tags, {})
+    names = ("project", "entity", "name", "group", "tags")
+    logger = WandbLogger(
+        str(folder),
+        **{name: config[name] for name in names if config.get(name)},
+        id=id_file.read_text(encoding="utf-8").strip(),
+        job_type=settings["task"],
+    )
+    title = run_title(settings, folder)
+    logger.describe(title.name, title.group, title.tags, {})
     with finish_at_exit([logger]):
         if logger.run is None:
             return
@@ -328,7 +341,7 @@ def log_images(folder: Path, config: Mapping[str, Any], paths: Sequence[Path]) -
         row = {
             str(path.relative_to(folder).with_suffix("")): wandb.Image(str(path)) for path in paths
         }
-        logger.log_row(row, run.summary.get(STEP))
+        logger.log_row(row, read_record(folder).get("steps"))
 
 
 def _best(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -337,10 +350,3 @@ def _best(summary: Mapping[str, Any]) -> dict[str, float]:
         for name, value in summary.items()
         if name.startswith(BEST) and isinstance(value, int | float)
     }
-
-
-def _wait_for_end(folder: Path, seconds: float = 5.0) -> None:
-    """Wait until wandb's service process has written all; `finish` returns a little earlier."""
-    deadline = time.monotonic() + seconds
-    while not has_ended(folder) and time.monotonic() < deadline:
-        time.sleep(0.02)

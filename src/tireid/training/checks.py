@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from tireid.data.datamodule import TireidDataModule
 from tireid.data.word_table import WordType
@@ -31,7 +31,7 @@ def check_scalars(cfg: DictConfig) -> None:
     Raises:
         ValueError: Names the setting, its value, what was expected and what to type.
     """
-    _check({"selection": (cfg.selection in CHOSEN, f"one of {', '.join(CHOSEN)}")}, cfg)
+    check({"selection": (cfg.selection in CHOSEN, f"one of {', '.join(CHOSEN)}")}, cfg)
     split = "test" if cfg.selection == "test" else "val"
     metrics = monitors(split)
     checks = {
@@ -63,10 +63,21 @@ def check_scalars(cfg: DictConfig) -> None:
             f"a metric of what is validated, one of {', '.join(metrics)}",
         ),
     }
-    _check(checks, cfg)
+    check(checks, cfg)
 
 
-def _check(checks: Mapping[str, tuple[Any, str]], cfg: DictConfig) -> None:
+def check(checks: Mapping[str, tuple[Any, str]], cfg: DictConfig) -> None:
+    """Check values of a config.
+
+    Args:
+        checks: By dotted name, whether the value is good, and what is expected.
+        cfg: The config.
+
+    Raises:
+        ValueError: Names the first setting that is wrong, its value, what was expected and what to
+            type.
+    """
     for name, (good, expected) in checks.items():
         if not good:
-            raise ValueError(f"{name}: expected {expected}, got {cfg[name]!r}; set {name}=...")
+            got = OmegaConf.select(cfg, name)
+            raise ValueError(f"{name}: expected {expected}, got {got!r}; set {name}=...")

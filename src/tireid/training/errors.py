@@ -1,17 +1,14 @@
 """Report errors about user input in one message, and record the failures of runs."""
 
-import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hydra.errors import InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig
 
 from tireid.console import complain, show_warnings_in_one_line
 from tireid.inference.build import SETTINGS_ERRORS
@@ -50,27 +47,23 @@ def recorded_failure(folder: Path, *, keep: bool = False) -> Iterator[None]:
         (folder / FAILURE_FILE).unlink(missing_ok=True)
 
 
-def clear_errors(entry: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Turn an error about the user's input into one message and exit code 1.
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn an error about the user's input, in the block, into one message and exit code 1.
 
     `TIREID_TRACEBACK=1` shows the traceback. Other errors, which may be ours, keep it. Warnings
     are printed in one line, without their place in the code.
     """
-
-    @functools.wraps(entry)
-    def guarded(cfg: DictConfig) -> Any:
-        show_warnings_in_one_line()
-        try:
-            return entry(cfg)
-        except Exception as error:
-            message = clear_message(error)
-            if message is None:
-                raise
-            if processes.is_first_to_report(message):
-                complain(message, f"{TRACEBACK_VARIABLE}=1 shows where it was raised.")
-            sys.exit(1)
-
-    return guarded
+    show_warnings_in_one_line()
+    try:
+        yield
+    except Exception as error:
+        message = clear_message(error)
+        if message is None:
+            raise
+        if processes.is_first_to_report(message):
+            complain(message, f"{TRACEBACK_VARIABLE}=1 shows where it was raised.")
+        sys.exit(1)
 
 
 def clear_message(error: Exception) -> str | None:

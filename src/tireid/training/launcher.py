@@ -7,12 +7,13 @@ metrics and messages go through a temporary folder.
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ from torch.distributed.elastic.multiprocessing import (
 from tireid.checkpoints import stop_signals
 from tireid.console import show_warnings_in_one_line
 from tireid.files import available_cores
+from tireid.training.errors import clear_message
 from tireid.training.processes import FOLDER, PARENT, rank
 
 _GRACE_SECONDS = 25  # for ranks that were asked to stop; SLURM kills after 30
 _LOG_LINES = 30
+_OF_HYDRA = re.compile(r'(")?(\$\{(?:hydra|now):[^{}]*\})(?(1)")')  # in JSON, also a whole value
 
 
 def run_in_processes(cfg: DictConfig, count: int) -> dict[str, float]:
@@ -57,7 +60,7 @@ def run_in_processes(cfg: DictConfig, count: int) -> dict[str, float]:
     stop_signals.listen()
     with tempfile.TemporaryDirectory(prefix="tireid-") as name:
         folder = Path(name)
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(_without_hydra(cfg)), "utf-8")
+        (folder / "config.json").write_text(_without_hydra(cfg), encoding="utf-8")
         ranks = _start(count, folder)
         try:
             result = _wait(ranks)
@@ -68,23 +71,19 @@ def run_in_processes(cfg: DictConfig, count: int) -> dict[str, float]:
         return _report(folder, 0)["metrics"]
 
 
-def run_as_rank(
-    train: Callable[[DictConfig], dict[str, float]],
-    message_of: Callable[[Exception], str | None],
-) -> None:
+def run_as_rank(train: Callable[[DictConfig], dict[str, float]]) -> None:
     """Train as one of the processes of `run_in_processes`, and leave a report for it.
 
     Args:
         train: The training.
-        message_of: Returns the message for an error about the user's input; None for errors that
-            need their traceback.
     """
     show_warnings_in_one_line()
     os.environ.pop("SLURM_NTASKS", None)  # else Lightning believes that srun started this rank
     folder = Path(os.environ[FOLDER])
     report: dict[str, Any] = {}
     try:
-        report["metrics"] = train(OmegaConf.load(folder / "config.yaml"))  # pyright: ignore[reportArgumentType] -- a mapping
+        content = (folder / "config.json").read_text(encoding="utf-8")
+        report["metrics"] = train(OmegaConf.create(json.loads(content)))  # pyright: ignore[reportArgumentType] -- a mapping
     except stop_signals.Stopped as stopped:
         report["stopped"] = stopped.message
         raise SystemExit(stopped.code) from None
@@ -93,7 +92,7 @@ def run_as_rank(
             # If it comes from another rank's death, that one is found first, and this one ended.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(2.0)
-        report["error"] = message_of(error)
+        report["error"] = clear_message(error)
         if report["error"] is None:
             raise
         raise SystemExit(1) from None
@@ -101,21 +100,14 @@ def run_as_rank(
         (folder / f"{rank()}.json").write_text(json.dumps(report), encoding="utf-8")
 
 
-def _without_hydra(cfg: DictConfig) -> DictConfig:
-    """Resolve what only Hydra's own process can, such as the run folder."""
-    resolved = OmegaConf.create(OmegaConf.to_container(cfg))
-    for key, value in _leaves(OmegaConf.to_container(cfg)):
-        if isinstance(value, str) and ("${hydra:" in value or "${now:" in value):
-            OmegaConf.update(resolved, key, OmegaConf.select(cfg, key))
-    return resolved  # pyright: ignore[reportReturnType] -- a mapping
+def _without_hydra(cfg: DictConfig) -> str:
+    """Return a config as JSON, in which is resolved what only Hydra's own process can."""
 
+    def resolved(found: re.Match[str]) -> str:
+        value = OmegaConf.create({"value": found[2]}, parent=cfg).value
+        return json.dumps(value) if found[1] else json.dumps(str(value))[1:-1]
 
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict | list):
-        for name, child in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from _leaves(child, f"{prefix}.{name}" if prefix else str(name))
-    else:
-        yield prefix, node
+    return _OF_HYDRA.sub(resolved, json.dumps(OmegaConf.to_container(cfg)))
 
 
 def _start(count: int, folder: Path) -> PContext:

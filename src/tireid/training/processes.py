@@ -3,8 +3,8 @@
 import contextlib
 import datetime
 import itertools
-import json
 import os
+import pickle
 import threading
 import time
 from collections.abc import Callable
@@ -122,19 +122,19 @@ def decide_on_rank_zero(decide: Callable[[], Any]) -> Any:
     All processes must call it in the same order. It needs no process group.
 
     Args:
-        decide: Called on rank 0 only; returns what JSON can hold.
+        decide: Called on rank 0 only.
     """
     if _group is None:
         return decide()
     key = f"tireid/decision/{next(_group.decisions)}"
     if _group.rank == 0:
         value = decide()
-        _group.store.set(key, json.dumps(value))
+        _group.store.set(key, pickle.dumps(value))
         return value
     while True:  # if rank 0 dies, the store does too
         with contextlib.suppress(dist.DistStoreError):
             _group.store.wait([key], datetime.timedelta(seconds=60))
-            return json.loads(_group.store.get(key))
+            return pickle.loads(_group.store.get(key))  # noqa: S301 -- from rank 0 of this run
 
 
 def is_first_to_report(message: str) -> bool:

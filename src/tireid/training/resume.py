@@ -2,7 +2,7 @@
 
 import secrets
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from tireid.checkpoints.run_state import STATE
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
 from tireid.runs.folder import is_unfinished
-from tireid.runs.settings import CONFIG_FILE, difference, saved_fingerprint
+from tireid.runs.settings import CONFIG_FILE, difference, fingerprint, read_config
+from tireid.tracking.logger import ID_FILE
 from tireid.training import processes
 
 _CHECKPOINTS = "checkpoints"
@@ -94,20 +95,8 @@ def find_start(ckpt_path: str | None, folder: Path, settings: dict[str, Any]) ->
         )
     file = Path(ckpt_path)
     if ckpt_path not in ("auto", "last") and file.is_file():
-        return Start(folder, file, True, *_position(file, saved_fingerprint(folder)))
+        return Start(folder, file, True, *_position(file, fingerprint(read_config(folder))))
     return _newest(folder)
-
-
-def agreed_start(find: Callable[[], Start]) -> Start:
-    """Return on all ranks what `find` returns on rank 0."""
-
-    def plain() -> list[Any]:
-        start = find()
-        checkpoint = None if start.checkpoint is None else str(start.checkpoint)
-        return [str(start.folder), checkpoint, *start[2:]]
-
-    folder, checkpoint, *rest = processes.decide_on_rank_zero(plain)
-    return Start(Path(folder), None if checkpoint is None else Path(checkpoint), *rest)
 
 
 def _newest(folder: Path) -> Start:
@@ -116,7 +105,7 @@ def _newest(folder: Path) -> Start:
     Raises:
         ValueError: If there are checkpoints and all of them are damaged.
     """
-    written_with, faults = saved_fingerprint(folder), list[str]()
+    written_with, faults = fingerprint(read_config(folder)), list[str]()
     for name in (LAST, PREVIOUS):
         file = folder / _CHECKPOINTS / name
         if not file.is_file():
@@ -170,7 +159,7 @@ def logger_arguments(loggers: Mapping[str, Any], start: Start) -> dict[str, dict
 
 
 def _wandb_id(start: Start) -> str:
-    file = start.folder / "wandb_id.txt"
+    file = start.folder / ID_FILE
     if not (start.resumed and file.is_file()):
         file.write_text(secrets.token_hex(4), encoding="utf-8")
     return file.read_text(encoding="utf-8").strip()

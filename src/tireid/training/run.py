@@ -94,9 +94,7 @@ def _train_in_folder(cfg: DictConfig, student: Path | None = None) -> dict[str, 
     """
     settings, wanted = plain(cfg), cfg.ckpt_path
     own = Path(cfg.paths.output_dir)
-    folder = Path(
-        processes.decide_on_rank_zero(lambda: str(resume.find_folder(wanted, own, settings)))
-    )
+    folder = processes.decide_on_rank_zero(lambda: resume.find_folder(wanted, own, settings))
     with _held(folder, waits=student is not None) as is_held:
         if not is_held:
             if not cfg.skip_finished:
@@ -108,7 +106,7 @@ def _train_in_folder(cfg: DictConfig, student: Path | None = None) -> dict[str, 
             if metrics is not None:
                 _say(f"{folder}: complete already")
                 return metrics
-        start = resume.agreed_start(lambda: resume.find_start(wanted, folder, settings))
+        start = processes.decide_on_rank_zero(lambda: resume.find_start(wanted, folder, settings))
         if processes.rank() == 0:
             for written in (folder, folder / "checkpoints"):
                 remove_leftovers(written)
@@ -271,7 +269,7 @@ def _teacher_checkpoint(cfg: DictConfig, start: resume.Start) -> Path:
         _say(f"stage 1 of 2: the teacher, {stage.max_epochs} epochs; validated with empty supports")
         _train_in_folder(stage, start.folder)
         given = stage.paths.output_dir
-    checkpoint = Path(processes.decide_on_rank_zero(lambda: str(find_teacher(given).weights)))
+    checkpoint = processes.decide_on_rank_zero(lambda: find_teacher(given).weights)
     _say(f"teacher: {checkpoint}")
     return checkpoint
 

@@ -22,18 +22,14 @@ def print_metrics(metrics: dict[str, float], split: str, title: str) -> None:
     table.add_column("direction")
     for name in METRICS:
         table.add_column(name.replace("_", " "), justify="right")
-    for prefix, label in DIRECTIONS.items():
-        values = [metrics.get(f"{split}/{prefix}{name}") for name in METRICS]
+    table.caption_justify = "left"
+    rows = [(label, prefix, "") for prefix, label in DIRECTIONS.items()]
+    for label, prefix, suffix in [*rows, ("text to image *", "", WITHOUT_OWN_IMAGE)]:
+        values = [metrics.get(f"{split}/{prefix}{name}{suffix}") for name in METRICS]
         if any(value is not None for value in values):
             table.add_row(label, *("-" if v is None else f"{v:.2f}" for v in values))
-    own_removed = [metrics.get(f"{split}/{name}{WITHOUT_OWN_IMAGE}") for name in METRICS]
-    if any(value is not None for value in own_removed):
-        table.add_row(
-            "text to image *",
-            *("-" if v is None else f"{v:.2f}" for v in own_removed),
-        )
-        table.caption = "* without the image that the caption was written for"
-        table.caption_justify = "left"
+            if suffix:
+                table.caption = "* without the image that the caption was written for"
     show(table)
 
 

@@ -22,10 +22,12 @@ from tireid.inference.restore import (
     EARLIER_FILE,
     TEACHER_FOLDER,
     SavedTeacher,
+    embedding_weights,
     find_teacher,
     restore_model,
 )
 from tireid.methods.lcr2s import Lcr2sTeacher
+from tireid.methods.lcr2s.fusion import is_count
 from tireid.methods.lcr2s.targets import TargetTable, enrich_split
 from tireid.retrieval import evaluate_embeddings
 from tireid.runs.checkpoint import read_checkpoint
@@ -34,6 +36,7 @@ from tireid.runs.record import read_record
 from tireid.runs.settings import CONFIG_FILE, difference, fingerprint, flat_settings
 from tireid.runs.weights import TOKENIZER_FOLDER, find_run, read_weights
 from tireid.training import processes
+from tireid.training.checks import check
 from tireid.training.summary import print_metrics
 
 _TITLES = {
@@ -64,52 +67,39 @@ def check_teaching(cfg: DictConfig) -> None:
         raise ValueError(f"teaching: expected {expected}, got {cfg.teaching}")
     source = OmegaConf.select(cfg, "model.teacher.source") or OmegaConf.select(cfg, "model.source")
     if source == "batch":
-        _check_batches(cfg)
+        why = "with supports from the batch (source=batch), which are other pairs of it"
+        balanced = cfg.dataset.sampler == "identity_balanced"
+        pairs = not balanced or cfg.dataset.pairs_per_id >= 2
+        checks = {
+            "dataset.sampler": (balanced, f"identity_balanced {why}"),
+            "dataset.pairs_per_id": (pairs, f"at least 2 {why}"),
+        }
+        check(checks, cfg)
     if cfg.teaching is None:
-        if cfg.teacher is not None:
-            raise ValueError(f"teacher: expected null without model=lcr2s, got {cfg.teacher}")
+        check({"teacher": (cfg.teacher is None, "null without model=lcr2s")}, cfg)
         return
     epochs, factor = cfg.teaching.max_epochs, cfg.teaching.epochs_factor
+    from_teacher = cfg.model.init_from_teacher
     checks = {
-        "targets": (cfg.teaching.targets in ("once", "each_step"), "once or each_step"),
-        "oracle": (isinstance(cfg.teaching.oracle, bool), "true or false"),
-        "epochs_factor": (_is_count(factor), "an integer > 0"),
-        "max_epochs": (epochs is None or _is_count(epochs), "an integer > 0 or null"),
+        "teaching.targets": (cfg.teaching.targets in ("once", "each_step"), "once or each_step"),
+        "teaching.oracle": (isinstance(cfg.teaching.oracle, bool), "true or false"),
+        "teaching.epochs_factor": (is_count(factor), "an integer > 0"),
+        "teaching.max_epochs": (epochs is None or is_count(epochs), "an integer > 0 or null"),
+        "init_weights": (
+            cfg.init_weights is None or not from_teacher,
+            "null with model.init_from_teacher=true, which decides what the student starts from",
+        ),
     }
-    for name, (good, expected) in checks.items():
-        if not good:
-            raise ValueError(f"teaching.{name}: expected {expected}, got {cfg.teaching[name]!r}")
+    check(checks, cfg)
     if cfg.model.joint and (cfg.teaching.oracle or cfg.teacher is not None):
         raise ValueError(
             "teaching.oracle, teacher: expected false and null with model.joint=true, whose "
             f"teacher is trained along, got {cfg.teaching.oracle} and {cfg.teacher}"
         )
-    if cfg.model.init_from_teacher and cfg.init_weights is not None:
-        raise ValueError(
-            "init_weights: expected null with model.init_from_teacher=true, which decides what the "
-            f"student starts from, got {cfg.init_weights}"
-        )
     if cfg.teacher is not None and not Path(cfg.teacher).exists():
         raise FileNotFoundError(
             f"teacher: expected a run of model=lcr2s_teacher or its checkpoint, got {cfg.teacher}"
         )
-
-
-def _check_batches(cfg: DictConfig) -> None:
-    """Check that batches hold supports, if a teacher takes them from there."""
-    why = "with supports from the batch (source=batch), which are other pairs of it"
-    if cfg.dataset.sampler != "identity_balanced":
-        raise ValueError(
-            f"dataset.sampler: expected identity_balanced {why}, got {cfg.dataset.sampler}"
-        )
-    if cfg.dataset.pairs_per_id < 2:
-        raise ValueError(
-            f"dataset.pairs_per_id: expected at least 2 {why}, got {cfg.dataset.pairs_per_id}"
-        )
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def needs_teacher(cfg: DictConfig) -> bool:
@@ -213,8 +203,7 @@ def load_teacher(
             "left out"
         )
     state = read_weights(saved.weights)
-    left_out = () if is_same else teacher.training_only
-    kept = {name: value for name, value in state.items() if not name.startswith(left_out)}
+    kept = state if is_same else embedding_weights(teacher, state)
     teacher.load_state_dict(kept, strict=is_same)  # again, now in the training's precision
     return teacher
 

@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from tireid.console import say
 from tireid.data.tokenizers import CaptionTokenizer, load_tokenizer
 from tireid.encoders.pretrained import misfit
-from tireid.inference.saved_config import read_settings
+from tireid.inference.restore import embedding_weights
 from tireid.methods.base import RetrievalModule
-from tireid.runs.settings import CONFIG_FILE
+from tireid.runs.settings import CONFIG_FILE, read_settings
 from tireid.runs.weights import TOKENIZER_FOLDER, find_saved, read_weights
 
 _IMAGE_RECIPE = ("mean", "std", "interpolation")
@@ -71,20 +71,16 @@ def init_weights(source: str, model: RetrievalModule) -> None:
     """
     folder, file = find_saved(source)
     state = read_weights(file)
-    heads = sorted(name for name in state if name.startswith(model.training_only))
-    kept = {name: value for name, value in state.items() if name not in heads}
-    expected = {
-        n: v for n, v in model.state_dict().items() if not n.startswith(model.training_only)
-    }
+    kept = embedding_weights(model, state)
     origin = _described(folder)
-    if faults := misfit(expected, kept):
+    if faults := misfit(embedding_weights(model, model.state_dict()), kept):
         raise ValueError(
             f"init_weights: {file}, {origin}, does not fit this {type(model).__name__}: {faults}; "
             f"choose model, encoders and sizes as in {folder / CONFIG_FILE}"
         )
     model.load_state_dict(kept, strict=False)
     if getattr(rank_zero_only, "rank", 0) == 0:
-        left = ", ".join(heads) if heads else "none in it"
+        left = ", ".join(sorted(state.keys() - kept.keys())) or "none in it"
         say(
             f"weights: {len(kept)} tensors of {file} ({origin}), and its vocabulary; left out, "
             f"the heads of the identities it was trained on: {left}"
