@@ -352,7 +352,7 @@ def test_images_of_real_people_are_not_logged_unasked(
     overrides = ["model=baseline", "max_epochs=1", "dataset.name=cuhk_pedes", *LOGGED]
     train(small_config(tmp_path, *overrides, f"callbacks.wandb.pictures={pictures}"))
     said = "".join(capfd.readouterr())
-    assert ("no pictures of cuhk_pedes are logged" in said) == (pictures == "auto")
+    assert ("no images of cuhk_pedes are logged" in said) == (pictures == "auto")
     run = read_logged(tmp_path)
     columns, rows = run.table("queries")
     assert ("described" in columns) == ("rank 1" in columns) == shown

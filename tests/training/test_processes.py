@@ -12,6 +12,7 @@ from unittest.mock import create_autospec
 
 import pytest
 import torch
+import torch.distributed as dist
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch.distributed.elastic.multiprocessing import (
     DefaultLogsSpecs,
@@ -294,3 +295,17 @@ def test_a_process_knows_its_rank_when_lightning_has_forgotten_it(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE")  # as LightningEnvironment does after the first of two stages
     error = RuntimeError("Connection closed by peer [127.0.0.1]")
     assert "rank 0 of 2 processes lost contact" in str(processes.lost_contact(error))
+
+
+def _left(rank):
+    processes.leave()
+    left = not dist.is_initialized()
+    dist.init_process_group(  # again, for the worker that ends it
+        "gloo", store=dist.HashStore(), rank=0, world_size=1
+    )
+    return int(left)
+
+
+def test_a_rank_that_is_done_leaves_the_process_group(on_ranks):
+    processes.leave()  # nothing to leave is no error
+    assert on_ranks(1, _left) == [1]

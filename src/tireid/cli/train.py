@@ -40,3 +40,4 @@ def _run() -> None:
         if processes.rank() == 0:
             say(stopped.message, to_stderr=True)
         raise
+    processes.leave()

@@ -168,6 +168,12 @@ def is_started() -> bool:
     return FOLDER in os.environ
 
 
+def leave() -> None:
+    """End the process group, whose threads would otherwise abort the process as it exits."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def exit_with_parent() -> None:
     """Exit when the command that started this process ends, even if it is killed.
 
