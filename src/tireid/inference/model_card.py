@@ -6,7 +6,6 @@ from typing import Any
 from tireid.data.synthetic import SYNTHETIC
 from tireid.metrics.names import DIRECTIONS, METRICS
 
-_DIRECTIONS = {"": "text to image", "i2t_": "image to text"}
 _UNKNOWN = "not recorded"
 _SELECTIONS = {
     "val": "the best epoch on the validation split",
