@@ -31,6 +31,7 @@ from tireid.inference.build import (
 from tireid.inference.restore import find_teacher
 from tireid.methods.base import RetrievalModule
 from tireid.runs.folder import claim
+from tireid.runs.log import LOG_FILE
 from tireid.runs.record import RECORD_FILE
 from tireid.runs.settings import CONFIG_FILE
 from tireid.runs.title import run_title
@@ -211,7 +212,8 @@ def _begin_folder(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
         for callback in parts.callbacks:
             if isinstance(callback, LastCheckpoint | BestCheckpoint):
                 callback.clear()
-        (start.folder / RECORD_FILE).unlink(missing_ok=True)
+        for name in (RECORD_FILE, LOG_FILE):
+            (start.folder / name).unlink(missing_ok=True)
         write_text(start.folder / CONFIG_FILE, OmegaConf.to_yaml(run))
     parts.datamodule.tokenizer.save(start.folder / TOKENIZER_FOLDER)
 
