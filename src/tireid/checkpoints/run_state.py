@@ -1,5 +1,6 @@
 """The part of a checkpoint that Lightning leaves out and an exact resume needs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def add_state(
     pl_module: L.LightningModule,
     checkpoint: dict[str, Any],
     settings: str,
+    data: Mapping[str, str],
     *,
     between_steps: bool,
     validation_due: bool,
@@ -35,6 +37,7 @@ def add_state(
         pl_module: The model that is trained.
         checkpoint: The content that Lightning writes; changed in place.
         settings: Hash of the run's config.
+        data: Hash of each split's records.
         between_steps: Whether the last step is done with all that belongs to it, except for what
             `validation_due` says. If so, the loop counters are set accordingly.
         validation_due: Whether the validation after the last step is still to be done.
@@ -48,6 +51,7 @@ def add_state(
         checkpoint["epoch"] = epochs_done(fit) - (0 if batches else 1)
     checkpoint[STATE] = {
         "settings": settings,
+        "data": dict(data),
         "method": type(pl_module).__name__,
         "generators": rng_states(trainer.strategy.root_device),
         "should_stop": trainer.should_stop,
