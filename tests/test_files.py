@@ -167,3 +167,13 @@ def test_text_and_json_replace_what_was_there(tmp_path):
         write_json(file, {"a": object()})
     assert file.read_text() == content
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_equal_text_is_not_written_again(tmp_path):
+    file = tmp_path / "a.txt"
+    write_text(file, "same")
+    before = file.stat()
+    write_text(file, "same")
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    write_text(file, "else")
+    assert file.read_text() == "else"

@@ -99,9 +99,20 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
+    """Write a text file atomically, in UTF-8, unless it holds this text already."""
+    content = text.encode()
+    if _holds(path, content):
+        return
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(content)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        same_size = path.is_file() and path.stat().st_size == len(content)
+        return same_size and path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from tokenizers import (
     trainers,
 )
 
-from tireid.files import write_json
+from tireid.files import write_json, write_text
 
 _VOCABULARY_FILE = "tokenizer.json"
 _SETTINGS_FILE = "tireid_tokenizer.json"
@@ -116,7 +116,7 @@ class CaptionTokenizer:
     def save(self, folder: Path) -> None:
         """Write the vocabulary and the settings into a folder, for `load_tokenizer`."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._backend().save(str(folder / _VOCABULARY_FILE))
+        write_text(folder / _VOCABULARY_FILE, self._backend().to_str(pretty=True))
         settings = {
             "max_length": self.max_length,
             "keep_sep": self.keep_sep,

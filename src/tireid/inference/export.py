@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from tireid.console import say
 from tireid.data.tokenizers import load_tokenizer
-from tireid.files import write_json, write_text
+from tireid.files import replacing, write_json, write_text
 from tireid.inference.model_card import model_card
 from tireid.inference.restore import embedding_weights, restore_model
 from tireid.inference.retriever import load
@@ -45,10 +45,9 @@ def export(cfg: DictConfig) -> Path:
     tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
 
     output.mkdir(parents=True, exist_ok=True)
-    save_file(weights, output / WEIGHTS_FILE, metadata={"format": "pt"})
-    OmegaConf.save(config, output / CONFIG_FILE)
-    # safetensors makes its files private; the folder is to be passed on.
-    (output / WEIGHTS_FILE).chmod((output / CONFIG_FILE).stat().st_mode)
+    with replacing(output / WEIGHTS_FILE) as file:
+        file.write(save(weights, metadata={"format": "pt"}))
+    write_text(output / CONFIG_FILE, OmegaConf.to_yaml(config))
     tokenizer.save(output / TOKENIZER_FOLDER)
     facts = _facts(folder, config, record)
     size = sum(value.numel() for value in weights.values())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tireid.checkpoints.run_state import STATE
+from tireid.files import write_text
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
 from tireid.runs.folder import is_unfinished
 from tireid.runs.settings import CONFIG_FILE, difference, fingerprint, read_config
@@ -161,7 +162,7 @@ def logger_arguments(loggers: Mapping[str, Any], start: Start) -> dict[str, dict
 def _wandb_id(start: Start) -> str:
     file = start.folder / ID_FILE
     if not (start.resumed and file.is_file()):
-        file.write_text(secrets.token_hex(4), encoding="utf-8")
+        write_text(file, secrets.token_hex(4))
     return file.read_text(encoding="utf-8").strip()
 
 
