@@ -140,9 +140,15 @@ def teacher_of(cfg: DictConfig, folder: Path, checkpoint: Path) -> SavedTeacher 
         return SavedTeacher(folder, checkpoint, config, "teacher")
     recorded = read_record(folder).get("teacher", {}).get("run")
     for run in (cfg.get("teacher"), recorded, folder / TEACHER_FOLDER):
-        if run is not None and (Path(run).is_file() or any(Path(run).rglob("*.ckpt"))):
+        if run is not None and _has_weights(Path(run)):
             return find_teacher(run, folder)
     return None
+
+
+def _has_weights(run: Path) -> bool:
+    return (
+        run.is_file() or (run / EARLIER_FILE).is_file() or any(run.glob("checkpoints/*.ckpt"))
+    )
 
 
 def restore_datamodule(

@@ -29,6 +29,11 @@ _IGNORED = (
 _REPEATED = ("image_encoder.learning_rate", "text_encoder.learning_rate")
 
 
+_SECTIONS = dict.fromkeys(
+    ("model", "image_encoder", "text_encoder", "dataset", "trainer", "paths", "logger"), dict | None
+)
+
+
 def difference(folder: Path, settings: dict[str, Any]) -> str:
     """Return how the saved config of a run folder differs from another config; empty: not at all.
 
@@ -54,7 +59,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         FileNotFoundError: If there is none.
         ValueError: If it cannot be read.
     """
-    current = _current_names(read_config(folder))
+    current = check(_current_names(read_config(folder)), _SECTIONS, folder / CONFIG_FILE)
     supports = current.pop("supports", None)  # of the data, before the teacher had them
     model = current.get("model")
     teacher = model.get("teacher") if isinstance(model, dict) else None
