@@ -118,35 +118,53 @@ def read_yaml(path: Path, what: str, *, inside: Path | None = None) -> Any:
         ) from error
 
 
-def check(value: Any, kinds: Any, file: Path, field: str = "", *, what: str = "") -> Any:
+def check(
+    value: Any,
+    kinds: Any,
+    file: Path,
+    field: str = "",
+    *,
+    what: str = "",
+    complete: bool = False,
+) -> Any:
     """Return a value whose parts have the kinds that are taken from it.
 
     Args:
         value: From a file.
         kinds: A type or a union of types (`int | None`), where floats may be whole and numbers are
             finite; `[kind]` for a list; `{name: kind}` for a mapping, of which any entry may be
-            missing and others are not looked at; `{str: kind}` for any names.
+            missing and others are not looked at; `{str: kind}` for any names; `(kind,)` for what
+            may be null.
         file: The file, for messages.
         field: Name of the value in it.
         what: What the value is, in place of its kind, for messages.
+        complete: Whether entries that `kinds` names must be there.
 
     Raises:
         ValueError: If a part is of another kind; names file and field.
     """
+    if isinstance(kinds, tuple):
+        kinds = NoneType if value is None else kinds[0]
     outer = type(kinds) if isinstance(kinds, list | dict) else kinds
     if not _is(value, outer):
-        words = what or " or ".join(_WORDS[kind] for kind in get_args(outer) or (outer,))
-        got = f"{reprlib.repr(value)} ({type(value).__name__})"
+        named = get_args(outer) or (outer,)
+        words = what or " or ".join(_WORDS.get(kind, f"a {kind.__name__}") for kind in named)
+        kind = type(value).__name__
+        got = f"a {kind}" if what else f"{reprlib.repr(value)} ({kind})"
         raise ValueError(f"{file}: {f'{field}: ' if field else ''}expected {words}, got {got}")
     if isinstance(kinds, list):
         for number, item in enumerate(value):
-            check(item, kinds[0], file, f"{field}[{number}]")
+            check(item, kinds[0], file, f"{field}[{number}]", complete=complete)
     elif isinstance(kinds, dict):
+        prefix = f"{field}." if field else ""
+        for name in kinds.keys() - value.keys() - {str} if complete else ():
+            if not isinstance(kinds[name], dict):
+                raise ValueError(f"{file}: {prefix}{name}: expected a value, got none")
+            check({}, kinds[name], file, f"{prefix}{name}", complete=True)
         for name, item in value.items():
-            inner = f"{field}.{name}" if field else str(name)
-            kind = kinds.get(check(name, str, file, f"name {inner}"), kinds.get(str))
+            kind = kinds.get(check(name, str, file, f"name {prefix}{name}"), kinds.get(str))
             if kind is not None:
-                check(item, kind, file, inner)
+                check(item, kind, file, f"{prefix}{name}", complete=complete)
     return value
 
 
