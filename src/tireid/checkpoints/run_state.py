@@ -13,7 +13,8 @@ from tireid.checkpoints.loop_progress import (
     set_logged_steps,
     set_to_last_step,
 )
-from tireid.checkpoints.rng_state import rng_states, set_rng_states
+from tireid.checkpoints.rng_state import check_rng_states, rng_states, set_rng_states
+from tireid.runs.training_state import check_fits
 
 STATE = "tireid"  # its key in the checkpoint
 
@@ -77,10 +78,19 @@ class Resumption:
 
     def __init__(self, trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
         self._state: dict[str, Any] = checkpoint[STATE]
-        self.from_name = Path(str(trainer.ckpt_path or "")).name
         self.step_is_done = self._state["logged_steps"] is not None
+        self._checkpoint: dict[str, Any] = checkpoint
+        self._file = Path(str(trainer.ckpt_path or ""))
+        self.from_name = self._file.name
+        check_rng_states(self._state["generators"], self._file)
         trainer.should_stop = self._state["should_stop"]
         restore_rows(trainer, self._state["rows"])
+
+    def check_fits(self, trainer: L.Trainer) -> None:
+        """Check that what Lightning restores next fits the training, and let go of it."""
+        schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+        check_fits(self._checkpoint, trainer.optimizers, schedules, self._file)
+        self._checkpoint = {}
 
     def restore_place(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Tell the model its epoch and the loader its batch, when training starts."""

@@ -13,6 +13,7 @@ from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
 from tireid.runs.folder import finished_metrics, is_unfinished
 from tireid.runs.record import read_record
 from tireid.runs.settings import CONFIG_FILE, difference, fingerprint, read_config
+from tireid.runs.training_state import check_resumable
 from tireid.tracking.logger import ID_FILE
 from tireid.training import processes
 
@@ -248,6 +249,7 @@ def _position(file: Path, written_with: str) -> tuple[str, int, dict[str, str] |
             f"{file}: expected a checkpoint that training can continue from, got one without "
             f"{', '.join(missing)}"
         )
+    check_resumable(content, STATE, file)
     state = content[STATE]
     if state.get("settings") != written_with:
         raise ValueError(
