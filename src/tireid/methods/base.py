@@ -54,8 +54,8 @@ class RetrievalModule(L.LightningModule):
         learning_rates: One rate for each name that `parameter_groups` gives.
 
     Attributes:
-        seed_offset: Added to the run's seed for the global RNG, so that a teacher and its student
-            of one seed draw different initial weights.
+        seed_offset: Added to the run's seed for the global RNG and the data, so that a teacher and
+            its student of one seed draw different weights, batches, augmentations and supports.
         takes_supports: Whether training batches must carry support sets.
         training_only: Prefixes of the names of weights that embedding does not need, such as
             those of identity heads; they are left out of exports.

@@ -62,8 +62,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
         for name in ("num_images", "num_texts", "paired"):
             teacher.pop(name, None)
         teacher["supports"] = supports
-    if isinstance(teaching := current.get("teaching"), dict) and "checkpoint" in teaching:
-        current["teacher"] = teaching.pop("checkpoint")
+    if isinstance(teaching := current.get("teaching"), dict):
+        teaching.setdefault("selection", "last")
+        if "checkpoint" in teaching:
+            current["teacher"] = teaching.pop("checkpoint")
     return current
 
 

@@ -33,6 +33,7 @@ from tireid.methods.lcr2s.supports import (
 from tireid.structures import Features, Images, PairBatch, TokenIds, Valid, Words
 
 SOURCES = ("dataset", "batch", "memory")
+_FIRST_DRAW = 2**31  # of a teacher in training, in the 32 bits that a CPU generator takes
 
 
 class SupportFeatures(NamedTuple):
@@ -197,9 +198,10 @@ class Lcr2sTeacher(RetrievalModule):
 
     def training_terms(self, batch: PairBatch, step: int) -> TrainingTerms:
         """Align and identify the enriched features; supervise the others by `anchor_weight`."""
-        anchors = dual_terms(self.dual, batch, step, self.anchor_weight)
+        draw = step + _FIRST_DRAW
+        anchors = dual_terms(self.dual, batch, draw, self.anchor_weight)
         images, texts = self._fuse(anchors, batch, step)
-        aligned = align(self.alignment, images, texts, batch.pid, draw=step)
+        aligned = align(self.alignment, images, texts, batch.pid, draw=draw)
         terms = {"alignment": self.alignment_weight * aligned}
         if self.identity_weight:
             terms["id"] = self.identity_weight * (
@@ -295,8 +297,9 @@ class Lcr2sTeacher(RetrievalModule):
         )
 
     def _generator(self, like: Tensor, step: int, *, stream: int) -> Generator:
+        draw = step + _FIRST_DRAW if self.training else step  # a frozen one's: its student's
         generator = torch.Generator(device=like.device)
-        return generator.manual_seed((2 * self.seed + stream) * 998_244_353 + step)
+        return generator.manual_seed((2 * self.seed + stream) * 998_244_353 + draw)
 
 
 def _check_source(source: str, supports: SupportSettings) -> None:
