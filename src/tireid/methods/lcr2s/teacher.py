@@ -33,7 +33,9 @@ from tireid.methods.lcr2s.supports import (
 from tireid.structures import Features, Images, PairBatch, TokenIds, Valid, Words
 
 SOURCES = ("dataset", "batch", "memory")
-_FIRST_DRAW = 2**31  # of a teacher in training, in the 32 bits that a CPU generator takes
+# Of a teacher in training; also four times as many are there in the 32 bits that a CPU generator
+# takes of a seed (LGUR draws four times a step), and no student has as many steps.
+_FIRST_DRAW = 2**29
 
 
 class SupportFeatures(NamedTuple):
