@@ -25,8 +25,12 @@ _IGNORED = (
     "wandb_group",
     "by_dataset",
 )
-# The recipe repeats them; in earlier versions `recipe=scratch` ignored them.
-_REPEATED = ("image_encoder.learning_rate", "text_encoder.learning_rate")
+# The recipe repeats them, which in earlier versions `recipe=scratch` ignored; so does the model.
+_REPEATED = (
+    "image_encoder.learning_rate",
+    "text_encoder.learning_rate",
+    "image_encoder.projection",
+)
 
 
 def difference(folder: Path, settings: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from tireid.data.supports import SupportSettings
 from tireid.encoders.batch_norm import sample_weights
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.identity import identity_loss
-from tireid.methods.base import RetrievalModule, TrainingTerms, align
+from tireid.methods.base import RetrievalModule, TrainingTerms, align, freeze_unused
 from tireid.methods.lcr2s.fusion import (
     SupportFusion,
     check_range,
@@ -145,7 +145,7 @@ class Lcr2sTeacher(RetrievalModule):
             SupportFusion(self.feature_dim, **fusion) for _ in range(1 if share_fusion else 2)
         )
         self.classifier = nn.Linear(self.feature_dim, num_train_pids)
-        self.classifier.requires_grad_(bool(identity_weight))  # else it never gets a gradient
+        freeze_unused(self.classifier, identity_weight, alignment)
         self.alignment = alignment
         self.slots = supports
         self.source = source
@@ -203,7 +203,8 @@ class Lcr2sTeacher(RetrievalModule):
         draw = step + _FIRST_DRAW
         anchors = dual_terms(self.dual, batch, draw, self.anchor_weight)
         images, texts = self._fuse(anchors, batch, step)
-        aligned = align(self.alignment, images, texts, batch.pid, draw=draw)
+        classes = (batch.label, self.classifier.weight)
+        aligned = align(self.alignment, images, texts, batch.pid, draw=draw, classes=classes)
         terms = {"alignment": self.alignment_weight * aligned}
         if self.identity_weight:
             terms["id"] = self.identity_weight * (
