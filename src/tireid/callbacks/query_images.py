@@ -69,7 +69,7 @@ def tick(right: bool) -> str:
 
 def framed(image: Image.Image, colour: str) -> Image.Image:
     """Return an image in RGB, made smaller if it is large, in a frame."""
-    copy = ImageOps.exif_transpose(image).convert("RGB")
+    copy = image.convert("RGB")
     copy.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
     return ImageOps.expand(copy, border=_FRAME, fill=colour)
 

@@ -10,10 +10,10 @@ from jaxtyping import Int
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from numpy import ndarray
-from PIL import Image, ImageOps
 
 from tireid.callbacks.query_images import tick
 from tireid.callbacks.retrieval_evaluation import embeddings_of
+from tireid.data.images import decode
 from tireid.figures import OWN, RIGHT, WRONG, own_style
 from tireid.retrieval import top_k
 from tireid.retrieval.collection import SplitEmbeddings
@@ -80,9 +80,7 @@ def draw_gallery(
 
 
 def _draw_image(axes: Any, path: Path, colour: str, label: str, *, dashed: bool = False) -> None:
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file).convert("RGB")
-    axes.imshow(np.asarray(image), aspect="auto")
+    axes.imshow(np.asarray(decode(path)), aspect="auto")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(label, fontsize=8, color=colour, pad=2)

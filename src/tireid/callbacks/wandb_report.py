@@ -8,7 +8,6 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
-from PIL import Image
 
 from tireid.callbacks.query_images import (
     Query,
@@ -19,6 +18,7 @@ from tireid.callbacks.query_images import (
 )
 from tireid.callbacks.query_record import query_results_of
 from tireid.console import say
+from tireid.data.images import decode
 from tireid.data.synthetic import SYNTHETIC
 from tireid.figures import OWN, RIGHT, WRONG
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults
@@ -213,5 +213,4 @@ def _images(results: QueryResults, query: Query, paths: list[Path], k: int) -> d
 
 
 def _image(path: Path, colour: str, caption: str) -> Any:
-    with Image.open(path) as file:
-        return import_quietly().Image(framed(file, colour), caption=caption)
+    return import_quietly().Image(framed(decode(path), colour), caption=caption)

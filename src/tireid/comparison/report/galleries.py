@@ -151,7 +151,7 @@ def _query(query: int, rows: Sequence[Row], split: TestSplit, images: dict[int, 
             show(described, "The described image") if described >= 0 else None,
             [_answer(row, query, show) for row in rows],
         )
-    except (OSError, IndexError) as error:
+    except (ValueError, IndexError) as error:
         return Note(f"An image is missing: {error}")
 
 
