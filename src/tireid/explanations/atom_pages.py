@@ -9,7 +9,6 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from tireid.data.datasets import pad_captions
 from tireid.data.tokenizers import TokenPlace
 from tireid.explanations.captions import Caption, caption_block
 from tireid.explanations.embedded_split import EmbeddedSplit, evenly
@@ -22,11 +21,9 @@ from tireid.explanations.page_blocks import (
     beside,
     framed,
     read_upright,
-    rule,
     save_page,
     stack,
     text_block,
-    warning_block,
 )
 from tireid.explanations.token_weights import token_grid
 from tireid.methods.base import RetrievalModule
@@ -63,7 +60,7 @@ class DictionaryUse(NamedTuple):
 
 @torch.no_grad()
 def dictionary_use(
-    model: RetrievalModule, split: EmbeddedSplit, *, items: int, device: torch.device
+    model: RetrievalModule, split: EmbeddedSplit, *, items: int
 ) -> DictionaryUse | None:
     """Measure the use of the atoms; None if the method has no dictionary.
 
@@ -71,15 +68,14 @@ def dictionary_use(
         model: A trained method.
         split: The split to measure on.
         items: Most captions and most images, spread over the split.
-        device: Device to compute on.
     """
-    images = _use_by_patches(model, split, items, device)
-    texts = None if images is None else _use_by_words(model, split, items, device)
+    images = _use_by_patches(model, split, items)
+    texts = None if images is None else _use_by_words(model, split, items)
     return None if images is None or texts is None else DictionaryUse(**images, **texts)
 
 
 def _use_by_patches(
-    model: RetrievalModule, split: EmbeddedSplit, items: int, device: torch.device
+    model: RetrievalModule, split: EmbeddedSplit, items: int
 ) -> dict[str, Any] | None:
     positions = evenly(items, len(split.records)).tolist()
     best: list[Tensor] = []
@@ -87,7 +83,7 @@ def _use_by_patches(
     patches: list[Tensor] = []
     grid = (1, 1)
     for start in range(0, len(positions), _BATCH):
-        pixels = split.load_images(positions[start : start + _BATCH]).to(device)
+        pixels = split.load_images(positions[start : start + _BATCH])
         shares = _shares(model.explain_images(pixels))
         if shares is None:
             return None
@@ -106,7 +102,7 @@ def _use_by_patches(
 
 
 def _use_by_words(
-    model: RetrievalModule, split: EmbeddedSplit, items: int, device: torch.device
+    model: RetrievalModule, split: EmbeddedSplit, items: int
 ) -> dict[str, Any] | None:
     captions = split.captions
     positions = evenly(items, len(captions)).tolist()
@@ -114,8 +110,7 @@ def _use_by_words(
     of_tokens: list[Tensor] = []
     for start in range(0, len(positions), _BATCH):
         texts = [captions[i] for i in positions[start : start + _BATCH]]
-        token_ids, valid = pad_captions(split.tokenizer(texts), split.tokenizer.pad_id)
-        shares = _shares(model.explain_texts(token_ids.to(device), valid.to(device)))
+        shares = _shares(model.explain_texts(*split.tokens(texts)))
         if shares is None:
             return None
         for row, text in enumerate(texts):
@@ -160,7 +155,6 @@ def draw_atoms(
     atoms = most_used(use, count)
     largest = float(max(use.by_words.max(), use.by_patches.max()))
     lines = [_atom(atom, use, split, largest) for atom in atoms]
-    width = max(line.width for line in lines)
     total = len(use.by_words)
     correlation = float(np.corrcoef(use.by_words, use.by_patches)[0, 1]) if total > 1 else 1.0
     facts = (
@@ -171,14 +165,8 @@ def draw_atoms(
         "heads: of a word over all its occurrences; of each image for the patch with the most, "
         "which is framed and shown with its neighbours."
     )
-    head = [
-        text_block("Dictionary atoms used most by words and patches", width, size=29, bold=True),
-        text_block(facts, width, size=SMALL_SIZE, colour=PALE),
-    ]
-    if warning:
-        head.insert(0, warning_block(warning, width))
-    ruled = [block for line in lines for block in (rule(width), line)]
-    return save_page(stack([*head, *ruled]), path)
+    title = "Dictionary atoms used most by words and patches"
+    return save_page(path, title, [facts], lines, [warning])
 
 
 def _atom(atom: int, use: DictionaryUse, split: EmbeddedSplit, largest: float) -> Image.Image:
@@ -229,7 +217,7 @@ def _crop(split: EmbeddedSplit, use: DictionaryUse, row: int, atom: int) -> Imag
         inner = [frame[0] + grown, frame[1] + grown, frame[2] - 1 - grown, frame[3] - 1 - grown]
         draw.rectangle(inner, outline=colour, width=2)
     label = text_block(f"{use.best[row, atom]:.1f}", _CROP, size=15, colour=PALE)
-    return stack([framed(crop, "#999999", thickness=1), label], 2)
+    return stack([framed(crop, "#CCCCCC"), label], 2)
 
 
 def _words(text: str, places: list[TokenPlace]) -> dict[str, list[int]]:

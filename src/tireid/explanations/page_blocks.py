@@ -5,7 +5,9 @@ A block is as large as its content, so that nothing overlaps and nothing is cut.
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +21,8 @@ MORE, LESS = (170, 30, 115), (0, 115, 80)
 TEXT_SIZE, SMALL_SIZE, TITLE_SIZE = 21, 17, 29
 LINE = 1.45
 _HALO = 0.8  # of the tint at full strength
+_FRAME = 4
+_PADDING = 4  # left and right of letters in a box
 
 
 @cache
@@ -31,28 +35,74 @@ def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(font_manager.findfont(properties), size)
 
 
+class Piece(NamedTuple):
+    """A part of a text that is drawn as one.
+
+    Attributes:
+        text: The characters.
+        starts: Whether it starts a word; the pieces of a word stay on one line.
+        colour: Colour of the letters.
+        fill: Colour of its background; None: there is none.
+        outline: Colour of a box around it; None: there is none. In a box the letters are smaller.
+    """
+
+    text: str
+    starts: bool = True
+    colour: str = INK
+    fill: tuple[int, int, int] | None = None
+    outline: str | None = None
+
+    def letters(self, size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+        """Return the font that it is drawn with in a text of a size."""
+        return font(round(size * 0.75) if self.outline else size, bold=bold)
+
+    def width(self, size: int, *, bold: bool = False) -> int:
+        """Return its width in a text of a size, in pixels."""
+        padding = 2 * _PADDING if self.outline else 0
+        return round(self.letters(size, bold=bold).getlength(self.text)) + padding
+
+
+def flow_block(
+    pieces: Sequence[Piece], width: int, *, size: int = TEXT_SIZE, bold: bool = False
+) -> Image.Image:
+    """Return pieces of text in lines of a width in pixels."""
+    widths = [piece.width(size, bold=bold) for piece in pieces]
+    gap, line = round(font(size, bold=bold).getlength(" ")), round(size * LINE)
+    corners: list[tuple[int, int]] = []
+    x = y = 0
+    for number, piece in enumerate(pieces):
+        if piece.starts and x:
+            x += gap
+        following = takewhile(lambda n: not pieces[n].starts, range(number + 1, len(pieces)))
+        word = widths[number] + (sum(widths[n] for n in following) if piece.starts else 0)
+        if x and x + word > width:
+            x, y = 0, y + line
+        corners.append((x, y))
+        x += widths[number]
+    block = Image.new("RGB", (width, y + line), PAPER)
+    draw = ImageDraw.Draw(block)
+    placed = list(zip(pieces, corners, widths, strict=True))
+    for piece, (x, y), wide in placed:
+        if piece.fill is not None:
+            box = (max(0, x - 1), y + 1, min(width - 1, x + wide), y + line - 3)
+            draw.rectangle(box, fill=piece.fill, outline=piece.outline)
+    for piece, (x, y), _ in placed:
+        start = x + (_PADDING if piece.outline else 0)
+        letters = piece.letters(size, bold=bold)
+        draw.text((start, y + size), piece.text, piece.colour, letters, anchor="ls")
+    return block
+
+
 def text_block(
     text: str, width: int, *, size: int = TEXT_SIZE, bold: bool = False, colour: str = INK
 ) -> Image.Image:
     """Return text wrapped at a width in pixels; a word that is wider is broken."""
-    letters = font(size, bold=bold)
-    lines = [""]
+    pieces: list[Piece] = []
     for word in text.split():
-        if letters.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] = f"{lines[-1]} {word}".strip()
-            continue
-        if lines[-1]:
-            lines.append("")
-        for letter in word:
-            if letters.getlength(lines[-1] + letter) > width:
-                lines.append("")
-            lines[-1] += letter
-    height = round(size * LINE)
-    block = Image.new("RGB", (width, height * len(lines)), PAPER)
-    draw = ImageDraw.Draw(block)
-    for number, line in enumerate(lines):
-        draw.text((0, number * height + size), line, font=letters, fill=colour, anchor="ls")
-    return block
+        fits = Piece(word).width(size, bold=bold) <= width
+        parts = [word] if fits else word
+        pieces += [Piece(part, not number, colour) for number, part in enumerate(parts)]
+    return flow_block(pieces, width, size=size, bold=bold)
 
 
 def tint(strength: float) -> tuple[int, int, int]:
@@ -93,18 +143,16 @@ def map_block(
     return Image.fromarray(tinted.round().clip(0, 255).astype(np.uint8))
 
 
-def framed(
-    image: Image.Image, colour: str, *, dashed: bool = False, thickness: int = 4
-) -> Image.Image:
+def framed(image: Image.Image, colour: str, *, dashed: bool = False) -> Image.Image:
     """Return an image in a frame."""
-    block = ImageOps.expand(image, thickness, colour)
+    block = ImageOps.expand(image, _FRAME, colour)
     if dashed:
         draw = ImageDraw.Draw(block)
         for start in range(0, max(block.size), 16):
-            for edge in (0, block.height - thickness):
-                draw.rectangle((start, edge, start + 5, edge + thickness - 1), fill=PAPER)
-            for edge in (0, block.width - thickness):
-                draw.rectangle((edge, start, edge + thickness - 1, start + 5), fill=PAPER)
+            for edge in (0, block.height - _FRAME):
+                draw.rectangle((start, edge, start + 5, edge + _FRAME - 1), fill=PAPER)
+            for edge in (0, block.width - _FRAME):
+                draw.rectangle((edge, start, edge + _FRAME - 1, start + 5), fill=PAPER)
     return block
 
 
@@ -136,43 +184,52 @@ def scale_block(low: str, high: str, *, signed: bool = False, length: int = 220)
     return block
 
 
-def stack(blocks: Sequence[Image.Image], gap: int = 0, *, centred: bool = False) -> Image.Image:
+def stack(blocks: Sequence[Image.Image], gap: int = 0) -> Image.Image:
     """Return blocks below one another."""
     width = max(block.width for block in blocks)
-    height = sum(block.height for block in blocks) + gap * (len(blocks) - 1)
-    sheet = Image.new("RGB", (width, height), PAPER)
+    sheet = Image.new("RGB", (width, sum(b.height + gap for b in blocks) - gap), PAPER)
     y = 0
     for block in blocks:
-        sheet.paste(block, ((width - block.width) // 2 if centred else 0, y))
+        sheet.paste(block, (0, y))
         y += block.height + gap
     return sheet
 
 
-def beside(blocks: Sequence[Image.Image], gap: int = 0, *, centred: bool = False) -> Image.Image:
-    """Return blocks side by side, aligned at their tops or centred."""
+def beside(blocks: Sequence[Image.Image], gap: int = 0) -> Image.Image:
+    """Return blocks side by side, aligned at their tops."""
     height = max(block.height for block in blocks)
-    width = sum(block.width for block in blocks) + gap * (len(blocks) - 1)
-    sheet = Image.new("RGB", (width, height), PAPER)
+    sheet = Image.new("RGB", (sum(b.width + gap for b in blocks) - gap, height), PAPER)
     x = 0
     for block in blocks:
-        sheet.paste(block, (x, (height - block.height) // 2 if centred else 0))
+        sheet.paste(block, (x, 0))
         x += block.width + gap
     return sheet
 
 
-def rule(width: int) -> Image.Image:
-    """Return a thin horizontal line with a margin."""
-    block = Image.new("RGB", (width, 23), PAPER)
-    ImageDraw.Draw(block).line((0, 11, width, 11), fill="#CCCCCC", width=1)
-    return block
+def save_page(
+    path: Path,
+    title: str,
+    notes: Sequence[str | Image.Image],
+    lines: Sequence[Image.Image],
+    warnings: Sequence[str] = (),
+) -> Path:
+    """Write a page with a margin: a head, and below it lines with rules between them.
 
-
-def warning_block(text: str, width: int) -> Image.Image:
-    """Return a warning, bold and red."""
-    return text_block(text, width, bold=True, colour="#C00000")
-
-
-def save_page(content: Image.Image, path: Path, margin: int = 40) -> Path:
-    """Write a page with a margin."""
-    ImageOps.expand(content, margin, PAPER).save(path, dpi=(200, 200))
+    Args:
+        path: The image file.
+        title: Title of the page.
+        notes: What stands in small letters or as a block below the title.
+        lines: At least one block.
+        warnings: Red texts above all; empty ones are left out.
+    """
+    width = max(line.width for line in lines)
+    blocks = [text_block(text, width, bold=True, colour="#C00000") for text in warnings if text]
+    blocks.append(text_block(title, width, size=TITLE_SIZE, bold=True))
+    for note in notes:
+        is_text = isinstance(note, str)
+        blocks.append(text_block(note, width, size=SMALL_SIZE, colour=PALE) if is_text else note)
+    rule = Image.new("RGB", (width, 23), PAPER)
+    ImageDraw.Draw(rule).line((0, 11, width, 11), fill="#CCCCCC", width=1)
+    blocks += [block for line in lines for block in (rule, line)]
+    ImageOps.expand(stack(blocks), 40, PAPER).save(path, dpi=(200, 200))
     return path
