@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from tireid.callbacks.query_images import (
-    draw_similarities,
     framed,
     interesting_queries,
+    similarity_plot,
     tick,
 )
 from tireid.retrieval.query_results import QueryResults
@@ -74,7 +74,7 @@ def test_a_frame_surrounds_an_image_that_keeps_its_proportions():
 
 
 def test_similarities_are_drawn_also_where_there_are_none_of_a_kind(results):
-    image = draw_similarities(results)
+    image = similarity_plot(results)
     assert image.mode == "RGB"
     assert min(image.size) > 200
     assert len(image.getcolors(2**24)) > 20

@@ -1,8 +1,7 @@
 """Group the queries of the synthetic data set by its ground truth."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +33,9 @@ _MENTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionGroups:
-    """One way to group the captions of a split.
-
-    Attributes:
-        question: Property in which the groups differ.
-        groups: Indices of captions, by the group's name; a caption may be in several or none.
-    """
-
-    question: str
-    groups: dict[str, Int[ndarray, " query"]]
-
-
-def caption_groups(root: Path, records: Sequence[Record]) -> list[CaptionGroups]:
+def caption_groups(
+    root: Path, records: Sequence[Record]
+) -> dict[str, dict[str, Int[ndarray, " query"]]]:
     """Group the captions of a split by what they mention and by what their image shows.
 
     Args:
@@ -55,61 +43,47 @@ def caption_groups(root: Path, records: Sequence[Record]) -> list[CaptionGroups]
         records: Records of the split; their captions are the queries, in order.
 
     Returns:
-        One item for each question; nothing for a data set without ground truth, such as real ones.
+        By the property in which groups differ, and by the name of the group, the indices of its
+        captions; a caption may be in several or none. Nothing for a data set without ground truth,
+        such as real ones.
 
     Raises:
         ValueError: If the ground truth does not describe these records.
     """
     file = root / TRUTH_FILE
     if not file.is_file():
-        return []
+        return {}
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     twins = {row["twin"] for row in rows} | {row["pid"] for row in rows if row["twin"]}
     captions = _captions({root / "imgs" / row["path"]: row for row in rows}, records, file)
-
-    def where(holds: Callable[[dict[str, Any], set[str]], bool]) -> Int[ndarray, " query"]:
-        return np.flatnonzero([holds(row, mentioned) for row, mentioned in captions])
-
-    return [
-        CaptionGroups(
-            "number of attributes in the caption",
-            {
-                f"fewer than {_FEW}": where(lambda _, mentioned: len(mentioned) < _FEW),
-                f"{_FEW} to {_MANY - 1}": where(
-                    lambda _, mentioned: _FEW <= len(mentioned) < _MANY
-                ),
-                f"{_MANY} or more": where(lambda _, mentioned: len(mentioned) >= _MANY),
-            },
-        ),
-        CaptionGroups(
-            "attribute in the caption",
-            {
-                name: where(lambda _, mentioned, names=names: not mentioned.isdisjoint(names))
-                for name, names in _MENTIONS.items()
-            },
-        ),
-        CaptionGroups(
-            "view of the person in the described image",
-            {
-                name: where(lambda row, _, views=views: row["view"] in views)
-                for name, views in _SIDES.items()
-            },
-        ),
-        CaptionGroups(
-            "visibility of the person in the described image",
-            {
-                "fully visible": where(lambda row, _: row["occluder"] is None),
-                "partly occluded": where(lambda row, _: row["occluder"] is not None),
-            },
-        ),
-        CaptionGroups(
-            "whether the person has a near twin",
-            {
-                "near twin": where(lambda row, _: row["pid"] in twins),
-                "no near twin": where(lambda row, _: row["pid"] not in twins),
-            },
-        ),
-    ]
+    mentioned = [names for _, names in captions]
+    counts = np.array([len(names) for names in mentioned])
+    views = np.array([row["view"] for row, _ in captions])
+    occluded = np.array([row["occluder"] is not None for row, _ in captions], dtype=bool)
+    paired = np.array([row["pid"] in twins for row, _ in captions], dtype=bool)
+    masks = {
+        "number of attributes in the caption": {
+            f"fewer than {_FEW}": counts < _FEW,
+            f"{_FEW} to {_MANY - 1}": (counts >= _FEW) & (counts < _MANY),
+            f"{_MANY} or more": counts >= _MANY,
+        },
+        "attribute in the caption": {
+            name: [not names.isdisjoint(attributes) for names in mentioned]
+            for name, attributes in _MENTIONS.items()
+        },
+        "view of the person in the described image": {
+            name: np.isin(views, sides) for name, sides in _SIDES.items()
+        },
+        "visibility of the person in the described image": {
+            "fully visible": ~occluded,
+            "partly occluded": occluded,
+        },
+        "whether the person has a near twin": {"near twin": paired, "no near twin": ~paired},
+    }
+    return {
+        question: {name: np.flatnonzero(mask) for name, mask in groups.items()}
+        for question, groups in masks.items()
+    }
 
 
 def _captions(

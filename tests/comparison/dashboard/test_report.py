@@ -12,6 +12,7 @@ from tireid.comparison.dashboard.report import build
 from tireid.comparison.dashboard.scope import Scope
 from tireid.comparison.dashboard.server import request_of
 from tireid.comparison.published import read_published
+from tireid.comparison.table import escaped
 from tireid.metrics.names import compared, headlines
 
 pytestmark = pytest.mark.usefixtures("unreachable")
@@ -147,8 +148,8 @@ def test_published_results_are_rows_with_their_sources(spec):
         figures = [
             f"{row.metrics[m]:.2f}" if m in row.metrics else "-" for m in ("R1", "R5", "R10", "mAP")
         ]
-        cells = [row.method, str(row.year), row.image_encoder, row.text_encoder, *figures]
-        assert f"| {' | '.join(cells)} | {row.source} |" in said
+        cells = [f"{row.method} ({row.year})", row.image_encoder, row.text_encoder, row.dataset]
+        assert f"| {' | '.join(map(escaped, [*cells, *figures, row.source]))} |" in said
     assert "icfg" not in said.lower()
 
 

@@ -282,7 +282,7 @@ def test_groups_of_captions_are_read_from_the_ground_truth(comparison, made_data
     groupings = caption_groups(root, made_data)
     assert len(found) == len(groupings)
     row = next(row for row in comparison.rows if row.name == LCR2S)
-    group = groupings[1].groups["hair"]
+    group = groupings["attribute in the caption"]["hair"]
     values = [100 * q.values["R1"][group].mean() for q in row.queries]
     shown = column(found[1], f"hair ({len(group)})")[LCR2S]
     assert shown == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
@@ -319,7 +319,7 @@ def test_galleries_show_what_was_found_with_marks_and_words(comparison, made_dat
         assert winner.rank == "first correct image at rank 1, 1"
         assert winner.images[0].correct
         assert not any(one.correct for one in loser.images)
-        assert winner.images[0].figure.alt == f"Rank 1 of {LGUR}: the correct identity"
+        assert winner.images[0].alt == f"Rank 1 of {LGUR}: the correct identity"
         assert len(winner.images) == 5
         assert query.described is not None
     assert fold.blocks[0] == Note(

@@ -8,7 +8,8 @@ import wandb_workspaces.reports.v2.interface as wr
 from tireid.comparison.dashboard import names
 from tireid.comparison.dashboard.charts import Chart
 from tireid.comparison.dashboard.scope import Scope
-from tireid.comparison.published import Published, published_metrics
+from tireid.comparison.published import Published, published_table
+from tireid.comparison.table import markdown
 from tireid.metrics.names import compared, headlines
 
 _GRID_WIDTH = 24  # in W&B's units
@@ -156,19 +157,13 @@ def _published(scope: Scope, published: Sequence[Published]) -> list[Any]:
                 "not compare with these runs and are not shown."
             )
         ]
-    metrics = published_metrics(published)
-    head = ("method", "year", "image encoder", "text encoder", *metrics, "source")
-    lines = [head, ["---"] * len(head)]
-    for row in published:
-        values = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in metrics]
-        cells = [row.method, str(row.year), row.image_encoder, row.text_encoder, *values]
-        lines.append([cell.replace("|", "\\|") for cell in (*cells, row.source)])
+    head, rows = published_table(published)
     return [
         wr.P(
             "Test split, in percent, as in the source named; a dash if it reports no such metric. "
             "Sources do not always say which split chose the checkpoint, nor which mAP it is."
         ),
-        wr.MarkdownBlock("\n".join(f"| {' | '.join(line)} |" for line in lines)),
+        wr.MarkdownBlock(markdown(head, rows, left=4, right=1)),
     ]
 
 

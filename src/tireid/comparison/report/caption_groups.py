@@ -3,13 +3,16 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
 
-from tireid.comparison.caption_groups import CaptionGroups, caption_groups
+from tireid.comparison.caption_groups import caption_groups
 from tireid.comparison.report.blocks import Block, Note, Section, Table
 from tireid.comparison.report.loading import Comparison, Row
 from tireid.comparison.table import spread
 from tireid.comparison.test_splits import TestSplit
 from tireid.data.synthetic import SYNTHETIC
+from tireid.retrieval.query_results import QueryResults
 
 
 def caption_group_tables(comparison: Comparison) -> Section | None:
@@ -19,7 +22,10 @@ def caption_group_tables(comparison: Comparison) -> Section | None:
         rows = [row for row in comparison.rows if row.first.test_data == sha256 and row.queries]
         if rows:
             blocks += _tables(rows, split)
-    blocks += [Note(f"No groups for {SYNTHETIC}: {why}") for why in _missing(comparison)]
+    # Why captions of the synthetic data set could not be read.
+    tested = {r.first.test_data for r in comparison.rows if r.dataset == SYNTHETIC and r.queries}
+    missing = {why: None for sha256, why in comparison.missing.items() if sha256 in tested}
+    blocks += [Note(f"No groups for {SYNTHETIC}: {why}") for why in missing]
     if not blocks:
         return None
     note = (
@@ -28,13 +34,6 @@ def caption_group_tables(comparison: Comparison) -> Section | None:
         "says, so compare runs within a group rather than groups."
     )
     return Section("caption-groups", "Results by caption group", [Note(note), *blocks])
-
-
-def _missing(comparison: Comparison) -> list[str]:
-    """Return why captions of the synthetic data set could not be read."""
-    rows = [row for row in comparison.rows if row.dataset == SYNTHETIC and row.queries]
-    tested = {row.first.test_data for row in rows}
-    return [why for sha256, why in comparison.missing.items() if sha256 in tested]
 
 
 def _tables(rows: Sequence[Row], split: TestSplit) -> Iterator[Block]:
@@ -48,20 +47,15 @@ def _tables(rows: Sequence[Row], split: TestSplit) -> Iterator[Block]:
     if not rows:
         yield Note("These runs ranked only a part of the captions.")
         return
-    for grouping in groupings:
-        yield _table(rows, grouping)
+    for question, groups in groupings.items():
+        shown = {name: queries for name, queries in groups.items() if len(queries)}
+        head = ["run", *(f"{name} ({len(queries):,})" for name, queries in shown.items())]
+        lines = [
+            row.line([spread([_recall(run, q) for run in row.queries]) for q in shown.values()])
+            for row in rows
+        ]
+        yield Table(head, lines, f"R@1 by {question}")
 
 
-def _table(rows: Sequence[Row], grouping: CaptionGroups) -> Table:
-    groups = {name: queries for name, queries in grouping.groups.items() if len(queries)}
-    head = ["run", *(f"{name} ({len(queries):,})" for name, queries in groups.items())]
-    lines = [
-        row.line(
-            [
-                spread([100 * float(np.nanmean(run.values["R1"][q])) for run in row.queries])
-                for q in groups.values()
-            ]
-        )
-        for row in rows
-    ]
-    return Table(head, lines, f"R@1 by {grouping.question}")
+def _recall(run: QueryResults, queries: Int[ndarray, " query"]) -> float:
+    return 100 * float(np.nanmean(run.values["R1"][queries]))

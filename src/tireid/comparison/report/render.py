@@ -25,6 +25,7 @@ def as_page(title: str, sections: Sequence[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["kind"] = lambda block: type(block).__name__
     return environment.get_template(_TEMPLATE).render(title=title, sections=sections)
 
 

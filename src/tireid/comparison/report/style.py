@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
-
 from tireid.comparison.report.blocks import Figure
+from tireid.data.images import decode
 from tireid.figures import COLOURS, own_style
 
 # Markers and lines distinguish rows where colours do not, as in print. The numbers of the three
@@ -34,11 +33,7 @@ class Style:
     @classmethod
     def of(cls, number: int) -> "Style":
         """Return the style of a row by its index."""
-        return cls(
-            _COLOURS[number % len(_COLOURS)],
-            _MARKERS[number % len(_MARKERS)],
-            _LINES[number % len(_LINES)],
-        )
+        return cls(*(choices[number % len(choices)] for choices in (_COLOURS, _MARKERS, _LINES)))
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -116,10 +111,9 @@ def thumbnail(
         scale: Pixels of the copy for each pixel of the page, for sharp screens.
 
     Raises:
-        OSError: If the file cannot be read.
+        ValueError: If the file cannot be read.
     """
-    with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
+    image = decode(path)
     image.thumbnail((scale * size[0], scale * size[1]))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=75, optimize=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from tireid.comparison.published import Published, published_metrics, read_published
+from tireid.comparison.published import Published, published_table, read_published
 from tireid.comparison.report.blocks import Block, Fold, Line, Note, Section, Table
 from tireid.comparison.report.loading import Comparison, Row
 from tireid.comparison.table import NONE, differing_data, spread
@@ -82,23 +82,8 @@ def _published(one: Published, metrics: Sequence[str], *, files: bool) -> Line:
 
 def _all_published() -> Fold:
     """Return all published results, which do not compare with the runs."""
-    published = read_published()
-    metrics = published_metrics(published)
-    lines = [
-        Line(
-            [
-                f"{one.method} ({one.year})",
-                one.image_encoder,
-                one.text_encoder,
-                one.dataset,
-                *(f"{one.metrics[n]:.2f}" if n in one.metrics else NONE for n in metrics),
-                one.source,
-            ],
-            "published",
-        )
-        for one in published
-    ]
-    head = ["method", "image encoder", "text encoder", "data set", *metrics.values(), "source"]
+    head, rows = published_table(read_published())
+    lines = [Line(cells, "published") for cells in rows]
     table = Table(head, lines, "Published results, percent", 4, 1)
     note = Note("On other data sets: these results do not compare with the runs.", warning=True)
     return Fold("Published results on real data sets", [note, table])
@@ -109,8 +94,10 @@ def _teachers(rows: Sequence[Row]) -> Iterator[Block]:
     metrics = compared("test/")
     lines = []
     for row in rows:
+        teachers = [run.record.get("teacher") or {} for run in row.runs]
         for kind, name in _TEACHERS.items():
-            values = [_of_teacher(row, f"teacher_{kind}/{metric}") for metric in metrics]
+            keys = [f"teacher_{kind}/{metric}" for metric in metrics]
+            values = [[t[key] for t in teachers if t.get(key) is not None] for key in keys]
             if any(values):
                 mark = "oracle" if kind == "oracle" else ""
                 lines.append(Line([row.name, name, *map(spread, values)], mark))
@@ -121,8 +108,3 @@ def _teachers(rows: Sequence[Row]) -> Iterator[Block]:
         )
         head = ["run", "teacher", *metrics.values()]
         yield Table(head, lines, "Teachers on the test split, percent: no retrieval results", 2)
-
-
-def _of_teacher(row: Row, name: str) -> list[float]:
-    values = [(run.record.get("teacher") or {}).get(name) for run in row.runs]
-    return [value for value in values if value is not None]
