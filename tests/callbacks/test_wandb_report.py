@@ -28,7 +28,7 @@ def folder(tmp_path):
 @pytest.fixture
 def logger():
     config = {"label": "a: b", "dataset/name": "synthetic"}
-    return Mock(spec=WandbLogger, run=object(), config=config)
+    return Mock(spec=WandbLogger, experiment=object(), config=config)
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_without_recorded_queries_the_rest_is_logged(folder, after_test, model, 
 def test_without_its_logger_or_on_another_process_nothing_is_logged(folder, tested, model, logger):
     report(folder, tested(loggers=[]), model)
     report(folder, tested(is_global_zero=False), model)
-    logger.run = None
+    logger.experiment = None
     report(folder, tested(), model)
     assert not logger.log_row.called
     assert not logger.log_artifact.called

@@ -6,17 +6,14 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
-from jaxtyping import Int
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
-from numpy import ndarray
-from PIL import Image, ImageOps
 
 from tireid.callbacks.query_images import tick
 from tireid.callbacks.retrieval_evaluation import embeddings_of
+from tireid.data.images import decode
 from tireid.figures import OWN, RIGHT, WRONG, own_style
 from tireid.retrieval import top_k
-from tireid.retrieval.collection import SplitEmbeddings
 
 
 class GalleryRow(NamedTuple):
@@ -80,11 +77,8 @@ def draw_gallery(
 
 
 def _draw_image(axes: Any, path: Path, colour: str, label: str, *, dashed: bool = False) -> None:
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file).convert("RGB")
-    axes.imshow(np.asarray(image), aspect="auto")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.imshow(np.asarray(decode(path)), aspect="auto")
+    axes.set(xticks=[], yticks=[])
     axes.set_title(label, fontsize=8, color=colour, pad=2)
     for spine in axes.spines.values():
         spine.set(edgecolor=colour, linewidth=3, linestyle="--" if dashed else "-")
@@ -133,7 +127,19 @@ class ResultGallery(Callback):
             return  # only a part of the split was embedded, by a limit on the batches
         count = min(self.num_queries, len(captions))
         chosen = np.random.default_rng(0).choice(len(captions), count, replace=False)
-        rows = _rows(split, records, chosen, self.top_k)
+        scores, best = top_k(split.texts[chosen], split.images, self.top_k)
+        rows = [
+            GalleryRow(
+                caption=captions[query],
+                own_image=records[int(split.image_index[query])].image_path,
+                found=[records[position].image_path for position in positions],
+                scores=row_scores,
+                right=(split.image_pids[positions] == split.text_pids[query]).tolist(),
+            )
+            for query, positions, row_scores in zip(
+                chosen.tolist(), best.tolist(), scores.tolist(), strict=True
+            )
+        ]
         title = (
             f"{count} test captions drawn at random: the image each describes, and the "
             f"{len(rows[0].found)} best of {len(records)}  ({tick(True)} same person, "
@@ -143,23 +149,3 @@ class ResultGallery(Callback):
         if on_test:
             title = f"Checkpoint CHOSEN ON THE TEST SPLIT. {title}"
         draw_gallery(rows, self.path, title, title_colour="red" if on_test else "black")
-
-
-def _rows(
-    split: SplitEmbeddings, records: list[Any], queries: Int[ndarray, " chosen"], k: int
-) -> list[GalleryRow]:
-    """Return some queries of a split, by position, with their k best images."""
-    captions = [caption for record in records for caption in record.captions]
-    scores, best = top_k(split.texts[queries], split.images, k)
-    return [
-        GalleryRow(
-            caption=captions[query],
-            own_image=records[int(split.image_index[query])].image_path,
-            found=[records[position].image_path for position in positions],
-            scores=row_scores,
-            right=(split.image_pids[positions] == split.text_pids[query]).tolist(),
-        )
-        for query, positions, row_scores in zip(
-            queries.tolist(), best.tolist(), scores.tolist(), strict=True
-        )
-    ]
