@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tireid.comparison.caption_groups import caption_groups
+from tireid.comparison.report.caption_groups import caption_groups
 from tireid.data.records import Record
 
 

@@ -10,20 +10,22 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from tireid.data.tokenizers import TokenPlace
-from tireid.explanations.captions import Caption, caption_block
 from tireid.explanations.embedded_split import EmbeddedSplit, evenly
 from tireid.explanations.page_blocks import (
     LESS,
     MORE,
     PALE,
     SMALL_SIZE,
+    Piece,
     bar_block,
     beside,
+    flow_block,
     framed,
     read_upright,
     save_page,
     stack,
     text_block,
+    tint,
 )
 from tireid.explanations.token_weights import token_grid
 from tireid.methods.base import RetrievalModule
@@ -179,24 +181,14 @@ def _atom(atom: int, use: DictionaryUse, split: EmbeddedSplit, largest: float) -
         bars.append(bar_block(float(share) / largest, 220, 9, colour))
     ranked = sorted(use.words, key=lambda word: (-use.words[word][atom], word))[:_WORDS]
     shares = [float(use.words[word][atom]) for word in ranked]
-    shown = [
-        f"{word}\N{NO-BREAK SPACE}{share:.1f}" for word, share in zip(ranked, shares, strict=True)
+    pieces = [
+        Piece(f"{word}\N{NO-BREAK SPACE}{share:.1f}", fill=tint(share / max(shares[0], 1e-9)))
+        for word, share in zip(ranked, shares, strict=True)
     ]
-    words = _list_of_words(shown, shares)
+    words = flow_block(pieces, 470)
     images = np.argsort(-use.best[:, atom], kind="stable")[:_PATCHES].tolist()
     crops = [_crop(split, use, row, atom) for row in images]
     return beside([stack(bars, 3), words, beside(crops, 10)], 28)
-
-
-def _list_of_words(shown: list[str], shares: list[float]) -> Image.Image:
-    places: list[TokenPlace] = []
-    text = ""
-    for number, word in enumerate(shown):
-        text += "   " if text else ""
-        places.append(TokenPlace(len(text), len(text) + len(word), number))
-        text += word
-    strengths = [share / max(shares[0], 1e-9) for share in shares]
-    return caption_block(Caption(text, places), strengths, 470)
 
 
 def _crop(split: EmbeddedSplit, use: DictionaryUse, row: int, atom: int) -> Image.Image:
@@ -211,11 +203,11 @@ def _crop(split: EmbeddedSplit, use: DictionaryUse, row: int, atom: int) -> Imag
     box = (left * wide, top * high, (left + around) * wide, (top + around) * high)
     crop = image.resize((_CROP, _CROP), Image.Resampling.BICUBIC, box=box)
     step = _CROP / around
+    corner = ((x - left) * step, (y - top) * step)
     draw = ImageDraw.Draw(crop)
-    frame = [(x - left) * step, (y - top) * step, (x - left + 1) * step, (y - top + 1) * step]
-    for colour, grown in (("#FFFFFF", 0), ("#000000", 2)):
-        inner = [frame[0] + grown, frame[1] + grown, frame[2] - 1 - grown, frame[3] - 1 - grown]
-        draw.rectangle(inner, outline=colour, width=2)
+    for colour, inset in (("#FFFFFF", 0), ("#000000", 2)):
+        near = [place + inset for place in corner]
+        draw.rectangle((*near, *(p + step - 1 - inset for p in corner)), outline=colour, width=2)
     label = text_block(f"{use.best[row, atom]:.1f}", _CROP, size=15, colour=PALE)
     return stack([framed(crop, "#CCCCCC"), label], 2)
 

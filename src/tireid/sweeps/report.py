@@ -12,8 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from hydra_plugins.tireid_rows import job_overrides
-from tireid.comparison.compare import print_unfinished
-from tireid.comparison.table import columns, print_results
+from tireid.comparison.table import columns, print_results, print_unfinished
 from tireid.console import complain, say
 from tireid.files import write_text
 from tireid.runs.results import JOBS_FILE, Runs, read_runs, write_csv

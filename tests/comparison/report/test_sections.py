@@ -10,11 +10,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from tireid.comparison.caption_groups import caption_groups
 from tireid.comparison.published import read_published
 from tireid.comparison.report import load_comparison
 from tireid.comparison.report.blocks import Figures, Fold, Key, Note, Query, Table
-from tireid.comparison.report.caption_groups import caption_group_tables
+from tireid.comparison.report.caption_groups import caption_group_tables, caption_groups
 from tireid.comparison.report.costs import costs
 from tireid.comparison.report.curves import curves
 from tireid.comparison.report.differences import differences

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tireid.comparison.report.blocks import Block, Figure, Figures, Note, Section, Table
+from tireid.comparison.report.blocks import Block, Figure, Figures, Line, Note, Section, Table
 from tireid.comparison.report.loading import Comparison, Row, Run
 from tireid.comparison.report.style import WIDTH, drawing, figure
 from tireid.comparison.table import NONE, spread
@@ -34,26 +34,32 @@ def costs(comparison: Comparison) -> Section:
     prices, unit = _prices(comparison.rows)
     taught = any(price.teacher for price in prices)
     devices = {run.record.get("device") for row in comparison.rows for run in row.runs} - {None}
-    head = ["run", f"training, {unit}"]
-    head += [f"teacher, {unit}", f"both, {unit}"] if taught else []
-    head += ["images/s", "peak memory, MiB", "million weights", "of them trained"]
-    head += ["device"] if len(devices) > 1 else []
-    lines = []
+    lines: list[Line] = []
+    cells: dict[str, str] = {}
     for price in prices:
-        cells = [
-            f"{price.student:.1f}",
-            *(_of_teacher(price) if taught else []),
-            *_sizes(price.row),
-        ]
-        cells += [str(price.row.runs[0].record.get("device", NONE))] if len(devices) > 1 else []
-        lines.append(price.row.line(cells))
+        row, first = price.row, price.row.runs[0].record
+        cells = {f"training, {unit}": f"{price.student:.1f}"}
+        if taught:
+            teacher, both = _of_teacher(price)
+            cells |= {f"teacher, {unit}": teacher, f"both, {unit}": both}
+        memory = [run.record.get("peak_memory_mib") for run in row.runs]
+        trained = first.get("parameters", {}).get("trained")
+        cells |= {
+            "images/s": spread([run.result.images_per_second for run in row.runs], 0),
+            "peak memory, MiB": spread([value for value in memory if value is not None], 0),
+            "million weights": f"{row.first.parameters / 1e6:.1f}",
+            "of them trained": NONE if trained is None else f"{trained / 1e6:.1f}",
+        }
+        if len(devices) > 1:
+            cells["device"] = str(first.get("device", NONE))
+        lines.append(row.line(list(cells.values())))
     device = f"On {next(iter(devices))}. " if len(devices) == 1 else ""
     blocks: list[Block] = [
         Note(
             f"{device}Means over seeds. Time is that of the training steps; other load on the "
             "machine is not known, so small differences mean nothing."
         ),
-        Table(head, lines, "Training costs", right=1 if len(devices) > 1 else 0),
+        Table(["run", *cells], lines, "Training costs", right=1 if len(devices) > 1 else 0),
     ]
     if taught:
         blocks.append(
@@ -109,17 +115,6 @@ def _of_teacher(price: _Price) -> list[str]:
     if 0 < price.teacher < _REUSED * price.student:
         return ["reused", NONE]
     return [f"{price.teacher:.1f}" if price.teacher else NONE, f"{price.both:.1f}"]
-
-
-def _sizes(row: Row) -> list[str]:
-    trained = row.runs[0].record.get("parameters", {}).get("trained")
-    memory = [run.record.get("peak_memory_mib") for run in row.runs]
-    return [
-        spread([run.result.images_per_second for run in row.runs], 0),
-        spread([value for value in memory if value is not None], 0),
-        f"{row.first.parameters / 1e6:.1f}",
-        NONE if trained is None else f"{trained / 1e6:.1f}",
-    ]
 
 
 def _against_time(prices: Sequence[_Price], unit: str, several: str) -> Figure:
