@@ -4,13 +4,10 @@ import io
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tireid.figures import draw_similarities, own_style
 from tireid.retrieval.query_results import QueryResults
-
-_FRAME = 4  # pixels
-_MOST_PIXELS = 256  # a side of an image
 
 
 class Query(NamedTuple):
@@ -61,18 +58,6 @@ def _margin(results: QueryResults) -> np.ndarray:
     wrong = np.where(results.right, -np.inf, results.scores).max(axis=1)
     last = results.scores[:, -1]
     return results.scores[:, 0] - np.where(np.isfinite(wrong), wrong, last)
-
-
-def tick(right: bool) -> str:
-    """Return a sign for a right or a wrong image."""
-    return "\N{CHECK MARK}" if right else "\N{MULTIPLICATION X}"
-
-
-def framed(image: Image.Image, colour: str) -> Image.Image:
-    """Return an image in RGB, made smaller if it is large, in a frame."""
-    copy = image.convert("RGB")
-    copy.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
-    return ImageOps.expand(copy, border=_FRAME, fill=colour)
 
 
 @own_style()

@@ -11,22 +11,22 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from tireid.callbacks.query_images import (
     Query,
-    framed,
     interesting_queries,
     similarity_plot,
-    tick,
 )
 from tireid.callbacks.query_record import query_results_of
 from tireid.console import say
 from tireid.data.images import decode
 from tireid.data.synthetic import SYNTHETIC
 from tireid.figures import OWN, RIGHT, WRONG
+from tireid.figures.pages import framed, tick
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults
 from tireid.runs.record import RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE
 from tireid.tracking.logger import WandbLogger, wandb_logger_of
 from tireid.tracking.session import import_quietly
 
+_MOST_PIXELS = 256  # a side of an image
 _FIGURES_OF_PEOPLE = ("gallery_test.png", "explanations/*.png")
 _SUMMARY = (
     "seconds",
@@ -201,4 +201,6 @@ def _line(
 
 
 def _image(path: Path, colour: str, caption: str) -> Any:
-    return import_quietly().Image(framed(decode(path), colour), caption=caption)
+    image = decode(path)
+    image.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
+    return import_quietly().Image(framed(image, colour), caption=caption)

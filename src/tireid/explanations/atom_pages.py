@@ -11,7 +11,9 @@ from torch import Tensor
 
 from tireid.data.tokenizers import TokenPlace
 from tireid.explanations.embedded_split import EmbeddedSplit, evenly
-from tireid.explanations.page_blocks import (
+from tireid.explanations.query_pages import read_upright
+from tireid.explanations.token_weights import token_grid
+from tireid.figures.pages import (
     LESS,
     MORE,
     PALE,
@@ -21,13 +23,11 @@ from tireid.explanations.page_blocks import (
     beside,
     flow_block,
     framed,
-    read_upright,
     save_page,
     stack,
     text_block,
     tint,
 )
-from tireid.explanations.token_weights import token_grid
 from tireid.methods.base import RetrievalModule
 from tireid.structures import TokenMaps
 

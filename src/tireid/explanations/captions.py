@@ -6,7 +6,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from tireid.data.tokenizers import TokenPlace
-from tireid.explanations.page_blocks import PALE, Piece, flow_block, tint
+from tireid.figures.pages import PALE, Piece, flow_block, tint
 
 _CUT_COLOUR = "#B0B0B0"
 

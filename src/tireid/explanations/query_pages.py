@@ -1,6 +1,7 @@
 """Pages of queries: the weights of words and image patches, part by part."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,23 +9,23 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from tireid.data.images import decode
 from tireid.explanations.captions import Caption, caption_block
-from tireid.explanations.page_blocks import (
-    INK,
+from tireid.figures.pages import (
+    GAP,
     PALE,
     SMALL_SIZE,
     beside,
     framed,
+    image_row,
     map_block,
-    read_upright,
     save_page,
     scale_block,
     stack,
     text_block,
 )
-from tireid.figures import OWN, RIGHT, WRONG
 
-TEXT_WIDTH, IMAGE_HEIGHT, GAP = 740, 216, 12
+TEXT_WIDTH, IMAGE_HEIGHT = 740, 216
 
 
 class ShownImage(NamedTuple):
@@ -151,22 +152,19 @@ def _images(
     size: tuple[int, int],
     maps: Sequence[Float[np.ndarray, "rows columns"]] | None = None,
 ) -> Image.Image:
-    blocks: list[Image.Image] = []
-    for number, image in enumerate(images):
-        described = image.correct is None
-        colour = OWN if described else RIGHT if image.correct else WRONG
-        upright = read_upright(image.path)
-        if maps is None:
-            inner = upright.resize(size, Image.Resampling.BICUBIC)
-        else:
-            inner = map_block(upright, maps[number], size)
-        block = framed(inner, colour, dashed=described)
-        mark = "" if described else "\N{CHECK MARK} " if image.correct else "\N{MULTIPLICATION X} "
-        label = text_block(
-            mark + image.label, block.width, size=15, colour=INK if described else colour
-        )
-        blocks.append(stack([label, block]))
-    return beside(blocks, GAP)
+    upright = [read_upright(image.path) for image in images]
+    if maps is None:
+        inner = [image.resize(size, Image.Resampling.BICUBIC) for image in upright]
+    else:
+        inner = [map_block(image, map_, size) for image, map_ in zip(upright, maps, strict=True)]
+    shown = zip(inner, images, strict=True)
+    return image_row([(block, image.label, image.correct) for block, image in shown])
+
+
+@lru_cache(maxsize=256)
+def read_upright(path: Path) -> Image.Image:
+    """Return an image file in RGB, upright by its EXIF orientation."""
+    return decode(path)
 
 
 def _image_size(images: Sequence[ShownImage], height: int = IMAGE_HEIGHT) -> tuple[int, int]:

@@ -10,19 +10,19 @@ from torch import Tensor
 
 from tireid.data.supports import EMPTY, SplitSupports
 from tireid.explanations.embedded_split import EmbeddedSplit
-from tireid.explanations.page_blocks import (
+from tireid.explanations.query_pages import read_upright
+from tireid.figures import OWN
+from tireid.figures.pages import (
     INK,
     PALE,
     SMALL_SIZE,
     bar_block,
     beside,
     framed,
-    read_upright,
     save_page,
     stack,
     text_block,
 )
-from tireid.figures import OWN
 from tireid.methods.lcr2s import Lcr2sTeacher
 
 _ORACLE = (

@@ -4,7 +4,7 @@ A block is as large as its content, so that nothing overlaps and nothing is cut.
 """
 
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from tireid.data.images import decode
+from tireid.figures import OWN, RIGHT, WRONG
 
 INK, PALE, PAPER = "#1A1A1A", "#6A6A6A", "#FFFFFF"
 # Apart for colour-blind readers too, from each other and from the frames; in grey by strength.
@@ -21,6 +21,7 @@ MORE, LESS = (170, 30, 115), (0, 115, 80)
 TEXT_SIZE, SMALL_SIZE, TITLE_SIZE = 21, 17, 29
 LINE = 1.45
 _HALO = 0.8  # of the tint at full strength
+GAP = 12  # between images
 _FRAME = 4
 _PADDING = 4  # left and right of letters in a box
 
@@ -114,12 +115,6 @@ def tint(strength: float) -> tuple[int, int, int]:
     return red, green, blue
 
 
-@lru_cache(maxsize=256)
-def read_upright(path: Path) -> Image.Image:
-    """Return an image file in RGB, upright by its EXIF orientation."""
-    return decode(path)
-
-
 def map_block(
     image: Image.Image, strengths: Float[np.ndarray, "rows columns"], size: tuple[int, int]
 ) -> Image.Image:
@@ -154,6 +149,29 @@ def framed(image: Image.Image, colour: str, *, dashed: bool = False) -> Image.Im
             for edge in (0, block.width - _FRAME):
                 draw.rectangle((edge, start, edge + _FRAME - 1, start + 5), fill=PAPER)
     return block
+
+
+def tick(correct: bool) -> str:
+    """Return a sign for a correct or a wrong image."""
+    return "\N{CHECK MARK}" if correct else "\N{MULTIPLICATION X}"
+
+
+def image_row(images: Sequence[tuple[Image.Image, str, bool | None]]) -> Image.Image:
+    """Return images side by side, each in a frame below its label.
+
+    Args:
+        images: Images, their labels, and whether each shows the identity of the query; None: it is
+            the image that the query describes.
+    """
+    blocks: list[Image.Image] = []
+    for image, label, correct in images:
+        described = correct is None
+        colour = OWN if described else RIGHT if correct else WRONG
+        block = framed(image, colour, dashed=described)
+        text = label if described else f"{tick(correct)} {label}"
+        above = text_block(text, block.width, size=15, colour=INK if described else colour)
+        blocks.append(stack([above, block]))
+    return beside(blocks, GAP)
 
 
 def bar_block(
