@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tireid.data.tokenizers import TokenPlace
-from tireid.explanations.captions import Caption, caption_block
+from tireid.explanations.query_pages import Caption, caption_block
 from tireid.figures.pages import (
     LESS,
     MORE,

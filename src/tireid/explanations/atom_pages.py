@@ -1,7 +1,7 @@
 """Page of the dictionary atoms that words and patches use most."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -71,70 +71,52 @@ def dictionary_use(
         split: The split to measure on.
         items: Most captions and most images, spread over the split.
     """
-    images = _use_by_patches(model, split, items)
-    texts = None if images is None else _use_by_words(model, split, items)
-    return None if images is None or texts is None else DictionaryUse(**images, **texts)
-
-
-def _use_by_patches(
-    model: RetrievalModule, split: EmbeddedSplit, items: int
-) -> dict[str, Any] | None:
-    positions = evenly(items, len(split.records)).tolist()
-    best: list[Tensor] = []
-    token: list[Tensor] = []
-    patches: list[Tensor] = []
+    images = evenly(items, len(split.records)).tolist()
+    texts = [split.captions[i] for i in evenly(items, len(split.captions)).tolist()]
+    of_images: list[Tensor] = []
     grid = (1, 1)
-    for start in range(0, len(positions), _BATCH):
-        pixels = split.load_images(positions[start : start + _BATCH])
+    for start in range(0, len(images), _BATCH):
+        pixels = split.load_images(images[start : start + _BATCH])
         shares = _shares(model.explain_images(pixels))
         if shares is None:
             return None
-        patches.append(shares.mean(dim=1))
-        largest = shares.max(dim=1)
-        best.append(largest.values)
-        token.append(largest.indices)
+        of_images.append(shares)
         grid = token_grid(shares.shape[1], (pixels.shape[2], pixels.shape[3]))
-    return {
-        "by_patches": torch.cat(patches).mean(dim=0).cpu().numpy(),
-        "best": torch.cat(best).cpu().numpy(),
-        "token": torch.cat(token).cpu().numpy(),
-        "image": positions,
-        "grid": grid,
-    }
-
-
-def _use_by_words(
-    model: RetrievalModule, split: EmbeddedSplit, items: int
-) -> dict[str, Any] | None:
-    captions = split.captions
-    positions = evenly(items, len(captions)).tolist()
-    of_word: dict[str, list[Tensor]] = {}  # one mean for each time that a caption has the word
-    of_tokens: list[Tensor] = []
-    for start in range(0, len(positions), _BATCH):
-        texts = [captions[i] for i in positions[start : start + _BATCH]]
-        shares = _shares(model.explain_texts(*split.tokens(texts)))
+    of_word: dict[str, list[Tensor]] = {}  # of its tokens, each time that a caption has the word
+    for start in range(0, len(texts), _BATCH):
+        batch = texts[start : start + _BATCH]
+        shares = _shares(model.explain_texts(*split.tokens(batch)))
         if shares is None:
             return None
-        for row, text in enumerate(texts):
+        for row, text in zip(shares, batch, strict=True):
             for word, tokens in _words(text, split.tokenizer.places(text)).items():
-                of_tokens.append(shares[row, tokens])
-                of_word.setdefault(word, []).append(shares[row, tokens].mean(dim=0))
-    if not of_tokens:
+                of_word.setdefault(word, []).append(row[tokens])
+    if not of_word:
         return None
-    frequent = {word: means for word, means in of_word.items() if len(means) >= _RARE}
-    means = {
-        word: torch.stack(means).mean(dim=0).cpu().numpy()
-        for word, means in (frequent or of_word).items()
-    }
-    total = torch.cat(of_tokens).mean(dim=0).cpu().numpy()
-    return {"by_words": total, "words": means, "captions": len(positions)}
+    frequent = {word: found for word, found in of_word.items() if len(found) >= _RARE} or of_word
+    patches = torch.cat(of_images)
+    return DictionaryUse(
+        by_words=torch.cat([tokens for found in of_word.values() for tokens in found])
+        .mean(dim=0)
+        .numpy(),
+        by_patches=patches.mean(dim=(0, 1)).numpy(),
+        words={
+            word: torch.stack([tokens.mean(dim=0) for tokens in found]).mean(dim=0).numpy()
+            for word, found in frequent.items()
+        },
+        best=patches.amax(dim=1).numpy(),
+        token=patches.argmax(dim=1).numpy(),
+        image=images,
+        grid=grid,
+        captions=len(texts),
+    )
 
 
 def _shares(maps: TokenMaps | None) -> Float[Tensor, "batch length atoms"] | None:
     """Return the attention to the atoms in multiples of an even share, mean over heads."""
     if maps is None or maps.atoms is None:
         return None
-    return maps.atoms.float().mean(dim=1) * maps.atoms.shape[-1]
+    return (maps.atoms.float().mean(dim=1) * maps.atoms.shape[-1]).cpu()
 
 
 def most_used(use: DictionaryUse, count: int) -> list[int]:

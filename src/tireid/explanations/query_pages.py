@@ -10,12 +10,14 @@ from jaxtyping import Float
 from PIL import Image
 
 from tireid.data.images import decode
-from tireid.explanations.captions import Caption, caption_block
+from tireid.data.tokenizers import TokenPlace
 from tireid.figures.pages import (
     GAP,
     PALE,
     SMALL_SIZE,
+    Piece,
     beside,
+    flow_block,
     framed,
     image_row,
     map_block,
@@ -23,9 +25,17 @@ from tireid.figures.pages import (
     scale_block,
     stack,
     text_block,
+    tint,
 )
 
 TEXT_WIDTH, IMAGE_HEIGHT = 740, 216
+
+
+class Caption(NamedTuple):
+    """A caption and the places of its tokens."""
+
+    text: str
+    places: list[TokenPlace]
 
 
 class ShownImage(NamedTuple):
@@ -124,6 +134,30 @@ def draw_overview(
         text = _words(summary._replace(title=page.title, note="", words=words), page.caption)
         lines.append(beside([text, _images(page.images, size, summary.maps)], 2 * GAP))
     return save_page(path, title, [subtitle], lines, [warning])
+
+
+def caption_block(caption: Caption, strengths: Sequence[float], width: int) -> Image.Image:
+    """Return a caption whose tokens are shaded.
+
+    Args:
+        caption: Words after its last token, cut off by the tokenizer, are drawn pale.
+        strengths: Strength of each token, in [-1, 1]; 0 is not shaded.
+        width: Width of the block, in pixels.
+    """
+    pieces: list[Piece] = []
+    end = 0
+    for number, (place, strength) in enumerate(zip(caption.places, strengths, strict=True)):
+        fill = tint(strength)
+        if place.end <= place.start:  # a special token
+            name = "start" if number == 0 else "end"
+            pieces.append(Piece(name, colour=PALE, fill=fill, outline="#BBBBBB"))
+            continue
+        starts = not end or place.start > end or caption.text[place.start].isspace()
+        text = caption.text[max(end, place.start) : place.end].strip()
+        pieces.append(Piece(text, starts, fill=fill))
+        end = max(end, place.end)
+    cut = [Piece(word, colour="#B0B0B0") for word in caption.text[end:].split()]
+    return flow_block([*pieces, *cut], width)
 
 
 def _words(row: MapRow, caption: Caption) -> Image.Image:

@@ -7,9 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tireid.explanations.captions import Caption
 from tireid.explanations.embedded_split import EmbeddedSplit
-from tireid.explanations.query_pages import MapRow, QueryPage, ShownImage, Weights
+from tireid.explanations.query_pages import Caption, MapRow, QueryPage, ShownImage, Weights
 from tireid.methods.base import RetrievalModule
 from tireid.retrieval import top_k
 from tireid.structures import TokenMaps

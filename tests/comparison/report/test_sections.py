@@ -12,7 +12,7 @@ from PIL import Image
 
 from tireid.comparison.published import read_published
 from tireid.comparison.report import load_comparison
-from tireid.comparison.report.blocks import Figures, Fold, Key, Note, Query, Table
+from tireid.comparison.report.blocks import Figures, Fold, Note, Query, Table
 from tireid.comparison.report.caption_groups import caption_group_tables, caption_groups
 from tireid.comparison.report.costs import costs
 from tireid.comparison.report.curves import curves
@@ -212,10 +212,9 @@ def test_sections_say_what_runs_did_not_record():
 
 def test_curves_are_means_of_what_was_logged(comparison):
     section = curves(comparison)
-    key, figures = section.blocks[1:]
-    assert isinstance(key, Key)
-    assert [name for name, _ in key.rows] == [row.name for row in comparison.rows]
+    (figures,) = section.blocks[1:]
     assert isinstance(figures, Figures)
+    assert [name for name, _ in figures.key] == [row.name for row in comparison.rows]
     assert [one.title for one in figures.figures] == [
         *("validation R@1, percent", "validation mAP, percent", "training loss")
     ]

@@ -72,20 +72,15 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures side by side if there is room."""
-
-    figures: Sequence[Figure]
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """The legend of the figures.
+    """Figures side by side if there is room.
 
     Attributes:
-        rows: Name and swatch of each row.
+        figures: The figures.
+        key: Their legend: name and swatch of each row.
     """
 
-    rows: Sequence[tuple[str, str]]
+    figures: Sequence[Figure]
+    key: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +128,7 @@ class Fold:
     opened: bool = False
 
 
-Block = Note | Table | Figures | Key | Query | Fold
+Block = Note | Table | Figures | Query | Fold
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tireid.comparison.report.blocks import Block, Figure, Figures, Key, Note, Section
+from tireid.comparison.report.blocks import Block, Figure, Figures, Note, Section
 from tireid.comparison.report.loading import Comparison, Row, Run
 from tireid.comparison.report.style import WIDTH, drawing, figure, swatch
 from tireid.metrics.names import headlines
@@ -26,7 +26,7 @@ def curves(comparison: Comparison) -> Section:
         ]
         if drawn:
             legend = [(row.name, swatch(row.style)) for row in comparison.rows_on(dataset)]
-            blocks += [Key(legend), Figures(drawn)]
+            blocks.append(Figures(drawn, legend))
     if len(blocks) == 1:
         blocks = [Note("Not recorded by these runs.")]
     return Section("curves", "Curves", blocks)
