@@ -1,18 +1,23 @@
 """The part of a checkpoint that Lightning leaves out and an exact resume needs."""
 
+import csv
+import random
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning.pytorch.loggers import CSVLogger
 
-from tireid.checkpoints.csv_rows import logged_rows, restore_rows
 from tireid.checkpoints.loop_progress import (
     batches_done,
     epochs_done,
     set_logged_steps,
     set_to_last_step,
 )
-from tireid.checkpoints.rng_state import rng_states, set_rng_states
+from tireid.files import replacing
 
 STATE = "tireid"  # its key in the checkpoint
 
@@ -91,3 +96,76 @@ class Resumption:
             set_logged_steps(trainer, self._state["logged_steps"])
         device = trainer.strategy.root_device
         set_rng_states(self._state["generators"], trainer.global_rank, device)
+
+
+def rng_states(device: torch.device) -> list[dict[str, Any]]:
+    """Return the state of the global generators of each rank, as tensors and plain values.
+
+    All ranks must call this.
+
+    Args:
+        device: The device of this rank.
+    """
+    kind, keys, *position = np.random.get_state(legacy=True)  # noqa: NPY002 -- the global one is meant
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *position),
+        "torch": torch.get_rng_state(),
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    if not (dist.is_available() and dist.is_initialized()):
+        return [state]
+    states: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(states, state)
+    return states
+
+
+def set_rng_states(states: list[dict[str, Any]], rank: int, device: torch.device) -> None:
+    """Restore the generators of this rank.
+
+    Args:
+        states: What `rng_states` returned; a rank beyond them stays as it is seeded.
+        rank: This rank.
+        device: The device of this rank.
+    """
+    if rank >= len(states):
+        return
+    state = states[rank]
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *position = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *position))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def logged_rows(trainer: L.Trainer) -> str | None:
+    """Return the text of `metrics.csv`; None without a CSV logger and on ranks other than 0."""
+    logger = _csv_logger(trainer)
+    if logger is None:
+        return None
+    file = _flushed(logger)
+    return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
+def restore_rows(trainer: L.Trainer, text: str | None) -> None:
+    """Write `metrics.csv` as it was; Lightning has removed the earlier run's file by now."""
+    logger = _csv_logger(trainer)
+    if logger is None or text is None:
+        return
+    with replacing(_flushed(logger)) as writer:
+        writer.write(text.encode())
+    logger.experiment.metrics_keys = next(csv.reader(text.splitlines()[:1]), [])
+
+
+def _csv_logger(trainer: L.Trainer) -> CSVLogger | None:
+    if not trainer.is_global_zero:
+        return None
+    return next((logger for logger in trainer.loggers if isinstance(logger, CSVLogger)), None)
+
+
+def _flushed(logger: CSVLogger) -> Path:
+    logger.save()
+    return Path(logger.experiment.metrics_file_path)

@@ -19,6 +19,7 @@ from tireid.files import write_text
 def main() -> None:
     """Run `tireid compare`."""
     arguments = vars(_parse())
+    del arguments["no_page"]  # `out` says it
     try:
         compare(**arguments)
     except (ValueError, OSError) as error:
@@ -153,5 +154,4 @@ def _parse() -> argparse.Namespace:
     if arguments.out is None and not arguments.no_page:
         first: Path = arguments.sources[0]
         arguments.out = first if first.is_dir() else Path()
-    del arguments.no_page
     return arguments

@@ -33,7 +33,11 @@ class Style:
     @classmethod
     def of(cls, number: int) -> "Style":
         """Return the style of a row by its index."""
-        return cls(*(choices[number % len(choices)] for choices in (_COLOURS, _MARKERS, _LINES)))
+        return cls(
+            _COLOURS[number % len(_COLOURS)],
+            _MARKERS[number % len(_MARKERS)],
+            _LINES[number % len(_LINES)],
+        )
 
     @property
     def keywords(self) -> dict[str, Any]:
