@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
 from tireid.checkpoints import stop_signals
-from tireid.checkpoints.atomic_io import AtomicCheckpointIO
+from tireid.checkpoints.last_checkpoint import AtomicCheckpointIO
 from tireid.console import silence_expected_warnings
 from tireid.data.resumable_loader import ResumableDataLoader
 
