@@ -72,10 +72,8 @@ def conclude(folder: Path) -> bool:
 
 def _report(runs: Runs, folder: Path) -> list[str]:
     """Write the report; if that fails, warn, and go on."""
-    from tireid.comparison.report import (  # late: the jobs need none of it
-        load_comparison,
-        write_report,
-    )
+    # Late: the jobs need none of it.
+    from tireid.comparison.report import load_comparison, write_report
 
     command = shlex.join(["tireid", "train", *sys.argv[1:]])
     try:
