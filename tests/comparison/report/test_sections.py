@@ -248,7 +248,12 @@ def test_all_are_charged_for_a_shared_teacher_as_far_as_it_is_known(comparison):
     row = next(row for row in comparison.rows if row.name == LCR2S)
 
     def taught(name, seconds):
-        runs = [replace(r, record=r.record | {"teacher": {"seconds": seconds}}) for r in row.runs]
+        runs = [
+            replace(
+                r, record=r.record | {"teacher": {"seconds": seconds, "run": f"{r.result.seed}"}}
+            )
+            for r in row.runs
+        ]
         return replace(row, name=name, runs=runs)
 
     shared = replace(comparison, rows=[taught("trained", 240.0), taught("shared", 2.0)])

@@ -1,6 +1,5 @@
 """The costs of each row: time, memory and weights, and its quality against them."""
 
-import json
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from tireid.comparison.report.loading import Comparison, Row, Run
 from tireid.comparison.report.style import WIDTH, drawing, figure
 from tireid.comparison.table import NONE, spread
 
-_TEACHER_SETTINGS = ("image_encoder", "text_encoder", "dataset", "supports", "batch_size")
 _REUSED = 0.2  # of the student's time: no teacher is trained in less
 
 
@@ -83,12 +81,11 @@ def _prices(rows: Sequence[Row]) -> tuple[list[_Price], str]:
     """Return the training time of rows and its unit: minutes, if no row took an hour."""
     trained: dict[str, float] = {}  # of each teacher, the longest time that a run recorded
     for run in (run for row in rows for run in row.runs):
-        seconds = (run.record.get("teacher") or {}).get("seconds")
-        if seconds is not None:
-            trained[_key(run)] = max(seconds, trained.get(_key(run), 0.0))
+        if (key := _teacher(run)) is not None:
+            trained[key] = max(run.record["teacher"]["seconds"], trained.get(key, 0.0))
     prices = []
     for row in rows:
-        teachers = [trained[_key(run)] for run in row.runs if _key(run) in trained]
+        teachers = [trained[key] for run in row.runs if (key := _teacher(run)) is not None]
         student = statistics.fmean(run.result.seconds for run in row.runs)
         prices.append(_Price(row, student, statistics.fmean(teachers) if teachers else 0.0))
     in_hours = max(price.both for price in prices) >= 3600
@@ -97,18 +94,12 @@ def _prices(rows: Sequence[Row]) -> tuple[list[_Price], str]:
     return scaled, "hours" if in_hours else "minutes"
 
 
-def _key(run: Run) -> str:
-    """Return the settings that a run's teacher depends on; empty for a run without one."""
-    model: Any = run.settings.get("model")
-    if not run.record.get("teacher") or not isinstance(model, dict):
-        return ""
-    content = {name: run.settings.get(name) for name in _TEACHER_SETTINGS}
-    teaching: Any = run.settings.get("teaching") or {}
-    epochs = teaching.get("max_epochs")
-    if epochs is None:
-        epochs = [run.settings.get("max_epochs"), teaching.get("epochs_factor")]
-    content |= {"teacher": model.get("teacher"), "epochs": epochs}
-    return json.dumps([run.result.seed, content], sort_keys=True, default=str)
+def _teacher(run: Run) -> str | None:
+    """Return the teacher that a run followed; None if it had none."""
+    teacher = run.record.get("teacher") or {}
+    if teacher.get("seconds") is None:
+        return None
+    return str(teacher.get("run") or run.folder)  # earlier versions did not record which one
 
 
 def _of_teacher(price: _Price) -> list[str]:
