@@ -23,7 +23,7 @@ from tireid.figures.pages import framed, tick
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults
 from tireid.runs.record import RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE
-from tireid.tracking.logger import WandbLogger, wandb_logger_of
+from tireid.tracking.logger import WandbLogger, images_by_name, wandb_logger_of
 from tireid.tracking.session import import_quietly
 
 _MOST_PIXELS = 256  # a side of an image
@@ -89,7 +89,9 @@ class WandbReport(Callback):
         datamodule: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.test
         with_images = self._may_log_images(datamodule.name)
         try:
-            row = self._figures(with_images=with_images)
+            names = ["curves.png", *(_FIGURES_OF_PEOPLE if with_images else ())]
+            figures = [file for name in names for file in sorted(self.folder.glob(name))]
+            row = images_by_name(self.folder, figures)
             if (results := query_results_of(trainer)) is not None:
                 row |= _similarities(results)
                 row |= self._queries(results, datamodule.records("test"), with_images=with_images)
@@ -107,15 +109,6 @@ class WandbReport(Callback):
                 "callbacks.wandb.pictures=true logs them"
             )
         return dataset == SYNTHETIC
-
-    def _figures(self, *, with_images: bool) -> dict[str, Any]:
-        """Return the figures that the run folder holds, by their paths without suffix."""
-        names = ["curves.png", *(_FIGURES_OF_PEOPLE if with_images else ())]
-        files = [file for name in names for file in sorted(self.folder.glob(name))]
-        image = import_quietly().Image
-        return {
-            str(file.relative_to(self.folder).with_suffix("")): image(str(file)) for file in files
-        }
 
     def _queries(
         self, results: QueryResults, records: list[Any], *, with_images: bool

@@ -324,11 +324,13 @@ def log_images(folder: Path, settings: Mapping[str, Any], paths: Sequence[Path])
     with finish_at_exit([logger]):
         if logger.experiment is None:
             return
-        wandb = import_quietly()
-        row = {
-            str(path.relative_to(folder).with_suffix("")): wandb.Image(str(path)) for path in paths
-        }
-        logger.log_row(row, read_record(folder).get("steps"))
+        logger.log_row(images_by_name(folder, paths), read_record(folder).get("steps"))
+
+
+def images_by_name(folder: Path, paths: Sequence[Path]) -> dict[str, Any]:
+    """Return images of wandb of the image files below a folder, by their paths without suffix."""
+    image = import_quietly().Image
+    return {str(path.relative_to(folder).with_suffix("")): image(str(path)) for path in paths}
 
 
 def _best(summary: Mapping[str, Any]) -> dict[str, float]:
