@@ -22,7 +22,9 @@ def check_splits(datamodule: TireidDataModule, selection: str) -> None:
         try:
             datamodule.records("val")
         except ValueError as error:
-            raise ValueError(f"{error}; without it, set selection=last") from error
+            raise ValueError(
+                f"{error}; without it, set selection=last (of a teacher: teaching.selection)"
+            ) from error
 
 
 def check_scalars(cfg: DictConfig) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -26,6 +26,7 @@ from tireid.inference.build import (
     build_encoders,
     build_model,
     plain,
+    stage_seed,
     use_fast_matmul,
 )
 from tireid.inference.restore import find_teacher
@@ -137,8 +138,7 @@ def _train(cfg: DictConfig, start: resume.Start, student: Path | None) -> dict[s
     """Build, train and test; `cfg` names the run folder, and is resolved here once."""
     run = cast(DictConfig, OmegaConf.create(plain(cfg)))
     use_fast_matmul()
-    offset: int = get_class(run.model._target_).seed_offset  # pyright: ignore[reportAttributeAccessIssue] -- a method
-    L.seed_everything((run.seed + offset) % 2**32, workers=True, verbose=False)
+    L.seed_everything(stage_seed(run), workers=True, verbose=False)
     callbacks: list[Callback] = list(instantiate(run.callbacks, _convert_="all").values())
     loggers = _build_loggers(run.logger, start)
     with finish_at_exit(loggers):
