@@ -81,6 +81,11 @@ class LastCheckpoint(Checkpoint):
         for file in (self.path, self.previous):
             file.unlink(missing_ok=True)
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Check the states of a resumed optimiser and schedule, which are restored next."""
+        if self._resumption is not None:
+            self._resumption.check_fits(trainer)
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Hold signals from now on; tell a resumed model and loader their place in the epoch."""
         stop_signals.listen()

@@ -18,6 +18,7 @@ from tireid.checkpoints.loop_progress import (
     set_to_last_step,
 )
 from tireid.files import replacing
+from tireid.runs.training_state import check_fits
 
 STATE = "tireid"  # its key in the checkpoint
 
@@ -78,10 +79,19 @@ class Resumption:
 
     def __init__(self, trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
         self._state: dict[str, Any] = checkpoint[STATE]
-        self.from_name = Path(str(trainer.ckpt_path or "")).name
         self.step_is_done = self._state["logged_steps"] is not None
+        self._checkpoint: dict[str, Any] = checkpoint
+        self._file = Path(str(trainer.ckpt_path or ""))
+        self.from_name = self._file.name
+        check_rng_states(self._state["generators"], self._file)
         trainer.should_stop = self._state["should_stop"]
         restore_rows(trainer, self._state["rows"])
+
+    def check_fits(self, trainer: L.Trainer) -> None:
+        """Check that what Lightning restores next fits the training, and let go of it."""
+        schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+        check_fits(self._checkpoint, trainer.optimizers, schedules, self._file)
+        self._checkpoint = {}
 
     def restore_place(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Tell the model its epoch and the loader its batch, when training starts."""
@@ -132,13 +142,42 @@ def set_rng_states(states: list[dict[str, Any]], rank: int, device: torch.device
     if rank >= len(states):
         return
     state = states[rank]
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    kind, keys, *position = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *position))  # noqa: NPY002
+    of_python, of_numpy = _decoded(state)
+    random.setstate(of_python)
+    np.random.set_state(of_numpy)  # noqa: NPY002 -- as above
     torch.set_rng_state(state["torch"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def check_rng_states(states: list[dict[str, Any]], file: Path) -> None:
+    """Check that states can be restored, by generators that nobody uses.
+
+    Args:
+        states: Of each rank, from a checkpoint.
+        file: The checkpoint, for messages.
+
+    Raises:
+        ValueError: If one cannot.
+    """
+    for rank, state in enumerate(states):
+        try:
+            of_python, of_numpy = _decoded(state)
+            random.Random().setstate(of_python)  # noqa: S311 -- not for secrets
+            np.random.RandomState().set_state(of_numpy)
+            torch.Generator().set_state(state["torch"])
+        except Exception as error:  # each library raises its own
+            raise ValueError(
+                f"{file}: generators[{rank}]: expected the state of random generators, got what "
+                f"cannot be restored ({type(error).__name__})"
+            ) from error
+
+
+def _decoded(state: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the states of Python's and of numpy's generator as they take them."""
+    version, internal, gauss = state["python"]
+    kind, keys, *position = state["numpy"]
+    return (version, tuple(internal), gauss), (kind, keys.numpy().astype(np.uint32), *position)
 
 
 def logged_rows(trainer: L.Trainer) -> str | None:

@@ -50,7 +50,11 @@ def explain(cfg: DictConfig) -> list[Path]:
     folder, checkpoint = find_run(cfg.run)
     run_cfg = evaluation_config(folder)
     datamodule = restore_datamodule(
-        run_cfg, folder, batch_size=cfg.batch_size, dataset_root=cfg.dataset_root
+        run_cfg,
+        folder,
+        cache_dir=cfg.paths.cache_dir,
+        batch_size=cfg.batch_size,
+        dataset_root=cfg.dataset_root,
     )
     model = restore_model(run_cfg, folder, checkpoint)
     datamodule.prepare_data()

@@ -57,7 +57,7 @@ def finished_metrics(folder: Path, settings: dict[str, Any]) -> dict[str, float]
             f"{folder}: expected a run with these settings, got a complete one with {different}; "
             "choose another folder or delete this one"
         )
-    return {name: value for name, value in record["metrics"].items() if value is not None}
+    return {name: value for name, value in record.get("metrics", {}).items() if value is not None}
 
 
 def is_unfinished(folder: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from operator import attrgetter
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from tireid.files import write_text
-from tireid.runs.failure import FAILURE_FILE
+from tireid.runs.failure import FAILURE, FAILURE_FILE
 from tireid.runs.folder import claim
-from tireid.runs.record import read_record
+from tireid.runs.foreign import check, read_json, read_text
+from tireid.runs.record import RECORD, RECORD_FILE, read_record
 from tireid.runs.settings import (
     CONFIG_FILE,
     fingerprint,
@@ -23,11 +24,16 @@ from tireid.runs.settings import (
 )
 
 JOBS_FILE = "jobs.json"
+_RECORD = RECORD | {"seed": int, "selection": str}
+_NAMED = {  # what is taken of a config
+    "label": str | int | float | None,
+    "model": {"_target_": str},
+    "dataset": {"name": str},
+}
 # Overrides that do not change what is learned.
 _IGNORED = ("seed", "sweep", "label", "skip_finished")
 _IGNORED_PREFIXES = ("paths.", "callbacks.", "logger.")
 _MOST_SETTINGS = 3  # in a label
-
 
 STATES = {
     "failed": "failed",
@@ -177,7 +183,7 @@ def _is_teacher(run: Path) -> bool:
     if not file.is_file():
         return False
     # Not parsed: a config that cannot be read is named later, and every run is checked here.
-    return "task: teacher" in file.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "task: teacher" in read_text(file).splitlines()
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -188,19 +194,19 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 def _read_run(folder: Path) -> CompleteRun | Unfinished:
     overrides = read_overrides(folder)
     name = " ".join(overrides) or str(folder)
-    if failure := read_record(folder, FAILURE_FILE):
+    if failure := read_record(folder, FAILURE_FILE, FAILURE):
         reason = f"{failure.get('error')}: {failure.get('message')}"
         return Unfinished(name, "failed", folder, reason)
     try:
-        record = read_record(folder)
+        record = read_record(folder, kinds=_RECORD)
         if not record.get("finished"):
             return _started(name, folder)
-        settings = read_config(folder)
+        settings = check(read_config(folder), _NAMED, folder / CONFIG_FILE)
         return CompleteRun(folder, _result(settings, record), settings, overrides)
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
         raise ValueError(
-            f"{folder}: expected config.yaml and metrics.json as training leaves them, "
-            f"got {type(error).__name__}: {error}"
+            f"{folder}: expected {CONFIG_FILE} and {RECORD_FILE} as training leaves them, got none "
+            f"of {error}"
         ) from error
 
 
@@ -226,10 +232,7 @@ def _jobs_without_run(folder: Path, started: Sequence[list[str]]) -> list[Unfini
 def _jobs(folder: Path) -> list[list[str]]:
     """Return the overrides of each job of a sweep, recorded when it started."""
     file = folder / JOBS_FILE
-    try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    except ValueError as error:
-        raise ValueError(f"{file}: expected the jobs of a sweep, got {error}") from error
+    return read_json(file, "the jobs of a sweep", [[str]], inside=folder) if file.exists() else []
 
 
 def distinctly_labelled(runs: Sequence[CompleteRun]) -> list[Result]:
@@ -286,19 +289,23 @@ def _differences(settings: Sequence[Mapping[str, str]]) -> list[str]:
 def _result(settings: dict[str, Any], record: dict[str, Any]) -> Result:
     commit = record["commit"] or ""
     return Result(
-        label=settings.get("label") or settings["model"]["_target_"].rpartition(".")[2],
+        label=str(settings.get("label") or "") or settings["model"]["_target_"].rpartition(".")[2],
         dataset=settings["dataset"]["name"],
         seed=record["seed"],
         selection=record["selection"],
         steps=record["steps"],
-        seconds=record["seconds"]["training"],
-        images_per_second=record["images_per_second"],
+        seconds=_number(record["seconds"]["training"]),
+        images_per_second=_number(record["images_per_second"]),
         parameters=record["parameters"]["total"],
         test_data=record["data_sha256"].get("test", ""),
         settings=fingerprint(settings, seeds=False)[:12],
         commit=f"{commit}{'-dirty' if record['dirty'] else ''}",
         metrics={name: value for name, value in record["metrics"].items() if value is not None},
     )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def write_csv(results: Iterable[Result], path: Path, metrics: Iterable[str]) -> None:
@@ -322,23 +329,23 @@ def read_csv(path: Path) -> list[Result]:
         FileNotFoundError: If there is no such file.
         ValueError: If a column is missing or a value has the wrong type.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        try:
-            return [
-                Result(
-                    **{name: _NUMBERS.get(name, str)(line[name]) for name in _COLUMNS},
-                    metrics={
-                        name: float(value)
-                        for name, value in line.items()
-                        if value and str(name).startswith(("val/", "test/"))
-                    },
-                )
-                for line in csv.DictReader(file)
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: expected a table that tireid compare wrote, got {error!r}"
-            ) from error
+    lines = io.StringIO(read_text(path), newline="")
+    try:
+        return [
+            Result(
+                **{name: _NUMBERS.get(name, str)(line[name]) for name in _COLUMNS},
+                metrics={
+                    name: float(value)
+                    for name, value in line.items()
+                    if value and str(name).startswith(("val/", "test/"))
+                },
+            )
+            for line in csv.DictReader(lines)
+        ]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(
+            f"{path}: expected a table that tireid compare wrote, got {error!r}"
+        ) from error
 
 
 _row = attrgetter("label", "dataset", "steps", "selection", "test_data", "settings")

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from tireid.console import say
 from tireid.files import write_json
+from tireid.runs.foreign import read_text
 from tireid.runs.record import read_record
 from tireid.runs.title import run_title
 from tireid.tracking.session import (
@@ -26,6 +27,7 @@ from tireid.tracking.session import (
 
 ID_FILE = "wandb_id.txt"  # in a run folder: the id of its current W&B run
 STATE_FILE = "wandb/state.json"  # what an offline run needs to be continued, beside its files
+_STATE = {"id": str | None, "rows": int, "best": {str: float | None}}
 STEP = "trainer/global_step"
 _STAGE = "WANDB_DATA_DIR"
 BEST = "val/"  # prefix of the metrics whose best value stands in a run's summary
@@ -132,7 +134,7 @@ class WandbLogger(LightningWandbLogger):
         if self._mode.name == "disabled":
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = read_record(self.folder, STATE_FILE)
+        state = read_record(self.folder, STATE_FILE, _STATE)
         if self._id is not None and state.get("id") == self._id:
             self._best, self._rows = _best(state["best"]), state["rows"]
         if self._mode.name != "offline":
@@ -316,7 +318,7 @@ def log_images(folder: Path, settings: Mapping[str, Any], paths: Sequence[Path])
     logger = WandbLogger(
         str(folder),
         **{name: config[name] for name in names if config.get(name)},
-        id=id_file.read_text(encoding="utf-8").strip(),
+        id=read_text(id_file, inside=folder).strip(),
         job_type=settings["task"],
     )
     title = run_title(settings, folder)

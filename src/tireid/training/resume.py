@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tireid.checkpoints.run_state import STATE
+from tireid.files import write_text
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
 from tireid.runs.folder import is_unfinished
 from tireid.runs.settings import CONFIG_FILE, difference, fingerprint, read_config
+from tireid.runs.training_state import check_resumable
 from tireid.tracking.logger import ID_FILE
 from tireid.training import processes
 
@@ -161,7 +163,7 @@ def logger_arguments(loggers: Mapping[str, Any], start: Start) -> dict[str, dict
 def _wandb_id(start: Start) -> str:
     file = start.folder / ID_FILE
     if not (start.resumed and file.is_file()):
-        file.write_text(secrets.token_hex(4), encoding="utf-8")
+        write_text(file, secrets.token_hex(4))
     return file.read_text(encoding="utf-8").strip()
 
 
@@ -201,6 +203,7 @@ def _position(file: Path, written_with: str) -> tuple[str, int]:
             f"{file}: expected a checkpoint that training can continue from, got one without "
             f"{', '.join(missing)}"
         )
+    check_resumable(content, STATE, file)
     state = content[STATE]
     if state.get("settings") != written_with:
         raise ValueError(
