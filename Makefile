@@ -22,6 +22,25 @@ TRAIN ?=
 OUT ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
+# A mistyped variable would be ignored in silence, and so would one that a target does not take.
+TAKES_train := MODEL DATASET ARGS
+TAKES_sweep := SWEEP MODEL DATASET ARGS
+TAKES_tune := TUNING TRAIN ARGS
+TAKES_compare := RUNS ARGS
+TAKES_evaluate := RUN ARGS
+TAKES_explain := RUN ARGS
+TAKES_export := RUN OUT ARGS
+TAKES_environment = $(GIVEN)
+GOAL := $(firstword $(MAKECMDGOALS))
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name)))
+TAKES := $(or $(TAKES_$(GOAL)),ARGS)
+OPEN := PYTHON VENV PY READY WORKERS $(TAKES) $(foreach goal,$(MAKECMDGOALS),$(TAKES_$(goal)))
+UNKNOWN := $(sort $(filter-out $(OPEN) MAKE% -%,$(GIVEN)))
+ifneq ($(UNKNOWN),)
+$(error make $(GOAL): expected $(foreach name,$(TAKES),$(name)=...), got $(foreach name,$(UNKNOWN),$(name)=$($(name))). \
+  Names are in capitals, and any setting goes into ARGS: make train MODEL=lgur ARGS="seed=2")
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help install train sweep tune compare dashboard evaluate explain export test test-all notebooks docs format lint types layers check lock wheel bench bench-supports bench-gpu endure clean
 

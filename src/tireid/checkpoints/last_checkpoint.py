@@ -51,6 +51,7 @@ class LastCheckpoint(Checkpoint):
 
     Attributes:
         settings: Hash of the run's config, stored in the checkpoint; empty where there is none.
+        data: Hashes of the splits that the run is trained and measured on, stored likewise.
         monitor: None, since no metric chooses this checkpoint.
     """
 
@@ -66,6 +67,7 @@ class LastCheckpoint(Checkpoint):
         self.previous = Path(dirpath) / PREVIOUS
         self.schedule = CheckpointSchedule(minutes, every_n_train_steps)
         self.settings = ""
+        self.data: dict[str, str] = {}
         self._resumption: Resumption | None = None
         self._writing = False
         self._validation_due = False
@@ -93,6 +95,8 @@ class LastCheckpoint(Checkpoint):
         folder = self.path.parents[1]
         if (folder / CONFIG_FILE).is_file():
             self.settings = fingerprint(read_config(folder))
+        if (datamodule := getattr(trainer, "datamodule", None)) is not None:
+            self.data = datamodule.fingerprints()
         for best in _best_checkpoints(trainer):
             best.keeps_superseded = True
         resumption = self._resumption
@@ -171,6 +175,7 @@ class LastCheckpoint(Checkpoint):
             pl_module,
             checkpoint,
             self.settings,
+            self.data,
             between_steps=self._writing,
             validation_due=self._validation_due,
         )

@@ -1,7 +1,7 @@
 """The part of a checkpoint that Lightning leaves out and an exact resume needs."""
 
-import csv
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,6 @@ import lightning as L
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning.pytorch.loggers import CSVLogger
 
 from tireid.checkpoints.loop_progress import (
     batches_done,
@@ -17,8 +16,8 @@ from tireid.checkpoints.loop_progress import (
     set_logged_steps,
     set_to_last_step,
 )
-from tireid.files import replacing
 from tireid.runs.training_state import check_fits
+from tireid.tracking.csv_log import CsvLog
 
 STATE = "tireid"  # its key in the checkpoint
 
@@ -28,6 +27,7 @@ def add_state(
     pl_module: L.LightningModule,
     checkpoint: dict[str, Any],
     settings: str,
+    data: Mapping[str, str],
     *,
     between_steps: bool,
     validation_due: bool,
@@ -41,6 +41,7 @@ def add_state(
         pl_module: The model that is trained.
         checkpoint: The content that Lightning writes; changed in place.
         settings: Hash of the run's config.
+        data: Hash of each split's records.
         between_steps: Whether the last step is done with all that belongs to it, except for what
             `validation_due` says. If so, the loop counters are set accordingly.
         validation_due: Whether the validation after the last step is still to be done.
@@ -54,6 +55,7 @@ def add_state(
         checkpoint["epoch"] = epochs_done(fit) - (0 if batches else 1)
     checkpoint[STATE] = {
         "settings": settings,
+        "data": dict(data),
         "method": type(pl_module).__name__,
         "generators": rng_states(trainer.strategy.root_device),
         "should_stop": trainer.should_stop,
@@ -181,30 +183,22 @@ def _decoded(state: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def logged_rows(trainer: L.Trainer) -> str | None:
-    """Return the text of `metrics.csv`; None without a CSV logger and on ranks other than 0."""
-    logger = _csv_logger(trainer)
-    if logger is None:
+    """Write `metrics.csv` and return its text; None without it, and on ranks other than 0."""
+    log = _log(trainer)
+    if log is None:
         return None
-    file = _flushed(logger)
-    return file.read_text(encoding="utf-8") if file.is_file() else None
+    log.save()
+    return log.text()
 
 
 def restore_rows(trainer: L.Trainer, text: str | None) -> None:
-    """Write `metrics.csv` as it was; Lightning has removed the earlier run's file by now."""
-    logger = _csv_logger(trainer)
-    if logger is None or text is None:
-        return
-    with replacing(_flushed(logger)) as writer:
-        writer.write(text.encode())
-    logger.experiment.metrics_keys = next(csv.reader(text.splitlines()[:1]), [])
+    """Go on with the rows of a text that `logged_rows` returned."""
+    log = _log(trainer)
+    if log is not None and text is not None:
+        log.restore(text)
 
 
-def _csv_logger(trainer: L.Trainer) -> CSVLogger | None:
+def _log(trainer: L.Trainer) -> CsvLog | None:
     if not trainer.is_global_zero:
         return None
-    return next((logger for logger in trainer.loggers if isinstance(logger, CSVLogger)), None)
-
-
-def _flushed(logger: CSVLogger) -> Path:
-    logger.save()
-    return Path(logger.experiment.metrics_file_path)
+    return next((logger for logger in trainer.loggers if isinstance(logger, CsvLog)), None)

@@ -217,7 +217,7 @@ def _started(name: str, folder: Path) -> Unfinished:
 
 def _jobs_without_run(folder: Path, started: Sequence[list[str]]) -> list[Unfinished]:
     """Return the jobs of a sweep that have no run folder yet, or only Hydra's part of it."""
-    jobs = [job for job in _jobs(folder) if job not in started]
+    jobs = [job for job in read_jobs(folder) if job not in started]
     if not jobs:
         return []
     paths = [file.parents[1] for file in folder.rglob(".hydra/overrides.yaml")]
@@ -229,7 +229,7 @@ def _jobs_without_run(folder: Path, started: Sequence[list[str]]) -> list[Unfini
     return unfinished
 
 
-def _jobs(folder: Path) -> list[list[str]]:
+def read_jobs(folder: Path) -> list[list[str]]:
     """Return the overrides of each job of a sweep, recorded when it started."""
     file = folder / JOBS_FILE
     return read_json(file, "the jobs of a sweep", [[str]], inside=folder) if file.exists() else []
