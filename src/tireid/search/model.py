@@ -42,9 +42,7 @@ def find_model(name: str | None, runs: Path = RUNS) -> Path:
         return Path(name).expanduser().absolute()
     found = [folder for folder in _runs(runs) if name is None or _is_in(name, folder, runs)]
     if not found:
-        wanted = (
-            "a run" if name is None else f"a path, or a word in the path of a run, got {name!r}"
-        )
+        wanted = "a run" if name is None else f"a path or a word in a run's path, got {name!r}"
         raise FileNotFoundError(
             f"model: expected {wanted}; there is none below {runs}/: `tireid train` makes one"
         )
