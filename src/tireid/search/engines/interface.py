@@ -1,7 +1,7 @@
 """The one interface of all engines, and the rows that they hold."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -45,6 +45,7 @@ class Match(NamedTuple):
     score: float
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Keeps rows with a unit-norm vector each, and finds the nearest to a query.
 
