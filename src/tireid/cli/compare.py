@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from tireid.cli.arguments import Parser
 from tireid.console import complain
 
 
@@ -29,7 +30,7 @@ def main() -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tireid compare",
         description=(
             "Compare runs: print one table with mean and standard deviation over seeds, and write "

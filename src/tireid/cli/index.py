@@ -5,13 +5,17 @@ import sys
 from pathlib import Path
 
 from tireid.cli.arguments import Parser
-from tireid.console import complain, say
+from tireid.console import (
+    complain,
+    say,
+    show_warnings_in_one_line,
+    silence_expected_warnings,
+)
 
 
 def main() -> None:
     """Run `tireid index`."""
     arguments = _parse()
-    from tireid.console import show_warnings_in_one_line, silence_expected_warnings
     from tireid.search.indexing import (  # late: the help needs no torch
         FAILURES_FILE,
         IndexOptions,

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tireid.cli.arguments import Parser
-from tireid.console import complain, say, show
+from tireid.console import (
+    complain,
+    say,
+    show,
+    show_warnings_in_one_line,
+    silence_expected_warnings,
+)
 
 if TYPE_CHECKING:
     from tireid.search.index import Result
@@ -16,8 +22,6 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run `tireid search`."""
     arguments = _parse()
-    from tireid.console import show_warnings_in_one_line, silence_expected_warnings
-
     silence_expected_warnings()
     show_warnings_in_one_line()
     try:

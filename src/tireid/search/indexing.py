@@ -86,8 +86,8 @@ class IndexReport:
 
 
 def build_index(
-    sources: Sequence[str],
-    folder: Path,
+    sources: Sequence[str | Path],
+    folder: str | Path,
     options: IndexOptions | None = None,
     *,
     split: Sequence[Found] = (),
@@ -108,7 +108,8 @@ def build_index(
         FileNotFoundError: If a source, the model or the images of a source are missing.
     """
     options = options or IndexOptions()
-    named = [read_source(text) for text in sources]
+    folder = Path(folder)
+    named = [read_source(str(source)) for source in sources]
     read_fields = NamePattern(options.name_pattern)
     if options.batch_size < 1:
         raise ValueError(f"batch-size: expected at least 1, got {options.batch_size}")
