@@ -1,7 +1,7 @@
 """argparse that answers a mistyped option with the nearest one."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from tireid.cli.commands import did_you_mean
@@ -17,13 +17,15 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """Parse the command line.
 
         Raises:
             SystemExit: With code 2, if it is wrong; suggests the nearest option.
         """
-        found, unknown = self.parse_known_intermixed_args(args, namespace)
+        found, unknown = self.parse_known_intermixed_args(
+            None if args is None else list(args), namespace
+        )
         if unknown:
             word = unknown[0].partition("=")[0]
             options = [name for action in self._actions for name in action.option_strings]

@@ -16,6 +16,8 @@ from tireid.console import (
 )
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from tireid.search.index import Result
 
 
@@ -77,7 +79,7 @@ def _print_json(queries: "Sequence[tuple[str, list[Result]]]") -> None:
     say(json.dumps(content, indent=2))
 
 
-def _table(query: str, results: "Sequence[Result]") -> object:
+def _table(query: str, results: "Sequence[Result]") -> "Table":
     from rich.table import Table
     from rich.text import Text
 

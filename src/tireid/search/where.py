@@ -131,7 +131,7 @@ class _Parser:
                 values.append(self._value())
             self._expect(")")
             kinds = {kind for _, kind in values}
-            kind = kinds.pop() if len(kinds) == 1 else "text"
+            kind: Kind = kinds.pop() if len(kinds) == 1 else "text"
             return Comparison(name, "in", tuple(value for value, _ in values), kind)
         operator = self._next("operator")
         value, kind = self._value()

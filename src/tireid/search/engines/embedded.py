@@ -218,4 +218,4 @@ def _to_sql(row: Row) -> tuple[Any, ...]:
 
 
 def _from_sql(values: tuple[Any, ...]) -> Row:
-    return Row(*values[:-1], json.loads(values[-1]))
+    return Row._make((*values[:-1], json.loads(values[-1])))
