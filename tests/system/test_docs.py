@@ -153,12 +153,12 @@ def check_tireid(arguments, conf, monkeypatch):
 
 
 def parse_only(name, arguments, monkeypatch):
-    def stop(self, *args, **kwargs):
-        parse(self, *args, **kwargs)
+    def stop(self):
+        parse(self)
         raise KeyboardInterrupt
 
-    parse = Parser.parse_args
-    monkeypatch.setattr(Parser, "parse_args", stop)
+    parse = Parser.parse
+    monkeypatch.setattr(Parser, "parse", stop)
     monkeypatch.setattr(sys, "argv", [f"tireid {name}", *arguments])
     with pytest.raises(KeyboardInterrupt):
         importlib.import_module(f"tireid.cli.{name}").main()

@@ -67,7 +67,7 @@ def _parse() -> argparse.Namespace:
         action="store_true",
         help="show images of real data sets in the report, if their terms allow it",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse()
     if arguments.no_page and (arguments.out or arguments.control or arguments.pictures):
         parser.error("--out, --control and --pictures are options of the report: drop --no-page")
     return arguments

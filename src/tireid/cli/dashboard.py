@@ -72,4 +72,4 @@ def _parse() -> argparse.Namespace:
         metavar="FILE",
         help="write what would be sent to this file; needs no key",
     )
-    return parser.parse_args()
+    return parser.parse()

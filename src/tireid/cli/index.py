@@ -101,7 +101,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--follow-links", action="store_true", help="follow links in folders, wherever they lead"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse()
     if not arguments.sources and not arguments.split:
         parser.error("expected a SOURCE or --split, got neither")
     return arguments

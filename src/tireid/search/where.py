@@ -130,7 +130,7 @@ class _Parser:
             while self._take(","):
                 values.append(self._value())
             self._expect(")")
-            kinds = {kind for _, kind in values}
+            kinds: set[Kind] = {kind for _, kind in values}
             kind: Kind = kinds.pop() if len(kinds) == 1 else "text"
             return Comparison(name, "in", tuple(value for value, _ in values), kind)
         operator = self._next("operator")
