@@ -20,6 +20,8 @@ SWEEP ?=
 TUNING ?=
 TRAIN ?=
 OUT ?=
+GALLERY ?= gallery
+export TEXT ?= a man in a yellow jacket
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 # A mistyped variable would be ignored in silence, and so would one that a target does not take.
@@ -30,6 +32,8 @@ TAKES_compare := RUNS ARGS
 TAKES_evaluate := RUN ARGS
 TAKES_explain := RUN ARGS
 TAKES_export := RUN OUT ARGS
+TAKES_index := GALLERY ARGS
+TAKES_search := GALLERY TEXT ARGS
 TAKES_environment = $(GIVEN)
 GOAL := $(firstword $(MAKECMDGOALS))
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name)))
@@ -42,7 +46,7 @@ $(error make $(GOAL): expected $(foreach name,$(TAKES),$(name)=...), got $(forea
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare dashboard evaluate explain export test test-all notebooks docs format lint types layers check lock wheel bench bench-supports bench-gpu endure clean
+.PHONY: help install train sweep tune compare dashboard evaluate explain export index search test test-all notebooks docs format lint types layers check lock wheel bench bench-supports bench-gpu endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -87,6 +91,16 @@ explain: $(READY) ## Draw what a run looks at: make explain RUN=runs/... ARGS="q
 
 export: $(READY) ## Write a run's model for tireid.load: make export RUN=runs/... OUT=exported
 	@$(PY) -m tireid export $(if $(RUN),'run="$(RUN)"') $(if $(OUT),'output="$(OUT)"') $(ARGS)
+
+index: $(READY) ## Index images for a search: make index ARGS="photos/ --out gallery"
+	@$(PY) -m tireid index $(ARGS)
+
+search: $(READY) $(GALLERY)/.made ## Search; trains and indexes first if need be: make search TEXT="a man in red"
+	@$(PY) -m tireid search "$$TEXT" --in $(GALLERY) --sheet $(GALLERY)/sheet.png $(ARGS)
+
+$(GALLERY)/.made: $(READY) # the test images of the newest run, or of a short training
+	@ls runs/*/*/*/checkpoints/*.ckpt > /dev/null 2>&1 || $(PY) -m tireid train model=baseline max_epochs=4
+	@$(PY) -m tireid index --split test --out $(GALLERY) && touch $@
 
 test: $(READY) ## Run the tests, without the slow ones
 	@$(PYTEST) -m "not slow and not ddp" $(ARGS)

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tireid.cli.arguments import Parser
 from tireid.console import complain, say
 from tireid.files import write_text
 
@@ -111,7 +112,7 @@ def _create(folder: Path) -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tireid compare",
         description=(
             "Compare runs: print one table with mean and standard deviation over seeds, and write "
@@ -148,7 +149,7 @@ def _parse() -> argparse.Namespace:
         action="store_true",
         help="show images of real data sets in the report, if their terms allow it",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse()
     if arguments.no_page and (arguments.out or arguments.control or arguments.pictures):
         parser.error("--out, --control and --pictures are options of the report: drop --no-page")
     if arguments.out is None and not arguments.no_page:

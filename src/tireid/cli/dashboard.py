@@ -6,6 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from tireid.cli.arguments import Parser
 from tireid.console import complain
 
 
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tireid dashboard",
         description="Create or update a report on Weights & Biases that compares methods.",
     )
@@ -70,4 +71,4 @@ def _parse() -> argparse.Namespace:
         metavar="FILE",
         help="write what would be sent to this file; needs no key",
     )
-    return parser.parse_args()
+    return parser.parse()
