@@ -4,8 +4,7 @@
 whether a checkpoint is due (schedule) or a signal has come (stop_signals), and then write
 `last.ckpt` atomically (`AtomicCheckpointIO`, over runs/checkpoint). Lightning saves weights,
 optimisers, callbacks and loop counters. run_state adds what it leaves out: the RNG state of every
-rank, the rows of `metrics.csv`, and counters that say exactly which step is done (loop_progress,
-the one module that knows Lightning's private loops).
+rank, the rows of `metrics.csv`, and counters that say exactly which step is done.
 
 To resume, Lightning restores its part. `run_state.Resumption` restores the rest in three moments,
 each time after Lightning has last touched it: on loading (the log), at the start of training (the
