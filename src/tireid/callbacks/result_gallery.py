@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from tireid.callbacks.query_images import tick
 from tireid.callbacks.retrieval_evaluation import embeddings_of
 from tireid.figures import OWN, RIGHT, WRONG, own_style
+from tireid.files import replacing
 from tireid.retrieval import top_k
 from tireid.retrieval.collection import SplitEmbeddings
 
@@ -76,7 +77,8 @@ def draw_gallery(
             axes = figure.add_subplot(grid[number, column + 2])
             label = f"{tick(hit)} {row.scores[column]:.2f}"
             _draw_image(axes, image, RIGHT if hit else WRONG, label)
-    figure.savefig(path, dpi=90)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=90, format="png")
 
 
 def _draw_image(axes: Any, path: Path, colour: str, label: str, *, dashed: bool = False) -> None:
