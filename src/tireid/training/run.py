@@ -51,6 +51,7 @@ from tireid.training.checks import (
     check_splits,
     check_trainer,
 )
+from tireid.training.command import record_command
 from tireid.training.errors import recorded_failure
 from tireid.training.summary import CHOSEN, chosen_checkpoint, print_metrics
 from tireid.training.word_cache import cache_words
@@ -122,6 +123,8 @@ def _train_in_folder(cfg: DictConfig, student: Path | None = None) -> dict[str, 
             for written in (folder, folder / "checkpoints"):
                 remove_leftovers(written)
             _remove_unused(own, folder)
+            if student is None and not start.resumed:
+                record_command(folder, source=processes.shared_folder())
         composed = OmegaConf.merge(cfg, {"paths": {"output_dir": str(folder)}})
         return _train(cast(DictConfig, composed), start, student)
 
@@ -215,7 +218,8 @@ def _begin_folder(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
         for name in (RECORD_FILE, LOG_FILE):
             (start.folder / name).unlink(missing_ok=True)
         write_text(start.folder / CONFIG_FILE, OmegaConf.to_yaml(run))
-    parts.datamodule.tokenizer.save(start.folder / TOKENIZER_FOLDER)
+    if start.checkpoint is None:  # which was written after the tokenizer
+        parts.datamodule.tokenizer.save(start.folder / TOKENIZER_FOLDER)
 
 
 def _introduce(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
