@@ -1,5 +1,6 @@
 """`tireid.load` embeds as `evaluate` does, and refuses what is damaged or foreign."""
 
+import errno
 import json
 import os
 import pickle
@@ -325,6 +326,30 @@ def test_foreign_names_are_refused_before_anything_is_built(
     with pytest.raises(ValueError, match=message):
         tireid.training.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
     assert not trap.exists()
+
+
+def test_metrics_of_a_run_that_cannot_be_written_to_are_shown(
+    lgur_run, copied_run, compose_config, capsys, monkeypatch
+):
+    cfg = compose_config(f"run={copied_run}", "accelerator=cpu", name="evaluate")
+    expected = {n: v for n, v in lgur_run[1].items() if n.startswith("test/")}
+    before = sorted(path.name for path in copied_run.iterdir())
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.warns(UserWarning, match="run cannot be written to: the metrics above are not ke"):
+        assert tireid.training.evaluate.evaluate(cfg) == expected
+    assert "text to image" in capsys.readouterr().out
+    assert sorted(path.name for path in copied_run.iterdir()) == before
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.undo()
+    monkeypatch.setattr("tireid.files.os.fsync", full)
+    with pytest.warns(
+        UserWarning, match=r"evaluation_test_.*json: could not be written .*not kept"
+    ):
+        assert tireid.training.evaluate.evaluate(cfg) == expected
+    assert "text to image" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("place", ["model", "image_encoder.module"])

@@ -15,6 +15,7 @@ from tireid.comparison.report.loading import Comparison, load_comparison
 from tireid.comparison.report.render import as_page, as_text
 from tireid.comparison.report.similarities import similarities
 from tireid.comparison.report.tables import results
+from tireid.console import printable
 from tireid.files import write_text
 
 __all__ = ["load_comparison", "write_report"]
@@ -48,6 +49,6 @@ def write_report(comparison: Comparison, folder: Path, *, command: str) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, render in (("report.html", as_page), ("report.md", as_text)):
-        write_text(folder / name, render(title, sections))
+        write_text(folder / name, printable(render(title, sections)))
         written.append(folder / name)
     return written

@@ -151,8 +151,8 @@ def _query(query: int, rows: Sequence[Row], split: TestSplit, images: dict[int, 
             show(described, "The described image") if described >= 0 else None,
             [_answer(row, query, show) for row in rows],
         )
-    except (OSError, IndexError) as error:
-        return Note(f"An image is missing: {error}")
+    except (ValueError, IndexError) as error:
+        return Note(f"An image cannot be shown: {error}")
 
 
 def _answer(row: Row, query: int, show: Thumbnails) -> Answer:
