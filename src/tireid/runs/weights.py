@@ -52,7 +52,7 @@ def _chosen(folder: Path) -> Path:
             "`make train` makes one under runs/"
         )
     tested = read_record(folder).get("tested_checkpoint") or checkpoints[-1].name
-    if tested != Path(tested).name or "\0" in tested:
+    if tested != Path(tested).name or tested == ".." or "\0" in tested:
         raise ValueError(
             f"{folder / RECORD_FILE}: tested_checkpoint: expected the name of a file in "
             f"checkpoints/, got {tested!r}"
