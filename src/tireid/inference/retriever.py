@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from tireid.data.datasets import pad_captions
 from tireid.data.images import check_image_size, read_image, resampling
+from tireid.data.records import is_text
 from tireid.data.tokenizers import CaptionTokenizer, load_tokenizer
 from tireid.data.transforms import Normalise
 from tireid.inference.build import use_fast_matmul
@@ -128,9 +129,15 @@ class Retriever:
             One unit-norm row a sentence, in float32 on the CPU.
 
         Raises:
-            ValueError: If this is no list of strings.
+            ValueError: If this is no list of strings, or one holds half of a surrogate pair.
         """
         sentences = _as_list(captions, str, "captions", "strings")
+        for number, sentence in enumerate(sentences):
+            if not is_text(sentence):
+                raise ValueError(
+                    f"captions: expected text, got a lone surrogate in caption {number}: "
+                    f"{sentence[:60]!r}"
+                )
         return self._encode(sentences, batch_size, self._embed_texts)
 
     def _encode(

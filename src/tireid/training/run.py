@@ -43,8 +43,9 @@ from tireid.training.build import (
     compile_model,
     join_process_group,
 )
-from tireid.training.checks import check_scalars, check_splits
+from tireid.training.checks import check_scalars, check_splits, check_text_length
 from tireid.training.errors import recorded_failure
+from tireid.training.idle import check_idle
 from tireid.training.summary import CHOSEN, chosen_checkpoint, print_metrics
 from tireid.training.word_cache import cache_words
 
@@ -79,6 +80,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     with recorded_failure(Path(cfg.paths.output_dir)) if recorded else nullcontext():
         check_scalars(cfg)
         teacher.check_teaching(cfg)
+        check_idle(cfg)
         count = devices.processes_to_start(cfg)
         if count > 1:
             return launcher.run_in_processes(cfg, count)
@@ -182,6 +184,7 @@ def _build(run: DictConfig, callbacks: list[Callback], loggers: list[Logger]) ->
     check_splits(datamodule, run.selection)
     encoders = build_encoders(run)
     text_encoder = encoders["text_encoder"]
+    check_text_length(datamodule.tokenizer, text_encoder)
     cache_words(run.cache_words, run.cache_words_dtype, datamodule, text_encoder, trainer)
     model = build_model(run, encoders, datamodule.num_train_pids)
     if run.init_weights is not None:
