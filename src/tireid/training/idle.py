@@ -64,6 +64,7 @@ def check_idle(cfg: DictConfig) -> None:
     for prefix, settings in (("", _SETTINGS), (f"{teacher}.", _TEACHER), (f"{dual}.", _LGUR)):
         for idle in settings:
             _check(cfg, prefix, idle)
+    _check_pretrained(cfg)
     _check_pooling(cfg, dual)
     _check_short_supports(cfg, teacher)
 
@@ -80,6 +81,19 @@ def _check(cfg: DictConfig, prefix: str, idle: Idle) -> None:
         idle.usual[0],
         f"{prefix}{idle.beside}={idle.counts[0]}",
     )
+
+
+def _check_pretrained(cfg: DictConfig) -> None:
+    """Check that weights are named only for an encoder that reads some."""
+    for encoder in ("image_encoder", "text_encoder"):
+        value = OmegaConf.select(cfg, f"{encoder}.pretrained")
+        module = cfg[encoder].module
+        reads = any(
+            OmegaConf.select(module, name) is not None
+            for name in ("pretrained", "embedding.pretrained")
+        )
+        if value and not reads:
+            raise _idle(f"{encoder}.pretrained", value, module._target_, "false", "")
 
 
 def _check_pooling(cfg: DictConfig, dual: str) -> None:
