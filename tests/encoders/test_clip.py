@@ -143,6 +143,14 @@ def test_an_untrained_dual_encoder_ranks_as_clip_does(clip):
     torch.testing.assert_close(texts, theirs[0], atol=1e-6, rtol=0)
 
 
+def test_a_tower_of_a_whole_clip_loads_without_a_word(clip, capfd, caplog):
+    _, folder = clip
+    capfd.readouterr()
+    ClipTextEncoder(folder, vocab_size=40, max_positions=12, **SIZES)
+    said = capfd.readouterr()
+    assert "UNEXPECTED" not in said.out + said.err + caplog.text
+
+
 def test_misfits_are_named(clip):
     _, folder = clip
     with pytest.raises(ValueError, match=r"token_embedding.weight is \(40, 24\), expected \(41"):
