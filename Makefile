@@ -25,7 +25,7 @@ export TEXT ?= a man in a yellow jacket
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare dashboard evaluate explain export index search test test-all notebooks docs format lint types layers check lock wheel bench bench-supports endure clean
+.PHONY: help install train sweep tune compare dashboard evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock wheel bench bench-supports endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ index: $(READY) ## Index images for a search: make index ARGS="photos/ --out gal
 search: $(READY) $(GALLERY)/.made ## Search; trains and indexes first if need be: make search TEXT="a man in red"
 	@$(PY) -m tireid search "$$TEXT" --in $(GALLERY) --sheet $(GALLERY)/sheet.png $(ARGS)
 
+serve: $(READY) $(GALLERY)/.made ## Open a page that searches, on this machine
+	@$(PY) -m tireid serve $(GALLERY) $(ARGS)
+
 $(GALLERY)/.made: $(READY) # the test images of the newest run, or of a short training
 	@ls runs/*/*/*/checkpoints/*.ckpt > /dev/null 2>&1 || $(PY) -m tireid train model=baseline max_epochs=4
 	@$(PY) -m tireid index --split test --out $(GALLERY) && touch $@
@@ -121,7 +124,7 @@ check: lint types layers test ## All checks
 
 lock: ## Resolve requirements.lock again, to the newest versions pyproject.toml allows
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
-	@build/lock/bin/python -m pip install --disable-pip-version-check torch==2.13.0 hatchling editables '.[wandb,tensorboard,sweep,docs,dev]'
+	@build/lock/bin/python -m pip install --disable-pip-version-check torch==2.13.0 hatchling editables '.[wandb,tensorboard,sweep,serve,docs,dev]'
 	@build/lock/bin/python -m pip freeze --all --exclude tireid --exclude pip | sed 's/+cpu$$//' > requirements.lock
 
 wheel: $(READY) ## Build the wheel into dist/
