@@ -22,11 +22,35 @@ SWEEP ?=
 TUNING ?=
 TRAIN ?=
 OUT ?=
+GALLERY ?= gallery
+export TEXT ?= a man in a yellow jacket
 FUZZ ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
+# A mistyped variable would be ignored in silence, and so would one that a target does not take.
+TAKES_train := MODEL DATASET ARGS
+TAKES_sweep := SWEEP MODEL DATASET ARGS
+TAKES_tune := TUNING TRAIN ARGS
+TAKES_compare := RUNS ARGS
+TAKES_evaluate := RUN ARGS
+TAKES_explain := RUN ARGS
+TAKES_export := RUN OUT ARGS
+TAKES_index := ARGS
+TAKES_search := GALLERY TEXT ARGS
+TAKES_endure := FUZZ ARGS
+TAKES_environment = $(GIVEN)
+GOAL := $(firstword $(MAKECMDGOALS))
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name)))
+TAKES := $(or $(TAKES_$(GOAL)),ARGS)
+OPEN := PYTHON VENV PY READY WORKERS $(TAKES) $(foreach goal,$(MAKECMDGOALS),$(TAKES_$(goal)))
+UNKNOWN := $(sort $(filter-out $(OPEN) MAKE% -%,$(GIVEN)))
+ifneq ($(UNKNOWN),)
+$(error make $(GOAL): expected $(foreach name,$(TAKES),$(name)=...), got $(foreach name,$(UNKNOWN),$(name)=$($(name))). \
+  Names are in capitals, and any setting goes into ARGS: make train MODEL=lgur ARGS="seed=2")
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare dashboard evaluate explain export test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports fuzz endure clean
+.PHONY: help install train sweep tune compare dashboard evaluate explain export index search test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports bench-gpu fuzz endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -75,6 +99,16 @@ explain: $(READY) ## Draw what a run looks at: make explain RUN=runs/... ARGS="q
 export: $(READY) ## Write a run's model for tireid.load: make export RUN=runs/... OUT=exported
 	@$(PY) -m tireid export $(if $(RUN),'run="$(RUN)"') $(if $(OUT),'output="$(OUT)"') $(ARGS)
 
+index: $(READY) ## Index images for a search: make index ARGS="photos/ --out gallery"
+	@$(PY) -m tireid index $(ARGS)
+
+search: $(READY) $(GALLERY)/.made ## Search; trains and indexes first if need be: make search TEXT="a man in red"
+	@$(PY) -m tireid search "$$TEXT" --in $(GALLERY) --sheet $(GALLERY)/sheet.png $(ARGS)
+
+$(GALLERY)/.made: $(READY) # the test images of the newest run, or of a short training
+	@ls runs/*/*/*/checkpoints/*.ckpt > /dev/null 2>&1 || $(PY) -m tireid train model=baseline max_epochs=4
+	@$(PY) -m tireid index --split test --out $(GALLERY) && touch $@
+
 test: $(READY) ## Run the tests, without the slow ones
 	@$(PYTEST) -m "not slow and not ddp" $(ARGS)
 
@@ -89,6 +123,9 @@ bench: $(READY) ## Time a training step against a plain reference: make bench AR
 
 bench-supports: $(READY) ## Time LCR2S's steps with each source of supports
 	@$(PY) benchmarks/lcr2s_step.py $(ARGS)
+
+bench-gpu: $(READY) ## Check and time all that a GPU changes, about 10 minutes: ARGS="--tiny" on any machine
+	@$(PY) benchmarks/gpu.py $(ARGS)
 
 fuzz: $(READY) ## Run commands on damaged files: make fuzz ARGS="--cases 5000 --seed 1"
 	@$(PY) tests/system/fuzz $(ARGS)

@@ -61,16 +61,22 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
 
 
 def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Describe how names and shapes in `state` differ from those expected; empty: they do not."""
+    """Describe how names, shapes and kinds in `state` differ from those expected, or nothing."""
     shapes = [
         f"{key} is {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}"
         for key in expected.keys() & state.keys()
         if state[key].shape != expected[key].shape
     ]
+    kinds = [
+        f"{key} is {state[key].dtype}, expected {expected[key].dtype}"
+        for key in expected.keys() & state.keys()
+        if state[key].is_floating_point() != expected[key].is_floating_point()
+    ]
     faults = {
         "missing": sorted(expected.keys() - state.keys()),
         "left over": sorted(state.keys() - expected.keys()),
         "of another shape": sorted(shapes),
+        "of another kind": sorted(kinds),
     }
     return ", ".join(f"{len(keys)} {name} ({_some(keys)})" for name, keys in faults.items() if keys)
 

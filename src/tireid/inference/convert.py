@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from tireid.console import say
-from tireid.files import write_json
+from tireid.files import write_json, write_text
 from tireid.inference.build import build_encoders, build_model
 from tireid.inference.export import check_new_folder
 from tireid.methods.lgur.official import BERT, convert_official, read_official
+from tireid.runs.checkpoint import write_checkpoint
 from tireid.runs.record import RECORD_FILE
 from tireid.runs.settings import CONFIG_FILE
 from tireid.runs.weights import TOKENIZER_FOLDER
@@ -65,10 +65,10 @@ def convert(cfg: DictConfig) -> Path:
     for name in OWN_SETTINGS:
         del settings[name]
     settings["num_train_pids"] = num_train_pids
-    (output / "checkpoints").mkdir(parents=True)
-    OmegaConf.save(settings, output / CONFIG_FILE)
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(output / CONFIG_FILE, OmegaConf.to_yaml(settings))
     tokenizer.save(output / TOKENIZER_FOLDER)
-    torch.save({"state_dict": model.state_dict()}, output / "checkpoints" / CHECKPOINT)
+    write_checkpoint({"state_dict": model.state_dict()}, output / "checkpoints" / CHECKPOINT)
     record = {"tested_checkpoint": CHECKPOINT, "converted_from": official.name}
     write_json(output / RECORD_FILE, record)
     say(f"run folder: {output}; {num_train_pids:,} identities")

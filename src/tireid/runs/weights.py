@@ -1,11 +1,13 @@
 """Find and read the weights of a run, a checkpoint or an export."""
 
 from pathlib import Path
+from typing import Any, cast
 
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
+from tireid.runs.checkpoint import LAST, PREVIOUS, other_values, read_checkpoint
+from tireid.runs.foreign import regular_file
 from tireid.runs.record import RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE
 
@@ -29,30 +31,40 @@ def find_run(run: str | None) -> tuple[Path, Path]:
     if not run:
         raise ValueError("run: expected a run folder or a checkpoint; set run=runs/...")
     path = Path(str(run))
-    if path.is_file():
-        folder, checkpoint = path.resolve().parent.parent, path
+    if path.exists() and not path.is_dir():
+        folder, checkpoint = path.resolve().parent.parent, regular_file(path)
     else:
-        folder = path
-        checkpoints = sorted(
-            path.glob("checkpoints/*.ckpt"), key=lambda c: (c.name not in (LAST, PREVIOUS), c.name)
-        )
-        if not checkpoints:
-            raise FileNotFoundError(
-                f"{path}: expected a run folder with checkpoints/*.ckpt in it, or a file; "
-                "`make train` makes one under runs/"
-            )
-        tested = read_record(folder).get("tested_checkpoint")
-        checkpoint = folder / "checkpoints" / tested if tested else checkpoints[-1]
-        if not checkpoint.is_file():
-            raise FileNotFoundError(
-                f"{checkpoint}: expected the checkpoint that {folder / RECORD_FILE} names; "
-                "give another one by its file"
-            )
-    if not (folder / CONFIG_FILE).is_file():
+        folder, checkpoint = path, _chosen(path)
+    if not (folder / CONFIG_FILE).exists():
         raise FileNotFoundError(
             f"{folder}: expected {CONFIG_FILE} beside checkpoints/, where training left it"
         )
     return folder, checkpoint
+
+
+def _chosen(folder: Path) -> Path:
+    """Return the checkpoint that a run has tested or, if it has not, the best so far."""
+    checkpoints = sorted(
+        folder.glob("checkpoints/*.ckpt"), key=lambda c: (c.name not in (LAST, PREVIOUS), c.name)
+    )
+    if not checkpoints:
+        raise FileNotFoundError(
+            f"{folder}: expected a run folder with checkpoints/*.ckpt in it, or a file; "
+            "`make train` makes one under runs/"
+        )
+    tested = read_record(folder).get("tested_checkpoint") or checkpoints[-1].name
+    if tested != Path(tested).name or "\0" in tested:
+        raise ValueError(
+            f"{folder / RECORD_FILE}: tested_checkpoint: expected the name of a file in "
+            f"checkpoints/, got {tested!r}"
+        )
+    try:
+        return regular_file(folder / "checkpoints" / tested, inside=folder)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{folder / 'checkpoints' / tested}: expected the checkpoint that "
+            f"{folder / RECORD_FILE} names; give another one by its file"
+        ) from error
 
 
 def find_saved(path: str | Path) -> tuple[Path, Path]:
@@ -66,9 +78,9 @@ def find_saved(path: str | Path) -> tuple[Path, Path]:
     """
     path = Path(path)
     folder = path.parent if path.name == WEIGHTS_FILE else path
-    if (folder / WEIGHTS_FILE).is_file():
-        return folder, folder / WEIGHTS_FILE
-    if not path.is_file() and not (path / "checkpoints").is_dir():
+    if (folder / WEIGHTS_FILE).exists():
+        return folder, regular_file(folder / WEIGHTS_FILE, inside=folder)
+    if not (path / "checkpoints").is_dir() and (path.is_dir() or not path.exists()):
         raise FileNotFoundError(
             f"{path}: expected an exported folder with {WEIGHTS_FILE} in it, a run folder with "
             "checkpoints/, or a checkpoint"
@@ -84,20 +96,33 @@ def read_weights(file: Path, entry: str = "state_dict") -> dict[str, Tensor]:
         entry: Key of the weights in a checkpoint.
 
     Raises:
-        ValueError: If the file holds no weights; names it.
+        ValueError: If the file holds no weights, or some that are not finite; names it.
     """
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        state = read_checkpoint(file).get(entry)
-        if not isinstance(state, dict):
-            raise TypeError(f"it has no {entry}")
-        if not all(isinstance(value, Tensor) for value in state.values()):
-            raise TypeError(f"its {entry} holds other things than tensors")
+        is_export = file.suffix == ".safetensors"
+        state = load_file(regular_file(file)) if is_export else read_checkpoint(file).get(entry)
     except Exception as error:  # Broken files raise nearly anything.
         reason = str(error).splitlines()[0] if str(error) else "an unreadable file"
         raise ValueError(
             f"{file}: expected the weights of a training run, got {type(error).__name__}: "
             f"{reason.removeprefix(f'{file}: ')}"
         ) from error
-    return state
+    if fault := _fault(state, entry):
+        raise ValueError(f"{file}: expected the weights of a training run, but it {fault}")
+    return cast(dict[str, Tensor], state)
+
+
+def _fault(state: Any, entry: str) -> str:
+    """Describe what keeps a value from being weights by name; empty if nothing does."""
+    if not isinstance(state, dict):
+        return f"has no {entry}"
+    if not all(isinstance(v, Tensor) and isinstance(k, str) for k, v in state.items()):
+        return f"holds other things than tensors by name in {entry}"
+    if wrong := other_values(state):
+        return f"holds {wrong}"
+    infinite = (
+        f"holds numbers that are not finite in {name}"
+        for name, value in state.items()
+        if value.is_floating_point() and not bool(value.isfinite().all())
+    )
+    return next(infinite, "")

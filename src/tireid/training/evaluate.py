@@ -48,7 +48,11 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         run = _on_other_data(run, cfg)
     L.seed_everything(run.seed, workers=True, verbose=False)
     datamodule = restore_datamodule(
-        run, folder, batch_size=cfg.batch_size, dataset_root=cfg.dataset_root
+        run,
+        folder,
+        cache_dir=cfg.paths.cache_dir,
+        batch_size=cfg.batch_size,
+        dataset_root=cfg.dataset_root,
     )
     model = restore_model(run, folder, checkpoint)
     datamodule.prepare_data()
@@ -90,8 +94,6 @@ def _on_other_data(run: DictConfig, cfg: DictConfig) -> DictConfig:
     changed = run.copy()
     changed.dataset = OmegaConf.create(OmegaConf.to_container(cfg.dataset, resolve=True))
     changed.dataset.image_size = run.dataset.image_size
-    if cfg.paths.cache_dir is not None:
-        changed.paths.cache_dir = cfg.paths.cache_dir
     return changed
 
 
