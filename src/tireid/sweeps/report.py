@@ -43,8 +43,11 @@ class SweepReport(Callback):
             os.environ[SWEEP_VARIABLE] = str(os.getpid())
             if jobs is not None:
                 _record_jobs(config.hydra.sweep, [own_overrides(job) for job in jobs])
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             complain(str(error))
+            sys.exit(1)
+        except OSError as error:
+            complain(f"{error}; choose another folder for the sweep (hydra.sweep.dir=FOLDER)")
             sys.exit(1)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
