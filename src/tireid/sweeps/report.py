@@ -115,10 +115,13 @@ def _record_jobs(sweep: DictConfig, jobs: list[list[str]]) -> None:
     with claim(folder, ".jobs.lock", waits=True):
         for number, (old, new) in enumerate(zip(read_jobs(folder), jobs, strict=False)):
             if is_numbered and old != new:
+                has, got = (
+                    " ".join(word for word in one if word not in other) or "nothing more"
+                    for one, other in ((old, new), (new, old))
+                )
                 raise ValueError(
-                    f"{folder}: expected the sweep that lives there, whose job {number} is "
-                    f"{' '.join(old)!r}, got {' '.join(new)!r}; choose another folder "
-                    "(hydra.sweep.dir=...)"
+                    f"{folder}: expected the sweep that lives there, whose job {number} has {has}, "
+                    f"got {got}; choose another folder (hydra.sweep.dir=...)"
                 )
         write_text(folder / JOBS_FILE, f"{json.dumps(jobs, indent=1)}\n")
 
