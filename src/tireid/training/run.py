@@ -149,7 +149,7 @@ def _remove_unused(own: Path, folder: Path) -> None:
 def _train(cfg: DictConfig, start: resume.Start, student: Path | None) -> dict[str, float]:
     """Build, train and test; `cfg` names the run folder, and is resolved here once."""
     run = cast(DictConfig, OmegaConf.create(plain(cfg)))
-    use_fast_matmul()
+    use_fast_matmul(run.tf32)
     offset: int = get_class(run.model._target_).seed_offset  # pyright: ignore[reportAttributeAccessIssue] -- a method
     L.seed_everything((run.seed + offset) % 2**32, workers=True, verbose=False)
     callbacks: list[Callback] = list(instantiate(run.callbacks, _convert_="all").values())
