@@ -161,6 +161,15 @@ def test_a_teacher_is_found_where_the_record_or_the_config_says(
         explained(run, *one, f"teacher={tmp_path / 'none'}")
 
 
+def test_a_link_in_place_of_the_folder_is_not_followed(untrained_run, explained, tmp_path):
+    run = untrained_run("model=lgur")
+    (tmp_path / "overview.png").touch()
+    (run / "explanations").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="explanations: expected a folder to write to, got a link"):
+        explained(run, "queries=[0]", "images=1", "sample=1")
+    assert [path.name for path in tmp_path.iterdir()] == ["overview.png"]
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

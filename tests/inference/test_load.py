@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -372,6 +373,8 @@ def test_metrics_of_a_run_that_cannot_be_written_to_are_shown(
 
     monkeypatch.undo()
     monkeypatch.setattr("tireid.files.os.fsync", full)
+    for file in copied_run.glob("evaluation_*"):
+        file.unlink()
     with pytest.warns(
         UserWarning, match=r"evaluation_test_.*json: could not be written .*not kept"
     ):
@@ -513,6 +516,28 @@ def test_what_is_no_config_is_named(copied_run, tmp_path, content, message):
     with pytest.raises(ValueError, match=rf"config\.yaml: .*{message}"):
         tireid.load(copied_run)
     assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("text_encoder.module.hidden", 2**20, r"does not fit the .*of another shape"),
+        ("text_encoder.module.embedding.vocab_size", 2**40, "of another shape"),
+        ("text_encoder.module.embedding.depth", 10**9, "at most 5,000 tensors"),
+        ("image_encoder.module.depth", 10**9, "at most 5,000 tensors"),
+    ],
+)
+def test_a_config_that_asks_for_too_much_is_refused_before_it_gets_it(
+    untrained_run, tmp_path, place, value, message
+):
+    folder = shutil.copytree(
+        untrained_run("model=baseline", *ENCODERS["baseline"]), tmp_path / "run"
+    )
+    settings = OmegaConf.load(folder / "config.yaml")
+    OmegaConf.update(settings, place, value)
+    OmegaConf.save(settings, folder / "config.yaml")
+    with pytest.raises(ValueError, match=rf"(?s){message}"):
+        tireid.load(folder, "cpu")
 
 
 def test_settings_that_fit_nothing_are_named(copied_run):
