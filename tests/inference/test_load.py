@@ -4,9 +4,11 @@ import errno
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -375,10 +377,11 @@ def test_metrics_of_a_run_that_cannot_be_written_to_are_shown(
     monkeypatch.setattr("tireid.files.os.fsync", full)
     for file in copied_run.glob("evaluation_*"):
         file.unlink()
-    with pytest.warns(
-        UserWarning, match=r"evaluation_test_.*json: could not be written .*not kept"
-    ):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         assert tireid.training.evaluate.evaluate(cfg) == expected
+    for name, warning in zip(("queries", "evaluation"), caught, strict=True):
+        assert re.search(rf"{name}_test_\S+: could not be written", str(warning.message))
     assert "text to image" in capsys.readouterr().out
 
 
