@@ -163,6 +163,11 @@ def test_lists_and_nothing_else(lgur_run, unchecked, tmp_path):
         (retriever.encode_image, "a.jpg", "images: expected a list, got one str"),
         (retriever.encode_image, picture, "images: expected a list, got one Image"),
         (retriever.encode_image, tmp_path, "images: expected a list, got one PosixPath"),
+        (
+            retriever.encode_text,
+            ["a", "b \ud83d"],
+            r"captions\[1\]: expected text, got a lone",
+        ),
         (retriever.encode_text, ["a", 3], r"captions\[1\]: expected strings, got a int"),
         (retriever.encode_image, [torch.ones(3)], r"images\[0\]: expected images \(PIL\) and"),
         (retriever.encode_image, [picture, "no.jpg"], r"no\.jpg: expected a readable image; does"),

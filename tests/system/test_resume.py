@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from tireid.methods.base import RetrievalModule
 from tireid.runs.settings import fingerprint, read_config
@@ -358,6 +359,108 @@ def test_null_begins_anew_and_leaves_nothing_of_the_run_before(small_config, kil
     assert not stale.exists()
     own.unlink()  # what the run did not write, it does not remove
     assert_equal_runs(killed, unbroken(*BASELINE))
+
+
+def write_people(root, change=None):
+    """Write a data set in CUHK-PEDES' layout, its entries changed by a function."""
+    entries = []
+    splits = {"train": [1, 1, 2, 2, 3, 3, 4, 4], "val": [10, 10, 11], "test": [20, 20, 21, 21]}
+    for split, pids in splits.items():
+        for pid in pids:
+            number = len(entries)
+            path = root / "imgs" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (24, 60), (20 * number, 10, 10)).save(path)
+            captions = [f"a person in coat number {number}", f"shoes and bag of {pid}"]
+            entry = {"split": split, "id": pid, "captions": captions, "file_path": path.name}
+            entries.append(entry)
+    if change is not None:
+        change(entries)
+    (root / "reid_raw.json").write_text(json.dumps(entries))
+
+
+PEOPLE = [
+    *("dataset=cuhk_pedes", "model=baseline", "image_encoder=resnet_tiny", "recipe=scratch"),
+    *("text_encoder=bilstm_tiny", "dataset.num_workers=0", "logger=csv", "trainer=cpu"),
+    *("dataset.image_size=[48,16]", "dataset.pad=2", "max_epochs=2", "batch_size=4"),
+    "dataset.counts=null",
+]
+
+
+def _edit_a_caption(entries):
+    entries[0]["captions"][0] = "other words"
+
+
+def _renumber(entries):
+    for entry in entries:
+        entry["id"] = {4: 40, 1: 50}.get(entry["id"], entry["id"])
+
+
+def _leave_one_out(entries):
+    entries[:] = [entry for entry in entries if entry["id"] != 4]
+
+
+def _edit_the_test(entries):
+    entries[-1]["captions"].append("one more")
+
+
+@pytest.mark.parametrize(
+    ("change", "split"),
+    [
+        (_edit_a_caption, "train"),
+        (_renumber, "train"),
+        (_leave_one_out, "train"),
+        (_edit_the_test, "test"),
+    ],
+)
+@pytest.mark.parametrize("earlier_version", [False, True])
+def test_other_data_than_the_run_began_with_is_refused(
+    compose_config, tmp_path, kill_at, change, split, earlier_version
+):
+    """Earlier versions wrote the hashes into the record only."""
+    root, folder = tmp_path / "people", tmp_path / "run"
+    write_people(root)
+    settings = [*PEOPLE, f"dataset.root={root}", f"paths.output_dir={folder}"]
+    cfg = compose_config(*settings, f"paths.cache_dir={tmp_path}", *COMMON)
+    kill_at(6)
+    with pytest.raises(KilledError):
+        train(cfg)
+    if earlier_version:
+        for file in (folder / "checkpoints").glob("last*.ckpt"):
+            content = torch.load(file, weights_only=True)
+            del content["tireid"]["data"]
+            torch.save(content, file)
+    write_people(root, change)
+    vocabulary = sorted(path.read_bytes() for path in (folder / "tokenizer").iterdir())
+    with pytest.raises(ValueError, match=rf"last\.ckpt: .*another {split} split: .*ckpt_path=null"):
+        train(cfg)
+    assert vocabulary == sorted(path.read_bytes() for path in (folder / "tokenizer").iterdir())
+    write_people(root)
+    assert train(cfg)
+
+
+def test_a_complete_run_stays_unless_it_is_asked_to_begin_anew(small_config, copied_run, capsys):
+    def state():
+        return {path: path.stat().st_mtime_ns for path in copied_run.rglob("*") if path.is_file()}
+
+    before = state()
+    metrics = train(small_config(copied_run, "model=lgur"))
+    assert metrics == json.loads((copied_run / "metrics.json").read_text())["metrics"]
+    assert "complete already; ckpt_path=null trains it again" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"a complete one with .*run\.dir=.*ckpt_path=null"):
+        train(small_config(copied_run, "model=baseline", "seed=7"))
+    after = state()
+    del after[copied_run / ".lock"]
+    before.pop(copied_run / ".lock", None)
+    assert after == before
+    train(small_config(copied_run, "model=baseline", "seed=7", "ckpt_path=null", "max_epochs=1"))
+    assert json.loads((copied_run / "metrics.json").read_text())["seed"] == 7
+
+
+def test_an_empty_record_is_named(small_config, killed):
+    (killed / "metrics.json").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"metrics\.json: expected a run's record"):
+        train(small_config(killed, *COMMON, *BASELINE))
 
 
 STOPPING = [

@@ -28,7 +28,7 @@ def read_pretrained(
         ValueError: If `source` cannot be read, or lacks weights other than a pooler's.
     """
     try:
-        with _no_report():
+        with _without_report():
             loaded: Any = model_class.from_pretrained(source, output_loading_info=True)
     except UNREADABLE as error:
         raise unreadable(source, model_class.__name__, error) from error
@@ -44,14 +44,14 @@ def read_pretrained(
 
 
 @contextmanager
-def _no_report() -> Iterator[None]:
-    """Keep the library from listing what a part of a model leaves out of it: a line a weight."""
-    level = logging.get_verbosity()
+def _without_report() -> Iterator[None]:
+    """Hold back the library's list of weights that a part of a model does not use."""
+    before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        logging.set_verbosity(before)
 
 
 def unreadable(source: str, expected: str, error: Exception) -> ValueError:

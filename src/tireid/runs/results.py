@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from operator import attrgetter
 from pathlib import Path
@@ -13,7 +13,6 @@ from tireid.files import write_text
 from tireid.runs.failure import FAILURE, FAILURE_FILE
 from tireid.runs.folder import claim
 from tireid.runs.foreign import check, read_json, read_text
-from tireid.runs.labels import NamedRun, distinct_labels
 from tireid.runs.record import RECORD, RECORD_FILE, read_record
 from tireid.runs.settings import (
     CONFIG_FILE,
@@ -21,6 +20,7 @@ from tireid.runs.settings import (
     flat_settings,
     read_config,
     read_overrides,
+    without_seeds,
 )
 
 JOBS_FILE = "jobs.json"
@@ -30,6 +30,10 @@ _NAMED = {  # what is taken of a config
     "model": {"_target_": str},
     "dataset": {"name": str},
 }
+# Overrides that do not change what is learned.
+_IGNORED = ("seed", "sweep", "label", "skip_finished")
+_IGNORED_PREFIXES = ("paths.", "callbacks.", "logger.")
+_MOST_SETTINGS = 3  # in a label
 
 STATES = {
     "failed": "failed",
@@ -122,11 +126,20 @@ class Runs:
         return sum(run.state == state for run in self.unfinished)
 
 
-class _Complete(NamedTuple):
+class CompleteRun(NamedTuple):
+    """A run with a result, as its folder describes it.
+
+    Attributes:
+        folder: The run folder.
+        result: The result, under the run's own label or its method.
+        settings: The config.
+        overrides: Overrides of the config; may be empty.
+    """
+
     folder: Path
     result: Result
-    settings: dict[str, Any]
-    overrides: list[str]
+    settings: Mapping[str, Any]
+    overrides: Sequence[str]
 
 
 def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
@@ -140,7 +153,7 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
         FileNotFoundError: If there is no run.
         ValueError: If a record cannot be read.
     """
-    complete: list[_Complete] = []
+    complete: list[CompleteRun] = []
     unfinished: list[Unfinished] = []
     # A teacher is a part of its student's run.
     paths = [path for path in _run_folders(folder) if path == folder or not _is_teacher(path)]
@@ -155,7 +168,7 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
         raise FileNotFoundError(
             f"{folder}: expected run folders, with config.yaml and checkpoints/ in them"
         )
-    return Runs(_label(complete), unfinished, [run.folder for run in complete])
+    return Runs(distinctly_labelled(complete), unfinished, [run.folder for run in complete])
 
 
 def _run_folders(folder: Path) -> list[Path]:
@@ -178,7 +191,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in path.parts]
 
 
-def _read_run(folder: Path) -> _Complete | Unfinished:
+def _read_run(folder: Path) -> CompleteRun | Unfinished:
     overrides = read_overrides(folder)
     name = " ".join(overrides) or str(folder)
     if failure := read_record(folder, FAILURE_FILE, FAILURE):
@@ -189,7 +202,7 @@ def _read_run(folder: Path) -> _Complete | Unfinished:
         if not record.get("finished"):
             return _started(name, folder)
         settings = check(read_config(folder), _NAMED, folder / CONFIG_FILE)
-        return _Complete(folder, _result(settings, record), settings, overrides)
+        return CompleteRun(folder, _result(settings, record), settings, overrides)
     except KeyError as error:
         raise ValueError(
             f"{folder}: expected {CONFIG_FILE} and {RECORD_FILE} as training leaves them, got none "
@@ -204,7 +217,7 @@ def _started(name: str, folder: Path) -> Unfinished:
 
 def _jobs_without_run(folder: Path, started: Sequence[list[str]]) -> list[Unfinished]:
     """Return the jobs of a sweep that have no run folder yet, or only Hydra's part of it."""
-    jobs = [job for job in _jobs(folder) if job not in started]
+    jobs = [job for job in read_jobs(folder) if job not in started]
     if not jobs:
         return []
     paths = [file.parents[1] for file in folder.rglob(".hydra/overrides.yaml")]
@@ -216,26 +229,61 @@ def _jobs_without_run(folder: Path, started: Sequence[list[str]]) -> list[Unfini
     return unfinished
 
 
-def _jobs(folder: Path) -> list[list[str]]:
+def read_jobs(folder: Path) -> list[list[str]]:
     """Return the overrides of each job of a sweep, recorded when it started."""
     file = folder / JOBS_FILE
     return read_json(file, "the jobs of a sweep", [[str]], inside=folder) if file.exists() else []
 
 
-def _label(runs: Sequence[_Complete]) -> list[Result]:
-    """Return the results of runs, with labels that distinguish them."""
-    named = [
-        NamedRun(
-            label=run.result.label,
-            dataset=run.result.dataset,
-            settings=run.result.settings,
-            overrides=run.overrides,
-            values=flat_settings(run.settings),
-        )
+def distinctly_labelled(runs: Sequence[CompleteRun]) -> list[Result]:
+    """Return the results of runs, with labels followed by what differs if other runs share them.
+
+    Runs of one label and data set that differ in more than the seed are distinguished by the
+    overrides in which they differ or, if those are not enough, by their configs.
+    """
+    groups: dict[tuple[str, str], list[CompleteRun]] = {}
+    for run in runs:
+        groups.setdefault((run.result.label, run.result.dataset), []).append(run)
+    added: dict[int, str] = {}
+    for members in groups.values():
+        hashes = [run.result.settings for run in members]
+        if len(set(hashes)) == 1:
+            continue
+        texts = _differences([_by_key(run.overrides) for run in members])
+        pairs = set(zip(texts, hashes, strict=True))
+        if not len(pairs) == len(set(texts)) == len(set(hashes)):
+            flat = [without_seeds(flat_settings(run.settings)) for run in members]
+            texts = _differences([{k: str(v) for k, v in one.items()} for one in flat])
+        added |= {id(run): text for run, text in zip(members, texts, strict=True)}
+    return [
+        replace(run.result, label=f"{run.result.label}, {text}")
+        if (text := added.get(id(run)))
+        else run.result
         for run in runs
     ]
-    labels = distinct_labels(named)
-    return [replace(run.result, label=label) for run, label in zip(runs, labels, strict=True)]
+
+
+def _by_key(overrides: Sequence[str]) -> dict[str, str]:
+    """Return overrides by key, without those that do not change what is learned."""
+    values = {}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        name = key.lstrip("+~")
+        if name.rsplit(".", 1)[-1] not in _IGNORED and not name.startswith(_IGNORED_PREFIXES):
+            values[name] = value
+    return values
+
+
+def _differences(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return, for each run, its values of the settings in which the runs differ."""
+    names = list(dict.fromkeys(name for values in settings for name in values))
+    differing = [n for n in names if len({values.get(n) for values in settings}) > 1]
+    more = len(differing) - _MOST_SETTINGS
+    return [
+        ", ".join(f"{n}={values[n]}" for n in differing[:_MOST_SETTINGS] if n in values)
+        + (f" and {more} more" if more > 0 else "")
+        for values in settings
+    ]
 
 
 def _result(settings: dict[str, Any], record: dict[str, Any]) -> Result:

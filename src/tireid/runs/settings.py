@@ -25,8 +25,12 @@ _IGNORED = (
     "wandb_group",
     "by_dataset",
 )
-# The recipe repeats them; in earlier versions `recipe=scratch` ignored them.
-_REPEATED = ("image_encoder.learning_rate", "text_encoder.learning_rate")
+# The recipe repeats them, which in earlier versions `recipe=scratch` ignored; so does the model.
+_REPEATED = (
+    "image_encoder.learning_rate",
+    "text_encoder.learning_rate",
+    "image_encoder.projection",
+)
 
 
 _SECTIONS = dict.fromkeys(
@@ -67,8 +71,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
         for name in ("num_images", "num_texts", "paired"):
             teacher.pop(name, None)
         teacher["supports"] = supports
-    if isinstance(teaching := current.get("teaching"), dict) and "checkpoint" in teaching:
-        current["teacher"] = teaching.pop("checkpoint")
+    if isinstance(teaching := current.get("teaching"), dict):
+        teaching.setdefault("selection", "last")
+        if "checkpoint" in teaching:
+            current["teacher"] = teaching.pop("checkpoint")
     return current
 
 

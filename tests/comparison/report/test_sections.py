@@ -11,11 +11,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from tireid.comparison.caption_groups import caption_groups
 from tireid.comparison.published import read_published
 from tireid.comparison.report import load_comparison
-from tireid.comparison.report.blocks import Figures, Fold, Key, Note, Query, Table
-from tireid.comparison.report.caption_groups import caption_group_tables
+from tireid.comparison.report.blocks import Figures, Fold, Note, Query, Table
+from tireid.comparison.report.caption_groups import caption_group_tables, caption_groups
 from tireid.comparison.report.costs import costs
 from tireid.comparison.report.curves import curves
 from tireid.comparison.report.differences import differences
@@ -214,10 +213,9 @@ def test_sections_say_what_runs_did_not_record():
 
 def test_curves_are_means_of_what_was_logged(comparison):
     section = curves(comparison)
-    key, figures = section.blocks[1:]
-    assert isinstance(key, Key)
-    assert [name for name, _ in key.rows] == [row.name for row in comparison.rows]
+    (figures,) = section.blocks[1:]
     assert isinstance(figures, Figures)
+    assert [name for name, _ in figures.key] == [row.name for row in comparison.rows]
     assert [one.title for one in figures.figures] == [
         *("validation R@1, percent", "validation mAP, percent", "training loss")
     ]
@@ -251,7 +249,12 @@ def test_all_are_charged_for_a_shared_teacher_as_far_as_it_is_known(comparison):
     row = next(row for row in comparison.rows if row.name == LCR2S)
 
     def taught(name, seconds):
-        runs = [replace(r, record=r.record | {"teacher": {"seconds": seconds}}) for r in row.runs]
+        runs = [
+            replace(
+                r, record=r.record | {"teacher": {"seconds": seconds, "run": f"{r.result.seed}"}}
+            )
+            for r in row.runs
+        ]
         return replace(row, name=name, runs=runs)
 
     shared = replace(comparison, rows=[taught("trained", 240.0), taught("shared", 2.0)])
@@ -283,7 +286,7 @@ def test_groups_of_captions_are_read_from_the_ground_truth(comparison, made_data
     groupings = caption_groups(root, made_data)
     assert len(found) == len(groupings)
     row = next(row for row in comparison.rows if row.name == LCR2S)
-    group = groupings[1].groups["hair"]
+    group = groupings["attribute in the caption"]["hair"]
     values = [100 * q.values["R1"][group].mean() for q in row.queries]
     shown = column(found[1], f"hair ({len(group)})")[LCR2S]
     assert shown == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
@@ -320,7 +323,7 @@ def test_galleries_show_what_was_found_with_marks_and_words(comparison, made_dat
         assert winner.rank == "first correct image at rank 1, 1"
         assert winner.images[0].correct
         assert not any(one.correct for one in loser.images)
-        assert winner.images[0].figure.alt == f"Rank 1 of {LGUR}: the correct identity"
+        assert winner.images[0].alt == f"Rank 1 of {LGUR}: the correct identity"
         assert len(winner.images) == 5
         assert query.described is not None
     assert fold.blocks[0] == Note(
