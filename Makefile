@@ -25,7 +25,7 @@ export TEXT ?= a man in a yellow jacket
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare dashboard evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock wheel bench bench-supports bench-gpu endure clean
+.PHONY: help install train sweep tune compare dashboard evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock wheel bench bench-supports bench-gpu bench-search endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -101,6 +101,9 @@ bench-supports: $(READY) ## Time LCR2S's steps with each source of supports
 
 bench-gpu: $(READY) ## Check and time all that a GPU changes, about 10 minutes: ARGS="--tiny" on any machine
 	@$(PY) benchmarks/gpu.py $(ARGS)
+
+bench-search: $(READY) ## Time the search of a million vectors: ARGS="--run RUN" times the indexing too
+	@$(PY) benchmarks/search.py $(ARGS)
 
 endure: $(READY) ## Kill trainings at random moments, continue them, compare: make endure ARGS="--trials 20"
 	@$(PY) benchmarks/kill_and_resume.py $(ARGS)

@@ -223,6 +223,19 @@ class TestEmbedded:
         assert again.count() == 11
         again.close()
 
+    @pytest.mark.parametrize("faster", [True, False])
+    def test_half_precision_in_memory_finds_the_same(self, tmp_path, monkeypatch, faster):
+        module = "tireid.search.engines.scoring"
+        monkeypatch.setattr(f"{module}._SAMPLE", 8)
+        monkeypatch.setattr(f"{module}._half_is_faster", lambda dim: faster)
+        engine = EmbeddedEngine(tmp_path, DIM)
+        _, vectors = fill(engine, 2000)
+        queries = unit(20, DIM, seed=1)
+        kept = F.normalize(vectors.half().double(), dim=1)
+        best = (queries.double() @ kept.mT).topk(5).indices
+        assert found_ids(engine, queries, k=5) == best.tolist()
+        engine.close()
+
     def test_what_is_no_database_is_named(self, tmp_path):
         (tmp_path / "index.sqlite").write_text("not a database, but a text of some length" * 99)
         for read_only in (True, False):

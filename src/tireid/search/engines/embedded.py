@@ -199,12 +199,15 @@ class EmbeddedEngine:
     def _current_matrix(self) -> _Matrix:
         """Return all vectors by rising id, read again if another process has changed them."""
         db = self._connection
-        rows: int = db.execute("SELECT count(*) FROM vectors").fetchone()[0]
+        db.execute("SELECT 1 FROM images LIMIT 1").fetchone()  # begins to read this state
         version: int = db.execute("PRAGMA data_version").fetchone()[0]
         if self._matrix is None or self._matrix.version != version:
             self._matrix = None  # before memory is taken for another
+            rows: int = db.execute("SELECT count(*) FROM images").fetchone()[0]
             ids = np.empty(rows, np.int64)
-            vectors = torch.empty(rows, self._dim, dtype=matrix_dtype(rows, self._dim))
+            vectors = torch.empty(
+                rows, self._dim, dtype=matrix_dtype(rows, self._dim, self._storage)
+            )
             cursor, place = db.execute("SELECT id, vector FROM vectors ORDER BY id"), 0
             while chunk := cursor.fetchmany(_AT_ONCE):
                 part = slice(place, place + len(chunk))
