@@ -242,6 +242,27 @@ class TestEmbedded:
             with pytest.raises(ValueError, match=r"index\.sqlite: expected the rows of an index"):
                 EmbeddedEngine(tmp_path, DIM, read_only=read_only)
 
+    def test_a_full_disk_is_named_and_loses_nothing(self, tmp_path):
+        engine = EmbeddedEngine(tmp_path, DIM)
+        rows, _ = fill(engine, 50)
+        (pages,) = engine._connection.execute("PRAGMA page_count").fetchone()
+        engine._connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(OSError, match=r"index\.sqlite: database or disk is full; nothing was"):
+            engine.add([row(n) for n in range(100, 5000)], unit(4900, DIM))
+        assert list(engine.rows()) == rows
+        engine.close()
+
+    def test_a_damaged_file_is_named(self, tmp_path):
+        engine = EmbeddedEngine(tmp_path, DIM)
+        fill(engine, 2000)
+        engine.close()
+        file = tmp_path / "index.sqlite"
+        content = bytearray(file.read_bytes())
+        content[4096:] = b"\xff" * (len(content) - 4096)
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"index\.sqlite: expected the rows of an index"):
+            EmbeddedEngine(tmp_path, DIM).count()
+
     def test_int8_takes_a_quarter_of_float32(self, tmp_path):
         sizes = {}
         for storage in ("float32", "float16", "int8"):
