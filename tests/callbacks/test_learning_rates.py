@@ -1,14 +1,14 @@
 """Rates are logged under the names of their groups, also in short epochs."""
 
 import pytest
-from lightning.pytorch.loggers import CSVLogger
 
 from tireid.callbacks.learning_rates import LearningRates
 from tireid.runs.log import read_columns
+from tireid.tracking.csv_log import CsvLog
 
 
 def logged(fit, folder, **options):
-    logger = CSVLogger(folder, name="", version="")
+    logger = CsvLog(str(folder))
     trainer = fit(LearningRates(), logger=logger, **options)
     logger.save()
     return trainer, read_columns(folder / "metrics.csv")

@@ -6,13 +6,13 @@ import warnings
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
 from tireid.checkpoints import stop_signals
-from tireid.checkpoints.atomic_io import AtomicCheckpointIO
+from tireid.checkpoints.last_checkpoint import AtomicCheckpointIO
 from tireid.console import silence_expected_warnings
 from tireid.data.resumable_loader import ResumableDataLoader
+from tireid.tracking.csv_log import CsvLog
 
 
 class Tiny(L.LightningModule):
@@ -77,7 +77,7 @@ def tiny_trainer(tmp_path):
         return L.Trainer(
             accelerator="cpu",
             callbacks=list(callbacks),
-            logger=CSVLogger(folder, name="", version=""),
+            logger=CsvLog(str(folder)),
             plugins=[AtomicCheckpointIO()],
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -26,6 +26,7 @@ def checkpoint(tiny, tiny_trainer):
                     model,
                     content,
                     "a hash",
+                    {"train": "another"},
                     between_steps=between_steps,
                     validation_due=validation_due,
                 )

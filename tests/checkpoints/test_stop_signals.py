@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -35,6 +37,30 @@ def test_a_second_signal_does_not_disturb_the_end():
     with pytest.raises(stop_signals.Stopped):
         os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("times", "code"), [(1, 75), (2, 130)])
+def test_ctrl_c_ends_as_a_signal_does_and_the_second_ends_at_once(times, code):
+    """In a process of its own, which a notebook's is not: there Ctrl-C stays Python's."""
+    program = (
+        "import os, signal, time\n"
+        "from tireid.checkpoints import stop_signals\n"
+        "stop_signals.listen(interrupts=True); stop_signals.hold()\n"
+        f"for _ in range({times}): os.kill(os.getpid(), signal.SIGINT)\n"
+        "assert stop_signals.requested()\n"
+        "try: stop_signals.stop('all is saved')\n"
+        "except stop_signals.Stopped as stopped: print(stopped.message); raise\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == code
+    assert (done.stdout, done.stderr) == (
+        ("stopped by SIGINT: all is saved\n", "")
+        if times == 1
+        else ("", "stopped at once; the last checkpoint stands\n")
+    )
+    before = signal.getsignal(signal.SIGINT)
+    stop_signals.listen()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_released_signals_end_the_process_again():

@@ -88,19 +88,19 @@ def test_a_teacher_shows_its_attention_as_an_oracle(untrained_run, explained, ca
     assert "give it: teacher=" in capsys.readouterr().out
     teacher = with_teacher(run).eval()
     found, said = [], []
-    real, warn = support_pages._attention, support_pages.warning_block
+    real, save = support_pages._attention, support_pages.save_page
 
     def kept(fusion, features):
         weights = real(fusion, features)
         found.append((features, weights))
         return weights
 
-    def warned(text, width):
-        said.append(text)
-        return warn(text, width)
+    def saved(*args):
+        said.extend(args[-1])  # the warnings
+        return save(*args)
 
     monkeypatch.setattr(support_pages, "_attention", kept)
-    monkeypatch.setattr(support_pages, "warning_block", warned)
+    monkeypatch.setattr(support_pages, "save_page", saved)
     assert names(explained(run))[-1] == "supports.png"
     assert any(line.startswith("ORACLE: ") and "test identities" in line for line in said)
     assert len(found) == 4  # the image and the caption of two queries

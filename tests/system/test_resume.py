@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from tireid.methods.base import RetrievalModule
 from tireid.runs.settings import fingerprint, read_config
@@ -260,6 +261,76 @@ def test_parts_of_another_kind_are_named(small_config, killed, change, message):
         train(small_config(killed, *COMMON, *BASELINE, f"ckpt_path={file}"))
 
 
+def of_optimizer(content):
+    return content["optimizer_states"][0]
+
+
+def of_loops(content):
+    return content["loops"]["fit_loop"]
+
+
+TAMPERED = {
+    "a wrong shape": (
+        lambda c: of_optimizer(c)["state"][3].update(exp_avg=torch.zeros(2)),
+        r"optimizer_states\[0\]\.state\.3\.exp_avg: expected shape \(32, 32, 3, 3\), got \(2,\)",
+    ),
+    "a step of two numbers": (
+        lambda c: of_optimizer(c)["state"][3].update(step=torch.zeros(2)),
+        r"state\.3\.step: expected shape \(\), got \(2,\)",
+    ),
+    "no number": (
+        lambda c: of_optimizer(c)["state"][0]["exp_avg"].fill_(torch.nan),
+        r"state\.0\.exp_avg: expected finite numbers",
+    ),
+    "another parameter": (
+        lambda c: of_optimizer(c)["state"].update({9999: {}}),
+        r"state\.9999: expected a parameter's number",
+    ),
+    "no state": (lambda c: of_optimizer(c)["state"].clear(), r"state: expected that of step \d"),
+    "no optimizer": (lambda c: c["optimizer_states"].clear(), "optimizer_states: expected 1 of"),
+    "no groups": (lambda c: of_optimizer(c)["param_groups"].clear(), "expected groups of"),
+    "a rate of text": (
+        lambda c: of_optimizer(c)["param_groups"][0].update(lr="1"),
+        r"param_groups\[0\]\.lr: expected a finite number, got '1' \(str\)",
+    ),
+    "betas of text": (
+        lambda c: of_optimizer(c)["param_groups"][0].update(betas=("a", 0.9)),
+        r"betas\[0\]: expected a finite number",
+    ),
+    "no schedule": (lambda c: c["lr_schedulers"].clear(), "lr_schedulers: expected 1 of them"),
+    "a schedule of text": (lambda c: c.update(lr_schedulers=["x"]), r"lr_schedulers\[0\]: expect"),
+    "a schedule's method": (
+        lambda c: c["lr_schedulers"][0].update(step=1),
+        r"lr_schedulers\[0\]: expected numbers of a schedule, got step",
+    ),
+    "empty loops": (lambda c: of_loops(c).clear(), r"loops\.fit_loop\.\S+: expected a value"),
+    "a count below 0": (
+        lambda c: of_loops(c)["epoch_progress"]["total"].update(ready=-1),
+        r"epoch_progress\.total\.ready: expected at least 0, got -1",
+    ),
+    "no generators": (lambda c: c["tireid"].update(generators=3), r"tireid\.generators: expected"),
+    "junk generators": (
+        lambda c: c["tireid"]["generators"][0].update(torch=torch.zeros(3)),
+        r"generators\[0\]: expected the state of random generators",
+    ),
+    "a best file's score": (
+        lambda c: next(iter(c["callbacks"].values())).update(best_k_models={"a": "b"}),
+        r"best_k_models\.a: expected a Tensor or a finite number, got 'b'",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TAMPERED)
+def test_tampered_states_are_refused_before_they_are_restored(small_config, killed, kind):
+    change, message = TAMPERED[kind]
+    file = killed / "checkpoints" / "last.ckpt"
+    content = torch.load(file, weights_only=True)
+    change(content)
+    torch.save(content, file)
+    with pytest.raises(ValueError, match=rf"last\.ckpt: .*{message}"):
+        train(small_config(killed, *COMMON, *BASELINE, f"ckpt_path={file}"))
+
+
 def test_a_checkpoint_of_another_run_is_refused(small_config, killed, lgur_run):
     source = lgur_run[0] / "checkpoints" / "last.ckpt"
     for name in ("last.ckpt", "last_previous.ckpt"):
@@ -288,6 +359,108 @@ def test_null_begins_anew_and_leaves_nothing_of_the_run_before(small_config, kil
     assert not stale.exists()
     own.unlink()  # what the run did not write, it does not remove
     assert_equal_runs(killed, unbroken(*BASELINE))
+
+
+def write_people(root, change=None):
+    """Write a data set in CUHK-PEDES' layout, its entries changed by a function."""
+    entries = []
+    splits = {"train": [1, 1, 2, 2, 3, 3, 4, 4], "val": [10, 10, 11], "test": [20, 20, 21, 21]}
+    for split, pids in splits.items():
+        for pid in pids:
+            number = len(entries)
+            path = root / "imgs" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (24, 60), (20 * number, 10, 10)).save(path)
+            captions = [f"a person in coat number {number}", f"shoes and bag of {pid}"]
+            entry = {"split": split, "id": pid, "captions": captions, "file_path": path.name}
+            entries.append(entry)
+    if change is not None:
+        change(entries)
+    (root / "reid_raw.json").write_text(json.dumps(entries))
+
+
+PEOPLE = [
+    *("dataset=cuhk_pedes", "model=baseline", "image_encoder=resnet_tiny", "recipe=scratch"),
+    *("text_encoder=bilstm_tiny", "dataset.num_workers=0", "logger=csv", "trainer=cpu"),
+    *("dataset.image_size=[48,16]", "dataset.pad=2", "max_epochs=2", "batch_size=4"),
+    "dataset.counts=null",
+]
+
+
+def _edit_a_caption(entries):
+    entries[0]["captions"][0] = "other words"
+
+
+def _renumber(entries):
+    for entry in entries:
+        entry["id"] = {4: 40, 1: 50}.get(entry["id"], entry["id"])
+
+
+def _leave_one_out(entries):
+    entries[:] = [entry for entry in entries if entry["id"] != 4]
+
+
+def _edit_the_test(entries):
+    entries[-1]["captions"].append("one more")
+
+
+@pytest.mark.parametrize(
+    ("change", "split"),
+    [
+        (_edit_a_caption, "train"),
+        (_renumber, "train"),
+        (_leave_one_out, "train"),
+        (_edit_the_test, "test"),
+    ],
+)
+@pytest.mark.parametrize("earlier_version", [False, True])
+def test_other_data_than_the_run_began_with_is_refused(
+    compose_config, tmp_path, kill_at, change, split, earlier_version
+):
+    """Earlier versions wrote the hashes into the record only."""
+    root, folder = tmp_path / "people", tmp_path / "run"
+    write_people(root)
+    settings = [*PEOPLE, f"dataset.root={root}", f"paths.output_dir={folder}"]
+    cfg = compose_config(*settings, f"paths.cache_dir={tmp_path}", *COMMON)
+    kill_at(6)
+    with pytest.raises(KilledError):
+        train(cfg)
+    if earlier_version:
+        for file in (folder / "checkpoints").glob("last*.ckpt"):
+            content = torch.load(file, weights_only=True)
+            del content["tireid"]["data"]
+            torch.save(content, file)
+    write_people(root, change)
+    vocabulary = sorted(path.read_bytes() for path in (folder / "tokenizer").iterdir())
+    with pytest.raises(ValueError, match=rf"last\.ckpt: .*another {split} split: .*ckpt_path=null"):
+        train(cfg)
+    assert vocabulary == sorted(path.read_bytes() for path in (folder / "tokenizer").iterdir())
+    write_people(root)
+    assert train(cfg)
+
+
+def test_a_complete_run_stays_unless_it_is_asked_to_begin_anew(small_config, copied_run, capsys):
+    def state():
+        return {path: path.stat().st_mtime_ns for path in copied_run.rglob("*") if path.is_file()}
+
+    before = state()
+    metrics = train(small_config(copied_run, "model=lgur"))
+    assert metrics == json.loads((copied_run / "metrics.json").read_text())["metrics"]
+    assert "complete already; ckpt_path=null trains it again" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"a complete one with .*run\.dir=.*ckpt_path=null"):
+        train(small_config(copied_run, "model=baseline", "seed=7"))
+    after = state()
+    del after[copied_run / ".lock"]
+    before.pop(copied_run / ".lock", None)
+    assert after == before
+    train(small_config(copied_run, "model=baseline", "seed=7", "ckpt_path=null", "max_epochs=1"))
+    assert json.loads((copied_run / "metrics.json").read_text())["seed"] == 7
+
+
+def test_an_empty_record_is_named(small_config, killed):
+    (killed / "metrics.json").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"metrics\.json: expected a run's record"):
+        train(small_config(killed, *COMMON, *BASELINE))
 
 
 STOPPING = [

@@ -268,6 +268,28 @@ def test_jobs_that_never_began_are_named_at_the_end(tmp_path, capsys):
     assert f"0 of 5 runs complete, {counts}" in shown
 
 
+def test_another_sweep_in_the_same_numbered_folders_is_refused_before_it_runs(tmp_path, capsys):
+    config = sweep_config(tmp_path)
+    config.hydra.sweep.subdir = "${hydra.job.num}"
+    report.SweepReport().on_multirun_start(config)
+    report.SweepReport().on_multirun_start(config)  # continued
+    jobs = (tmp_path / "jobs.json").read_text()
+    config.hydra.sweeper.params.model = "b, a"
+    with pytest.raises(SystemExit):
+        report.SweepReport().on_multirun_start(config)
+    said = capsys.readouterr().err
+    assert "whose job 0 is 'seed=3 model=a sweep=x', got 'seed=3 model=b sweep=x'" in said
+    assert "hydra.sweep.dir=" in said
+    assert (tmp_path / "jobs.json").read_text() == jobs
+    config.hydra.sweep.subdir = "seed${seed}"  # folders that the settings name hold both
+    report.SweepReport().on_multirun_start(config)
+
+
+def test_sweeps_without_a_name_get_folders_of_their_own():
+    pattern = OmegaConf.load(Path(conf_dir()) / "train.yaml")
+    assert "-%f}" in OmegaConf.to_container(pattern.hydra)["sweep"]["dir"]
+
+
 def test_a_sweep_ends_with_a_report_and_ends_without_it_if_that_fails(
     copied_run, monkeypatch, capsys
 ):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from unittest.mock import create_autospec
 
 import pytest
@@ -213,7 +214,7 @@ def test_nohup_stays_in_force_while_ranks_are_started(tmp_path, monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     monkeypatch.setattr(launcher.sys, "executable", "/bin/true")
     try:
-        ranks = launcher._start(2, tmp_path)
+        ranks = launcher._start(2, tmp_path, 29000)
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         assert not launcher._wait(ranks).failures
     finally:
@@ -226,19 +227,87 @@ def test_ranks_know_their_place_and_share_the_cores(tmp_path, monkeypatch):
     monkeypatch.setattr(launcher, "start_processes", start)
     monkeypatch.setattr(launcher, "available_cores", lambda: 9)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    launcher._start(2, tmp_path)
+    launcher._start(2, tmp_path, 29000)
     environment = start.call_args.kwargs["envs"][1]
     assert [environment[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")] == ["1", "1", "2"]
     assert environment["MASTER_ADDR"] == "127.0.0.1"
+    assert environment["GLOO_SOCKET_IFNAME"].startswith("lo")
     assert environment["OMP_NUM_THREADS"] == "4"
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    launcher._start(2, tmp_path)
+    launcher._start(2, tmp_path, 29000)
     assert start.call_args.kwargs["envs"][0]["OMP_NUM_THREADS"] == "3"
+
+
+def test_the_store_of_the_ranks_is_closed_to_the_network():
+    """Linux tells who listens: no address but that of the machine itself."""
+    store = launcher._open_store()
+    client = dist.TCPStore("127.0.0.1", store.port, 2, False)
+    client.set("a", "b")
+    assert store.get("a") == b"b"
+    port, found = f"{store.port:04X}", []
+    for file in ("/proc/net/tcp", "/proc/net/tcp6"):
+        rows = [line.split() for line in Path(file).read_text().splitlines()]
+        found += [row[1] for row in rows if row[1].endswith(f":{port}") and row[3] == "0A"]
+    assert found == [f"0100007F:{port}"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a stopped orphan")
+def test_a_stopped_process_dies_with_the_one_that_started_it():
+    child = (
+        "import time; from tireid.training import processes; processes.exit_with_parent(); "
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    parent = (
+        "import os, subprocess, sys, time; "
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.PIPE, "
+        f"env=os.environ | {{{processes.PARENT!r}: str(os.getpid())}}); "
+        "child.stdout.readline(); print(child.pid, flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", parent]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        number = int(process.stdout.readline())
+        os.kill(number, signal.SIGSTOP)
+        process.kill()
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except FileNotFoundError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.1)
+    os.kill(number, signal.SIGKILL)
+    pytest.fail("the stopped process has outlived its parent")
+
+
+def test_variables_left_over_in_the_environment_are_told_in_seconds(monkeypatch, capsys):
+    monkeypatch.setattr(processes, "_group", None)
+    monkeypatch.setattr(processes, "_SILENT_SECONDS", 0.1)
+    monkeypatch.delenv(processes.FOLDER, raising=False)
+    left = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29771"}
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+
+    def nobody_comes(*_, **__):
+        time.sleep(1.0)
+        raise dist.DistStoreError("Timed out after 601 seconds waiting for clients.")
+
+    monkeypatch.setattr(processes, "rendezvous", nobody_comes)
+    with pytest.raises(
+        ConnectionError, match=r"Timed out after 601 seconds.*unset RANK WORLD_SIZE"
+    ):
+        processes.join()
+    said = capsys.readouterr().err
+    assert "rank 0 waits for the other 1 of 2 processes" in said
+    assert "RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29771" in said
+    assert "unset RANK WORLD_SIZE" in said
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_process_exits_when_the_one_that_started_it_is_gone(monkeypatch):
     exited = threading.Event()
     monkeypatch.setattr(processes.os, "_exit", lambda code: exited.set())
+    monkeypatch.setattr(processes, "_let_the_kernel_watch", lambda: None)  # it would kill the tests
     processes.exit_with_parent()  # nobody asks for it
     monkeypatch.setenv(processes.PARENT, str(os.getppid()))
     processes.exit_with_parent()

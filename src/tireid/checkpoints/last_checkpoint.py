@@ -1,9 +1,10 @@
-"""The checkpoint that a run resumes from, written every few minutes and after each epoch."""
+"""The checkpoint that a run resumes from, written atomically, and when it is written."""
 
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -12,8 +13,28 @@ from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.run_state import Resumption, add_state
 from tireid.checkpoints.schedule import CheckpointSchedule
 from tireid.checkpoints.stopping import Decision, decide, stop
-from tireid.runs.checkpoint import LAST, PREVIOUS
+from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from tireid.runs.settings import CONFIG_FILE, fingerprint, read_config
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Write checkpoints atomically and read them without running anything in them."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint; `storage_options` may name a path to keep the replaced file under."""
+        write_checkpoint(checkpoint, Path(path), previous=storage_options)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint onto the CPU; the other arguments have no effect."""
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint if it exists."""
+        Path(path).unlink(missing_ok=True)
 
 
 class LastCheckpoint(Checkpoint):
@@ -30,6 +51,7 @@ class LastCheckpoint(Checkpoint):
 
     Attributes:
         settings: Hash of the run's config, stored in the checkpoint; empty where there is none.
+        data: Hashes of the splits that the run is trained and measured on, stored likewise.
         monitor: None, since no metric chooses this checkpoint.
     """
 
@@ -45,6 +67,7 @@ class LastCheckpoint(Checkpoint):
         self.previous = Path(dirpath) / PREVIOUS
         self.schedule = CheckpointSchedule(minutes, every_n_train_steps)
         self.settings = ""
+        self.data: dict[str, str] = {}
         self._resumption: Resumption | None = None
         self._writing = False
         self._validation_due = False
@@ -60,6 +83,11 @@ class LastCheckpoint(Checkpoint):
         for file in (self.path, self.previous):
             file.unlink(missing_ok=True)
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Check the states of a resumed optimiser and schedule, which are restored next."""
+        if self._resumption is not None:
+            self._resumption.check_fits(trainer)
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Hold signals from now on; tell a resumed model and loader their place in the epoch."""
         stop_signals.listen()
@@ -67,6 +95,8 @@ class LastCheckpoint(Checkpoint):
         folder = self.path.parents[1]
         if (folder / CONFIG_FILE).is_file():
             self.settings = fingerprint(read_config(folder))
+        if (datamodule := getattr(trainer, "datamodule", None)) is not None:
+            self.data = datamodule.fingerprints()
         for best in _best_checkpoints(trainer):
             best.keeps_superseded = True
         resumption = self._resumption
@@ -145,6 +175,7 @@ class LastCheckpoint(Checkpoint):
             pl_module,
             checkpoint,
             self.settings,
+            self.data,
             between_steps=self._writing,
             validation_due=self._validation_due,
         )

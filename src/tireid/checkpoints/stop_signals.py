@@ -1,10 +1,11 @@
-"""Turn SIGTERM, and SIGUSR1 of batch systems, into an orderly end with exit code 75.
+"""Turn Ctrl-C, SIGTERM, and SIGUSR1 of batch systems, into an orderly end with exit code 75.
 
 While a model is trained a signal is only remembered; training asks `requested` at the next good
 moment, between two steps or two batches of a validation. At any other time it ends the process at
-once.
+once. So does Ctrl-C for the second time, whatever the process does.
 """
 
+import os
 import signal
 import threading
 from dataclasses import dataclass
@@ -12,14 +13,15 @@ from types import FrameType
 from typing import NoReturn
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: batch systems can requeue on it
+_AT_ONCE = 128 + signal.SIGINT  # as shells say it
 _NAMES = ("SIGTERM", "SIGUSR1")
 
 
 class Stopped(SystemExit):
     """The process was asked to stop; the message says by what signal and what is left."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(EXIT_CODE)
+    def __init__(self, message: str, code: int = EXIT_CODE) -> None:
+        super().__init__(code)
         self.message = message
 
 
@@ -28,15 +30,20 @@ class _State:
     received: str = ""  # name of the first signal
     held: bool = False
     stopping: bool = False
+    interrupts: int = 0
 
 
 _state = _State()
 
 
-def listen() -> None:
-    """Handle the signals from now on, in the main thread; elsewhere handlers cannot be set."""
+def listen(*, interrupts: bool = False) -> None:
+    """Handle the signals from now on, in the main thread; elsewhere handlers cannot be set.
+
+    Args:
+        interrupts: Whether Ctrl-C is one of them; a notebook keeps its own way of stopping.
+    """
     if threading.current_thread() is threading.main_thread():
-        for name in _NAMES:
+        for name in ("SIGINT", *_NAMES) if interrupts else _NAMES:
             if hasattr(signal, name):  # Windows has no SIGUSR1
                 signal.signal(getattr(signal, name), _on_signal)
 
@@ -76,6 +83,10 @@ def stop(left: str) -> NoReturn:
 
 
 def _on_signal(number: int, _: FrameType | None) -> None:
+    _state.interrupts += number == signal.SIGINT
+    if _state.interrupts > 1:  # without closing anything: whoever asks twice has waited
+        os.write(2, b"stopped at once; the last checkpoint stands\n")
+        os._exit(_AT_ONCE)
     _state.received = _state.received or signal.Signals(number).name
     if not _state.held and not _state.stopping:
         stop("the last checkpoint, if there was one, stands; the same settings continue it")

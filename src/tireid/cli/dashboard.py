@@ -20,8 +20,7 @@ def main() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     from tireid.comparison.dashboard import server  # late: optional, and slow
     from tireid.comparison.dashboard.names import METHOD
-    from tireid.comparison.dashboard.scope import Scope
-    from tireid.comparison.dashboard.send import send, write
+    from tireid.comparison.dashboard.report import Scope
 
     entity: str | None = arguments.entity or os.environ.get("WANDB_ENTITY")
     try:
@@ -36,9 +35,9 @@ def main() -> None:
             by=tuple(arguments.by or METHOD),
         )
         if arguments.dry_run:
-            write(scope, arguments.dry_run)
+            server.write(scope, arguments.dry_run)
         else:
-            send(scope, arguments.url)
+            server.send(scope, arguments.url)
     except (ValueError, OSError, *server.FAILURES) as error:
         complain(str(error))
         sys.exit(1)

@@ -1,6 +1,8 @@
 """The command `tireid`: it imports only the subcommand that is asked for."""
 
+import os
 import shlex
+import signal
 import sys
 from typing import NoReturn
 
@@ -13,15 +15,28 @@ _OPTIONS = {
     ("-sc", "--shell-completion"): 'Complete in bash: eval "$(tireid -sc install=bash)"',
 }
 _HELP, _VERSION, COMPLETION = _OPTIONS
+# Threads that wait for one another sleep. By default they spin, and beside other work take the core
+# from the thread that is waited for. Read as torch is loaded, by GNU's OpenMP and by Intel's.
+_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+_INTERRUPTED = 128 + signal.SIGINT  # as shells say it
 
 
 def main() -> None:
-    """Run `tireid COMMAND [ARGUMENTS]`.
+    """Run `tireid COMMAND [ARGUMENTS]`; Ctrl-C ends it with one line.
 
     Raises:
         SystemExit: With code 2, if there is no such command.
     """
-    arguments = sys.argv[1:]
+    for name, value in _THREADS.items():
+        os.environ.setdefault(name, value)
+    try:
+        _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped by Ctrl-C\n")
+        sys.exit(_INTERRUPTED)
+
+
+def _run(arguments: list[str]) -> None:
     name = arguments[0] if arguments else ""
     if not name or name in _HELP:
         sys.stdout.write(_help())

@@ -26,11 +26,13 @@ def _run() -> None:
     from tireid.checkpoints import stop_signals
     from tireid.console import say
     from tireid.training import launcher, processes
+    from tireid.training.errors import clear_errors
     from tireid.training.run import train
 
     processes.exit_with_parent()
-    processes.join()
-    stop_signals.listen()
+    with clear_errors():
+        processes.join()
+    stop_signals.listen(interrupts=True)
     try:
         if processes.is_started():
             launcher.run_as_rank(train)

@@ -23,7 +23,7 @@ from tireid.data.images import (
     verify_images,
 )
 from tireid.data.records import Record, Splits, renumber, split_sha256
-from tireid.data.resumable_loader import ResumableDataLoader, survive_signals
+from tireid.data.resumable_loader import LOADING_SECONDS, ResumableDataLoader, prepare_worker
 from tireid.data.samplers import (
     EvaluationSampler,
     GlobalBatchSampler,
@@ -31,6 +31,7 @@ from tireid.data.samplers import (
     ShuffledSampler,
     check_batch_size,
 )
+from tireid.data.shared_memory import workers_that_fit
 from tireid.data.split_counts import Counts, count, differences
 from tireid.data.supports import (
     SplitSupports,
@@ -292,16 +293,22 @@ class TireidDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of this process's share of the global batch."""
-        dataset, workers = self._train_dataset(), self._workers()
+        dataset, size = self._train_dataset(), self.batch_size // self._num_replicas
+        images = texts = 1
+        if self.supports is not None:
+            images, texts = images + self.supports.num_images, texts + self.supports.num_texts
+        words = self.words.get("train")
+        caption_bytes = 0 if words is None else words.num_bytes // len(words)
+        batch_bytes = size * (images * self._image_bytes + texts * caption_bytes)
+        workers = self._workers(batch_bytes, "batch_size")
         return ResumableDataLoader(
             dataset,
-            batch_size=self.batch_size // self._num_replicas,
+            batch_size=size,
             sampler=self._train_sampler(dataset),
-            num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=dataset.collate,
             drop_last=True,
-            **self._loading(),
+            **self._loading(workers),
         )
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
@@ -384,34 +391,43 @@ class TireidDataModule(LightningDataModule):
             "num_replicas": self._num_replicas if num_replicas is None else num_replicas,
             "rank": self._rank if rank is None else rank,
         }
+        batch_bytes = min(len(images), self.eval_batch_size) * self._image_bytes
+        image_workers = self._workers(batch_bytes, "dataset.eval_batch_size")
         return [
             DataLoader(
                 dataset,
                 batch_size=self.eval_batch_size,
                 sampler=EvaluationSampler(len(dataset), **ranks),
-                num_workers=workers,
                 collate_fn=dataset.collate,
-                **self._loading(),
+                **self._loading(workers),
             )
-            for dataset, workers in ((texts, 0), (images, self._workers()))
+            for dataset, workers in ((texts, 0), (images, image_workers))
         ]
 
-    def _loading(self) -> dict[str, Any]:
+    def _loading(self, workers: int) -> dict[str, Any]:
         # A generator of its own: a loader would draw its workers' seed from the global one, and so
         # change the dropout of the model with the number of loaders and epochs.
         return {
             "pin_memory": torch.cuda.is_available(),
             "generator": torch.Generator().manual_seed(self._seed),
-            "worker_init_fn": survive_signals,
+            "num_workers": workers,
+            "worker_init_fn": prepare_worker,
+            "timeout": LOADING_SECONDS if workers else 0,
         }
 
-    def _workers(self) -> int:
-        if self._num_workers is not None:
-            return self._num_workers
-        if self._cache_images:
-            return 0
+    @property
+    def _image_bytes(self) -> int:
+        height, width = self.image_size
+        return 3 * height * width * torch.float32.itemsize
+
+    def _workers(self, batch_bytes: int, batch_setting: str) -> int:
+        """Return the number of loading processes for batches of some size."""
         processes = self.trainer.num_devices if self.trainer is not None else 1
-        return max(1, min(8, available_cores() // processes))
+        wanted = self._num_workers
+        if wanted is None:
+            cores = available_cores() // processes
+            wanted = 0 if self._cache_images else max(1, min(8, cores))
+        return workers_that_fit(wanted, batch_bytes, processes, batch_setting)
 
 
 def _check_loading(

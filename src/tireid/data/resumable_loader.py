@@ -1,6 +1,9 @@
-"""A DataLoader that resumes mid-epoch, and workers that survive SIGTERM."""
+"""A DataLoader that resumes mid-epoch, and workers that survive SIGTERM but no failure."""
 
+import multiprocessing.queues
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from tireid.structures import PairBatch
 
+LOADING_SECONDS = 600  # after which a batch that a worker owes is given up, and with it the run
 _GRACE_SECONDS = 30  # that a worker survives a signal
 
 
@@ -43,11 +47,21 @@ class ResumableDataLoader(DataLoader[Any]):
         self._first = state["batches"] % len(self)
 
 
-def survive_signals(_: int) -> None:
-    """Keep a worker alive when its whole process group is asked to stop.
+def prepare_worker(_: int) -> None:
+    """Keep a worker alive when its group is asked to stop; end it when it cannot pass on a batch.
 
-    The training process finishes its step, which needs the next batch, and then ends the worker.
+    After a signal the training process finishes its step, which needs the next batch, and then ends
+    the worker. A batch that was lost would never come: the training process waits for it as long as
+    the worker lives.
     """
     for name in ("SIGTERM", "SIGUSR1"):
         if hasattr(signal, name) and hasattr(signal, "alarm"):  # not on Windows
             signal.signal(getattr(signal, name), lambda *_: signal.alarm(_GRACE_SECONDS))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a keyboard it reaches the whole group
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _end(error: BaseException, _: object) -> None:
+    sys.stderr.write(f"a loading process could not pass on a batch: {error}\n")
+    sys.stderr.flush()
+    os._exit(1)

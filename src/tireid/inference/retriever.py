@@ -21,13 +21,13 @@ from torch.nn import functional as F
 
 from tireid.data.datasets import pad_captions
 from tireid.data.images import check_image_size, read_image, resampling
-from tireid.data.tokenizers import CaptionTokenizer, load_tokenizer
+from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise
 from tireid.inference.build import use_fast_matmul
-from tireid.inference.restore import embedding_weights, restore_model
+from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
 from tireid.inference.saved_config import inference_config
 from tireid.methods.base import RetrievalModule
-from tireid.runs.weights import TOKENIZER_FOLDER, find_saved
+from tireid.runs.weights import find_saved
 
 ImageSource = Image.Image | Path | str
 
@@ -163,9 +163,12 @@ class Retriever:
             One unit-norm row a sentence, in float32 on the CPU.
 
         Raises:
-            ValueError: If this is no list of strings.
+            ValueError: If this is no list of strings, or one is no text.
         """
         sentences = _as_list(captions, str, "captions", "strings")
+        for number, sentence in enumerate(sentences):
+            if any("\ud800" <= character <= "\udfff" for character in sentence):
+                raise ValueError(f"captions[{number}]: expected text, got a lone surrogate in it")
         return self._encode(sentences, batch_size, self._embed_texts)
 
     def _encode(
@@ -223,7 +226,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Retrieve
     cfg = inference_config(folder)
     return Retriever(
         restore_model(cfg, folder, weights),
-        load_tokenizer(folder / TOKENIZER_FOLDER),
+        restore_tokenizer(cfg, folder),
         image_size=list(cfg.dataset.image_size),
         mean=list(cfg.image_encoder.mean),
         std=list(cfg.image_encoder.std),

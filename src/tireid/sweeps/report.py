@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.tireid_rows import job_overrides
-from tireid.comparison.compare import print_unfinished
-from tireid.comparison.table import columns, print_results
+from tireid.comparison.table import columns, print_results, print_unfinished
 from tireid.console import complain, say
 from tireid.files import write_text
-from tireid.runs.results import JOBS_FILE, Runs, read_runs, write_csv
+from tireid.runs.folder import claim
+from tireid.runs.results import JOBS_FILE, Runs, read_jobs, read_runs, write_csv
 from tireid.runs.settings import own_overrides
 from tireid.sweeps.grid import JOBLIB, SWEEP_VARIABLE
 
@@ -39,15 +39,12 @@ class SweepReport(Callback):
             _check_launcher(str(config.hydra.launcher._target_))
             _check_environment()
             jobs = job_overrides(config.hydra.sweeper, config.hydra.overrides.task)
-        except ValueError as error:
+            os.environ[SWEEP_VARIABLE] = str(os.getpid())
+            if jobs is not None:
+                _record_jobs(config.hydra.sweep, [own_overrides(job) for job in jobs])
+        except (ValueError, OSError) as error:
             complain(str(error))
             sys.exit(1)
-        os.environ[SWEEP_VARIABLE] = str(os.getpid())
-        if jobs is not None:
-            folder = Path(config.hydra.sweep.dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps([own_overrides(job) for job in jobs], indent=1)
-            write_text(folder / JOBS_FILE, f"{text}\n")
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print the table and the runs that are missing from it."""
@@ -73,10 +70,8 @@ def conclude(folder: Path) -> bool:
 
 def _report(runs: Runs, folder: Path) -> list[str]:
     """Write the report; if that fails, warn, and go on."""
-    from tireid.comparison.report import (  # late: the jobs need none of it
-        load_comparison,
-        write_report,
-    )
+    # Late: the jobs need none of it.
+    from tireid.comparison.report import load_comparison, write_report
 
     command = shlex.join(["tireid", "train", *sys.argv[1:]])
     try:
@@ -101,6 +96,25 @@ def _summary(runs: Runs) -> str:
     }
     counts = [f"{runs.count(state)} {words[state]}" for state in words if runs.count(state)]
     return ", ".join([f"{done} of {total} runs complete", *counts])
+
+
+def _record_jobs(sweep: DictConfig, jobs: list[list[str]]) -> None:
+    """Write the list of jobs, unless they would go into the numbered folders of another sweep.
+
+    Raises:
+        ValueError: If the folder holds such a sweep; names the first job that differs.
+    """
+    folder = Path(sweep.dir)
+    is_numbered = "hydra.job.num" in OmegaConf.to_yaml(sweep)  # else the settings name a folder
+    with claim(folder, ".jobs.lock", waits=True):
+        for number, (old, new) in enumerate(zip(read_jobs(folder), jobs, strict=False)):
+            if is_numbered and old != new:
+                raise ValueError(
+                    f"{folder}: expected the sweep that lives there, whose job {number} is "
+                    f"{' '.join(old)!r}, got {' '.join(new)!r}; choose another folder "
+                    "(hydra.sweep.dir=...)"
+                )
+        write_text(folder / JOBS_FILE, f"{json.dumps(jobs, indent=1)}\n")
 
 
 def _check_launcher(target: str) -> None:

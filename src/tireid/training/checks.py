@@ -3,12 +3,37 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
+from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.data.datamodule import TireidDataModule
+from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.word_table import WordType
 from tireid.metrics.names import monitors
 from tireid.training.summary import CHOSEN
+
+_PROCESSES = "set strategy=ddp (GPUs) or strategy=ddp_cpu, and strategy.devices=N for their number"
+# Arguments of Lightning's trainer that have another place here: harmless values, what to type.
+_ELSEWHERE: dict[str, tuple[tuple[Any, ...], str]] = {
+    "strategy": ((), _PROCESSES),
+    "devices": ((), _PROCESSES),
+    "num_nodes": ((), "set strategy=torchrun or strategy=slurm, which know the machines"),
+    "sync_batchnorm": ((), "set strategy.sync_batch_norm=..."),
+    "plugins": ((), "choose a strategy=..., which brings its own"),
+    "callbacks": ((), "set callbacks.NAME=... for each"),
+    "logger": ((), "choose logger=csv, auto, wandb or tensorboard"),
+    "use_distributed_sampler": ((False,), "leave it out: the samplers share the data themselves"),
+    "enable_checkpointing": ((None, True), "set ~callbacks.checkpoint or ~callbacks.last"),
+    "enable_progress_bar": ((None, True), "set ~callbacks.progress"),
+    "fast_dev_run": ((False, 0), "set debug=fast"),
+    "barebones": ((False,), "set debug=fast"),
+}
+_WHOLE = (
+    "1.0, since a part of a split has other ranks and is no result; debug=fast trains on a part"
+)
 
 
 def check_splits(datamodule: TireidDataModule, selection: str) -> None:
@@ -22,7 +47,101 @@ def check_splits(datamodule: TireidDataModule, selection: str) -> None:
         try:
             datamodule.records("val")
         except ValueError as error:
-            raise ValueError(f"{error}; without it, set selection=last") from error
+            raise ValueError(
+                f"{error}; without it, set selection=last (of a teacher: teaching.selection)"
+            ) from error
+
+
+def check_text_length(tokenizer: CaptionTokenizer, text_encoder: nn.Module) -> None:
+    """Check, before training, that no caption can be longer than the text encoder takes.
+
+    Raises:
+        ValueError: If one can.
+    """
+    limits = [getattr(module, "max_positions", None) for module in text_encoder.modules()]
+    positions = min((limit for limit in limits if isinstance(limit, int)), default=None)
+    if positions is not None and tokenizer.max_length > positions:
+        raise ValueError(
+            f"text_encoder.tokenizer.max_length: expected at most {positions}, the positions of "
+            f"the text encoder, got {tokenizer.max_length}; set "
+            f"text_encoder.tokenizer.max_length={positions} or a larger max_positions"
+        )
+
+
+def check_trainer(cfg: DictConfig) -> None:
+    """Check that the trainer's settings have their place there and leave results whole.
+
+    Raises:
+        ValueError: Names the setting, its value and what to type.
+    """
+    for name, (harmless, instead) in _ELSEWHERE.items():
+        if name in cfg.trainer and cfg.trainer[name] not in harmless:
+            raise ValueError(
+                f"trainer.{name}: expected no such setting, got {cfg.trainer[name]!r}; {instead}"
+            )
+    limits = {f"limit_{kind}_batches": 1.0 for kind in ("train", "val", "test")}
+    train, val, test = (cfg.trainer.get(name, whole) for name, whole in limits.items())
+    unvalidated = cfg.selection == "last" and val == 0
+    checks = {
+        "trainer.limit_train_batches": (train is None or train > 0, "a number > 0"),
+        "trainer.limit_val_batches": (
+            _is_whole(val) or unvalidated,
+            f"{_WHOLE}; with selection=last also 0, no validation",
+        ),
+        "trainer.limit_test_batches": (_is_whole(test), _WHOLE),
+    }
+    check(checks, cfg)
+
+
+def _is_whole(limit: Any) -> bool:
+    return limit is None or (isinstance(limit, float) and limit == 1.0)  # 1 is one batch
+
+
+def check_selection(selection: str, trainer: L.Trainer, batches: int) -> None:
+    """Check, before training, that the checkpoint that is to be tested will be written.
+
+    Args:
+        selection: Which checkpoint is tested.
+        trainer: The trainer of the run.
+        batches: Number of training batches of an epoch.
+
+    Raises:
+        ValueError: If it will not; says what to set.
+    """
+    kind, name = (
+        (LastCheckpoint, "last") if selection == "last" else (ModelCheckpoint, "checkpoint")
+    )
+    callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer's connector
+    if not any(isinstance(callback, kind) for callback in callbacks):
+        raise ValueError(
+            f"selection={selection}: expected callbacks.{name}, which writes the checkpoint that "
+            "is tested, got none; keep it, or choose selection=last or val"
+        )
+    if selection != "last" and not _is_validated(trainer, batches):
+        settings = {
+            name: getattr(trainer, name)
+            for name in ("check_val_every_n_epoch", "val_check_interval", "max_epochs", "max_steps")
+        }
+        raise ValueError(
+            f"selection={selection}: expected a validation, by which the tested checkpoint is "
+            f"chosen, got none before the training ends: {batches} batches an epoch, "
+            f"{', '.join(f'trainer.{name}={value}' for name, value in settings.items())}; set "
+            "selection=last, validate more often, or train longer"
+        )
+
+
+def _is_validated(trainer: L.Trainer, batches: int) -> bool:
+    limit, interval = trainer.limit_train_batches, trainer.val_check_interval
+    batches = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+    last = float("inf") if (trainer.max_epochs or 0) < 0 else batches * (trainer.max_epochs or 0)
+    if trainer.max_steps >= 0:
+        last = min(last, trainer.max_steps * trainer.accumulate_grad_batches)
+    if interval is None:  # a time
+        return True
+    first = max(1, int(batches * interval)) if isinstance(interval, float) else interval
+    if trainer.check_val_every_n_epoch is not None:
+        first += (trainer.check_val_every_n_epoch - 1) * batches
+    return first <= last
 
 
 def check_scalars(cfg: DictConfig) -> None:

@@ -14,6 +14,7 @@ from tireid.console import complain, show_warnings_in_one_line
 from tireid.inference.build import SETTINGS_ERRORS
 from tireid.runs.failure import FAILURE_FILE, write_failure
 from tireid.training import processes
+from tireid.training.shortage import shortage
 
 TRACEBACK_VARIABLE = "TIREID_TRACEBACK"
 BAD_INPUT = (ValueError, OSError, FloatingPointError, MisconfigurationException)
@@ -63,16 +64,19 @@ def clear_errors() -> Iterator[None]:
             raise
         if processes.is_first_to_report(message):
             complain(message, f"{TRACEBACK_VARIABLE}=1 shows where it was raised.")
+        sys.unraisablehook = lambda _: None  # what is half made complains as it is taken down
         sys.exit(1)
 
 
 def clear_message(error: Exception) -> str | None:
-    """Return the message for an error about the user's input, or for a lost rank.
+    """Return the message for an error about the user's input or the machine, or for a lost rank.
 
     None for other errors, and for all with `TIREID_TRACEBACK=1`.
     """
     if os.environ.get(TRACEBACK_VARIABLE):
         return None
+    if message := shortage(error):
+        return message
     cause = root_cause(error)
     if isinstance(error, InstantiationException) and isinstance(cause, TypeError):
         cause = error  # a value of a wrong type; Hydra's message names the setting

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage] -- documented there
 from torch.distributed.elastic.multiprocessing import (
     DefaultLogsSpecs,
     PContext,
@@ -30,11 +31,13 @@ from torch.distributed.elastic.multiprocessing import (
 from tireid.checkpoints import stop_signals
 from tireid.console import show_warnings_in_one_line
 from tireid.files import available_cores
+from tireid.training.command import record_command
 from tireid.training.errors import clear_message
 from tireid.training.processes import FOLDER, PARENT, rank
 
-_GRACE_SECONDS = 25  # for ranks that were asked to stop; SLURM kills after 30
+_GRACE_SECONDS = 20  # for ranks that were asked to stop; SLURM kills after 30
 _LOG_LINES = 30
+_HOST = "127.0.0.1"
 _OF_HYDRA = re.compile(r'(")?(\$\{(?:hydra|now):[^{}]*\})(?(1)")')  # in JSON, also a whole value
 
 
@@ -61,7 +64,9 @@ def run_in_processes(cfg: DictConfig, count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="tireid-") as name:
         folder = Path(name)
         (folder / "config.json").write_text(_without_hydra(cfg), encoding="utf-8")
-        ranks = _start(count, folder)
+        record_command(folder)
+        store = _open_store()
+        ranks = _start(count, folder, store.port)
         try:
             result = _wait(ranks)
         finally:
@@ -110,19 +115,31 @@ def _without_hydra(cfg: DictConfig) -> str:
     return _OF_HYDRA.sub(resolved, json.dumps(OmegaConf.to_container(cfg)))
 
 
-def _start(count: int, folder: Path) -> PContext:
+def _open_store() -> TCPStore:
+    """Open the store through which ranks find each other, for this machine only.
+
+    A store that a rank opens listens to the whole network, and what is read from it is unpickled.
+    """
+    listener = socket.create_server((_HOST, 0), backlog=1024)
+    port = listener.getsockname()[1]
+    return TCPStore(
+        _HOST, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+    )
+
+
+def _start(count: int, folder: Path, port: int) -> PContext:
     package = str(Path(__file__).parents[2])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
     common = {
         FOLDER: str(folder),
         PARENT: str(os.getpid()),
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "NODE_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_ADDR": _HOST,
         "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is there, also for rank 0
+        **({"GLOO_SOCKET_IFNAME": loopback[0]} if loopback else {}),
         "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
         # Together the threads of the ranks are as many as the cores.
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")
@@ -152,12 +169,16 @@ def _wait(ranks: PContext) -> RunProcsResult:
     except (stop_signals.Stopped, KeyboardInterrupt) as stopped:
         ranks.close(signal.SIGTERM, _GRACE_SECONDS)
         result = ranks.wait(0) or RunProcsResult()
-        codes = {failure.exitcode for failure in result.failures.values()}
-        if codes <= {stop_signals.EXIT_CODE}:
+        others = [n for n, f in result.failures.items() if f.exitcode != stop_signals.EXIT_CODE]
+        if not others:
             return result
         if isinstance(stopped, KeyboardInterrupt):
             raise
-        raise SystemExit(128 + signal.SIGTERM) from None
+        raise stop_signals.Stopped(
+            f"stopped: rank {others[0]} wrote no checkpoint within {_GRACE_SECONDS} s, and was "
+            "ended; the last checkpoint, if there was one, stands",
+            128 + signal.SIGTERM,
+        ) from None
 
 
 def _error(result: RunProcsResult, folder: Path) -> BaseException:

@@ -1,13 +1,16 @@
 """Rank, world size, and decisions of rank 0 that all processes of a run share."""
 
 import contextlib
+import ctypes
 import datetime
 import itertools
 import os
 import pickle
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch.distributed.rendezvous import rendezvous
 
+from tireid.console import say
 from tireid.files import available_cores
 
 # Names the default run folder; equal on all processes.
@@ -26,6 +30,11 @@ FOLDER = "TIREID_PROCESSES"
 
 # Process id of the command that this process must not outlive.
 PARENT = "TIREID_PARENT"
+
+_LIMIT = datetime.timedelta(minutes=10)  # of the wait for the other processes to start
+_SILENT_SECONDS = 5.0
+_ALONE = "to train in this process alone, end it and type: unset RANK WORLD_SIZE"
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 _SIGNS_OF_LOST_CONTACT = (
     "Connection closed by peer",
@@ -85,17 +94,49 @@ def join() -> None:
             os.environ.pop(name, None)
         return
     if _group is None:
-        _group = _Group(rank(), world_size(), _connect())
+        with contextlib.nullcontext() if is_started() else _announced():
+            _group = _Group(rank(), world_size(), _connect())
+
+
+@contextlib.contextmanager
+def _announced() -> Iterator[None]:
+    """Say whom a process waits for if that takes long; Ctrl-C ends the wait, which is not Python's.
+
+    Variables that are left over in the environment make a process one of several that nobody
+    starts.
+
+    Raises:
+        ConnectionError: If the others are not there; says what to do.
+    """
+    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    variables = " ".join(f"{name}={os.environ[name]}" for name in names if name in os.environ)
+    awaited = (
+        f"rank {rank()} waits for the other {world_size() - 1} of {world_size()} processes, as the "
+        f"environment says ({variables or 'SLURM'})"
+    )
+    line = f"{awaited}, {_LIMIT.seconds // 60} minutes at most; {_ALONE}"
+    timer = threading.Timer(_SILENT_SECONDS, say, (line,), {"to_stderr": True})
+    timer.daemon = True
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL) if in_main else None
+    timer.start()
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise ConnectionError(f"{awaited}: {str(error).splitlines()[0]}; {_ALONE}") from error
+    finally:
+        timer.cancel()
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
 
 
 def _connect() -> Any:
-    limit = datetime.timedelta(minutes=10)
     if "RANK" in os.environ:
-        store = next(rendezvous("env://", timeout=limit))[0]
+        store = next(rendezvous("env://", timeout=_LIMIT))[0]
     else:
         slurm = SLURMEnvironment()
         address = f"tcp://{slurm.main_address}:{slurm.main_port}"
-        store = next(rendezvous(address, rank(), world_size(), timeout=limit))[0]
+        store = next(rendezvous(address, rank(), world_size(), timeout=_LIMIT))[0]
     if is_started():
         return store
     # torchrun's store outlives the processes: those that it starts again find their folder.
@@ -131,7 +172,7 @@ def decide_on_rank_zero(decide: Callable[[], Any]) -> Any:
         value = decide()
         _group.store.set(key, pickle.dumps(value))
         return value
-    while True:  # if rank 0 dies, the store does too
+    while True:  # if rank 0 dies, the store does too, or the launcher ends this process
         with contextlib.suppress(dist.DistStoreError):
             _group.store.wait([key], datetime.timedelta(seconds=60))
             return pickle.loads(_group.store.get(key))  # noqa: S301 -- from rank 0 of this run
@@ -168,6 +209,11 @@ def is_started() -> bool:
     return FOLDER in os.environ
 
 
+def shared_folder() -> Path | None:
+    """Return the folder that the launcher of this process shares with it; None without one."""
+    return Path(os.environ[FOLDER]) if is_started() else None
+
+
 def leave() -> None:
     """End the process group, whose threads would otherwise abort the process as it exits."""
     if dist.is_initialized():
@@ -184,6 +230,7 @@ def exit_with_parent() -> None:
     parent = os.environ.pop(PARENT, None)
     if parent is None or os.name != "posix":  # elsewhere an orphan keeps its parent's id
         return
+    _let_the_kernel_watch()
 
     def watch() -> None:
         while os.getppid() == int(parent):
@@ -191,3 +238,9 @@ def exit_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="parent-watcher", daemon=True).start()
+
+
+def _let_the_kernel_watch() -> None:
+    """Have Linux kill this process with its parent: a stopped one cannot watch by itself."""
+    with contextlib.suppress(AttributeError, OSError):  # other systems
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tireid.checkpoints.run_state import STATE
+from tireid.files import write_text
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
-from tireid.runs.folder import is_unfinished
+from tireid.runs.folder import finished_metrics, is_unfinished
+from tireid.runs.record import read_record
 from tireid.runs.settings import CONFIG_FILE, difference, fingerprint, read_config
+from tireid.runs.training_state import check_resumable
 from tireid.tracking.logger import ID_FILE
 from tireid.training import processes
 
@@ -37,6 +40,7 @@ class Start(NamedTuple):
         resumed: Whether the folder's run is continued; else what it holds is replaced.
         position: Epoch, batch and step of the checkpoint, to be shown.
         step: The next optimiser step.
+        data: Hash of each split's records as the run had them; None: not known.
     """
 
     folder: Path
@@ -44,6 +48,7 @@ class Start(NamedTuple):
     resumed: bool = False
     position: str = ""
     step: int = 0
+    data: dict[str, str] | None = None
 
 
 def find_folder(ckpt_path: str | None, output_dir: Path, settings: dict[str, Any]) -> Path:
@@ -73,6 +78,27 @@ def find_folder(ckpt_path: str | None, output_dir: Path, settings: dict[str, Any
             f"ckpt_path={path}: expected {CONFIG_FILE} in {folder}, where training left it"
         )
     return folder
+
+
+def find_finished(
+    ckpt_path: str | None, folder: Path, settings: dict[str, Any], *, skip: bool
+) -> dict[str, float] | None:
+    """Return the metrics of the complete run in a folder; None if a run begins or continues there.
+
+    Args:
+        ckpt_path: `auto`, `last`, None, a checkpoint or a run folder. None begins anew.
+        folder: The folder that `find_folder` returned.
+        settings: The resolved config.
+        skip: Whether a complete run of these settings stays even then, as in a sweep.
+
+    Raises:
+        ValueError: If the folder holds a complete run of other settings, and that is not meant.
+    """
+    if not skip and ckpt_path != "auto":
+        return None
+    if ckpt_path is None and (folder / CONFIG_FILE).is_file() and difference(folder, settings):
+        return None
+    return finished_metrics(folder, settings)
 
 
 def find_start(ckpt_path: str | None, folder: Path, settings: dict[str, Any]) -> Start:
@@ -111,16 +137,38 @@ def _newest(folder: Path) -> Start:
         if not file.is_file():
             continue
         try:
-            position, step = _position(file, written_with)
+            found = _position(file, written_with)
         except ValueError as error:
             faults.append(str(error))
             continue
         if faults:
             warnings.warn(f"{faults[0]}; continuing from {file}", stacklevel=2)
-        return Start(folder, file, True, position, step)
+        return Start(folder, file, True, *found)
     if faults:
         raise ValueError(f"{'; '.join(faults)}; {_FROM_SCRATCH}")
     return Start(folder, None, True)
+
+
+def check_data(start: Start, data: Mapping[str, str]) -> None:
+    """Check that a run continues on the data that it began with.
+
+    Args:
+        start: Where the run begins.
+        data: Hash of each split's records, as they are now.
+
+    Raises:
+        ValueError: If a split has changed; names it.
+    """
+    if not isinstance(start.data, dict):
+        return
+    changed = [name for name, value in start.data.items() if data.get(name, value) != value]
+    if changed:
+        raise ValueError(
+            f"{start.checkpoint}: expected the data that this run began with, got another "
+            f"{' and another '.join(changed)} split: captions, identities or names of images have "
+            "changed; put the earlier files back, choose another folder (hydra.run.dir=...), or "
+            f"{_FROM_SCRATCH}"
+        )
 
 
 @contextmanager
@@ -161,7 +209,7 @@ def logger_arguments(loggers: Mapping[str, Any], start: Start) -> dict[str, dict
 def _wandb_id(start: Start) -> str:
     file = start.folder / ID_FILE
     if not (start.resumed and file.is_file()):
-        file.write_text(secrets.token_hex(4), encoding="utf-8")
+        write_text(file, secrets.token_hex(4))
     return file.read_text(encoding="utf-8").strip()
 
 
@@ -186,8 +234,8 @@ def _last_change(folder: Path) -> float:
     return max(file.stat().st_mtime for file in files)
 
 
-def _position(file: Path, written_with: str) -> tuple[str, int]:
-    """Return the position of a checkpoint in its run, to be shown, and the next step.
+def _position(file: Path, written_with: str) -> tuple[str, int, dict[str, str] | None]:
+    """Return a checkpoint's position in its run, to be shown, the next step, and its data's hashes.
 
     Raises:
         ValueError: If training cannot continue from it, or it is another run's; names it.
@@ -201,6 +249,7 @@ def _position(file: Path, written_with: str) -> tuple[str, int]:
             f"{file}: expected a checkpoint that training can continue from, got one without "
             f"{', '.join(missing)}"
         )
+    check_resumable(content, STATE, file)
     state = content[STATE]
     if state.get("settings") != written_with:
         raise ValueError(
@@ -209,4 +258,6 @@ def _position(file: Path, written_with: str) -> tuple[str, int]:
         )
     batches = f", batch {state['batches']}" if state.get("batches") else ""
     step: int = content["global_step"]
-    return f"epoch {content['epoch'] + 1}{batches}, step {step}", step
+    # Earlier versions wrote the hashes into the record only.
+    data = state.get("data") or read_record(file.parents[1]).get("data_sha256")
+    return f"epoch {content['epoch'] + 1}{batches}, step {step}", step, data

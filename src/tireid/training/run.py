@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -20,17 +20,20 @@ from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
-from tireid.files import remove_leftovers
+from tireid.files import remove_leftovers, write_text
 from tireid.inference.build import (
     build_datamodule,
     build_encoders,
     build_model,
     plain,
+    stage_seed,
     use_fast_matmul,
 )
 from tireid.inference.restore import find_teacher
 from tireid.methods.base import RetrievalModule
-from tireid.runs.folder import claim, finished_metrics
+from tireid.runs.folder import claim
+from tireid.runs.log import LOG_FILE
+from tireid.runs.record import RECORD_FILE
 from tireid.runs.settings import CONFIG_FILE
 from tireid.runs.title import run_title
 from tireid.runs.weights import TOKENIZER_FOLDER
@@ -42,8 +45,16 @@ from tireid.training.build import (
     compile_model,
     join_process_group,
 )
-from tireid.training.checks import check_scalars, check_splits
+from tireid.training.checks import (
+    check_scalars,
+    check_selection,
+    check_splits,
+    check_text_length,
+    check_trainer,
+)
+from tireid.training.command import record_command
 from tireid.training.errors import recorded_failure
+from tireid.training.idle import check_idle
 from tireid.training.summary import CHOSEN, chosen_checkpoint, print_metrics
 from tireid.training.word_cache import cache_words
 
@@ -77,7 +88,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
     recorded = cfg.skip_finished and processes.rank() == 0 and not processes.is_started()
     with recorded_failure(Path(cfg.paths.output_dir)) if recorded else nullcontext():
         check_scalars(cfg)
+        check_trainer(cfg)
         teacher.check_teaching(cfg)
+        check_idle(cfg)
         count = devices.processes_to_start(cfg)
         if count > 1:
             return launcher.run_in_processes(cfg, count)
@@ -101,16 +114,20 @@ def _train_in_folder(cfg: DictConfig, student: Path | None = None) -> dict[str, 
                 raise ValueError(f"{folder}: expected nobody else there, got another process")
             _say(f"{folder}: in use by another process")
             return {}
-        if cfg.skip_finished:
-            metrics = processes.decide_on_rank_zero(lambda: finished_metrics(folder, settings))
-            if metrics is not None:
-                _say(f"{folder}: complete already")
-                return metrics
+        metrics = processes.decide_on_rank_zero(
+            lambda: resume.find_finished(wanted, folder, settings, skip=cfg.skip_finished)
+        )
+        if metrics is not None:
+            again = "" if cfg.skip_finished else "; ckpt_path=null trains it again"
+            _say(f"{folder}: complete already{again}")
+            return metrics
         start = processes.decide_on_rank_zero(lambda: resume.find_start(wanted, folder, settings))
         if processes.rank() == 0:
             for written in (folder, folder / "checkpoints"):
                 remove_leftovers(written)
             _remove_unused(own, folder)
+            if student is None and not start.resumed:
+                record_command(folder, source=processes.shared_folder())
         composed = OmegaConf.merge(cfg, {"paths": {"output_dir": str(folder)}})
         return _train(cast(DictConfig, composed), start, student)
 
@@ -137,12 +154,12 @@ def _train(cfg: DictConfig, start: resume.Start, student: Path | None) -> dict[s
     """Build, train and test; `cfg` names the run folder, and is resolved here once."""
     run = cast(DictConfig, OmegaConf.create(plain(cfg)))
     use_fast_matmul()
-    offset: int = get_class(run.model._target_).seed_offset  # pyright: ignore[reportAttributeAccessIssue] -- a method
-    L.seed_everything((run.seed + offset) % 2**32, workers=True, verbose=False)
+    L.seed_everything(stage_seed(run), workers=True, verbose=False)
     callbacks: list[Callback] = list(instantiate(run.callbacks, _convert_="all").values())
     loggers = _build_loggers(run.logger, start)
     with finish_at_exit(loggers):
         parts = _build(run, callbacks, loggers)
+        resume.check_data(start, parts.datamodule.fingerprints())
         if run.teacher is not None:  # before the folder is that of a run with this teacher
             teacher.check_fits(find_teacher(run.teacher), run, parts.datamodule)
         if parts.trainer.is_global_zero:
@@ -180,8 +197,10 @@ def _build(run: DictConfig, callbacks: list[Callback], loggers: list[Logger]) ->
     datamodule.prepare_data()
     datamodule.setup("fit")
     check_splits(datamodule, run.selection)
+    check_selection(run.selection, trainer, len(datamodule.train_dataloader()))
     encoders = build_encoders(run)
     text_encoder = encoders["text_encoder"]
+    check_text_length(datamodule.tokenizer, text_encoder)
     cache_words(run.cache_words, run.cache_words_dtype, datamodule, text_encoder, trainer)
     model = build_model(run, encoders, datamodule.num_train_pids)
     if run.init_weights is not None:
@@ -200,9 +219,11 @@ def _begin_folder(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
         for callback in parts.callbacks:
             if isinstance(callback, LastCheckpoint | BestCheckpoint):
                 callback.clear()
-        (start.folder / "metrics.json").unlink(missing_ok=True)
-        OmegaConf.save(run, start.folder / CONFIG_FILE)
-    parts.datamodule.tokenizer.save(start.folder / TOKENIZER_FOLDER)
+        for name in (RECORD_FILE, LOG_FILE):
+            (start.folder / name).unlink(missing_ok=True)
+        write_text(start.folder / CONFIG_FILE, OmegaConf.to_yaml(run))
+    if start.checkpoint is None:  # which was written after the tokenizer
+        parts.datamodule.tokenizer.save(start.folder / TOKENIZER_FOLDER)
 
 
 def _introduce(run: DictConfig, parts: _Parts, start: resume.Start) -> None:

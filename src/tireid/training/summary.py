@@ -44,6 +44,6 @@ def chosen_checkpoint(selection: str, callbacks: list[Any]) -> str:
         if isinstance(callback, kind) and callback.best_model_path:
             return callback.best_model_path
     raise ValueError(
-        f"selection={selection}: no checkpoint was written for it; "
-        "keep callbacks.checkpoint (val, test) or callbacks.last (last)"
+        f"selection={selection}: expected a checkpoint to test, got none: the training ended "
+        "before its first validation; train longer, or set selection=last"
     )

@@ -9,7 +9,6 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
-from lightning.pytorch.loggers import CSVLogger
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
@@ -22,6 +21,7 @@ from tireid.methods.lcr2s import Lcr2sTeacher
 from tireid.methods.lcr2s.student import Lcr2s, gradient_shares
 from tireid.methods.lcr2s.targets import TargetTable, enrich_split
 from tireid.methods.lgur import Lgur
+from tireid.tracking.csv_log import CsvLog
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You defined a `validation_step`"),
@@ -281,7 +281,7 @@ def test_shares_are_logged_at_their_own_steps_whatever_the_epochs_and_other_rows
         real(shares)
 
     student._log_shares = kept
-    logger = CSVLogger(tmp_path, name="", version="")
+    logger = CsvLog(str(tmp_path))
     fit(student, [family_batch] * 4, epochs=3, logger=logger, log_every_n_steps=3)
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = [

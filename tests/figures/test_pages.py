@@ -5,16 +5,19 @@ import pytest
 from PIL import Image
 
 from tireid.data.tokenizers import TokenPlace
-from tireid.explanations.captions import Caption, caption_block
-from tireid.explanations.page_blocks import (
+from tireid.explanations.query_pages import Caption, caption_block
+from tireid.figures.pages import (
     LESS,
     MORE,
     bar_block,
     beside,
+    framed,
+    image_row,
     map_block,
     scale_block,
     stack,
     text_block,
+    tick,
 )
 
 LONG = "A woman in a coat, supercalifragilisticexpialidocious-coloured, walks her dog. " * 4
@@ -134,3 +137,23 @@ def test_sizes_add_up():
     scale = np.asarray(scale_block("none", "9 times")).astype(int)
     middle = scale[scale.shape[0] // 2]
     assert (middle.max(axis=1) - middle.min(axis=1)).argmax() > scale.shape[1] // 2
+
+
+def test_a_frame_surrounds_an_image():
+    image = framed(Image.new("RGB", (10, 250), "blue"), "#009E73")
+    assert image.size == (10 + 8, 250 + 8)
+    assert image.getpixel((0, 0)) == (0x00, 0x9E, 0x73)
+    assert image.getpixel((9, 100)) == (0, 0, 255)
+    assert (tick(True), tick(False)) == ("\u2713", "\u2715")
+
+
+def test_correct_wrong_and_described_images_have_frames_and_labels_of_their_own():
+    image = Image.new("RGB", (60, 100), "blue")
+    row = image_row([(image, "described", None), (image, "0.90", True), (image, "0.80", False)])
+    assert row.width == 3 * 68 + 2 * 12
+    corners = [row.getpixel((left, row.height - 108)) for left in (0, 80, 160)]
+    assert corners[1:] == [(0x00, 0x9E, 0x73), (0xD5, 0x5E, 0x00)]
+    labels = [inked(row.crop((left, 0, left + 68, row.height - 108))) for left in (0, 80, 160)]
+    assert all(label.any() for label in labels)
+    dashes = [row.getpixel((0, y)) for y in range(row.height - 108, row.height)]
+    assert len(set(dashes)) == 2  # the frame and its gaps

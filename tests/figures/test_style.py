@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tireid.callbacks.query_images import draw_similarities
+from tireid.callbacks.query_images import similarity_plot
 from tireid.callbacks.result_gallery import GalleryRow, draw_gallery
 from tireid.callbacks.training_curves import draw_curves
 from tireid.comparison.chart import draw_results
@@ -71,7 +71,7 @@ def similarities(folder):
         negatives=counts[::-1].copy(),
     )
     file = io.BytesIO()
-    draw_similarities(found).save(file, "PNG")
+    similarity_plot(found).save(file, "PNG")
     (folder / "out.png").write_bytes(file.getvalue())
     return folder / "out.png"
 

@@ -1,0 +1,82 @@
+"""Settings that would be ignored, or leave no result, are refused before anything is built."""
+
+import lightning as L
+import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from tireid.checkpoints.last_checkpoint import LastCheckpoint
+from tireid.training.checks import check_selection
+from tireid.training.run import train
+
+BASELINE = ["model=baseline", "max_epochs=1"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+trainer.devices=2", r"trainer\.devices: .*got 2; set strategy=ddp.*strategy\.devices=N"),
+        ("+trainer.strategy=ddp", r"trainer\.strategy: .*strategy=ddp_cpu"),
+        ("+trainer.num_nodes=2", "strategy=torchrun"),
+        ("+trainer.sync_batchnorm=true", r"strategy\.sync_batch_norm"),
+        ("+trainer.logger=false", "choose logger=csv"),
+        ("+trainer.callbacks=[]", r"callbacks\.NAME"),
+        ("+trainer.plugins=[]", "strategy="),
+        ("trainer.use_distributed_sampler=true", "samplers share the data"),
+        ("+trainer.enable_progress_bar=false", "~callbacks.progress"),
+        ("+trainer.enable_checkpointing=false", "~callbacks.checkpoint"),
+        ("+trainer.fast_dev_run=true", "debug=fast"),
+        ("+trainer.fast_dev_run=3", "debug=fast"),
+        ("+trainer.barebones=true", "debug=fast"),
+        ("+trainer.limit_test_batches=1", r"trainer\.limit_test_batches: .*part .* no result"),
+        ("+trainer.limit_test_batches=0.5", "no result"),
+        ("+trainer.limit_test_batches=0", "no result"),
+        ("+trainer.limit_val_batches=1", r"trainer\.limit_val_batches: .*no result"),
+        ("+trainer.limit_val_batches=0", "with selection=last also 0, no validation"),
+        ("+trainer.limit_train_batches=0", "a number > 0, got 0"),
+    ],
+)
+def test_a_setting_of_the_trainer_that_would_be_ignored_or_end_without_result_is_refused(
+    small_config, tmp_path, override, message
+):
+    with pytest.raises(ValueError, match=message):
+        train(small_config(tmp_path, *BASELINE, override))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["+trainer.check_val_every_n_epoch=2", "+trainer.max_steps=1", "~callbacks.checkpoint"],
+)
+def test_a_training_without_the_validation_that_selects_is_refused_before_it_begins(
+    small_config, tmp_path, override
+):
+    with pytest.raises(ValueError, match=r"selection=val: expected .* got none.*selection=last"):
+        train(small_config(tmp_path, *BASELINE, override))
+    assert not (tmp_path / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "batches", "validated"),
+    [
+        ({"max_epochs": 1}, 4, True),
+        ({"max_epochs": 3, "check_val_every_n_epoch": 3}, 4, True),
+        ({"max_epochs": 3, "check_val_every_n_epoch": 4}, 4, False),
+        ({"max_epochs": 1, "max_steps": 4}, 4, True),
+        ({"max_epochs": 1, "max_steps": 3}, 4, False),
+        ({"max_epochs": 1, "max_steps": 2, "val_check_interval": 0.5}, 4, True),
+        ({"max_epochs": 1, "max_steps": 2, "accumulate_grad_batches": 2}, 4, True),
+        ({"max_epochs": 1, "max_steps": 2, "limit_train_batches": 2}, 4, True),
+        ({"max_epochs": 2, "val_check_interval": 9, "check_val_every_n_epoch": None}, 4, False),
+        ({"max_epochs": 3, "val_check_interval": 9, "check_val_every_n_epoch": None}, 4, True),
+        ({"max_epochs": -1, "check_val_every_n_epoch": 100}, 4, True),
+    ],
+)
+def test_the_first_validation_is_foreseen(tmp_path, settings, batches, validated):
+    callbacks = [ModelCheckpoint(), LastCheckpoint(str(tmp_path))]
+    trainer = L.Trainer(accelerator="cpu", logger=False, callbacks=callbacks, **settings)
+    check_selection("last", trainer, batches)
+    if validated:
+        check_selection("val", trainer, batches)
+    else:
+        with pytest.raises(ValueError, match="selection=last, validate more often"):
+            check_selection("val", trainer, batches)
