@@ -61,6 +61,10 @@ def test_byte_order_mark_is_accepted(write_annotations, entries):
         ("captions", ["good", "  "], "none blank, got ['good', '  '] (list)"),
         ("captions", "", "none blank, got '' (str)"),
         ("captions", [["nested"]], "none blank, got [['nested']] (list)"),
+        ("captions", ["half \ud800"], "none blank"),
+        ("captions", ["red " * 3000], "captions of at most 10,000 characters"),
+        ("file_path", "\udc80.png", "field 'file_path': expected the image's path below"),
+        ("file_path", "a" * 5000, "which it must not leave"),
         ("file_path", 7, "field 'file_path': expected the image's path below"),
         ("file_path", "", "field 'file_path': expected the image's path below"),
         ("file_path", "a\0b", "field 'file_path': expected the image's path below"),
@@ -91,6 +95,8 @@ def test_missing_field_is_named(write_annotations, entries, field):
         ("", "expected valid JSON in UTF-8"),
         ({"train": []}, r"expected a JSON list .* got \{'train': \[\]\} \(dict\)"),
         ([], "expected a JSON list"),
+        ('[{"id": 1, "id": 2}]', r"two fields of one name in the object \{'id': 2\}"),
+        (f'[{{"id": {"9" * 5000}}}]', "expected valid JSON .* limit"),
         ([["train", 1]], r"entry 0: expected an object, got \['train', 1\] \(list\)"),
     ],
 )
@@ -103,6 +109,15 @@ def test_file_that_is_not_text(write_annotations):
     root = write_annotations([])
     (root / "reid_raw.json").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ValueError, match="expected valid JSON in UTF-8"):
+        read_cuhk_pedes(root)
+
+
+@pytest.mark.parametrize("name", ["imgs/cam_a", "imgs/cam_a/70_0.png"])
+def test_links_in_a_circle_are_refused(write_annotations, entries, name):
+    root = write_annotations(entries)
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).symlink_to(root / name)
+    with pytest.raises(ValueError, match=r"entry 0: field 'file_path': .* must not leave"):
         read_cuhk_pedes(root)
 
 
@@ -133,6 +148,21 @@ def test_identity_in_two_splits_is_refused(write_annotations, entries):
     entries[2]["id"] = entries[8]["id"] = 3
     entries[9]["id"] = 70
     with pytest.raises(ValueError, match="got 2 in both train and test: 3, 70"):
+        read_cuhk_pedes(write_annotations(entries))
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (2, r"in entry 0 .* in entry 2 \(test, id 11\)"),
+        (1, r"in entry 0 .* in entry 1 \(train, id 3\)"),
+    ],
+)
+def test_an_image_in_two_splits_or_of_two_identities_is_refused(
+    write_annotations, entries, entry, said
+):
+    entries[entry]["file_path"] = f"./{entries[0]['file_path']}"
+    with pytest.raises(ValueError, match=said):
         read_cuhk_pedes(write_annotations(entries))
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from tireid.data.records import (
     SPLITS,
@@ -13,11 +13,13 @@ from tireid.data.records import (
     exclude,
     hold_out,
     refuse_shared_ids,
+    refuse_shared_images,
     renumber,
     warn_of_repeats,
 )
 
 _LARGEST_ID = 2**63 - 1  # batches hold identities as int64
+_LONGEST_CAPTION = 10_000  # characters; learning a vocabulary is quadratic in the longest word
 _SHOWN = 10
 
 
@@ -73,6 +75,7 @@ def read_layout(
         split, record = parse(number, entry)
         splits[split].append(record)
     refuse_shared_ids(splits, annotation_file)
+    refuse_shared_images(splits, annotation_file)
     warn_of_repeats(splits, annotation_file)
     splits = exclude(splits, exclude_ids, annotation_file)
     if not splits["val"] and splits["train"] and val_fraction > 0:
@@ -106,9 +109,12 @@ class _EntryParser:
         if (
             not isinstance(captions, list)
             or not captions
-            or not all(isinstance(caption, str) and caption.strip() for caption in captions)
+            or not all(_is_text(caption) and caption.strip() for caption in captions)
         ):
             expected = "one caption or a list of at least one, none blank"
+            raise self._error(number, entry, "captions", expected)
+        if max(map(len, captions)) > _LONGEST_CAPTION:
+            expected = f"captions of at most {_LONGEST_CAPTION:,} characters"
             raise self._error(number, entry, "captions", expected)
         path = self._image_path(number, entry)
         return split.strip().lower(), Record(path, pid, tuple(captions), image_id=number)
@@ -116,7 +122,7 @@ class _EntryParser:
     def _image_path(self, number: int, entry: dict[str, Any]) -> Path:
         expected = f"the image's path below {self._image_root}"
         name = entry.get(self._path_field)
-        if not isinstance(name, str) or not name.strip() or "\0" in name:
+        if not _is_text(name) or not name.strip() or "\0" in name:
             raise self._error(number, entry, self._path_field, expected)
         path = self._image_root / name
         if Path(name).is_absolute() or ".." in Path(name).parts or not self._is_inside(path):
@@ -127,10 +133,13 @@ class _EntryParser:
     def _is_inside(self, path: Path) -> bool:
         # Folders are few and files many: a folder is resolved once, a file only if it is a link.
         folder = path.parent
-        if folder not in self._inside:
-            self._inside[folder] = folder.resolve().is_relative_to(self._image_root)
-        if path.is_symlink():
-            return path.resolve().is_relative_to(self._image_root)
+        try:
+            if folder not in self._inside:
+                self._inside[folder] = folder.resolve().is_relative_to(self._image_root)
+            if path.is_symlink():
+                return path.resolve().is_relative_to(self._image_root)
+        except (OSError, RuntimeError):  # a name too long, links in a circle
+            return False
         return self._inside[folder]
 
     def _error(self, number: int, entry: dict[str, Any], field: str, expected: str) -> ValueError:
@@ -186,8 +195,8 @@ def _missing(layout: Layout, root: Path, reason: str) -> str:
 
 def _load_list(file: Path) -> list[Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{file}: expected valid JSON in UTF-8, got {error}"
             f" ({file.stat().st_size} bytes); is the file complete?"
@@ -197,6 +206,25 @@ def _load_list(file: Path) -> list[Any]:
             f"{file}: expected a JSON list with one object an image, got {_describe(content)}"
         )
     return content
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, of whose equal names json would keep the last in silence."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError(f"two fields of one name in the object {_describe(content)}")
+    return content
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Return whether a value is text without halves of characters, which no file name has."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _describe(value: Any) -> str:

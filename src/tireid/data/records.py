@@ -89,6 +89,28 @@ def refuse_shared_ids(splits: Splits, file: Path) -> None:
             )
 
 
+def refuse_shared_images(splits: Splits, file: Path) -> None:
+    """Check that no image is in two splits or of two identities.
+
+    Args:
+        splits: Records whose `image_id` is the number of their entry.
+        file: The annotation file, for the message.
+
+    Raises:
+        ValueError: If one is; names both entries.
+    """
+    first: dict[Path, tuple[str, Record]] = {}
+    for split, records in splits.items():
+        for record in records:
+            other, earlier = first.setdefault(record.image_path, (split, record))
+            if (other, earlier.pid) != (split, record.pid):
+                raise ValueError(
+                    f"{file}: expected every image in one split and of one identity, got "
+                    f"{record.image_path.name} in entry {earlier.image_id} ({other}, id "
+                    f"{earlier.pid}) and in entry {record.image_id} ({split}, id {record.pid})"
+                )
+
+
 def warn_of_repeats(splits: Splits, file: Path) -> None:
     """Warn of images that a split names more than once; none is dropped."""
     for split, records in splits.items():
