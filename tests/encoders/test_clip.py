@@ -60,6 +60,13 @@ def test_image_tower_equals_the_library(clip):
     torch.testing.assert_close(local, model.visual_projection(patches), atol=1e-5, rtol=1e-5)
 
 
+def test_a_tower_of_a_whole_clip_is_read_in_silence(clip, capfd):
+    _, folder = clip
+    capfd.readouterr()
+    ClipTextEncoder(folder, vocab_size=40, max_positions=12, **SIZES)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_image_positions_move_to_the_new_grid(clip):
     model, folder = clip
     encoder = ClipImageEncoder(folder, image_size=[48, 16], patch_size=8, **SIZES)
@@ -134,6 +141,14 @@ def test_an_untrained_dual_encoder_ranks_as_clip_does(clip):
         ]
     assert found == evaluate_embeddings(*theirs, *[torch.arange(30)] * 2)
     torch.testing.assert_close(texts, theirs[0], atol=1e-6, rtol=0)
+
+
+def test_a_tower_of_a_whole_clip_loads_without_a_word(clip, capfd, caplog):
+    _, folder = clip
+    capfd.readouterr()
+    ClipTextEncoder(folder, vocab_size=40, max_positions=12, **SIZES)
+    said = capfd.readouterr()
+    assert "UNEXPECTED" not in said.out + said.err + caplog.text
 
 
 def test_misfits_are_named(clip):

@@ -80,4 +80,4 @@ def similarity_plot(results: QueryResults) -> Image.Image:
     axes.legend()
     file = io.BytesIO()
     figure.savefig(file, format="png")
-    return Image.open(file).convert("RGB")
+    return Image.open(file, formats=("PNG",)).convert("RGB")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from tireid.data.records import (
     SPLITS,
@@ -12,14 +12,16 @@ from tireid.data.records import (
     Splits,
     exclude,
     hold_out,
+    is_text,
     refuse_shared_ids,
-    refuse_shared_images,
     renumber,
     warn_of_repeats,
 )
 
 _LARGEST_ID = 2**63 - 1  # batches hold identities as int64
-_LONGEST_CAPTION = 10_000  # characters; learning a vocabulary is quadratic in the longest word
+# Characters of a caption; the longest published ones have some 1,500. To learn a vocabulary takes
+# time by the square of the longest word.
+_LONGEST_CAPTION = 10_000
 _SHOWN = 10
 
 
@@ -75,11 +77,13 @@ def read_layout(
         split, record = parse(number, entry)
         splits[split].append(record)
     refuse_shared_ids(splits, annotation_file)
-    refuse_shared_images(splits, annotation_file)
     warn_of_repeats(splits, annotation_file)
     splits = exclude(splits, exclude_ids, annotation_file)
     if not splits["val"] and splits["train"] and val_fraction > 0:
-        splits["train"], splits["val"] = hold_out(splits["train"], val_fraction, split_seed)
+        try:
+            splits["train"], splits["val"] = hold_out(splits["train"], val_fraction, split_seed)
+        except ValueError as error:
+            raise ValueError(f"{annotation_file}: {error}") from error
     return {split: renumber(records) for split, records in splits.items() if records}
 
 
@@ -97,6 +101,11 @@ class _EntryParser:
             raise ValueError(
                 f"{self._file}: entry {number}: expected an object, got {_describe(entry)}"
             )
+        if isinstance(entry, _Repetitive):
+            raise ValueError(
+                f"{self._file}: entry {number}: expected every field once, got {entry.again!r} "
+                "more than once"
+            )
         split = entry.get("split")
         if not isinstance(split, str) or split.strip().lower() not in SPLITS:
             raise self._error(number, entry, "split", f"one of {', '.join(SPLITS)}")
@@ -109,12 +118,12 @@ class _EntryParser:
         if (
             not isinstance(captions, list)
             or not captions
-            or not all(_is_text(caption) and caption.strip() for caption in captions)
+            or not all(isinstance(caption, str) and caption.strip() for caption in captions)
         ):
             expected = "one caption or a list of at least one, none blank"
             raise self._error(number, entry, "captions", expected)
-        if max(map(len, captions)) > _LONGEST_CAPTION:
-            expected = f"captions of at most {_LONGEST_CAPTION:,} characters"
+        if not all(len(caption) <= _LONGEST_CAPTION and is_text(caption) for caption in captions):
+            expected = f"text of at most {_LONGEST_CAPTION:,} characters, no lone surrogate in it"
             raise self._error(number, entry, "captions", expected)
         path = self._image_path(number, entry)
         return split.strip().lower(), Record(path, pid, tuple(captions), image_id=number)
@@ -122,24 +131,30 @@ class _EntryParser:
     def _image_path(self, number: int, entry: dict[str, Any]) -> Path:
         expected = f"the image's path below {self._image_root}"
         name = entry.get(self._path_field)
-        if not _is_text(name) or not name.strip() or "\0" in name:
+        if not isinstance(name, str) or not name.strip() or "\0" in name or not is_text(name):
             raise self._error(number, entry, self._path_field, expected)
         path = self._image_root / name
-        if Path(name).is_absolute() or ".." in Path(name).parts or not self._is_inside(path):
-            expected = f"{expected}, which it must not leave (absolute, '..' or a link)"
+        leaves = Path(name).is_absolute() or ".." in Path(name).parts
+        try:
+            leaves = leaves or not self._is_inside(path)
+        except (OSError, RuntimeError) as error:  # a link that leads to itself, a name too long
+            expected = f"{expected} that can be followed ({error})"
+            raise self._error(number, entry, self._path_field, expected) from error
+        if leaves:
+            expected = (
+                f"{expected}, which it must not leave (absolute, '..' or a link; copy or mount the"
+                " images there, or let imgs/ as a whole be a link)"
+            )
             raise self._error(number, entry, self._path_field, expected)
         return path
 
     def _is_inside(self, path: Path) -> bool:
         # Folders are few and files many: a folder is resolved once, a file only if it is a link.
         folder = path.parent
-        try:
-            if folder not in self._inside:
-                self._inside[folder] = folder.resolve().is_relative_to(self._image_root)
-            if path.is_symlink():
-                return path.resolve().is_relative_to(self._image_root)
-        except (OSError, RuntimeError):  # a name too long, links in a circle
-            return False
+        if folder not in self._inside:
+            self._inside[folder] = folder.resolve().is_relative_to(self._image_root)
+        if path.is_symlink():
+            return path.resolve().is_relative_to(self._image_root)
         return self._inside[folder]
 
     def _error(self, number: int, entry: dict[str, Any], field: str, expected: str) -> ValueError:
@@ -193,10 +208,26 @@ def _missing(layout: Layout, root: Path, reason: str) -> str:
     return "\n".join(lines)
 
 
+class _Repetitive(dict[str, Any]):
+    """An object of the file in which a field stands more than once, where the last would win."""
+
+    again: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        content = _Repetitive(content)
+        names = [name for name, _ in pairs]
+        content.again = next(name for name in names if names.count(name) > 1)
+    return content
+
+
 def _load_list(file: Path) -> list[Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_object)
-    except (ValueError, RecursionError) as error:
+        text = file.read_text(encoding="utf-8-sig")
+        content = json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:  # also of bytes, and of numbers of many digits
         raise ValueError(
             f"{file}: expected valid JSON in UTF-8, got {error}"
             f" ({file.stat().st_size} bytes); is the file complete?"
@@ -206,25 +237,6 @@ def _load_list(file: Path) -> list[Any]:
             f"{file}: expected a JSON list with one object an image, got {_describe(content)}"
         )
     return content
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object, of whose equal names json would keep the last in silence."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError(f"two fields of one name in the object {_describe(content)}")
-    return content
-
-
-def _is_text(value: Any) -> TypeGuard[str]:
-    """Return whether a value is text without halves of characters, which no file name has."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _describe(value: Any) -> str:

@@ -56,6 +56,7 @@ class RetrievalModule(L.LightningModule):
     Attributes:
         seed_offset: Added to the run's seed for the global RNG and the data, so that a teacher and
             its student of one seed draw different weights, batches, augmentations and supports.
+        reads_pooled: Whether the encoders' pooled features are read, besides the local ones.
         takes_supports: Whether training batches must carry support sets.
         training_only: Prefixes of the names of weights that embedding does not need, such as
             those of identity heads; they are left out of exports.
@@ -66,6 +67,7 @@ class RetrievalModule(L.LightningModule):
 
     latest_terms: dict[str, Tensor]
     seed_offset: int = 0
+    reads_pooled: bool = True
     takes_supports: bool = False
     training_only: tuple[str, ...] = ()
     feature_dim: int

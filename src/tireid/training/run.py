@@ -49,9 +49,12 @@ from tireid.training.checks import (
     check_scalars,
     check_selection,
     check_splits,
+    check_text_length,
     check_trainer,
 )
+from tireid.training.command import record_command
 from tireid.training.errors import recorded_failure
+from tireid.training.idle import check_idle
 from tireid.training.summary import CHOSEN, chosen_checkpoint, print_metrics
 from tireid.training.word_cache import cache_words
 
@@ -87,6 +90,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         check_scalars(cfg)
         check_trainer(cfg)
         teacher.check_teaching(cfg)
+        check_idle(cfg)
         count = devices.processes_to_start(cfg)
         if count > 1:
             return launcher.run_in_processes(cfg, count)
@@ -122,6 +126,8 @@ def _train_in_folder(cfg: DictConfig, student: Path | None = None) -> dict[str, 
             for written in (folder, folder / "checkpoints"):
                 remove_leftovers(written)
             _remove_unused(own, folder)
+            if student is None and not start.resumed:
+                record_command(folder, source=processes.shared_folder())
         composed = OmegaConf.merge(cfg, {"paths": {"output_dir": str(folder)}})
         return _train(cast(DictConfig, composed), start, student)
 
@@ -194,6 +200,7 @@ def _build(run: DictConfig, callbacks: list[Callback], loggers: list[Logger]) ->
     check_selection(run.selection, trainer, len(datamodule.train_dataloader()))
     encoders = build_encoders(run)
     text_encoder = encoders["text_encoder"]
+    check_text_length(datamodule.tokenizer, text_encoder)
     cache_words(run.cache_words, run.cache_words_dtype, datamodule, text_encoder, trainer)
     model = build_model(run, encoders, datamodule.num_train_pids)
     if run.init_weights is not None:
@@ -215,7 +222,8 @@ def _begin_folder(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
         for name in (RECORD_FILE, LOG_FILE):
             (start.folder / name).unlink(missing_ok=True)
         write_text(start.folder / CONFIG_FILE, OmegaConf.to_yaml(run))
-    parts.datamodule.tokenizer.save(start.folder / TOKENIZER_FOLDER)
+    if start.checkpoint is None:  # which was written after the tokenizer
+        parts.datamodule.tokenizer.save(start.folder / TOKENIZER_FOLDER)
 
 
 def _introduce(run: DictConfig, parts: _Parts, start: resume.Start) -> None:

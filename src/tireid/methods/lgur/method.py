@@ -53,6 +53,7 @@ class Lgur(RetrievalModule):
             `image_encoder`, `text_encoder`, `head`, `classifier` (identity heads, part maps).
     """
 
+    reads_pooled = False
     training_only = ("classifier_weight", "classifier_bias")
     image_projection: nn.Module
     head: LgurHead

@@ -53,7 +53,8 @@ class EmbeddedEngine:
         folder: Folder of the file.
         dim: Width of the vectors.
         storage: How vectors are kept: `float16`, `float32` or `int8`.
-        read_only: Whether the file must be there and is never changed.
+        read_only: Whether the file must be there and is never changed. Threads may then share the
+            engine if they take turns.
 
     Raises:
         ValueError: If the file is no database.
@@ -83,7 +84,9 @@ class EmbeddedEngine:
             return connection
         address = self._file.absolute().as_uri()
         for mode in ("mode=ro", "immutable=1"):  # a log cannot be opened in a read-only folder
-            connection = sqlite3.connect(f"{address}?{mode}", uri=True, isolation_level=None)
+            connection = sqlite3.connect(
+                f"{address}?{mode}", uri=True, isolation_level=None, check_same_thread=False
+            )
             try:
                 connection.execute("SELECT 1 FROM images LIMIT 1")
             except sqlite3.OperationalError:
