@@ -48,6 +48,16 @@ class TestLock:
         assert len(waits) == 2
         assert (tmp_path / "lock").is_file()
 
+    def test_a_link_in_its_place_is_not_followed(self, tmp_path):
+        (tmp_path / "precious").write_text("text")
+        (tmp_path / "lock").symlink_to(tmp_path / "precious")
+        with (
+            pytest.raises(OSError, match="lock: expected a lock file, got a link; remove it"),
+            folder_lock(tmp_path / "lock", on_wait=never),
+        ):
+            pytest.fail("held")
+        assert (tmp_path / "precious").read_text() == "text"
+
     def test_one_that_waits_is_told_once_and_gets_it(self, tmp_path):
         waits, inside = [], threading.Event()
 

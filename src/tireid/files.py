@@ -161,6 +161,8 @@ def folder_lock(path: Path, *, on_wait: Callable[[], None]) -> Iterator[bool]:
         True with the lock held; False where the system or the file system has no such locks, or the
         file is another user's, so that another process may be in the block too.
     """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, f"{path}: expected a lock file, got a link; remove it")
     lock = FileLock(path, mode=_FOR_ALL_USERS, fallback_to_soft=False)
     try:
         try:

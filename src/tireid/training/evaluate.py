@@ -128,7 +128,10 @@ def _callbacks(folder: Path, name: str, selection: str, *, on_test: bool) -> lis
     callbacks: list[Callback] = [RetrievalEvaluation(), make_progress_bar()]
     if on_test:
         callbacks.append(QueryRecord(str(folder), f"queries_{name}.npz", required=False))
-        callbacks.append(ResultGallery(str(folder), f"gallery_{name}.png", selection=selection))
+        gallery = folder / f"gallery_{name}.png"
+        if gallery.is_symlink():  # matplotlib would write to where it leads
+            gallery.unlink()
+        callbacks.append(ResultGallery(str(folder), gallery.name, selection=selection))
     return callbacks
 
 
