@@ -18,7 +18,7 @@ RECORD = {
     "seconds": {str: float | None},
     "images_per_second": float | None,
     "peak_memory_mib": float | None,
-    "parameters": {str: int},
+    "parameters": {str: float},
     "data_sha256": {str: str},
     "validations": [{str: float | None}],
     "teacher": {"run": str, str: float | None},

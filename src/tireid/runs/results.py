@@ -296,7 +296,7 @@ def _result(settings: dict[str, Any], record: dict[str, Any]) -> Result:
         steps=record["steps"],
         seconds=_number(record["seconds"]["training"]),
         images_per_second=_number(record["images_per_second"]),
-        parameters=record["parameters"]["total"],
+        parameters=int(record["parameters"]["total"]),
         test_data=record["data_sha256"].get("test", ""),
         settings=fingerprint(settings, seeds=False)[:12],
         commit=f"{commit}{'-dirty' if record['dirty'] else ''}",
