@@ -27,6 +27,8 @@ _IGNORED = (
 )
 # The recipe repeats them; in earlier versions `recipe=scratch` ignored them.
 _REPEATED = ("image_encoder.learning_rate", "text_encoder.learning_rate")
+# Settings that earlier versions did not have, and what they did.
+_BEFORE = {"tf32": True, "recipe.tf32": True}
 
 
 def difference(folder: Path, settings: dict[str, Any]) -> str:
@@ -35,8 +37,8 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     Raises:
         ValueError: If the saved config cannot be read.
     """
-    saved = _without_repeated(flat_settings(read_settings(folder)))
-    wanted = _without_repeated(flat_settings(settings))
+    saved = _BEFORE | _without_repeated(flat_settings(read_settings(folder)))
+    wanted = _BEFORE | _without_repeated(flat_settings(settings))
     names = sorted(
         name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
     )
@@ -62,8 +64,6 @@ def read_settings(folder: Path) -> dict[str, Any]:
         for name in ("num_images", "num_texts", "paired"):
             teacher.pop(name, None)
         teacher["supports"] = supports
-    if isinstance(recipe := current.get("recipe"), dict):  # TF32 was always allowed
-        current.setdefault("tf32", recipe.setdefault("tf32", True))
     if isinstance(teaching := current.get("teaching"), dict) and "checkpoint" in teaching:
         current["teacher"] = teaching.pop("checkpoint")
     return current
