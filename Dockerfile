@@ -15,9 +15,15 @@ RUN command -v python3 && python3 -m venv --help > /dev/null \
 ARG TORCH_INDEX=
 RUN python3 -m venv /opt/tireid
 ENV PATH=/opt/tireid/bin:$PATH PYTHONUNBUFFERED=1
-COPY requirements.lock /tmp/
-RUN pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}} \
-    --requirement /tmp/requirements.lock
+COPY requirements.lock requirements-cuda.lock /tmp/
+# Another build of PyTorch than PyPI's comes first: its hash is not in the lock.
+RUN if [ -n "${TORCH_INDEX}" ]; then \
+        pip install --no-cache-dir --no-deps --index-url "${TORCH_INDEX}" \
+            "$(grep -o '^torch==[0-9.]*' /tmp/requirements.lock)"; fi \
+    && pip install --no-cache-dir --no-deps --require-hashes --requirement /tmp/requirements.lock \
+    && if pip show torch | grep -q nvidia; then \
+        pip install --no-cache-dir --no-deps --require-hashes \
+            --requirement /tmp/requirements-cuda.lock; fi
 
 COPY pyproject.toml README.md LICENSE /src/
 COPY src /src/src

@@ -6,6 +6,8 @@ PY := $(VENV)/bin/python
 WORKERS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
 PIP := $(PY) -m pip install --disable-pip-version-check
+# The locks name every package, so nothing else is installed and nothing without its hash.
+LOCKED = $(PIP) --no-input --no-deps --require-hashes
 # A virtual environment does not survive being moved: its stamp names the place.
 READY := $(VENV)/.ready-$(shell pwd | cksum | cut -d' ' -f1)
 # Two installations at once, or one that outlived a killed make, wait for each other.
@@ -20,6 +22,9 @@ SWEEP ?=
 TUNING ?=
 TRAIN ?=
 OUT ?=
+GALLERY ?= gallery
+export TEXT ?= a man in a yellow jacket
+FUZZ ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 # A mistyped variable would be ignored in silence, and so would one that a target does not take.
@@ -30,6 +35,10 @@ TAKES_compare := RUNS ARGS
 TAKES_evaluate := RUN ARGS
 TAKES_explain := RUN ARGS
 TAKES_export := RUN OUT ARGS
+TAKES_index := ARGS
+TAKES_search := GALLERY TEXT ARGS
+TAKES_serve := GALLERY ARGS
+TAKES_endure := FUZZ ARGS
 TAKES_environment = $(GIVEN)
 GOAL := $(firstword $(MAKECMDGOALS))
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name)))
@@ -42,23 +51,26 @@ $(error make $(GOAL): expected $(foreach name,$(TAKES),$(name)=...), got $(forea
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare dashboard evaluate explain export test test-all notebooks docs format lint types layers check lock wheel bench bench-supports endure clean
+.PHONY: help install train sweep tune compare dashboard evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports bench-gpu bench-search fuzz endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo '  MODEL=lgur|lcr2s|baseline  DATASET=synthetic|cuhk_pedes|icfg_pedes|rstpreid  ARGS="any.hydra=override"'
 
-$(READY): requirements.lock pyproject.toml
+NEEDED := requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml
+$(READY): $(NEEDED)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("tireid needs Python 3.11 or newer, $(PYTHON) is %d.%d; set PYTHON=python3.x" % sys.version_info[:2])'
 	@$(LOCK) $(MAKE) --no-print-directory environment
 
 .PHONY: environment
 environment: # under the lock; another make may have finished it in the meantime
-	@{ test $(READY) -nt requirements.lock && test $(READY) -nt pyproject.toml; } || { \
+	@{ $(foreach file,$(NEEDED),test $(READY) -nt $(file) &&) true; } || { \
 	  echo 'Installing requirements.lock into $(VENV) (about 2 GB; a few minutes)' && \
 	  rm -rf $(VENV) && \
 	  $(PYTHON) -m venv $(VENV) && \
-	  $(PIP) --no-input -r requirements.lock && \
+	  { $(LOCKED) --quiet -r requirements-cpu.lock 2> /dev/null || true; } && \
+	  $(LOCKED) -r requirements.lock && \
+	  if $(PY) -m pip show torch | grep -q nvidia; then $(LOCKED) -r requirements-cuda.lock; fi && \
 	  $(PIP) --quiet --no-deps --no-build-isolation -e . && \
 	  touch $(READY); }
 
@@ -88,6 +100,19 @@ explain: $(READY) ## Draw what a run looks at: make explain RUN=runs/... ARGS="q
 export: $(READY) ## Write a run's model for tireid.load: make export RUN=runs/... OUT=exported
 	@$(PY) -m tireid export $(if $(RUN),'run="$(RUN)"') $(if $(OUT),'output="$(OUT)"') $(ARGS)
 
+index: $(READY) ## Index images for a search: make index ARGS="photos/ --out gallery"
+	@$(PY) -m tireid index $(ARGS)
+
+search: $(READY) $(GALLERY)/.made ## Search; trains and indexes first if need be: make search TEXT="a man in red"
+	@$(PY) -m tireid search "$$TEXT" --in $(GALLERY) --sheet $(GALLERY)/sheet.png $(ARGS)
+
+serve: $(READY) $(GALLERY)/.made ## Open a page that searches, on this machine
+	@$(PY) -m tireid serve $(GALLERY) $(ARGS)
+
+$(GALLERY)/.made: $(READY) # the test images of the newest run, or of a short training
+	@ls runs/*/*/*/checkpoints/*.ckpt > /dev/null 2>&1 || $(PY) -m tireid train model=baseline max_epochs=4
+	@$(PY) -m tireid index --split test --out $(GALLERY) && touch $@
+
 test: $(READY) ## Run the tests, without the slow ones
 	@$(PYTEST) -m "not slow and not ddp" $(ARGS)
 
@@ -103,8 +128,18 @@ bench: $(READY) ## Time a training step against a plain reference: make bench AR
 bench-supports: $(READY) ## Time LCR2S's steps with each source of supports
 	@$(PY) benchmarks/lcr2s_step.py $(ARGS)
 
-endure: $(READY) ## Kill trainings at random moments, continue them, compare: make endure ARGS="--trials 20"
+bench-gpu: $(READY) ## Check and time all that a GPU changes, about 10 minutes: ARGS="--tiny" on any machine
+	@$(PY) benchmarks/gpu.py $(ARGS)
+
+bench-search: $(READY) ## Time the search of a million vectors: ARGS="--run RUN" times the indexing too
+	@$(PY) benchmarks/search.py $(ARGS)
+
+fuzz: $(READY) ## Run commands on damaged files: make fuzz ARGS="--cases 5000 --seed 1"
+	@$(PY) tests/system/fuzz $(ARGS)
+
+endure: $(READY) ## Kill trainings, continue them, compare; then fuzz: make endure ARGS="--trials 20" FUZZ="--cases 5000"
 	@$(PY) benchmarks/kill_and_resume.py $(ARGS)
+	@$(PY) tests/system/fuzz $(FUZZ)
 
 docs: $(READY) ## Build the documentation into site/; any warning is an error
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet && echo 'site/index.html'
@@ -126,10 +161,16 @@ layers: $(READY) ## Check the direction of imports
 
 check: lint types layers test ## All checks
 
-lock: ## Resolve requirements.lock again, to the newest versions pyproject.toml allows
-	@rm -rf build/lock && $(PYTHON) -m venv build/lock
-	@build/lock/bin/python -m pip install --disable-pip-version-check torch==2.13.0 hatchling editables '.[wandb,tensorboard,sweep,docs,dev]'
-	@build/lock/bin/python -m pip freeze --all --exclude tireid --exclude pip | sed 's/+cpu$$//' > requirements.lock
+lock: $(READY) ## Write the locks, with hashes; versions stay unless asked: make lock ARGS=--upgrade
+	@mkdir -p build && cat requirements.lock requirements-cuda.lock > build/lock
+	@$(VENV)/bin/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-annotate --no-header --quiet --output-file build/lock $(ARGS)
+	@awk '/^[a-z0-9]/ {file = /^(cuda|nvidia|triton)/ ? "requirements-cuda.lock" : "requirements.lock"} {print > file}' build/lock
+
+licences: $(READY) ## List the licences of what is installed; fail on one that pyproject.toml does not allow
+	@$(VENV)/bin/pip-licenses
+
+sbom: $(READY) ## Write a software bill of materials: build/sbom.json (CycloneDX)
+	@mkdir -p build && $(VENV)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json $(PY) && echo build/sbom.json
 
 wheel: $(READY) ## Build the wheel into dist/
 	@$(PY) -m build --wheel --no-isolation

@@ -2,7 +2,7 @@
 
     make endure ARGS="--trials 20"
 
-Each trial starts a training as a process, kills its whole process group (kill -9) at a random
+Each trial starts a scenario as a process, kills its whole process group (kill -9) at a random
 moment, and starts it again with the same command until it finishes; some are killed twice. Then
 the metrics and the weights in all checkpoints must be those of a run that nothing stopped, bit for
 bit. Exit code 1 if one differs.
@@ -20,13 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
 
-METHODS = ("baseline", "lgur", "lcr2s")
 SETTINGS = [
     "logger=csv",
     "trainer=cpu",
@@ -40,27 +40,86 @@ SETTINGS = [
     "dataset.image_size=[48,16]",
     "callbacks.last.every_n_train_steps=2",
 ]
+TWO = "strategy=ddp_cpu"
 CONTINUING = re.compile(r"continuing after (.*?), from (.*)")
 POLL_SECONDS = 0.02
 
 
-class Unbroken(NamedTuple):
-    """A run that nothing stopped.
+class Place(NamedTuple):
+    """Folders of one training.
 
     Attributes:
-        folder: Its run folder.
-        seconds: From its first file to its last, in which it is called finished.
+        folder: Run folder, or that of a sweep.
+        cache: Data.
     """
 
     folder: Path
-    seconds: float
+    cache: Path
 
 
-def start(method: str, folder: Path, cache: Path, log: Path) -> "subprocess.Popen[bytes]":
+Moment = Callable[[Place], bool]
+
+
+def has_begun(place: Place) -> bool:
+    """Whether a run of the place has written its settings."""
+    return any(place.folder.rglob("config.yaml"))
+
+
+def has_teacher(place: Place) -> bool:
+    """Whether the first stage has ended."""
+    return _is_finished(place.folder / "teacher" / "metrics.json")
+
+
+def has_student(place: Place) -> bool:
+    """Whether the second stage has logged a step."""
+    return (place.folder / "metrics.csv").is_file()
+
+
+def is_painting(place: Place) -> bool:
+    """Whether the synthetic people are being drawn."""
+    return any(place.cache.rglob("*.tmp-*"))
+
+
+def never(_: Place) -> bool:
+    """Let the moments to kill last until the end."""
+    return False
+
+
+class Scenario(NamedTuple):
+    """A training, and the time in which it is killed.
+
+    Attributes:
+        words: Of the command line, beside `SETTINGS`.
+        begins: When it may be killed.
+        ends: When no longer.
+        paints: Whether each trial draws its own people.
+    """
+
+    words: tuple[str, ...]
+    begins: Moment = has_begun
+    ends: Moment = never
+    paints: bool = False
+
+
+SCENARIOS = {
+    "baseline": Scenario(("model=baseline",)),
+    "lgur": Scenario(("model=lgur",)),
+    "lcr2s": Scenario(("model=lcr2s",)),
+    "lcr2s between its stages": Scenario(("model=lcr2s",), has_teacher, has_student),
+    "lgur on 2 processes": Scenario(("model=lgur", TWO)),
+    "lcr2s on 2 processes": Scenario(("model=lcr2s", TWO)),
+    "lcr2s_lgur": Scenario(("model=lcr2s_lgur",)),
+    "sweep": Scenario(("--multirun", "model=baseline,lgur")),
+    "painting": Scenario(("model=baseline",), is_painting, lambda p: not is_painting(p), True),
+}
+
+
+def start(scenario: Scenario, place: Place) -> "subprocess.Popen[bytes]":
     """Start a training in a process group of its own."""
-    command = [sys.executable, "-m", "tireid", "train", f"model={method}", *SETTINGS]
-    command += [f"paths.cache_dir={cache}", f"hydra.run.dir={folder}"]
-    with log.open("ab") as file:
+    folder = "hydra.sweep.dir" if "--multirun" in scenario.words else "hydra.run.dir"
+    command = [sys.executable, "-m", "tireid", "train", *scenario.words, *SETTINGS]
+    command += [f"paths.cache_dir={place.cache}", f"{folder}={place.folder}"]
+    with place.folder.with_suffix(".log").open("ab") as file:
         return subprocess.Popen(  # noqa: S603 -- fixed words and own folders
             command,
             stdout=file,
@@ -70,35 +129,38 @@ def start(method: str, folder: Path, cache: Path, log: Path) -> "subprocess.Pope
         )
 
 
-def wait_for_begin(process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    """Wait until a run has written its settings, or has ended."""
-    while process.poll() is None and not (folder / "config.yaml").exists():
+def wait_for(moment: Moment, place: Place, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a moment has come, or the process has ended."""
+    while process.poll() is None and not moment(place):
         time.sleep(POLL_SECONDS)
 
 
-def run_unbroken(method: str, folder: Path, cache: Path) -> Unbroken:
-    """Run a training to its end.
+def run_unbroken(scenario: Scenario, place: Place) -> float:
+    """Run a training to its end and return for how many seconds it could be killed.
 
     Raises:
         RuntimeError: If it fails.
     """
-    log = folder.with_suffix(".log")
-    if start(method, folder, cache, log).wait() != 0:
+    process = start(scenario, place)
+    wait_for(scenario.begins, place, process)
+    began = time.monotonic()
+    wait_for(scenario.ends, place, process)
+    seconds = time.monotonic() - began
+    if process.wait() != 0:
+        log = place.folder.with_suffix(".log")
         raise RuntimeError(f"{log}: expected a training that ends well, got this one")
-    first, last = (folder / name for name in ("config.yaml", "metrics.json"))
-    return Unbroken(folder, last.stat().st_mtime - first.stat().st_mtime)
+    return seconds
 
 
 def run_killed(
-    method: str, folder: Path, cache: Path, delays: list[float]
+    scenario: Scenario, place: Place, delays: list[float]
 ) -> tuple[list[str], list[str]]:
     """Run a training that is killed once for each delay, and then to its end.
 
     Args:
-        method: Name of a model.
-        folder: The run folder.
-        cache: The data's.
-        delays: Seconds from the run's begin to each kill.
+        scenario: The training.
+        place: Its folders.
+        delays: Seconds from the first moment in which it may be killed to each kill.
 
     Returns:
         Where it was each time it was killed, and where it continued.
@@ -106,57 +168,64 @@ def run_killed(
     Raises:
         RuntimeError: If it fails by itself.
     """
-    log, killed = folder.with_suffix(".log"), []
+    killed = []
     for delay in delays:
-        process = start(method, folder, cache, log)
-        wait_for_begin(process, folder)
+        process = start(scenario, place)
+        wait_for(scenario.begins, place, process)
         try:
             process.wait(timeout=delay)
             break  # it was quicker than the unbroken one
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            killed.append(reached(folder))
-    process = start(method, folder, cache, log)
-    if process.wait() != 0:
+            killed.append(reached(place.folder))
+    log = place.folder.with_suffix(".log")
+    if start(scenario, place).wait() != 0:
         raise RuntimeError(f"{log}: expected a training that continues, got this one")
     places = CONTINUING.findall(log.read_text(encoding="utf-8"))
-    return killed, [place for place, _ in places]
+    return killed, [where for where, _ in places]
 
 
 def reached(folder: Path) -> str:
-    """Return the last step that a run has logged, and its stage."""
-    record = folder / "metrics.json"
-    if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["finished"]:
+    """Return the last step that a training has logged, and in which run."""
+    if _is_finished(folder / "metrics.json"):
         return "its end"
-    for stage, log in (("", folder), ("teacher ", folder / "teacher")):
-        file = log / "metrics.csv"
-        if file.is_file():
-            with file.open(newline="", encoding="utf-8") as rows:
-                steps = [int(r["step"]) + 1 for r in csv.DictReader(rows) if r.get("train/loss")]
-            if steps:
-                return f"{stage}step {max(steps)}"
+    for log in sorted(folder.rglob("metrics.csv"), key=lambda file: -file.stat().st_mtime):
+        with log.open(newline="", encoding="utf-8") as rows:
+            steps = [int(r["step"]) + 1 for r in csv.DictReader(rows) if r.get("train/loss")]
+        if steps:
+            run = "" if log.parent == folder else f"{log.parent.relative_to(folder)} "
+            return f"{run}step {max(steps)}"
     return "the beginning"
 
 
+def _is_finished(record: Path) -> bool:
+    return record.is_file() and json.loads(record.read_text(encoding="utf-8"))["finished"]
+
+
 def differences(folder: Path, other: Path) -> list[str]:
-    """Return what differs between two finished runs: metrics, files, weights; empty: nothing."""
-    found = []
+    """Return what differs between two trainings: metrics, files, weights; empty: nothing."""
     ours, theirs = (
-        json.loads((run / "metrics.json").read_text(encoding="utf-8")) for run in (folder, other)
-    )
-    found += [f"metrics.json: {n}" for n in ("metrics", "validations") if ours[n] != theirs[n]]
-    files, expected = (
-        {str(file.relative_to(run)): file for file in run.rglob("*.ckpt*")}
+        {
+            str(file.relative_to(run)): file
+            for pattern in ("metrics.json", "*.ckpt*")
+            for file in run.rglob(pattern)
+        }
         for run in (folder, other)
     )
-    found += sorted(files.keys() ^ expected.keys())
-    for name in sorted(files.keys() & expected.keys()):
-        found += [f"{name}: {key}" for key in _unequal(files[name], expected[name])]
+    found = sorted(ours.keys() ^ theirs.keys())
+    for name in sorted(ours.keys() & theirs.keys()):
+        compare = _unequal_records if name.endswith(".json") else _unequal_weights
+        found += [f"{name}: {key}" for key in compare(ours[name], theirs[name])]
     return found
 
 
-def _unequal(file: Path, other: Path) -> list[str]:
+def _unequal_records(file: Path, other: Path) -> list[str]:
+    ours, theirs = (json.loads(f.read_text(encoding="utf-8")) for f in (file, other))
+    return [name for name in ("metrics", "validations") if ours[name] != theirs[name]]
+
+
+def _unequal_weights(file: Path, other: Path) -> list[str]:
     ours: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
     theirs: dict[str, Any] = torch.load(other, map_location="cpu", weights_only=True)["state_dict"]
     shared = ours.keys() & theirs.keys()
@@ -170,7 +239,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--folder", type=Path, help="keep the runs here; else they are removed")
     return parser.parse_args()
 
@@ -180,30 +249,32 @@ def main() -> int:
     arguments = parse_arguments()
     console = Console(highlight=False, soft_wrap=True)
     # The seed says when to kill; where that finds a run depends on what else the machine does.
-    chance = random.Random(arguments.seed)  # noqa: S311 -- no secret
-    place = arguments.folder or Path(tempfile.mkdtemp())
-    place = place.resolve()
-    place.mkdir(parents=True, exist_ok=True)
-    unbroken: dict[str, Unbroken] = {}
+    rng = random.Random(arguments.seed)  # noqa: S311 -- no secret
+    root = (arguments.folder or Path(tempfile.mkdtemp())).resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    seconds: dict[str, float] = {}
     equal = 0
     for number in range(arguments.trials):
-        method = arguments.methods[number % len(arguments.methods)]
-        if method not in unbroken:
-            unbroken[method] = run_unbroken(method, place / f"unbroken_{method}", place / "cache")
-        folder = place / f"trial{number + 1:02d}_{method}"
-        kills = chance.choice((1, 1, 2))
-        delays = [chance.uniform(0, unbroken[method].seconds) for _ in range(kills)]
-        killed, continued = run_killed(method, folder, place / "cache", delays)
-        found = differences(folder, unbroken[method].folder)
+        name = arguments.scenarios[number % len(arguments.scenarios)]
+        scenario, slug = SCENARIOS[name], name.replace(" ", "_")
+        unbroken = root / f"unbroken_{slug}"
+        if name not in seconds:
+            cache = root / ("cache_unbroken" if scenario.paints else "cache")
+            seconds[name] = run_unbroken(scenario, Place(unbroken, cache))
+        folder = root / f"trial{number + 1:02d}_{slug}"
+        cache = root / (f"cache{number + 1:02d}" if scenario.paints else "cache")
+        delays = [rng.uniform(0, seconds[name]) for _ in range(rng.choice((1, 1, 2)))]
+        killed, continued = run_killed(scenario, Place(folder, cache), delays)
+        found = differences(folder, unbroken)
         equal += not found
         console.print(
-            f"{number + 1:>3}  {method:<9} killed after {', '.join(killed) or 'its end'}; "
+            f"{number + 1:>3}  {name:<24} killed after {', '.join(killed) or 'its end'}; "
             f"continued after {', '.join(continued) or 'nothing'}: "
             f"{'equal' if not found else f'DIFFERENT: {found[0]} and {len(found) - 1} more'}"
         )
     console.print(f"{equal} of {arguments.trials} equal")
     if arguments.folder is None:
-        shutil.rmtree(place)
+        shutil.rmtree(root)
     return 0 if equal == arguments.trials else 1
 
 

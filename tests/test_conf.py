@@ -215,7 +215,21 @@ def test_every_alignment_loss_fits_every_method(compose_config, tmp_path, method
     )
     with torch.device("meta"):
         model = build_model(cfg, build_encoders(cfg), 7)
-    assert type(model.alignment).__name__.lower().startswith(loss.replace("_", ""))
+    kind = "ranking" if loss == "ranking_manet" else loss
+    assert type(model.alignment).__name__.lower().startswith(kind.replace("_", ""))
+    if kind == "ranking":  # LGUR's code and LCR2S's sibling
+        assert model.alignment.margin == (0.3 if loss == kind else 0.2)
+
+
+@pytest.mark.parametrize("model", ["baseline", "lcr2s"])
+def test_a_dual_encoder_over_clip_begins_as_clip(compose_config, model):
+    towers = ("image_encoder=clip_vit_b16", "text_encoder=clip_text")
+    chosen = [compose_config(f"model={model}", *towers), compose_config(f"model={model}")]
+    chosen.append(compose_config(f"model={model}", *towers, "image_encoder.projection=pooled"))
+    duals = [cfg.model if model == "baseline" else cfg.model.dual for cfg in chosen]
+    assert [dual.projection for dual in duals] == ["pretrained", "pooled", "pooled"]
+    clip = compose_config("experiment=lcr2s_clip").model
+    assert clip.dual.projection == clip.teacher.dual.projection == "pretrained"
 
 
 def test_the_synthetic_set_brings_small_encoders_and_the_command_line_wins(compose_config):

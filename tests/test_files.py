@@ -48,6 +48,16 @@ class TestLock:
         assert len(waits) == 2
         assert (tmp_path / "lock").is_file()
 
+    def test_a_link_in_its_place_is_not_followed(self, tmp_path):
+        (tmp_path / "precious").write_text("text")
+        (tmp_path / "lock").symlink_to(tmp_path / "precious")
+        with (
+            pytest.raises(OSError, match="lock: expected a lock file, got a link; remove it"),
+            folder_lock(tmp_path / "lock", on_wait=never),
+        ):
+            pytest.fail("held")
+        assert (tmp_path / "precious").read_text() == "text"
+
     def test_one_that_waits_is_told_once_and_gets_it(self, tmp_path):
         waits, inside = [], threading.Event()
 
@@ -142,6 +152,27 @@ class TestBuildOnce:
         others = {names[3]} if only_such_beside else {names[2], names[3]}
         assert left == own | others
 
+    def test_another_users_lock_hinders_nobody(self, tmp_path, monkeypatch):
+        umask = os.umask(0o077)
+        try:
+            assert build_once(tmp_path / "ours", fill, on_wait=never)
+        finally:
+            os.umask(umask)
+        assert (tmp_path / ".ours.lock").stat().st_mode & 0o777 == 0o666
+
+        def theirs(*_, **__):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(files.FileLock, "acquire", theirs)
+        assert not build_once(tmp_path / "ours", fill, on_wait=never)
+        assert build_once(tmp_path / "another", fill, on_wait=never)
+
+    def test_its_files_are_on_the_disk_before_it_has_its_name(self, tmp_path, monkeypatch):
+        synced = []
+        monkeypatch.setattr(files.os, "fsync", lambda handle: synced.append(os.fstat(handle)))
+        build_once(tmp_path / "folder", fill, on_wait=never)
+        assert (tmp_path / "folder" / "a").stat().st_ino in [state.st_ino for state in synced]
+
     def test_without_locks_the_first_to_end_wins(self, tmp_path, monkeypatch):
         monkeypatch.setattr(files.FileLock, "acquire", no_locks)
         folder = tmp_path / "folder"
@@ -167,6 +198,16 @@ def test_text_and_json_replace_what_was_there(tmp_path):
         write_json(file, {"a": object()})
     assert file.read_text() == content
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_equal_text_is_not_written_again(tmp_path):
+    file = tmp_path / "a.txt"
+    write_text(file, "same")
+    before = file.stat()
+    write_text(file, "same")
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    write_text(file, "else")
+    assert file.read_text() == "else"
 
 
 def test_without_a_home_folder_the_cache_asks_for_a_place(tmp_path, monkeypatch):

@@ -17,6 +17,9 @@ from filelock import FileLock, Timeout
 _SUFFIX = ".part"
 # Errors of flock where the system or the file system (some network file systems) has no locks.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+# A lock file of another user, or in a folder that cannot be written to.
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FOR_ALL_USERS = 0o666
 _POLL_SECONDS = 0.2
 # Without a lock, a half-built folder untouched for this long counts as abandoned.
 _ABANDONED_SECONDS = 6 * 3600.0
@@ -69,17 +72,24 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[IO[bytes]]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         hidden = writer.error if writer is not None else None
         cause = error if isinstance(error, OSError) else hidden
         if cause is None:
             raise
-        free = shutil.disk_usage(path.parent).free / 2**20
         raise OSError(
             cause.errno,
-            f"{path}: could not be written ({cause.strerror}; {free:,.0f} MiB free on its disk); "
-            "what was there before is as it was",
+            f"{path}: could not be written ({cause.strerror}{_free(path.parent)}); what was there "
+            "before is as it was",
         ) from error
+
+
+def _free(folder: Path) -> str:
+    try:
+        return f"; {shutil.disk_usage(folder).free / 2**20:,.0f} MiB free on its disk"
+    except OSError:  # there is no such folder
+        return ""
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -98,10 +108,30 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def _sync_tree(folder: Path) -> None:
+    """Put all files below a folder safely on the disk, so that none is empty after a crash."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with Path(place, name).open("rb") as file:
+                os.fsync(file.fileno())
+        _sync_folder(Path(place))
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
+    """Write a text file atomically, in UTF-8, unless it holds this text already."""
+    content = text.encode()
+    if _holds(path, content):
+        return
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(content)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        same_size = path.is_file() and path.stat().st_size == len(content)
+        return same_size and path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -128,10 +158,12 @@ def folder_lock(path: Path, *, on_wait: Callable[[], None]) -> Iterator[bool]:
         on_wait: Called once if another process holds the lock; may raise to give up.
 
     Yields:
-        True with the lock held; False where the system or the file system has no such locks, so
-        that another process may be in the block too.
+        True with the lock held; False where the system or the file system has no such locks, or the
+        file is another user's, so that another process may be in the block too.
     """
-    lock = FileLock(path, fallback_to_soft=False)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, f"{path}: expected a lock file, got a link; remove it")
+    lock = FileLock(path, mode=_FOR_ALL_USERS, fallback_to_soft=False)
     try:
         try:
             lock.acquire(blocking=False)
@@ -139,7 +171,7 @@ def folder_lock(path: Path, *, on_wait: Callable[[], None]) -> Iterator[bool]:
             on_wait()
             lock.acquire(poll_interval=_POLL_SECONDS)
     except (NotImplementedError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+        if isinstance(error, OSError) and error.errno not in (*_NO_LOCKS, *_NOT_OURS):
             raise
     try:
         yield lock.is_locked
@@ -175,10 +207,13 @@ def build_once(
         OSError: If it cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    if is_whole(folder):  # needs no lock, which may be another user's
+        return False
     with folder_lock(folder.with_name(f".{folder.name}.lock"), on_wait=on_wait) as alone:
         if is_whole(folder):
             return False
-        _discard(folder, folder)
+        if folder.exists():
+            _discard(folder, folder)
         for remains in folder.parent.glob(
             "*.tmp-*" if only_such_beside else f"{folder.name}.tmp-*"
         ):
@@ -188,6 +223,7 @@ def build_once(
         work.mkdir()
         try:
             build(work)
+            _sync_tree(work)
             _rename(work, folder, is_whole)
         finally:
             _discard(work, folder)

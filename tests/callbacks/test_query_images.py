@@ -2,13 +2,10 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tireid.callbacks.query_images import (
-    draw_similarities,
-    framed,
     interesting_queries,
-    tick,
+    similarity_plot,
 )
 from tireid.retrieval.query_results import QueryResults
 
@@ -63,18 +60,8 @@ def test_no_more_of_a_kind_than_asked_for_and_the_same_draw_each_time(results):
     assert len(of_kind(shown, "at random")) == 2
 
 
-def test_a_frame_surrounds_an_image_that_keeps_its_proportions():
-    image = framed(Image.new("RGB", (40, 1000), "blue"), "#009E73")
-    assert image.size == (10 + 8, 256 + 8)
-    assert image.getpixel((0, 0)) == (0x00, 0x9E, 0x73)
-    assert image.getpixel((9, 100)) == (0, 0, 255)
-    small = framed(Image.new("L", (5, 7)), "red")
-    assert small.size == (13, 15)  # never made larger
-    assert (tick(True), tick(False)) == ("\u2713", "\u2715")
-
-
 def test_similarities_are_drawn_also_where_there_are_none_of_a_kind(results):
-    image = draw_similarities(results)
+    image = similarity_plot(results)
     assert image.mode == "RGB"
     assert min(image.size) > 200
     assert len(image.getcolors(2**24)) > 20

@@ -4,6 +4,7 @@ import json
 from unittest.mock import Mock
 
 import pytest
+from PIL import Image
 
 from tireid.callbacks.query_images import interesting_queries
 from tireid.callbacks.query_record import QueryRecord
@@ -28,7 +29,7 @@ def folder(tmp_path):
 @pytest.fixture
 def logger():
     config = {"label": "a: b", "dataset/name": "synthetic"}
-    return Mock(spec=WandbLogger, run=object(), config=config)
+    return Mock(spec=WandbLogger, experiment=object(), config=config)
 
 
 @pytest.fixture
@@ -89,6 +90,14 @@ def test_a_line_of_the_table_has_the_best_images_with_scores(folder, split, test
             assert isinstance(line[f"rank {rank}"], wandb.Image)
         assert isinstance(line["described"], wandb.Image)
         assert "score 3" not in line
+
+
+def test_large_images_are_logged_smaller(folder, tested, model, logger, records):
+    for record in records:
+        Image.new("RGB", (40, 1000), "blue").save(record.image_path)
+    report(folder, tested(), model, num_queries=1, top_k=1)
+    shown = logged_row(logger)["queries"].get_column("described")
+    assert {image.image.size for image in shown} == {(10 + 8, 256 + 8)}
 
 
 def test_an_image_that_is_not_in_the_gallery_is_left_out(folder, split, after_test, model, logger):
@@ -165,7 +174,7 @@ def test_without_recorded_queries_the_rest_is_logged(folder, after_test, model, 
 def test_without_its_logger_or_on_another_process_nothing_is_logged(folder, tested, model, logger):
     report(folder, tested(loggers=[]), model)
     report(folder, tested(is_global_zero=False), model)
-    logger.run = None
+    logger.experiment = None
     report(folder, tested(), model)
     assert not logger.log_row.called
     assert not logger.log_artifact.called

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tireid.checkpoints import stop_signals
-from tireid.checkpoints.atomic_io import AtomicCheckpointIO
+from tireid.checkpoints.last_checkpoint import AtomicCheckpointIO
 from tireid.console import silence_expected_warnings
 from tireid.data.resumable_loader import ResumableDataLoader
 from tireid.tracking.csv_log import CsvLog

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from tireid.checkpoints.atomic_io import AtomicCheckpointIO
+from tireid.checkpoints.last_checkpoint import AtomicCheckpointIO
 
 
 def test_a_checkpoint_is_written_read_and_removed(tmp_path):

@@ -4,7 +4,7 @@ from unittest.mock import create_autospec
 
 import lightning as L
 
-from tireid.checkpoints.csv_rows import logged_rows, restore_rows
+from tireid.checkpoints.run_state import logged_rows, restore_rows
 
 
 def log(trainer, step, **values):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from tireid.checkpoints.loop_progress import (
+from tireid.checkpoints.run_state import (
     batches_done,
     epochs_done,
     set_logged_steps,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tireid.checkpoints.rng_state import rng_states, set_rng_states
+from tireid.checkpoints.run_state import rng_states, set_rng_states
 
 CPU = torch.device("cpu")
 

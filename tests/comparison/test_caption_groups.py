@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from tireid.comparison.caption_groups import caption_groups
+from tireid.comparison.report.caption_groups import caption_groups
 from tireid.data.records import Record
 
 
 def by_question(small_data):
     root = small_data.records("test")[0].image_path.parents[2]
     records = small_data.records("test")
-    return root, records, {one.question: one.groups for one in caption_groups(root, records)}
+    return root, records, caption_groups(root, records)
 
 
 def test_captions_are_in_the_groups_that_their_words_ask_for(small_data):
@@ -52,7 +52,7 @@ def test_groups_follow_the_view_and_the_twins_of_the_truth(small_data):
 
 
 def test_a_set_without_ground_truth_has_no_groups(small_data, tmp_path):
-    assert caption_groups(tmp_path, small_data.records("test")) == []
+    assert caption_groups(tmp_path, small_data.records("test")) == {}
 
 
 def test_ground_truth_of_other_records_is_refused(small_data):
@@ -60,3 +60,10 @@ def test_ground_truth_of_other_records_is_refused(small_data):
     nobody = Record(root / "imgs" / "nobody.jpg", 1, ("a man",), 0)
     with pytest.raises(ValueError, match=r"ground_truth\.jsonl: expected a line for each caption"):
         caption_groups(root, [nobody])
+
+
+@pytest.mark.parametrize("line", ["[1]", "{}", '{"path": 5}', "{"])
+def test_broken_ground_truth_is_named(tmp_path, line):
+    (tmp_path / "ground_truth.jsonl").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=r"ground_truth\.jsonl: |Expecting"):
+        caption_groups(tmp_path, [])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tireid.comparison.compare import compare
+from tireid.cli.compare import compare
 from tireid.comparison.table import columns, fill, markdown, table
 from tireid.runs.results import Result, read_csv, write_csv
 

@@ -65,6 +65,14 @@ def test_byte_order_mark_is_accepted(write_annotations, entries):
         ("file_path", "", "field 'file_path': expected the image's path below"),
         ("file_path", "a\0b", "field 'file_path': expected the image's path below"),
         ("file_path", "/etc/passwd", "which it must not leave"),
+        ("file_path", "a/\ud83d.png", "field 'file_path': expected the image's path below"),
+        ("file_path", "a" * 300, "that can be followed ([Errno 36] File name too long"),
+        (
+            "captions",
+            ["good", "a \ud83d b"],
+            "no lone surrogate in it, got ['good', 'a \\ud",
+        ),
+        ("captions", "a" * 10_001, "field 'captions': expected text of at most 10,000 characters"),
         ("file_path", "cam_a/../../secret.png", "which it must not leave"),
     ],
 )
@@ -99,6 +107,23 @@ def test_malformed_file(write_annotations, content, expected):
         read_cuhk_pedes(write_annotations(content))
 
 
+def test_a_number_of_too_many_digits_is_refused_with_the_file(write_annotations):
+    with pytest.raises(ValueError, match=r"reid_raw\.json: expected valid JSON .*digits"):
+        read_cuhk_pedes(write_annotations('[{"id": ' + "9" * 5000 + "}]"))
+
+
+def test_a_field_that_stands_twice_is_named(write_annotations, entries):
+    text = json.dumps(entries).replace('"id": 12,', '"id": 12, "id": 13,')
+    with pytest.raises(ValueError, match=r"entry 4: expected every field once, got 'id' more"):
+        read_cuhk_pedes(write_annotations(text))
+
+
+def test_too_few_identities_to_hold_out_are_named_with_the_file(write_annotations, entries):
+    kept = [entry for entry in entries if entry["split"] != "val" and entry["id"] in (70, 11)]
+    with pytest.raises(ValueError, match=r"reid_raw\.json: expected enough .* got 1; give the"):
+        read_cuhk_pedes(write_annotations(kept))
+
+
 def test_file_that_is_not_text(write_annotations):
     root = write_annotations([])
     (root / "reid_raw.json").write_bytes(b"\xff\xfe\x00\x01")
@@ -118,6 +143,21 @@ def test_link_out_of_the_image_root_is_refused(write_annotations, entries, tmp_p
         (root / "imgs/cam_a").mkdir()
         (root / "imgs/cam_a/70_0.png").symlink_to(outside / "70_0.png")
     with pytest.raises(ValueError, match=r"entry 0: field 'file_path': .* must not leave"):
+        read_cuhk_pedes(root)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "two files"])
+def test_a_link_that_leads_to_itself_is_refused_by_entry(write_annotations, entries, kind):
+    root = write_annotations(entries)
+    folder = root / "imgs/cam_a"
+    if kind == "folder":
+        folder.symlink_to(folder, target_is_directory=True)
+    else:
+        folder.mkdir()
+        (folder / "70_0.png").symlink_to(folder / ("70_0.png" if kind == "file" else "other.png"))
+        if kind == "two files":
+            (folder / "other.png").symlink_to(folder / "70_0.png")
+    with pytest.raises(ValueError, match=r"entry 0: field 'file_path': .* that can be followed"):
         read_cuhk_pedes(root)
 
 
@@ -142,6 +182,21 @@ def test_repeated_image_is_counted_not_repaired(write_annotations, entries):
     with pytest.warns(UserWarning, match="1 of the 5 entries of train name an image"):
         splits = read_cuhk_pedes(root)
     assert len(splits["train"]) == 5
+
+
+def test_an_image_of_two_identities_or_splits_is_named_with_both_entries(write_data_set, entries):
+    root = write_data_set()
+    (root / "imgs/linked.png").symlink_to(root / "imgs" / entries[0]["file_path"])
+    entries[2]["file_path"] = "linked.png"  # in test, under another path
+    entries[4]["file_path"] = entries[1]["file_path"]
+    (root / "reid_raw.json").write_text(json.dumps(entries))
+    with pytest.warns(UserWarning, match="1 of the") as warned:
+        read_cuhk_pedes(root)
+    said = " ".join(str(warning.message) for warning in warned)
+    assert "1 of the 3 entries of test name an image that one of train names: it leaks" in said
+    assert "the first are entries 0 and 2" in said
+    assert "1 of the 5 entries of train name an image that one of another identity names" in said
+    assert "the first are entries 1 and 4" in said
 
 
 def test_excluded_identities_are_left_out(write_annotations, entries):

@@ -1,3 +1,5 @@
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+import tireid
 from tireid.data.images import (
     ImageSource,
     check_image_size,
@@ -48,6 +51,80 @@ def test_every_mode_becomes_rgb(tmp_path, mode, colour, expected):
     image = decode(path)
     assert image.mode == "RGB"
     assert image.getpixel((1, 1)) == expected
+
+
+@pytest.mark.parametrize(("name", "order"), [("a.png", "<"), ("a.tif", "<"), ("a.tif", ">")])
+def test_16_bit_grey_is_scaled_to_8_bits(tmp_path, noise, name, order):
+    grey = noise(6, 4)
+    picture = Image.fromarray((grey.astype(np.uint16) * 257).astype(f"{order}u2"))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    picture.save(tmp_path / name, exif=exif)
+    turned = np.asarray(decode(tmp_path / name))
+    assert np.array_equal(turned, np.repeat(grey[::-1, ::-1, None], 3, axis=2))
+    pixels = read_image(picture, (6, 4), BICUBIC)
+    assert np.array_equal(pixels[0].numpy(), grey)
+
+
+@pytest.mark.parametrize(
+    ("values", "save"),
+    [
+        (np.full((6, 4), 2**31 - 1, np.int32), {}),
+        (np.full((6, 4), 0.5, np.float32), {}),
+        (np.full((6, 4), 700, np.uint16), {"tiffinfo": {262: 0}}),  # white is zero
+    ],
+    ids=["32-bit", "float", "inverted"],
+)
+def test_grey_of_an_unknown_range_is_refused_by_name(tmp_path, values, save):
+    picture = Image.fromarray(values)
+    picture.save(tmp_path / "a.tif", **save)
+    with pytest.raises(ValueError, match=r"a\.tif: expected a readable image; .*save it with 8"):
+        decode(tmp_path / "a.tif")
+    if not save:
+        with pytest.raises(ValueError, match=r"expected 8 bits a channel or 16 .*got mode '[IF]'"):
+            read_image(picture, (6, 4), BICUBIC)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PPM", "PDF"])
+def test_formats_that_may_start_programs_are_not_opened(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("subprocess.Popen", lambda *a, **k: pytest.fail("started a program"))
+    Image.new("RGB", (4, 6)).save(tmp_path / "a", kind)
+    (tmp_path / "a").rename(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"a\.jpg: expected a readable image; .*cannot identify"):
+        decode(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "MPO"])
+def test_the_usual_formats_are_read_whatever_their_name(tmp_path, kind):
+    Image.new("RGB", (4, 6), "white").save(tmp_path / "a", kind)
+    assert decode(tmp_path / "a").getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_nothing_else_opens_image_files_and_never_as_any_format():
+    files = {
+        path.name: path.read_text().count("Image.open(")
+        for path in Path(tireid.__file__).parent.rglob("*.py")
+        if "Image.open(" in path.read_text() or "imread(" in path.read_text()
+    }
+    assert files == {"images.py": 1, "query_images.py": 1}  # the second: a plot in memory
+    for name in ("data/images.py", "callbacks/query_images.py"):
+        assert re.search(
+            r"Image\.open\(\w+, formats=", (Path(tireid.__file__).parent / name).read_text()
+        )
+
+
+def test_pipes_and_devices_are_refused_without_being_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    for name in ("pipe.jpg", "zero.jpg"):
+        with pytest.raises(ValueError, match=rf"{name}: .* is a pipe, a socket or a device"):
+            decode(tmp_path / name)
+
+
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path):
+    Image.new("1", (8192, 4097)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: .*it has 8192 x 4097 pixels, more than 33,5"):
+        decode(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("transparency", [None, 0, b"\x00\x80\xff"])

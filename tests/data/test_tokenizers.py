@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -186,6 +188,20 @@ def test_saved_folder_is_checked(trained, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match="expected a saved tokenizer, got"):
         load_tokenizer(tmp_path)
+
+
+def test_saving_onto_a_full_disk_leaves_the_old_vocabulary(trained, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    trained.save(tmp_path)
+    before = (tmp_path / "tokenizer.json").read_bytes()
+    other = TrainedWordPiece(vocab_size=150, max_length=12)
+    other.fit(CAPTIONS)
+    monkeypatch.setattr("tireid.files.os.fsync", full)
+    with pytest.raises(OSError, match=r"tokenizer\.json: could not be written"):
+        other.save(tmp_path)
+    assert (tmp_path / "tokenizer.json").read_bytes() == before
 
 
 def test_places_say_where_each_id_comes_from(trained):

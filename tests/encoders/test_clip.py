@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -10,6 +11,9 @@ from transformers import (
 
 from tireid.encoders.clip import ClipImageEncoder, ClipTextEncoder
 from tireid.encoders.patches import resize_positions
+from tireid.losses.contrastive import InfoNceLoss
+from tireid.methods.baseline import Baseline
+from tireid.retrieval import evaluate_embeddings
 
 SIZES = {"dim": 24, "depth": 2, "heads": 3, "out_dim": 16}
 LIBRARY = {
@@ -54,6 +58,15 @@ def test_image_tower_equals_the_library(clip):
     vision = model.vision_model
     patches = vision.post_layernorm(vision(images).last_hidden_state[:, 1:])
     torch.testing.assert_close(local, model.visual_projection(patches), atol=1e-5, rtol=1e-5)
+
+
+def test_reading_a_tower_lists_no_weights_of_the_other(clip, capfd):
+    model, folder = clip
+    capfd.readouterr()
+    ClipTextEncoder(folder, vocab_size=40, max_positions=12, **SIZES)
+    said = "".join(capfd.readouterr())
+    assert "UNEXPECTED" not in said
+    assert not [name for name in model.state_dict() if name in said]
 
 
 def test_image_positions_move_to_the_new_grid(clip):
@@ -102,6 +115,42 @@ def test_a_text_tower_alone_loads(tmp_path):
     encoder = ClipTextEncoder(str(tmp_path), vocab_size=40, max_positions=12, **SIZES)
     for key, value in model.state_dict().items():
         assert torch.equal(encoder.clip.state_dict()[key], value), key
+
+
+def test_an_untrained_dual_encoder_ranks_as_clip_does(clip):
+    model, folder = clip
+    encoders = {
+        "image_encoder": ClipImageEncoder(folder, image_size=[32, 32], patch_size=8, **SIZES),
+        "text_encoder": ClipTextEncoder(folder, vocab_size=40, max_positions=12, **SIZES),
+    }
+    dual = Baseline(
+        num_train_pids=3,
+        alignment=InfoNceLoss(),
+        embedding_dim=16,
+        projection="pretrained",
+        **encoders,
+    ).eval()
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randn(30, 3, 32, 32, generator=generator)
+    token_ids = torch.randint(1, 38, (30, 9), generator=generator)
+    token_ids[:, 0], token_ids[:, -1] = 38, 39
+    with torch.no_grad():
+        texts = dual.encode_text(token_ids, torch.ones_like(token_ids, dtype=torch.bool))
+        found = evaluate_embeddings(texts, dual.encode_image(images), *[torch.arange(30)] * 2)
+        theirs = [
+            F.normalize(features.pooler_output, dim=-1)
+            for features in (model.get_text_features(token_ids), model.get_image_features(images))
+        ]
+    assert found == evaluate_embeddings(*theirs, *[torch.arange(30)] * 2)
+    torch.testing.assert_close(texts, theirs[0], atol=1e-6, rtol=0)
+
+
+def test_a_tower_of_a_whole_clip_loads_without_a_word(clip, capfd, caplog):
+    _, folder = clip
+    capfd.readouterr()
+    ClipTextEncoder(folder, vocab_size=40, max_positions=12, **SIZES)
+    said = capfd.readouterr()
+    assert "UNEXPECTED" not in said.out + said.err + caplog.text
 
 
 def test_misfits_are_named(clip):

@@ -88,19 +88,19 @@ def test_a_teacher_shows_its_attention_as_an_oracle(untrained_run, explained, ca
     assert "give it: teacher=" in capsys.readouterr().out
     teacher = with_teacher(run).eval()
     found, said = [], []
-    real, warn = support_pages._attention, support_pages.warning_block
+    real, save = support_pages._attention, support_pages.save_page
 
     def kept(fusion, features):
         weights = real(fusion, features)
         found.append((features, weights))
         return weights
 
-    def warned(text, width):
-        said.append(text)
-        return warn(text, width)
+    def saved(*args):
+        said.extend(args[-1])  # the warnings
+        return save(*args)
 
     monkeypatch.setattr(support_pages, "_attention", kept)
-    monkeypatch.setattr(support_pages, "warning_block", warned)
+    monkeypatch.setattr(support_pages, "save_page", saved)
     assert names(explained(run))[-1] == "supports.png"
     assert any(line.startswith("ORACLE: ") and "test identities" in line for line in said)
     assert len(found) == 4  # the image and the caption of two queries
@@ -159,6 +159,22 @@ def test_a_teacher_is_found_where_the_record_or_the_config_says(
     assert (found.folder, found.weights) == (alone, checkpoint)
     with pytest.raises(FileNotFoundError, match=r"none: expected a run folder with checkpoints"):
         explained(run, *one, f"teacher={tmp_path / 'none'}")
+
+
+def test_a_recorded_teacher_is_looked_for_in_its_place_and_not_below(untrained_run, monkeypatch):
+    run = untrained_run("model=lcr2s")
+    (run / "metrics.json").write_text(json.dumps({"teacher": {"run": "/"}}))
+    monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("searches the whole disk"))
+    assert teacher_of(evaluation_config(run), run, Path("none")) is None
+
+
+def test_a_link_in_place_of_the_folder_is_not_followed(untrained_run, explained, tmp_path):
+    run = untrained_run("model=lgur")
+    (tmp_path / "overview.png").touch()
+    (run / "explanations").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="explanations: expected a folder to write to, got a link"):
+        explained(run, "queries=[0]", "images=1", "sample=1")
+    assert [path.name for path in tmp_path.iterdir()] == ["overview.png"]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,6 @@ from tireid.explanations.token_weights import part_shares, query_page, token_gri
 from tireid.methods.base import RetrievalModule
 from tireid.structures import TokenMaps
 
-CPU = torch.device("cpu")
-
 
 @pytest.mark.parametrize(
     ("length", "size", "grid"),
@@ -113,7 +111,7 @@ def split(tmp_path):
 
 
 def test_who_uses_an_atom(split):
-    use = dictionary_use(Known(), split, items=10, device=CPU)
+    use = dictionary_use(Known(), split, items=10)
     assert use.grid == (3, 2)
     assert use.captions == 6
     # Of 10 words 4 are "red", 4 "coat", 2 "blue"; an even share is 1/6.
@@ -126,7 +124,7 @@ def test_who_uses_an_atom(split):
 
 
 def test_the_page_shows_atoms_that_both_use(split, tmp_path):
-    use = dictionary_use(Known(), split, items=10, device=CPU)
+    use = dictionary_use(Known(), split, items=10)
     both = use._replace(by_words=use.by_words + 0.1 * np.eye(6)[5])
     assert most_used(both, 1) == [5]
     path = draw_atoms(both, split, tmp_path / "atoms.png", count=4, warning="")
@@ -136,7 +134,7 @@ def test_the_page_shows_atoms_that_both_use(split, tmp_path):
 
 
 def test_a_page_knows_ranks_and_where_the_weight_is(split):
-    page = query_page(Known(), split, 4, images=3, device=CPU)  # of image 2, of person 1
+    page = query_page(Known(), split, 4, images=3)  # of image 2, of person 1
     scores = split.images @ split.texts[4]
     order = scores.argsort(descending=True).tolist()
     assert page.images[0].label == f"rank {order.index(2) + 1}"
@@ -144,12 +142,12 @@ def test_a_page_knows_ranks_and_where_the_weight_is(split):
     assert [p.correct for p in page.images] == [None, *(i >= 2 for i in order[:3])]
     first = min(order.index(2), order.index(3)) + 1
     assert page.title == f"Caption 4 of test: first correct image at rank {first}"
-    (row,) = page.rows
+    (row,) = page.weights.rows
     assert row.title == "Prototype 1"
     assert row.words == [0.25]  # an even share is a quarter of the tint
     assert np.argwhere(row.maps[0] > 0).tolist() == [[1, 0]]  # image 2 is white there
 
 
 def test_a_method_without_weights_gets_no_page(split):
-    assert query_page(RetrievalModule(), split, 0, images=2, device=CPU) is None
-    assert dictionary_use(RetrievalModule(), split, items=3, device=CPU) is None
+    assert query_page(RetrievalModule(), split, 0, images=2) is None
+    assert dictionary_use(RetrievalModule(), split, items=3) is None

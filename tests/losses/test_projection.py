@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tireid.losses.projection import CmpmLoss, SdmLoss, cmpm_loss, sdm_loss
+from tireid.losses.projection import CmpmLoss, SdmLoss, cmpc_loss, cmpm_loss, sdm_loss
 
 
 def features(batch: int = 6, dim: int = 5, dtype: torch.dtype = torch.float64):
@@ -42,6 +42,22 @@ def test_cmpm_equals_its_equation(target, epsilon):
     expected = reference(image.numpy(), text.numpy(), pids.tolist(), epsilon=epsilon, target=target)
     loss = cmpm_loss(image, text, pids, epsilon=epsilon, target=target)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_cmpc_equals_its_equation():
+    image, text, _ = features()
+    generator = torch.Generator().manual_seed(8)
+    weights = torch.randn(4, 5, generator=generator, dtype=torch.float64)
+    labels = torch.tensor([0, 3, 0, 2, 3, 0])
+    expected = 0.0
+    for rows, columns in ((image, text), (text, image)):
+        for i, label in enumerate(labels.tolist()):
+            direction = columns[i] / math.sqrt(columns[i] @ columns[i])
+            along = (rows[i] @ direction) * direction
+            scores = [float(along @ w / math.sqrt(w @ w)) for w in weights]
+            total = sum(math.exp(score) for score in scores)
+            expected += (math.log(total) - scores[label]) / len(labels)
+    assert cmpc_loss(image, text, labels, weights).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [0.02, 0.5])

@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from tireid.losses.contrastive import InfoNceLoss
+from tireid.losses.projection import CmpmCmpcLoss, cmpc_loss, cmpm_loss
 from tireid.losses.ranking import RankingLoss
 from tireid.methods.baseline import Baseline
 
@@ -47,6 +48,50 @@ def test_mapping_each_position_comes_before_the_maximum(base_arguments, pair_bat
     torch.testing.assert_close(model.image_features(pair_batch.images), mapped.amax(1))
     with pytest.raises(ValueError, match="pooled or per_position, got 'mean'"):
         Baseline(**base_arguments, alignment=InfoNceLoss(), projection="mean")
+
+
+def test_mapping_each_position_follows_the_pool_of_the_encoder(base_arguments, pair_batch):
+    model = Baseline(**base_arguments, alignment=InfoNceLoss(), projection="per_position")
+    largest = model.image_features(pair_batch.images)
+    model.image_encoder.pool = "avg"
+    mean = model.image_projection(model.image_encoder(pair_batch.images).local.mean(1))
+    torch.testing.assert_close(model.image_features(pair_batch.images), mean)
+    assert not torch.allclose(largest, mean)
+
+
+def test_without_a_projection_texts_are_mapped_to_the_image_feature(base_arguments, pair_batch):
+    settings = {"alignment": InfoNceLoss(), "projection": "none"}
+    model = Baseline(**base_arguments, **settings, embedding_dim=12)
+    images = model.image_encoder(pair_batch.images).pooled
+    assert torch.equal(model.image_features(pair_batch.images), images)
+    assert model.text_features(pair_batch.token_ids, pair_batch.valid).shape == (6, 12)
+    with pytest.raises(ValueError, match=r"embedding_dim: expected 12, .*projection=none, got 9"):
+        Baseline(**base_arguments, **settings, embedding_dim=9)
+
+
+def test_projections_of_their_own_are_asked_of_encoders_of_one_space(base_arguments):
+    settings = {"alignment": InfoNceLoss(), "projection": "pretrained", "embedding_dim": 12}
+    with pytest.raises(ValueError, match=r"do not end in one space of 12, .*projection=pooled"):
+        Baseline(**base_arguments, **settings)
+
+
+@pytest.mark.parametrize("identity_weight", [0.0, 1.0])
+def test_classified_projections_train_the_weights_of_the_classes(
+    base_arguments, pair_batch, identity_weight
+):
+    model = Baseline(
+        **base_arguments, alignment=CmpmCmpcLoss(), identity_weight=identity_weight, embedding_dim=9
+    )
+    terms, images, texts = model.training_terms(pair_batch, 0)
+    weights = model.classifier.weight
+    expected = cmpm_loss(images, texts, pair_batch.pid) + cmpc_loss(
+        images, texts, pair_batch.label, weights
+    )
+    torch.testing.assert_close(terms["alignment"], expected)
+    sum(terms.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is None) == (not parameter.requires_grad), name
+    assert weights.grad is not None
 
 
 def test_the_ranking_loss_draws_anew_each_step(base_arguments, pair_batch):

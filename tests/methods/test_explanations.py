@@ -13,7 +13,8 @@ from tireid.methods.base import RetrievalModule
 from tireid.methods.baseline import Baseline
 from tireid.methods.lcr2s import Lcr2s
 from tireid.methods.lgur import Lgur
-from tireid.methods.lgur.head import CrossAttention, LgurHead
+from tireid.methods.lgur.cross_decoder import CrossAttention
+from tireid.methods.lgur.head import LgurHead
 from tireid.structures import Tokens
 
 HEAD = {

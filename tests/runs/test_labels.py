@@ -1,10 +1,19 @@
 """Rows are named by what tells them apart."""
 
-from tireid.runs.labels import NamedRun, distinct_labels
+from pathlib import Path
+
+from tireid.runs.results import CompleteRun, Result, distinctly_labelled
 
 
 def run(label, settings, *overrides, dataset="synthetic", **values):
-    return NamedRun(label, dataset, settings, overrides, values)
+    fields = {"seed": 1, "selection": "val", "steps": 1, "seconds": 1.0, "images_per_second": 1.0}
+    fields |= {"parameters": 1, "test_data": "f00", "commit": "", "metrics": {}}
+    result = Result(label=label, dataset=dataset, settings=settings, **fields)
+    return CompleteRun(Path(), result, values, overrides)
+
+
+def distinct_labels(runs):
+    return [result.label for result in distinctly_labelled(runs)]
 
 
 def test_a_label_of_its_own_stays():

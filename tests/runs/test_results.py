@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tireid.comparison.compare import compare
+from tireid.cli.compare import compare
 from tireid.comparison.table import columns, table
 from tireid.runs.folder import claim, finished_metrics
 from tireid.runs.results import Result, Unfinished, read_csv, read_runs, write_csv
@@ -48,10 +48,10 @@ def test_runs_are_read_from_their_folders(lgur_run, tmp_path, capsys):
     assert complete[0].metrics["test/R1"] == metrics["test/R1"]
     target = tmp_path / "page.md"
     target.write_text("<!-- kept -->\n<!-- /kept -->\n")
-    compare([folder], csv=tmp_path / "kept.csv", into=target)
+    compare([folder], csv=tmp_path / "kept.csv", fill=target)
     shown = target.read_text()
     assert f"{metrics['test/R1']:.1f}" in shown
-    compare([tmp_path / "kept.csv"], into=target)
+    compare([tmp_path / "kept.csv"], fill=target)
     assert target.read_text() == shown
     with pytest.raises(FileNotFoundError, match="expected run folders"):
         read_runs(tmp_path)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from matplotlib.axes import Axes
 
-from tireid.comparison.compare import ReportOptions, compare
-from tireid.comparison.dashboard.scope import Scope
+from tireid.cli.compare import compare
 from tireid.comparison.table import table
 from tireid.inference.export import export
 from tireid.metrics import recall_at_k
@@ -63,20 +62,20 @@ def test_a_run_computes_logs_selects_by_and_shows_it(
     card = (exported / "README.md").read_text().splitlines()
     assert "R20" in next(line for line in card if "mINP" in line)
 
-    report = ReportOptions(tmp_path / "report")
-    report.out.mkdir()
-    compare([run], csv=tmp_path / "results.csv", report=report)
+    report = tmp_path / "report"
+    report.mkdir()
+    compare([run], csv=tmp_path / "results.csv", out=report)
     assert "R@20" in capsys.readouterr().out
     (result,) = read_csv(tmp_path / "results.csv")
     assert result.metrics["test/R20"] == pytest.approx(metrics["test/R20"], abs=1e-4)
     for name in ("report.html", "report.md"):
-        assert "R@20" in (report.out / name).read_text()
+        assert "R@20" in (report / name).read_text()
 
 
 @pytest.mark.usefixtures("r20")
 def test_the_dashboard_shows_it():
     pytest.importorskip("wandb_workspaces")
-    from tireid.comparison.dashboard.report import build
+    from tireid.comparison.dashboard.report import Scope, build
     from tireid.comparison.dashboard.server import request_of
 
     report = build(Scope("me", "tireid", "cuhk_pedes"), [], [])
@@ -99,7 +98,7 @@ def test_runs_that_were_recorded_before_are_still_compared(
     line = Metric("R20", "R@20", partial(recall_at_k, k=20), headline=True)
     monkeypatch.setitem(METRICS, "R20", line)
     (tmp_path / "report").mkdir()
-    compare([lgur_run[0], copied_run], report=ReportOptions(tmp_path / "report"))
+    compare([lgur_run[0], copied_run], out=tmp_path / "report")
     report = (tmp_path / "report" / "report.md").read_text()
     assert "Differences from" in report
     assert "R@20" not in report

@@ -1,6 +1,5 @@
 """What README and docs say can be done: commands compose, Python runs, links and files exist."""
 
-import argparse
 import importlib
 import os
 import re
@@ -20,7 +19,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 import tireid
-from tireid.cli.commands import COMMANDS
+from tireid.cli.arguments import Parser
+from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA
 from tireid.files import conf_dir
 
 ROOT = Path(__file__).parents[2]
@@ -142,7 +142,7 @@ def check_tireid(arguments, conf, monkeypatch):
     options = [word for word in rest if word.startswith("-")]
     if "--help" in options:
         return
-    if name in ("compare", "dashboard"):
+    if name in WITHOUT_HYDRA:
         parse_only(name, rest, monkeypatch)
     else:
         assert {*options, "job"} <= {"--multirun", "--cfg", "job"}, options
@@ -153,12 +153,12 @@ def check_tireid(arguments, conf, monkeypatch):
 
 
 def parse_only(name, arguments, monkeypatch):
-    def stop(self, *args, **kwargs):
-        parse(self, *args, **kwargs)
+    def stop(self):
+        parse(self)
         raise KeyboardInterrupt
 
-    parse = argparse.ArgumentParser.parse_args
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    parse = Parser.parse
+    monkeypatch.setattr(Parser, "parse", stop)
     monkeypatch.setattr(sys, "argv", [f"tireid {name}", *arguments])
     with pytest.raises(KeyboardInterrupt):
         importlib.import_module(f"tireid.cli.{name}").main()

@@ -261,6 +261,76 @@ def test_parts_of_another_kind_are_named(small_config, killed, change, message):
         train(small_config(killed, *COMMON, *BASELINE, f"ckpt_path={file}"))
 
 
+def of_optimizer(content):
+    return content["optimizer_states"][0]
+
+
+def of_loops(content):
+    return content["loops"]["fit_loop"]
+
+
+TAMPERED = {
+    "a wrong shape": (
+        lambda c: of_optimizer(c)["state"][3].update(exp_avg=torch.zeros(2)),
+        r"optimizer_states\[0\]\.state\.3\.exp_avg: expected shape \(32, 32, 3, 3\), got \(2,\)",
+    ),
+    "a step of two numbers": (
+        lambda c: of_optimizer(c)["state"][3].update(step=torch.zeros(2)),
+        r"state\.3\.step: expected shape \(\), got \(2,\)",
+    ),
+    "no number": (
+        lambda c: of_optimizer(c)["state"][0]["exp_avg"].fill_(torch.nan),
+        r"state\.0\.exp_avg: expected finite numbers",
+    ),
+    "another parameter": (
+        lambda c: of_optimizer(c)["state"].update({9999: {}}),
+        r"state\.9999: expected a parameter's number",
+    ),
+    "no state": (lambda c: of_optimizer(c)["state"].clear(), r"state: expected that of step \d"),
+    "no optimizer": (lambda c: c["optimizer_states"].clear(), "optimizer_states: expected 1 of"),
+    "no groups": (lambda c: of_optimizer(c)["param_groups"].clear(), "expected groups of"),
+    "a rate of text": (
+        lambda c: of_optimizer(c)["param_groups"][0].update(lr="1"),
+        r"param_groups\[0\]\.lr: expected a finite number, got '1' \(str\)",
+    ),
+    "betas of text": (
+        lambda c: of_optimizer(c)["param_groups"][0].update(betas=("a", 0.9)),
+        r"betas\[0\]: expected a finite number",
+    ),
+    "no schedule": (lambda c: c["lr_schedulers"].clear(), "lr_schedulers: expected 1 of them"),
+    "a schedule of text": (lambda c: c.update(lr_schedulers=["x"]), r"lr_schedulers\[0\]: expect"),
+    "a schedule's method": (
+        lambda c: c["lr_schedulers"][0].update(step=1),
+        r"lr_schedulers\[0\]: expected numbers of a schedule, got step",
+    ),
+    "empty loops": (lambda c: of_loops(c).clear(), r"loops\.fit_loop\.\S+: expected a value"),
+    "a count below 0": (
+        lambda c: of_loops(c)["epoch_progress"]["total"].update(ready=-1),
+        r"epoch_progress\.total\.ready: expected at least 0, got -1",
+    ),
+    "no generators": (lambda c: c["tireid"].update(generators=3), r"tireid\.generators: expected"),
+    "junk generators": (
+        lambda c: c["tireid"]["generators"][0].update(torch=torch.zeros(3)),
+        r"generators\[0\]: expected the state of random generators",
+    ),
+    "a best file's score": (
+        lambda c: next(iter(c["callbacks"].values())).update(best_k_models={"a": "b"}),
+        r"best_k_models\.a: expected a Tensor or a finite number, got 'b'",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TAMPERED)
+def test_tampered_states_are_refused_before_they_are_restored(small_config, killed, kind):
+    change, message = TAMPERED[kind]
+    file = killed / "checkpoints" / "last.ckpt"
+    content = torch.load(file, weights_only=True)
+    change(content)
+    torch.save(content, file)
+    with pytest.raises(ValueError, match=rf"last\.ckpt: .*{message}"):
+        train(small_config(killed, *COMMON, *BASELINE, f"ckpt_path={file}"))
+
+
 def test_a_checkpoint_of_another_run_is_refused(small_config, killed, lgur_run):
     source = lgur_run[0] / "checkpoints" / "last.ckpt"
     for name in ("last.ckpt", "last_previous.ckpt"):

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tireid.comparison.dashboard import names
-from tireid.comparison.dashboard.scope import Scope
+from tireid.comparison.dashboard.report import Scope
 from tireid.metrics.names import compared, headlines
 from tireid.training.run import train
 

@@ -327,6 +327,38 @@ def test_dropout_of_a_frozen_bert_survives_the_trainers_modes(small_config, tmp_
     assert {(epoch, training) for epoch, training in seen} == set(enumerate(active))
 
 
+def test_a_text_length_beyond_the_encoders_positions_is_refused_before_training(
+    small_config, tmp_path
+):
+    longer = ("text_encoder=clip_text_tiny", "text_encoder.module.max_positions=63")
+    with pytest.raises(ValueError, match=r"max_length: expected at most 63, .* got 64; set"):
+        train(small_config(tmp_path, "model=baseline", *longer))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["dataset.pairs_per_id=2"], r"pairs_per_id: does nothing with dataset\.sampler=shuffled"),
+        (["image_encoder.module.pool=avg"], r"pool: does nothing with the method Lgur, got avg"),
+        (
+            ["model=lcr2s", "model.teacher.supports.exclude_same_image_text=false"],
+            r"does nothing with model\.teacher\.source=memory, .* or .*source=dataset",
+        ),
+        (
+            ["model=lcr2s_teacher", "model.supports.short=pad"],
+            r"model\.supports\.short: does nothing with model\.source=memory",
+        ),
+        (
+            ["model=lcr2s_plain", "model.teacher.memory.capacity=7"],
+            r"memory\.capacity: does nothing with model\.teacher\.source=dataset",
+        ),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(small_config, tmp_path, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        train(small_config(tmp_path, *overrides))
+
+
 @pytest.fixture
 def _precision():
     """Leave the process's precision as it was."""

@@ -8,6 +8,9 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from tireid.data.samplers import SampleKey
+from tireid.inference.build import build_datamodule
+from tireid.inference.restore import find_teacher
 from tireid.inference.retriever import load
 from tireid.runs.results import read_runs
 from tireid.training.build import build_trainer
@@ -202,6 +205,37 @@ def test_the_teachers_config_is_the_students_but_for_what_makes_it_one(small_con
     assert {name: stage[name] for name in same} == {name: student[name] for name in same}
 
 
+def test_the_two_stages_share_no_batch_no_augmentation_and_no_support_set(small_config, tmp_path):
+    cfg = small_config(tmp_path, "model=lcr2s_plain", "dataset.read.images_per_id=5")
+    orders, images, supports = [], [], []
+    for stage in (cfg, teacher_config(cfg, tmp_path)):
+        data = build_datamodule(stage)
+        data.setup("fit")
+        loader = data.train_dataloader()
+        orders.append([key.pair for key in loader.sampler])
+        batch = loader.dataset.collate([SampleKey(0, pair) for pair in range(12)])
+        images.append(batch.images)
+        supports.append(batch.support.image_keys[batch.support.image_slots])
+    assert sorted(orders[0]) == sorted(orders[1])
+    assert orders[0] != orders[1]
+    assert not (images[0] == images[1]).flatten(1).all(dim=1).all()
+    assert not torch.equal(supports[0], supports[1])
+
+
+def test_the_teacher_followed_is_its_last_or_its_best_by_choice(small_config, tmp_path):
+    followed = {}
+    for selection in ("last", "val"):
+        folder = tmp_path / selection
+        choice = f"teaching.selection={selection}"
+        train(small_config(folder, "model=lcr2s", "max_epochs=1", choice))
+        record = json.loads((folder / "teacher" / "metrics.json").read_text())
+        followed[selection] = (record["selection"], record["tested_checkpoint"])
+        assert find_teacher(folder / "teacher").weights.name == record["tested_checkpoint"]
+    assert followed["last"] == ("last", "last.ckpt")
+    assert followed["val"][0] == "val"
+    assert followed["val"][1].startswith("epoch")
+
+
 def test_without_distillation_the_student_is_its_dual_encoder(small_config, tmp_path):
     alone = train(small_config(tmp_path / "a", "model=baseline"))
     student = train(
@@ -258,6 +292,7 @@ def test_other_compositions_train(small_config, tmp_path, model):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("teaching.selection=test", "teaching.selection: expected last or val, got 'test'"),
         ("teaching.targets=always", "expected once or each_step, got 'always'"),
         ("teaching.max_epochs=0", "expected an integer > 0 or null, got 0"),
         ("teaching.epochs_factor=0", "teaching.epochs_factor: expected an integer > 0, got 0"),

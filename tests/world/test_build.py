@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,33 @@ def test_second_use_is_silent_and_makes_nothing(
     monkeypatch.setattr(build, "make_rows", None)
     assert ensure_world(tmp_path, tiny) == folder
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("damage", ["an image", "a cut image", "imgs", "annotations", "all files"])
+def test_a_damaged_world_is_drawn_again_with_one_line(
+    damage: str,
+    tiny: WorldSettings,
+    tiny_world: Path,
+    tmp_path: Path,
+    fingerprint: Callable,
+    capfd: pytest.CaptureFixture[str],
+):
+    folder = shutil.copytree(tiny_world, tmp_path / tiny_world.name)
+    image = next(folder.rglob("*.jpg"))
+    if damage == "an image":
+        image.unlink()
+    elif damage == "a cut image":
+        image.write_bytes(image.read_bytes()[:-1])
+    elif damage == "imgs":
+        shutil.rmtree(folder / "imgs")
+    elif damage == "annotations":
+        (folder / "reid_raw.json").write_text("")
+    else:
+        for path in folder.rglob("*"):
+            path.is_file() and path.unlink()
+    assert ensure_world(tmp_path, tiny) == folder
+    assert f"{folder} is damaged: files are missing or cut off; it is" in capfd.readouterr().err
+    assert fingerprint(folder) == fingerprint(tiny_world)
 
 
 def test_two_processes_starting_together_make_one_world(tiny: WorldSettings, tmp_path: Path):

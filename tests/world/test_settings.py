@@ -1,6 +1,10 @@
+import numpy as np
 import pytest
 
 from tireid.world import WorldSettings
+from tireid.world.background import SCENES, make_background
+from tireid.world.identities import make_population
+from tireid.world.picture import make_picture
 
 
 @pytest.mark.parametrize(
@@ -30,3 +34,17 @@ def test_settings_survive_a_round_trip_and_lists_equal_tuples():
     settings = WorldSettings(image_size=[96, 36], caption_noise=1.0)
     assert settings == WorldSettings(image_size=(96, 36), caption_noise=1.0)
     assert WorldSettings(**settings.to_dict()) == settings
+
+
+@pytest.mark.parametrize("size", [(48, 16), (64, 24), (72, 16)])
+def test_every_size_that_is_accepted_is_painted(size):
+    settings = WorldSettings(num_train_ids=4, images_per_id=4, image_size=size, occlusion=0.5)
+    for identity in make_population(settings)[:4]:
+        for index in range(4):
+            assert make_picture(settings, identity, index).jpeg
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_scene_has_room_in_the_smallest_crop(scene):
+    for seed in range(40):
+        assert make_background(scene, 12, 40, np.random.default_rng(seed)).size == (12, 40)

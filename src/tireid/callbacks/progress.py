@@ -75,19 +75,13 @@ class EpochLines(Callback):
         loss = float(trainer.strategy.reduce(loss.to(pl_module.device), reduce_op="mean"))
         if not trainer.is_global_zero:
             return
+        label = "[bold red]test[/bold red]" if self.split == "test" else self.split
+        shown = {name: f"{self.split}/{name}" for name in headlines()}
         metrics = trainer.callback_metrics
         parts = [
             f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}",
             f"loss {loss:8.3f}",
-            *(
-                f"{self._label} {name} {float(metrics[f'{self.split}/{name}']):5.2f}"
-                for name in headlines()
-                if f"{self.split}/{name}" in metrics
-            ),
+            *(f"{label} {n} {float(metrics[k]):5.2f}" for n, k in shown.items() if k in metrics),
             f"{time.perf_counter() - self._started:5.1f} s",
         ]
         show("   ".join(parts))
-
-    @property
-    def _label(self) -> str:
-        return "[bold red]test[/bold red]" if self.split == "test" else self.split

@@ -1,15 +1,13 @@
 """Choose queries of a split to look at, and draw what a model retrieves for them."""
 
+import io
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from tireid.figures import RIGHT, WRONG, own_style
+from tireid.figures import draw_similarities, own_style
 from tireid.retrieval.query_results import QueryResults
-
-_FRAME = 4  # pixels
-_MOST_PIXELS = 256  # a side of an image
 
 
 class Query(NamedTuple):
@@ -62,36 +60,14 @@ def _margin(results: QueryResults) -> np.ndarray:
     return results.scores[:, 0] - np.where(np.isfinite(wrong), wrong, last)
 
 
-def tick(right: bool) -> str:
-    """Return a sign for a right or a wrong image."""
-    return "\N{CHECK MARK}" if right else "\N{MULTIPLICATION X}"
-
-
-def framed(image: Image.Image, colour: str) -> Image.Image:
-    """Return an image in RGB, made smaller if it is large, in a frame."""
-    copy = ImageOps.exif_transpose(image).convert("RGB")
-    copy.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
-    return ImageOps.expand(copy, border=_FRAME, fill=colour)
-
-
 @own_style()
-def draw_similarities(results: QueryResults) -> Image.Image:
-    """Draw the distributions of similarity of positive and of negative pairs."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def similarity_plot(results: QueryResults) -> Image.Image:
+    """Return a plot of the distributions of similarity of positive and of negative pairs."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for label, counts, colour, hatch in (
-        ("of one person", results.positives, RIGHT, None),
-        ("of two persons", results.negatives, WRONG, "///"),
-    ):
-        density = counts / max(counts.sum(), 1) / np.diff(results.edges)
-        axes.stairs(
-            density, results.edges, color=colour, label=label, fill=True, alpha=0.45, hatch=hatch
-        )
-        axes.stairs(density, results.edges, color=colour)
+    draw_similarities(axes, results.edges, results.positives, results.negatives)
     used = np.flatnonzero(results.positives + results.negatives)
     if len(used):
         axes.set_xlim(float(results.edges[used[0]]), float(results.edges[used[-1] + 1]))
@@ -102,5 +78,6 @@ def draw_similarities(results: QueryResults) -> Image.Image:
     )
     axes.grid(alpha=0.3)
     axes.legend()
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return Image.open(file, formats=("PNG",)).convert("RGB")

@@ -1,23 +1,20 @@
 """Draw test queries with their best images, right and wrong ones framed apart."""
 
-import textwrap
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import lightning as L
 import numpy as np
-from jaxtyping import Int
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
-from numpy import ndarray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from tireid.callbacks.query_images import tick
 from tireid.callbacks.retrieval_evaluation import embeddings_of
-from tireid.figures import OWN, RIGHT, WRONG, own_style
-from tireid.files import replacing
+from tireid.data.images import decode
+from tireid.figures.pages import GAP, beside, image_row, save_page, text_block, tick
 from tireid.retrieval import top_k
-from tireid.retrieval.collection import SplitEmbeddings
+
+_TEXT_WIDTH, _IMAGE_SIZE = 460, (90, 216)
 
 
 class GalleryRow(NamedTuple):
@@ -38,58 +35,28 @@ class GalleryRow(NamedTuple):
     right: list[bool]
 
 
-@own_style()
-def draw_gallery(
-    rows: list[GalleryRow], path: Path, title: str, *, title_colour: str = "black"
-) -> None:
+def draw_gallery(rows: list[GalleryRow], path: Path, title: str, *, warning: str = "") -> None:
     """Draw one line of images per query.
 
     Args:
-        rows: Queries with equally many images.
+        rows: At least one query.
         path: The file to write.
         title: Title of the figure.
-        title_colour: A matplotlib colour.
+        warning: Red text above all; may be empty.
     """
-    from matplotlib.figure import Figure
-
-    columns = len(rows[0].found)
-    figure = Figure(figsize=(4.6 + 1.0 * (columns + 1), 2.35 * len(rows) + 0.6))
-    grid = figure.add_gridspec(
-        len(rows),
-        columns + 2,
-        width_ratios=[3.6, 1.1, *([1.0] * columns)],
-        left=0.01,
-        right=0.99,
-        bottom=0.01,
-        top=1 - 0.75 / (2.35 * len(rows) + 0.6),
-        wspace=0.08,
-        hspace=0.22,
-    )
-    figure.suptitle(title, fontsize=12, x=0.01, ha="left", color=title_colour)
-    for number, row in enumerate(rows):
-        text = figure.add_subplot(grid[number, 0])
-        text.axis("off")
-        caption = "\n".join(textwrap.wrap(row.caption, 46)[:9])
-        text.text(0, 0.5, caption, fontsize=9, va="center", parse_math=False)
-        axes = figure.add_subplot(grid[number, 1])
-        _draw_image(axes, row.own_image, OWN, "described", dashed=True)
-        for column, (image, hit) in enumerate(zip(row.found, row.right, strict=True)):
-            axes = figure.add_subplot(grid[number, column + 2])
-            label = f"{tick(hit)} {row.scores[column]:.2f}"
-            _draw_image(axes, image, RIGHT if hit else WRONG, label)
-    with replacing(path) as file:
-        figure.savefig(file, dpi=90, format="png")
+    lines = []
+    for row in rows:
+        images = [(_small(row.own_image), "described", None)]
+        images += [
+            (_small(path), f"{score:.2f}", hit)
+            for path, score, hit in zip(row.found, row.scores, row.right, strict=True)
+        ]
+        lines.append(beside([text_block(row.caption, _TEXT_WIDTH), image_row(images)], 2 * GAP))
+    save_page(path, title, [], lines, [warning])
 
 
-def _draw_image(axes: Any, path: Path, colour: str, label: str, *, dashed: bool = False) -> None:
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file).convert("RGB")
-    axes.imshow(np.asarray(image), aspect="auto")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_title(label, fontsize=8, color=colour, pad=2)
-    for spine in axes.spines.values():
-        spine.set(edgecolor=colour, linewidth=3, linestyle="--" if dashed else "-")
+def _small(path: Path) -> Image.Image:
+    return decode(path).resize(_IMAGE_SIZE, Image.Resampling.BICUBIC)
 
 
 class ResultGallery(Callback):
@@ -135,33 +102,24 @@ class ResultGallery(Callback):
             return  # only a part of the split was embedded, by a limit on the batches
         count = min(self.num_queries, len(captions))
         chosen = np.random.default_rng(0).choice(len(captions), count, replace=False)
-        rows = _rows(split, records, chosen, self.top_k)
+        scores, best = top_k(split.texts[chosen], split.images, self.top_k)
+        rows = [
+            GalleryRow(
+                caption=captions[query],
+                own_image=records[int(split.image_index[query])].image_path,
+                found=[records[position].image_path for position in positions],
+                scores=row_scores,
+                right=(split.image_pids[positions] == split.text_pids[query]).tolist(),
+            )
+            for query, positions, row_scores in zip(
+                chosen.tolist(), best.tolist(), scores.tolist(), strict=True
+            )
+        ]
         title = (
             f"{count} test captions drawn at random: the image each describes, and the "
             f"{len(rows[0].found)} best of {len(records)}  ({tick(True)} same person, "
             f"{tick(False)} another)"
         )
         on_test = self.selection == "test"
-        if on_test:
-            title = f"Checkpoint CHOSEN ON THE TEST SPLIT. {title}"
-        draw_gallery(rows, self.path, title, title_colour="red" if on_test else "black")
-
-
-def _rows(
-    split: SplitEmbeddings, records: list[Any], queries: Int[ndarray, " chosen"], k: int
-) -> list[GalleryRow]:
-    """Return some queries of a split, by position, with their k best images."""
-    captions = [caption for record in records for caption in record.captions]
-    scores, best = top_k(split.texts[queries], split.images, k)
-    return [
-        GalleryRow(
-            caption=captions[query],
-            own_image=records[int(split.image_index[query])].image_path,
-            found=[records[position].image_path for position in positions],
-            scores=row_scores,
-            right=(split.image_pids[positions] == split.text_pids[query]).tolist(),
-        )
-        for query, positions, row_scores in zip(
-            queries.tolist(), best.tolist(), scores.tolist(), strict=True
-        )
-    ]
+        warning = "Checkpoint CHOSEN ON THE TEST SPLIT." if on_test else ""
+        draw_gallery(rows, self.path, title, warning=warning)

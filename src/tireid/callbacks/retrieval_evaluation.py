@@ -33,10 +33,6 @@ class RetrievalEvaluation(Callback):
         """Drop what an interrupted evaluation collected."""
         self.metric.to(pl_module.device).reset()
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Drop what an interrupted evaluation collected."""
-        self.metric.to(pl_module.device).reset()
-
     def on_validation_batch_end(
         self,
         trainer: L.Trainer,
@@ -49,17 +45,8 @@ class RetrievalEvaluation(Callback):
         """Collect the embeddings of a batch."""
         self.metric.update(outputs, batch)
 
-    def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Collect the embeddings of a batch."""
-        self.metric.update(outputs, batch)
+    on_test_start = on_validation_start
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the validation split."""

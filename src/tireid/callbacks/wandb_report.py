@@ -8,25 +8,25 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
-from PIL import Image
 
 from tireid.callbacks.query_images import (
     Query,
-    draw_similarities,
-    framed,
     interesting_queries,
-    tick,
+    similarity_plot,
 )
 from tireid.callbacks.query_record import query_results_of
 from tireid.console import say
+from tireid.data.images import decode
 from tireid.data.synthetic import SYNTHETIC
 from tireid.figures import OWN, RIGHT, WRONG
+from tireid.figures.pages import framed, tick
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults
 from tireid.runs.record import RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE
-from tireid.tracking.logger import WandbLogger, wandb_logger_of
+from tireid.tracking.logger import WandbLogger, images_by_name, wandb_logger_of
 from tireid.tracking.session import import_quietly
 
+_MOST_PIXELS = 256  # a side of an image
 _FIGURES_OF_PEOPLE = ("gallery_test.png", "explanations/*.png")
 _SUMMARY = (
     "seconds",
@@ -84,12 +84,14 @@ class WandbReport(Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log everything; the run's other files have been written by now."""
         logger = wandb_logger_of(trainer.loggers)
-        if not trainer.is_global_zero or logger is None or logger.run is None:
+        if not trainer.is_global_zero or logger is None or logger.experiment is None:
             return
         datamodule: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.test
         with_images = self._may_log_images(datamodule.name)
         try:
-            row = self._figures(with_images=with_images)
+            names = ["curves.png", *(_FIGURES_OF_PEOPLE if with_images else ())]
+            figures = [file for name in names for file in sorted(self.folder.glob(name))]
+            row = images_by_name(self.folder, figures)
             if (results := query_results_of(trainer)) is not None:
                 row |= _similarities(results)
                 row |= self._queries(results, datamodule.records("test"), with_images=with_images)
@@ -108,15 +110,6 @@ class WandbReport(Callback):
             )
         return dataset == SYNTHETIC
 
-    def _figures(self, *, with_images: bool) -> dict[str, Any]:
-        """Return the figures that the run folder holds, by their paths without suffix."""
-        names = ["curves.png", *(_FIGURES_OF_PEOPLE if with_images else ())]
-        files = [file for name in names for file in sorted(self.folder.glob(name))]
-        image = import_quietly().Image
-        return {
-            str(file.relative_to(self.folder).with_suffix("")): image(str(file)) for file in files
-        }
-
     def _queries(
         self, results: QueryResults, records: list[Any], *, with_images: bool
     ) -> dict[str, Any]:
@@ -124,11 +117,11 @@ class WandbReport(Callback):
         captions = [caption for record in records for caption in record.captions]
         if len(captions) != len(results.pids):
             return {}
-        paths = [record.image_path for record in records]
-        rows = []
-        for query in interesting_queries(results, self.num_queries):
-            row = _line(results, query, captions[query.number], self.top_k)
-            rows.append(row | _images(results, query, paths, self.top_k) if with_images else row)
+        paths = [record.image_path for record in records] if with_images else []
+        rows = [
+            _line(results, query, captions[query.number], paths, self.top_k)
+            for query in interesting_queries(results, self.num_queries)
+        ]
         data = [list(row.values()) for row in rows]
         return {"queries": import_quietly().Table(columns=list(rows[0]), data=data)} if rows else {}
 
@@ -136,29 +129,22 @@ class WandbReport(Callback):
         record = read_record(self.folder)
         logger.update_summary({name: record[name] for name in _SUMMARY if name in record})
         if record:
-            logger.update_summary(
-                {
-                    "cost/train_seconds": record["seconds"]["training"],
-                    "cost/images_per_second": record["images_per_second"],
-                    "cost/peak_memory_mib": record["peak_memory_mib"],
-                    "cost/parameters_million": record["parameters"]["total"] / 1e6,
-                }
-            )
+            cost = {
+                "train_seconds": record["seconds"]["training"],
+                "images_per_second": record["images_per_second"],
+                "peak_memory_mib": record["peak_memory_mib"],
+                "parameters_million": record["parameters"]["total"] / 1e6,
+            }
+            logger.update_summary({f"cost/{name}": value for name, value in cost.items()})
         metadata = {"metrics": record.get("metrics", {}), "seed": self.seed}
         seed = f"seed{self.seed}"
-        chosen = "last" if self.selection == "last" else "best"
+        aliases = ["last" if self.selection == "last" else "best", seed]
         name = re.sub(r"[^\w.-]+", "-", f"{logger.config['label']}-{logger.config['dataset/name']}")
-        logger.log_artifact(
-            name,
-            "model",
-            self._model_files(tested),
-            aliases=[chosen, seed],
-            metadata=metadata | {"checkpoint": tested.name},
-        )
-        queries = {QUERIES_FILE: self.folder / QUERIES_FILE}
-        logger.log_artifact(
-            f"{name}-queries", "results", queries, aliases=[seed], metadata=metadata
-        )
+        of_model = metadata | {"checkpoint": tested.name}
+        files = self._model_files(tested)
+        logger.log_artifact(name, "model", files, aliases=aliases, metadata=of_model)
+        files = {QUERIES_FILE: self.folder / QUERIES_FILE}
+        logger.log_artifact(f"{name}-queries", "results", files, aliases=[seed], metadata=metadata)
 
     def _model_files(self, tested: Path) -> dict[str, Path]:
         files = {name: self.folder / name for name in (RECORD_FILE, CONFIG_FILE)}
@@ -171,47 +157,43 @@ def _similarities(results: QueryResults) -> dict[str, Any]:
     """Return histograms of the similarities of positive and negative pairs, and their plot."""
     wandb = import_quietly()
     counts = {"positives": results.positives, "negatives": results.negatives}
-    return {
-        **{
-            f"similarity/{name}": wandb.Histogram(np_histogram=(count, results.edges))
-            for name, count in counts.items()
-        },
-        "similarity/spread": wandb.Image(draw_similarities(results)),
+    histograms = {
+        f"similarity/{name}": wandb.Histogram(np_histogram=(count, results.edges))
+        for name, count in counts.items()
     }
+    return histograms | {"similarity/spread": wandb.Image(similarity_plot(results))}
 
 
-def _line(results: QueryResults, query: Query, caption: str, k: int) -> dict[str, Any]:
-    """Return the text and numbers of a query and its k best images, by column."""
+def _line(
+    results: QueryResults, query: Query, caption: str, paths: list[Path], k: int
+) -> dict[str, Any]:
+    """Return a query and its k best images, by column; without paths their numbers only."""
     number = query.number
     precision = float(results.values["mAP"][number])
-    scores = enumerate(results.scores[number, :k].tolist(), 1)
-    right = enumerate(results.right[number, :k].tolist(), 1)
-    return {
+    scores = results.scores[number, :k].tolist()
+    right = results.right[number, :k].tolist()
+    row: dict[str, Any] = {
         "kind": query.kind,
         "query": number,
         "caption": caption,
         "person": int(results.pids[number]),
         "first rank": int(results.first_rank[number]),
         "average precision": precision if np.isfinite(precision) else None,
-        **{f"score {rank}": score for rank, score in scores},
-        **{f"right {rank}": tick(hit) for rank, hit in right},
+        **{f"score {rank}": score for rank, score in enumerate(scores, 1)},
+        **{f"right {rank}": tick(hit) for rank, hit in enumerate(right, 1)},
     }
-
-
-def _images(results: QueryResults, query: Query, paths: list[Path], k: int) -> dict[str, Any]:
-    """Return the image that a query describes and its k best images, by column."""
-    number = query.number
-    described = int(results.own[number])
-    images = {"described": None}
-    if described >= 0:
-        images["described"] = _image(paths[described], OWN, "described")
-    for rank, position in enumerate(results.found[number, :k].tolist(), 1):
-        hit, score = bool(results.right[number, rank - 1]), results.scores[number, rank - 1]
-        label = f"{tick(hit)} {score:.2f}"
-        images[f"rank {rank}"] = _image(paths[position], RIGHT if hit else WRONG, label)
-    return images
+    if paths:
+        described = int(results.own[number])
+        shown = _image(paths[described], OWN, "described") if described >= 0 else None
+        row["described"] = shown
+        found = zip(results.found[number, :k].tolist(), right, scores, strict=True)
+        for rank, (position, hit, score) in enumerate(found, 1):
+            colour, label = RIGHT if hit else WRONG, f"{tick(hit)} {score:.2f}"
+            row[f"rank {rank}"] = _image(paths[position], colour, label)
+    return row
 
 
 def _image(path: Path, colour: str, caption: str) -> Any:
-    with Image.open(path) as file:
-        return import_quietly().Image(framed(file, colour), caption=caption)
+    image = decode(path)
+    image.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
+    return import_quietly().Image(framed(image, colour), caption=caption)

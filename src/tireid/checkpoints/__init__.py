@@ -2,10 +2,9 @@
 
 `LastCheckpoint` (last_checkpoint) is the entry. Between two steps all ranks ask together (stopping)
 whether a checkpoint is due (schedule) or a signal has come (stop_signals), and then write
-`last.ckpt` atomically (atomic_io; runs/checkpoint writes and reads the file). Lightning saves
-weights, optimisers, callbacks and loop counters. run_state adds what it leaves out: the RNG state
-of every rank (rng_state), the rows of `metrics.csv` (csv_rows), and counters that say exactly which
-step is done (loop_progress, the one module that knows Lightning's private loops).
+`last.ckpt` atomically (`AtomicCheckpointIO`, over runs/checkpoint). Lightning saves weights,
+optimisers, callbacks and loop counters. run_state adds what it leaves out: the RNG state of every
+rank, the rows of `metrics.csv`, and counters that say exactly which step is done.
 
 To resume, Lightning restores its part. `run_state.Resumption` restores the rest in three moments,
 each time after Lightning has last touched it: on loading (the log), at the start of training (the

@@ -1,9 +1,10 @@
-"""The checkpoint that a run resumes from, written every few minutes and after each epoch."""
+"""The checkpoint that a run resumes from, written atomically, and when it is written."""
 
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -12,8 +13,28 @@ from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.run_state import Resumption, add_state
 from tireid.checkpoints.schedule import CheckpointSchedule
 from tireid.checkpoints.stopping import Decision, decide, stop
-from tireid.runs.checkpoint import LAST, PREVIOUS
+from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
 from tireid.runs.settings import CONFIG_FILE, fingerprint, read_config
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Write checkpoints atomically and read them without running anything in them."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint; `storage_options` may name a path to keep the replaced file under."""
+        write_checkpoint(checkpoint, Path(path), previous=storage_options)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint onto the CPU; the other arguments have no effect."""
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a checkpoint if it exists."""
+        Path(path).unlink(missing_ok=True)
 
 
 class LastCheckpoint(Checkpoint):
@@ -61,6 +82,11 @@ class LastCheckpoint(Checkpoint):
         """Remove the checkpoints of an earlier run, for a run that starts from scratch."""
         for file in (self.path, self.previous):
             file.unlink(missing_ok=True)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Check the states of a resumed optimiser and schedule, which are restored next."""
+        if self._resumption is not None:
+            self._resumption.check_fits(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Hold signals from now on; tell a resumed model and loader their place in the epoch."""

@@ -1,35 +1,118 @@
-"""The command `tireid compare`."""
+"""The command `tireid compare`: print one table with means over seeds, and write a report.
+
+tireid compare runs/sweeps/lgur_ablation
+tireid compare runs/sweeps/lgur_ablation --csv results/lgur_ablation.csv
+tireid compare results/*.csv --no-page --fill docs/results.md
+"""
 
 import argparse
+import shlex
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from tireid.console import complain
+from tireid.cli.arguments import Parser
+from tireid.console import complain, say
+from tireid.files import write_text
 
 
 def main() -> None:
     """Run `tireid compare`."""
-    arguments = _parse()
-    from tireid.comparison.compare import ReportOptions, compare  # late: the help needs no torch
-
-    first: Path = arguments.sources[0]
-    out = arguments.out or (first if first.is_dir() else Path())
-    options = ReportOptions(out, arguments.control, arguments.pictures)
+    arguments = vars(_parse())
+    del arguments["no_page"]  # `out` says it
     try:
-        compare(
-            arguments.sources,
-            csv=arguments.csv,
-            picture=arguments.picture,
-            into=arguments.fill,
-            report=None if arguments.no_page else options,
-        )
+        compare(**arguments)
     except (ValueError, OSError) as error:
         complain(str(error))
         sys.exit(1)
 
 
+def compare(
+    sources: Sequence[Path],
+    *,
+    csv: Path | None = None,
+    picture: Path | None = None,
+    fill: Path | None = None,
+    out: Path | None = None,
+    control: str | None = None,
+    pictures: bool = False,
+) -> None:
+    """Print one table of all runs, and write the files that are asked for.
+
+    Args:
+        sources: Run folders, folders of runs, and CSV files of results.
+        csv: File for the results, a line for each run.
+        picture: File for a chart of the results.
+        fill: Markdown file with markers, between which the tables are put: one with the name of
+            the CSV file that is written or, without that, one with the name of each source.
+        out: Folder of `report.html` and `report.md`; None: no report is written.
+        control: Label of the row of the report that others are compared with; None: a baseline.
+        pictures: Whether the report shows images of real data sets.
+
+    Raises:
+        FileNotFoundError: If a source is missing or has no runs.
+        ValueError: If a record cannot be read, or a marker or the control is missing.
+    """
+    # Late: the help needs no torch, and a table no matplotlib.
+    from tireid.comparison import table
+    from tireid.runs.results import Runs, read_csv, read_runs, write_csv
+
+    missing = next((source for source in sources if not source.exists()), None)
+    if missing is not None:
+        raise FileNotFoundError(f"{missing}: expected a folder of runs, or a CSV file of results")
+    if out is not None:
+        _create(out)
+    read = {
+        source: Runs(read_csv(source), []) if source.is_file() else read_runs(source)
+        for source in sources
+    }
+    results = [result for runs in read.values() for result in runs.complete]
+    table.print_unfinished(run for runs in read.values() for run in runs.unfinished)
+    if not results:
+        raise ValueError(f"{', '.join(map(str, sources))}: expected a complete run, got none")
+    table.print_results(results)
+    if csv is not None:
+        csv.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(results, csv, table.columns())
+        say(f"written: {csv}")
+    if picture is not None:
+        from tireid.comparison.chart import draw_results
+
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        draw_results(results, picture)
+        say(f"written: {picture}")
+    if fill is not None:
+        tables = {csv.stem: results} if csv else {s.stem: r.complete for s, r in read.items()}
+        text = fill.read_text(encoding="utf-8")
+        for name, members in tables.items():
+            text = table.fill(text, name, table.markdown(*table.table(members)))
+        write_text(fill, text)
+        say(f"written: {fill}, at {', '.join(tables)}")
+    if out is not None:
+        from tireid.comparison.report import load_comparison, write_report
+
+        comparison = load_comparison(read, control=control, pictures=pictures)
+        command = shlex.join(["tireid", "compare", *sys.argv[1:]])
+        for path in write_report(comparison, out, command=command):
+            say(f"written: {path}")
+
+
+def _create(folder: Path) -> None:
+    """Create the report folder first, so that a bad path fails at once."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{folder}: expected a folder to write the report into, got {error.strerror}; "
+            "choose another with --out"
+        ) from error
+
+
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tireid compare",
         description=(
             "Compare runs: print one table with mean and standard deviation over seeds, and write "
@@ -66,7 +149,10 @@ def _parse() -> argparse.Namespace:
         action="store_true",
         help="show images of real data sets in the report, if their terms allow it",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse()
     if arguments.no_page and (arguments.out or arguments.control or arguments.pictures):
         parser.error("--out, --control and --pictures are options of the report: drop --no-page")
+    if arguments.out is None and not arguments.no_page:
+        first: Path = arguments.sources[0]
+        arguments.out = first if first.is_dir() else Path()
     return arguments

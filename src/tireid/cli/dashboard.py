@@ -6,6 +6,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from tireid.cli.arguments import Parser
 from tireid.console import complain
 
 
@@ -19,8 +20,7 @@ def main() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     from tireid.comparison.dashboard import server  # late: optional, and slow
     from tireid.comparison.dashboard.names import METHOD
-    from tireid.comparison.dashboard.scope import Scope
-    from tireid.comparison.dashboard.send import send, write
+    from tireid.comparison.dashboard.report import Scope
 
     entity: str | None = arguments.entity or os.environ.get("WANDB_ENTITY")
     try:
@@ -35,16 +35,16 @@ def main() -> None:
             by=tuple(arguments.by or METHOD),
         )
         if arguments.dry_run:
-            write(scope, arguments.dry_run)
+            server.write(scope, arguments.dry_run)
         else:
-            send(scope, arguments.url)
+            server.send(scope, arguments.url)
     except (ValueError, OSError, *server.FAILURES) as error:
         complain(str(error))
         sys.exit(1)
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tireid dashboard",
         description="Create or update a report on Weights & Biases that compares methods.",
     )
@@ -71,4 +71,4 @@ def _parse() -> argparse.Namespace:
         metavar="FILE",
         help="write what would be sent to this file; needs no key",
     )
-    return parser.parse_args()
+    return parser.parse()

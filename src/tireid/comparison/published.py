@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
+from tireid.comparison.table import NONE
 from tireid.metrics.names import METRICS
 
 
@@ -60,13 +61,19 @@ def read_published(dataset: str | None = None) -> list[Published]:
     ]
 
 
-def published_metrics(published: Sequence[Published]) -> dict[str, str]:
-    """Return the labels of the metrics that any of some rows has, by their names."""
-    return {
-        name: metric.label
-        for name, metric in METRICS.items()
-        if any(name in row.metrics for row in published)
-    }
+def published_table(published: Sequence[Published]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the rows of a table of published results; four columns of text first."""
+    metrics = {n: m.label for n, m in METRICS.items() if any(n in row.metrics for row in published)}
+    rows = [
+        [
+            *(f"{row.method} ({row.year})", row.image_encoder, row.text_encoder, row.dataset),
+            *(f"{row.metrics[name]:.2f}" if name in row.metrics else NONE for name in metrics),
+            row.source,
+        ]
+        for row in published
+    ]
+    head = ["method", "image encoder", "text encoder", "data set", *metrics.values(), "source"]
+    return head, rows
 
 
 def _plain(dataset: str) -> str:

@@ -17,7 +17,6 @@ class Difference:
     """The difference between a second method and a first one.
 
     Attributes:
-        metric: Name of the metric, such as `R1`.
         mean: Difference of the means over queries and seeds, in percentage points.
         low: Lower end of the confidence interval.
         high: Upper end of the confidence interval.
@@ -26,7 +25,6 @@ class Difference:
         seeds: Number of runs of the first and of the second method.
     """
 
-    metric: str
     mean: float
     low: float
     high: float
@@ -85,7 +83,6 @@ def paired_difference(
     low, high = np.quantile(drawn, [tail, 1 - tail])
     mean = (sums[1].sum(1).mean() - sums[0].sum(1).mean()) / count.sum()
     return Difference(
-        metric=metric,
         mean=100 * float(mean),
         low=100 * float(low),
         high=100 * float(high),

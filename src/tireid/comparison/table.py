@@ -1,14 +1,14 @@
 """The table of results: means over seeds, on the terminal and in Markdown."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
-from tireid.console import say, show
+from tireid.console import printable, say, show
 from tireid.metrics.names import compared
-from tireid.runs.results import Result, rows_of
+from tireid.runs.results import Result, Unfinished, rows_of
 
 # Characters with a meaning in Markdown or HTML; a label may contain any of them.
 _ESCAPED = str.maketrans(
@@ -68,15 +68,35 @@ def differing_data(results: Sequence[Result]) -> bool:
 def print_results(results: Sequence[Result]) -> None:
     """Print the table of results, and a warning if its rows do not compare."""
     head, rows = table(results)
+    print_table(head, rows, numbers=range(1, len(head)))
+    if differing_data(results):
+        say("The rows were not tested on the same data.", style="bold red")
+
+
+def print_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Collection[int]
+) -> None:
+    """Print a table, uncut; rows whose checkpoint was chosen on the test split are red.
+
+    Args:
+        head: Names of the columns.
+        rows: Cells of each row, plain text.
+        numbers: Columns that are aligned at the right.
+    """
     shown = Table()
     for number, name in enumerate(head):
-        shown.add_column(name, justify="right" if number else "left", no_wrap=number > 0)
+        justify = "right" if number in numbers else "left"
+        shown.add_column(name, justify=justify, no_wrap=number > 0)
     for row in rows:
         cells = [Text(cell) for cell in row]  # a label is not markup
         shown.add_row(*cells, style="red" if "CHOSEN ON TEST" in row[0] else None)
     show(shown, uncut=True)
-    if differing_data(results):
-        say("The rows were not tested on the same data.", style="bold red")
+
+
+def print_unfinished(runs: Iterable[Unfinished]) -> None:
+    """Print a line for each run without a result."""
+    for run in runs:
+        say(str(run), style="red" if run.state == "failed" else "yellow")
 
 
 def markdown(
@@ -98,7 +118,7 @@ def markdown(
 
 def escaped(text: str) -> str:
     """Return text on one line that Markdown shows unchanged."""
-    return " ".join(text.split()).translate(_ESCAPED)
+    return " ".join(printable(text).split()).translate(_ESCAPED)
 
 
 def fill(text: str, name: str, content: str) -> str:

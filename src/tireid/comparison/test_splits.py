@@ -3,17 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from tireid.data.records import Record, Splits, split_sha256
-from tireid.data.synthetic import synthetic_root
+from tireid.files import resolve_cache_dir
 from tireid.inference.build import SETTINGS_ERRORS
+from tireid.inference.restore import READ_SYNTHETIC, use_cache
 from tireid.inference.saved_config import evaluation_config
-
-_READ_SYNTHETIC = "tireid.data.synthetic.read_synthetic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +60,15 @@ def read_test_splits(
 
 def _read(folder: Path, *, pictures: bool) -> TestSplit:
     dataset = evaluation_config(folder).dataset
-    if dataset.read["_target_"] == _READ_SYNTHETIC:
-        arguments: Any = OmegaConf.to_container(dataset.read, resolve=True)
-        root = synthetic_root(**{k: v for k, v in arguments.items() if not k.startswith("_")})
-        if not root.is_dir():
-            raise FileNotFoundError(f"{root}: expected the synthetic data set, got no such folder")
+    if dataset.read["_target_"] == READ_SYNTHETIC:
+        recorded = dataset.read.get("cache_dir")
+        root = use_cache(dataset.read, None)
+        if root is None:
+            places = dict.fromkeys(map(resolve_cache_dir, (recorded, None)))
+            raise FileNotFoundError(
+                f"expected the synthetic data set in {' or in '.join(map(str, places))}, got no "
+                "such folder, or a damaged one"
+            )
     elif not pictures:
         raise ValueError(
             f"{dataset.name} shows real people and has terms of use "
@@ -75,7 +76,7 @@ def _read(folder: Path, *, pictures: bool) -> TestSplit:
             "report that must not be passed on"
         )
     else:
-        root = Path(dataset.root)
+        root = Path(str(dataset.read.get("root")))
     splits: Splits = instantiate(dataset.read, _convert_="all")()
     records = splits.get("test") or []
     return TestSplit(root, records, split_sha256(records))

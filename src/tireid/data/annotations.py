@@ -12,12 +12,16 @@ from tireid.data.records import (
     Splits,
     exclude,
     hold_out,
+    is_text,
     refuse_shared_ids,
     renumber,
     warn_of_repeats,
 )
 
 _LARGEST_ID = 2**63 - 1  # batches hold identities as int64
+# Characters of a caption; the longest published ones have some 1,500. To learn a vocabulary takes
+# time by the square of the longest word.
+_LONGEST_CAPTION = 10_000
 _SHOWN = 10
 
 
@@ -76,7 +80,10 @@ def read_layout(
     warn_of_repeats(splits, annotation_file)
     splits = exclude(splits, exclude_ids, annotation_file)
     if not splits["val"] and splits["train"] and val_fraction > 0:
-        splits["train"], splits["val"] = hold_out(splits["train"], val_fraction, split_seed)
+        try:
+            splits["train"], splits["val"] = hold_out(splits["train"], val_fraction, split_seed)
+        except ValueError as error:
+            raise ValueError(f"{annotation_file}: {error}") from error
     return {split: renumber(records) for split, records in splits.items() if records}
 
 
@@ -94,6 +101,11 @@ class _EntryParser:
             raise ValueError(
                 f"{self._file}: entry {number}: expected an object, got {_describe(entry)}"
             )
+        if isinstance(entry, _Repetitive):
+            raise ValueError(
+                f"{self._file}: entry {number}: expected every field once, got {entry.again!r} "
+                "more than once"
+            )
         split = entry.get("split")
         if not isinstance(split, str) or split.strip().lower() not in SPLITS:
             raise self._error(number, entry, "split", f"one of {', '.join(SPLITS)}")
@@ -110,17 +122,29 @@ class _EntryParser:
         ):
             expected = "one caption or a list of at least one, none blank"
             raise self._error(number, entry, "captions", expected)
+        if not all(len(caption) <= _LONGEST_CAPTION and is_text(caption) for caption in captions):
+            expected = f"text of at most {_LONGEST_CAPTION:,} characters, no lone surrogate in it"
+            raise self._error(number, entry, "captions", expected)
         path = self._image_path(number, entry)
         return split.strip().lower(), Record(path, pid, tuple(captions), image_id=number)
 
     def _image_path(self, number: int, entry: dict[str, Any]) -> Path:
         expected = f"the image's path below {self._image_root}"
         name = entry.get(self._path_field)
-        if not isinstance(name, str) or not name.strip() or "\0" in name:
+        if not isinstance(name, str) or not name.strip() or "\0" in name or not is_text(name):
             raise self._error(number, entry, self._path_field, expected)
         path = self._image_root / name
-        if Path(name).is_absolute() or ".." in Path(name).parts or not self._is_inside(path):
-            expected = f"{expected}, which it must not leave (absolute, '..' or a link)"
+        leaves = Path(name).is_absolute() or ".." in Path(name).parts
+        try:
+            leaves = leaves or not self._is_inside(path)
+        except (OSError, RuntimeError) as error:  # a link that leads to itself, a name too long
+            expected = f"{expected} that can be followed ({error})"
+            raise self._error(number, entry, self._path_field, expected) from error
+        if leaves:
+            expected = (
+                f"{expected}, which it must not leave (absolute, '..' or a link; copy or mount the"
+                " images there, or let imgs/ as a whole be a link)"
+            )
             raise self._error(number, entry, self._path_field, expected)
         return path
 
@@ -184,10 +208,26 @@ def _missing(layout: Layout, root: Path, reason: str) -> str:
     return "\n".join(lines)
 
 
+class _Repetitive(dict[str, Any]):
+    """An object of the file in which a field stands more than once, where the last would win."""
+
+    again: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        content = _Repetitive(content)
+        names = [name for name, _ in pairs]
+        content.again = next(name for name in names if names.count(name) > 1)
+    return content
+
+
 def _load_list(file: Path) -> list[Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = file.read_text(encoding="utf-8-sig")
+        content = json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:  # also of bytes, and of numbers of many digits
         raise ValueError(
             f"{file}: expected valid JSON in UTF-8, got {error}"
             f" ({file.stat().st_size} bytes); is the file complete?"

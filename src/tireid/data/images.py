@@ -18,6 +18,10 @@ from torch import Tensor
 from tireid.files import available_cores
 
 LARGEST_SIDE = 4096
+LARGEST_IMAGE = 2**25  # pixels of a file: 100 MB once decoded
+# Pillow knows more, some of which start other programs: EPS runs Ghostscript.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # of TIFF 6.0
 _SHOWN = 5
 _SHOW_PROGRESS_FROM = 500
 
@@ -55,18 +59,22 @@ def resampling(interpolation: str) -> Image.Resampling:
 
 
 def decode(path: Path) -> Image.Image:
-    """Return the image in RGB, upright by its EXIF orientation.
+    """Return the image in RGB, upright by its EXIF orientation; 16-bit grey is scaled to 8 bits.
 
     Raises:
-        ValueError: If the file is missing, empty, cut off or no image; names the file.
+        ValueError: If the file is missing, empty, cut off, too large or no image of a kind that is
+            read: JPEG, PNG, BMP, GIF, TIFF or WebP, of 8 bits a channel or 16 bits of grey. Names
+            the file.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
+        _check_file(path)
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > LARGEST_IMAGE:
+                size = f"{image.width} x {image.height}"
+                raise ValueError(f"it has {size} pixels, more than {LARGEST_IMAGE:,}; shrink it")
             return _upright_rgb(image)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files.
-        reason = "is empty" if path.is_file() and path.stat().st_size == 0 else repr(error)
-        reason = reason if path.exists() else "does not exist"
+        reason = str(error) if type(error) is ValueError else repr(error)
         raise ValueError(f"{path}: expected a readable image; {reason}") from error
 
 
@@ -166,11 +174,40 @@ def verify_images(paths: Sequence[Path], marks: Path | None, *, progress: bool =
             warnings.warn(f"the images will be checked again next time: {error}", stacklevel=2)
 
 
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise ValueError("does not exist")
+    if not (path.is_file() or path.is_dir()):  # to read a pipe or a device may never end
+        raise ValueError("is a pipe, a socket or a device, no regular file")
+    if path.stat().st_size == 0:
+        raise ValueError("is empty")
+
+
 def _upright_rgb(image: Image.Image) -> Image.Image:
+    _check_depth(image)
     upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):
+        upright = Image.fromarray(np.rint(np.asarray(upright) / 257).astype(np.uint8))
     if upright.mode == "P" and "transparency" in upright.info:
         upright = upright.convert("RGBA")  # Pillow warns without this step
     return upright.convert("RGB")
+
+
+def _check_depth(image: Image.Image) -> None:
+    """Check that grey has 8 bits, or 16 whose range is known: Pillow would cut off the others."""
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"expected 8 bits a channel or 16 bits of grey, got mode {image.mode!r} of 32 bits, "
+            "whose range is not known; save it with 8 bits"
+        )
+    tags = getattr(image, "tag_v2", {})
+    if tags and image.mode.startswith("I;16"):
+        bits, zero = tags.get(_BITS_PER_SAMPLE), tags.get(_PHOTOMETRIC)
+        if bits != (16,) or zero != _BLACK_IS_ZERO:
+            raise ValueError(
+                "expected 16 bits of grey with black at zero, got "
+                f"{bits} bits and photometric interpretation {zero}; save it with 8 bits"
+            )
 
 
 def _fingerprint(paths: Sequence[Path]) -> str:

@@ -31,6 +31,15 @@ class Record:
 Splits = dict[str, list[Record]]
 
 
+def is_text(text: str) -> bool:
+    """Return whether a string can be written: it holds no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def split_sha256(records: Sequence[Record]) -> str:
     """Return a SHA-256 of a split's pids, file names and captions, in their order."""
     digest = hashlib.sha256()
@@ -90,15 +99,42 @@ def refuse_shared_ids(splits: Splits, file: Path) -> None:
 
 
 def warn_of_repeats(splits: Splits, file: Path) -> None:
-    """Warn of images that a split names more than once; none is dropped."""
+    """Warn of images that are named more than once, under any path; none is dropped.
+
+    Args:
+        splits: Records whose `image_id` is the number of their entry.
+        file: The annotation file.
+    """
+    first: dict[tuple[int, int] | Path, tuple[str, Record]] = {}
+    found: dict[str, list[tuple[int, int]]] = {}
     for split, records in splits.items():
-        repeats = len(records) - len({record.image_path for record in records})
-        if repeats:
-            warnings.warn(
-                f"{file}: {repeats} of the {len(records)} entries of {split} name an image that an"
-                " earlier entry names; each entry counts as an image of its own",
-                stacklevel=3,
-            )
+        for record in records:
+            earlier, other = first.setdefault(_image_key(record.image_path), (split, record))
+            if other is record:
+                continue
+            if earlier != split:
+                kind = f"{split} name an image that one of {earlier} names: it leaks"
+            elif other.pid != record.pid:
+                kind = f"{split} name an image that one of another identity names"
+            else:
+                kind = f"{split} name an image that an earlier entry names"
+            found.setdefault(kind, []).append((other.image_id, record.image_id))
+    for kind, pairs in found.items():
+        split, (one, another) = kind.split()[0], pairs[0]
+        warnings.warn(
+            f"{file}: {len(pairs)} of the {len(splits[split])} entries of {kind}; the first are"
+            f" entries {one} and {another}; each entry counts as an image of its own",
+            stacklevel=3,
+        )
+
+
+def _image_key(path: Path) -> tuple[int, int] | Path:
+    """Return what is the same for all paths to a file."""
+    try:
+        state = path.stat()
+    except OSError:
+        return path
+    return state.st_dev, state.st_ino
 
 
 def exclude(splits: Splits, exclude_ids: Sequence[int], file: Path) -> Splits:

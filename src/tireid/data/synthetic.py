@@ -9,7 +9,7 @@ from tireid.data.records import Splits
 from tireid.data.rstp_reid import read_rstp_reid
 from tireid.files import resolve_cache_dir
 from tireid.world import WorldSettings, ensure_world
-from tireid.world.build import world_key
+from tireid.world.build import is_whole, world_key
 
 SYNTHETIC = "synthetic"  # its name
 _READERS = {
@@ -49,20 +49,23 @@ def read_synthetic(
     return _READERS[layout](root, val_fraction=val_fraction, split_seed=world_seed)
 
 
-def synthetic_root(
+def find_synthetic(
     cache_dir: str | Path | None,
     *,
     layout: str = "cuhk_pedes",
     world_seed: int = 0,
+    progress: bool = True,
     **settings: Any,
-) -> Path:
-    """Return the folder of `read_synthetic`'s files, whether it exists or not.
+) -> Path | None:
+    """Return the folder of `read_synthetic`'s files; None if they are not there, all of them.
 
     Args:
         cache_dir: As in `read_synthetic`.
         layout: As in `read_synthetic`.
         world_seed: As in `read_synthetic`.
+        progress: Not used; nothing is drawn.
         **settings: As in `read_synthetic`.
     """
     world = WorldSettings(layout=layout, seed=world_seed, **settings)
-    return resolve_cache_dir(cache_dir) / world_key(world)
+    root = resolve_cache_dir(cache_dir) / world_key(world)
+    return root if is_whole(root) else None

@@ -4,7 +4,6 @@ All use the `tokenizers` library and are saved as its `tokenizer.json`: data, ne
 """
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -21,10 +20,14 @@ from tokenizers import (
     trainers,
 )
 
-from tireid.files import write_json
+from tireid.data.tokenizer_files import (
+    SETTINGS_FILE,
+    VOCABULARY_FILE,
+    panics_as_errors,
+    read_tokenizer_files,
+)
+from tireid.files import write_json, write_text
 
-_VOCABULARY_FILE = "tokenizer.json"
-_SETTINGS_FILE = "tireid_tokenizer.json"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _SMALLEST_VOCABULARY = 100
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -100,12 +103,14 @@ class CaptionTokenizer:
 
     def __call__(self, captions: Sequence[str]) -> list[list[int]]:
         """Return the ids of each caption, with start and end token, cut to `max_length`."""
-        encodings = self._backend().encode_batch_fast(list(captions))
+        with panics_as_errors():
+            encodings = self._backend().encode_batch_fast(list(captions))
         return [self._cut(encoding.ids) for encoding in encodings]
 
     def places(self, caption: str) -> list[TokenPlace]:
         """Return the place in a caption of each of its ids."""
-        encoding = self._backend().encode(caption)
+        with panics_as_errors():
+            encoding = self._backend().encode(caption)
         spans = zip(encoding.offsets, encoding.word_ids, strict=True)
         return self._cut([TokenPlace(start, end, word) for (start, end), word in spans])
 
@@ -116,14 +121,14 @@ class CaptionTokenizer:
     def save(self, folder: Path) -> None:
         """Write the vocabulary and the settings into a folder, for `load_tokenizer`."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._backend().save(str(folder / _VOCABULARY_FILE))
+        write_text(folder / VOCABULARY_FILE, self._backend().to_str(pretty=True))
         settings = {
             "max_length": self.max_length,
             "keep_sep": self.keep_sep,
             "pad_id": self.pad_id,
             "vocab_size": self.vocab_size,
         }
-        write_json(folder / _SETTINGS_FILE, settings)
+        write_json(folder / SETTINGS_FILE, settings)
 
     def _backend(self) -> Tokenizer:
         if self._tokenizer is None:
@@ -241,17 +246,13 @@ def load_tokenizer(folder: Path) -> CaptionTokenizer:
 
     Raises:
         FileNotFoundError: If the folder lacks one of the two files.
-        ValueError: If one of them cannot be read.
+        ValueError: If one of them cannot be read, or holds what could stop the process.
     """
-    for name in (_VOCABULARY_FILE, _SETTINGS_FILE):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder}: expected a saved tokenizer, but {name} is missing")
+    settings, backend = read_tokenizer_files(folder)
     try:
-        settings = json.loads((folder / _SETTINGS_FILE).read_text(encoding="utf-8"))
-        backend = Tokenizer.from_file(str(folder / _VOCABULARY_FILE))
         return CaptionTokenizer(**settings, backend=backend)
-    except Exception as error:  # The library raises bare exceptions for malformed files.
-        raise ValueError(f"{folder}: expected a saved tokenizer, got {error!r}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / SETTINGS_FILE}: {error}") from error
 
 
 def _from_hub(name_or_path: str, revision: str | None) -> tuple[Tokenizer, int]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -162,8 +161,6 @@ def _compute(
                 file.seek(int(starts[position]) * row_bytes)
                 file.write(row.tobytes())
             bar.advance(task, token_ids.numel())
-        file.flush()
-        os.fsync(file.fileno())
     write_facts(folder, facts)
 
 

@@ -37,8 +37,12 @@ class ClipImageEncoder(nn.Module):
         heads: Number of attention heads.
         mlp_dim: Hidden width of the MLPs, four times `dim` by default.
         out_dim: Width of the space shared with the texts.
+
+    Attributes:
+        space: Name of the space that both towers end in.
     """
 
+    space = "clip"
     clip: CLIPVisionModelWithProjection
 
     def __init__(
@@ -104,8 +108,12 @@ class ClipTextEncoder(nn.Module):
         mlp_dim: Hidden width of the MLPs, four times `dim` by default.
         max_positions: Longest caption, in tokens.
         out_dim: Width of the space shared with the images.
+
+    Attributes:
+        space: Name of the space that both towers end in.
     """
 
+    space = "clip"
     clip: CLIPTextModelWithProjection
 
     def __init__(

@@ -1,12 +1,14 @@
 """Read pretrained weights from a hub name or a folder, and load them without silent gaps."""
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
+from transformers.utils import logging
 
 WHAT_TO_DO = "pass a local folder saved with save_pretrained, or `pretrained=false`"
 SHOWN_KEYS = 5
@@ -26,7 +28,8 @@ def read_pretrained(
         ValueError: If `source` cannot be read, or lacks weights other than a pooler's.
     """
     try:
-        loaded: Any = model_class.from_pretrained(source, output_loading_info=True)
+        with _without_report():
+            loaded: Any = model_class.from_pretrained(source, output_loading_info=True)
     except UNREADABLE as error:
         raise unreadable(source, model_class.__name__, error) from error
     model, report = loaded
@@ -38,6 +41,17 @@ def read_pretrained(
             f"({_some(missing)}); {WHAT_TO_DO}"
         )
     return model
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Hold back the library's list of weights that a part of a model does not use."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def unreadable(source: str, expected: str, error: Exception) -> ValueError:
@@ -61,16 +75,22 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], source: str) ->
 
 
 def misfit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Describe how names and shapes in `state` differ from those expected; empty: they do not."""
+    """Describe how names, shapes and kinds in `state` differ from those expected, or nothing."""
     shapes = [
         f"{key} is {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}"
         for key in expected.keys() & state.keys()
         if state[key].shape != expected[key].shape
     ]
+    kinds = [
+        f"{key} is {state[key].dtype}, expected {expected[key].dtype}"
+        for key in expected.keys() & state.keys()
+        if state[key].is_floating_point() != expected[key].is_floating_point()
+    ]
     faults = {
         "missing": sorted(expected.keys() - state.keys()),
         "left over": sorted(state.keys() - expected.keys()),
         "of another shape": sorted(shapes),
+        "of another kind": sorted(kinds),
     }
     return ", ".join(f"{len(keys)} {name} ({_some(keys)})" for name, keys in faults.items() if keys)
 

@@ -1,7 +1,7 @@
 """Page of the dictionary atoms that words and patches use most."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,26 +9,25 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from tireid.data.datasets import pad_captions
 from tireid.data.tokenizers import TokenPlace
-from tireid.explanations.captions import Caption, caption_block
 from tireid.explanations.embedded_split import EmbeddedSplit, evenly
-from tireid.explanations.page_blocks import (
+from tireid.explanations.query_pages import read_upright
+from tireid.explanations.token_weights import token_grid
+from tireid.figures.pages import (
     LESS,
     MORE,
     PALE,
     SMALL_SIZE,
+    Piece,
     bar_block,
     beside,
+    flow_block,
     framed,
-    read_upright,
-    rule,
     save_page,
     stack,
     text_block,
-    warning_block,
+    tint,
 )
-from tireid.explanations.token_weights import token_grid
 from tireid.methods.base import RetrievalModule
 from tireid.structures import TokenMaps
 
@@ -63,7 +62,7 @@ class DictionaryUse(NamedTuple):
 
 @torch.no_grad()
 def dictionary_use(
-    model: RetrievalModule, split: EmbeddedSplit, *, items: int, device: torch.device
+    model: RetrievalModule, split: EmbeddedSplit, *, items: int
 ) -> DictionaryUse | None:
     """Measure the use of the atoms; None if the method has no dictionary.
 
@@ -71,73 +70,53 @@ def dictionary_use(
         model: A trained method.
         split: The split to measure on.
         items: Most captions and most images, spread over the split.
-        device: Device to compute on.
     """
-    images = _use_by_patches(model, split, items, device)
-    texts = None if images is None else _use_by_words(model, split, items, device)
-    return None if images is None or texts is None else DictionaryUse(**images, **texts)
-
-
-def _use_by_patches(
-    model: RetrievalModule, split: EmbeddedSplit, items: int, device: torch.device
-) -> dict[str, Any] | None:
-    positions = evenly(items, len(split.records)).tolist()
-    best: list[Tensor] = []
-    token: list[Tensor] = []
-    patches: list[Tensor] = []
+    images = evenly(items, len(split.records)).tolist()
+    texts = [split.captions[i] for i in evenly(items, len(split.captions)).tolist()]
+    of_images: list[Tensor] = []
     grid = (1, 1)
-    for start in range(0, len(positions), _BATCH):
-        pixels = split.load_images(positions[start : start + _BATCH]).to(device)
+    for start in range(0, len(images), _BATCH):
+        pixels = split.load_images(images[start : start + _BATCH])
         shares = _shares(model.explain_images(pixels))
         if shares is None:
             return None
-        patches.append(shares.mean(dim=1))
-        largest = shares.max(dim=1)
-        best.append(largest.values)
-        token.append(largest.indices)
+        of_images.append(shares)
         grid = token_grid(shares.shape[1], (pixels.shape[2], pixels.shape[3]))
-    return {
-        "by_patches": torch.cat(patches).mean(dim=0).cpu().numpy(),
-        "best": torch.cat(best).cpu().numpy(),
-        "token": torch.cat(token).cpu().numpy(),
-        "image": positions,
-        "grid": grid,
-    }
-
-
-def _use_by_words(
-    model: RetrievalModule, split: EmbeddedSplit, items: int, device: torch.device
-) -> dict[str, Any] | None:
-    captions = split.captions
-    positions = evenly(items, len(captions)).tolist()
-    of_word: dict[str, list[Tensor]] = {}  # one mean for each time that a caption has the word
-    of_tokens: list[Tensor] = []
-    for start in range(0, len(positions), _BATCH):
-        texts = [captions[i] for i in positions[start : start + _BATCH]]
-        token_ids, valid = pad_captions(split.tokenizer(texts), split.tokenizer.pad_id)
-        shares = _shares(model.explain_texts(token_ids.to(device), valid.to(device)))
+    of_word: dict[str, list[Tensor]] = {}  # of its tokens, each time that a caption has the word
+    for start in range(0, len(texts), _BATCH):
+        batch = texts[start : start + _BATCH]
+        shares = _shares(model.explain_texts(*split.tokens(batch)))
         if shares is None:
             return None
-        for row, text in enumerate(texts):
+        for row, text in zip(shares, batch, strict=True):
             for word, tokens in _words(text, split.tokenizer.places(text)).items():
-                of_tokens.append(shares[row, tokens])
-                of_word.setdefault(word, []).append(shares[row, tokens].mean(dim=0))
-    if not of_tokens:
+                of_word.setdefault(word, []).append(row[tokens])
+    if not of_word:
         return None
-    frequent = {word: means for word, means in of_word.items() if len(means) >= _RARE}
-    means = {
-        word: torch.stack(means).mean(dim=0).cpu().numpy()
-        for word, means in (frequent or of_word).items()
-    }
-    total = torch.cat(of_tokens).mean(dim=0).cpu().numpy()
-    return {"by_words": total, "words": means, "captions": len(positions)}
+    frequent = {word: found for word, found in of_word.items() if len(found) >= _RARE} or of_word
+    patches = torch.cat(of_images)
+    return DictionaryUse(
+        by_words=torch.cat([tokens for found in of_word.values() for tokens in found])
+        .mean(dim=0)
+        .numpy(),
+        by_patches=patches.mean(dim=(0, 1)).numpy(),
+        words={
+            word: torch.stack([tokens.mean(dim=0) for tokens in found]).mean(dim=0).numpy()
+            for word, found in frequent.items()
+        },
+        best=patches.amax(dim=1).numpy(),
+        token=patches.argmax(dim=1).numpy(),
+        image=images,
+        grid=grid,
+        captions=len(texts),
+    )
 
 
 def _shares(maps: TokenMaps | None) -> Float[Tensor, "batch length atoms"] | None:
     """Return the attention to the atoms in multiples of an even share, mean over heads."""
     if maps is None or maps.atoms is None:
         return None
-    return maps.atoms.float().mean(dim=1) * maps.atoms.shape[-1]
+    return (maps.atoms.float().mean(dim=1) * maps.atoms.shape[-1]).cpu()
 
 
 def most_used(use: DictionaryUse, count: int) -> list[int]:
@@ -160,7 +139,6 @@ def draw_atoms(
     atoms = most_used(use, count)
     largest = float(max(use.by_words.max(), use.by_patches.max()))
     lines = [_atom(atom, use, split, largest) for atom in atoms]
-    width = max(line.width for line in lines)
     total = len(use.by_words)
     correlation = float(np.corrcoef(use.by_words, use.by_patches)[0, 1]) if total > 1 else 1.0
     facts = (
@@ -171,14 +149,8 @@ def draw_atoms(
         "heads: of a word over all its occurrences; of each image for the patch with the most, "
         "which is framed and shown with its neighbours."
     )
-    head = [
-        text_block("Dictionary atoms used most by words and patches", width, size=29, bold=True),
-        text_block(facts, width, size=SMALL_SIZE, colour=PALE),
-    ]
-    if warning:
-        head.insert(0, warning_block(warning, width))
-    ruled = [block for line in lines for block in (rule(width), line)]
-    return save_page(stack([*head, *ruled]), path)
+    title = "Dictionary atoms used most by words and patches"
+    return save_page(path, title, [facts], lines, [warning])
 
 
 def _atom(atom: int, use: DictionaryUse, split: EmbeddedSplit, largest: float) -> Image.Image:
@@ -191,24 +163,14 @@ def _atom(atom: int, use: DictionaryUse, split: EmbeddedSplit, largest: float) -
         bars.append(bar_block(float(share) / largest, 220, 9, colour))
     ranked = sorted(use.words, key=lambda word: (-use.words[word][atom], word))[:_WORDS]
     shares = [float(use.words[word][atom]) for word in ranked]
-    shown = [
-        f"{word}\N{NO-BREAK SPACE}{share:.1f}" for word, share in zip(ranked, shares, strict=True)
+    pieces = [
+        Piece(f"{word}\N{NO-BREAK SPACE}{share:.1f}", fill=tint(share / max(shares[0], 1e-9)))
+        for word, share in zip(ranked, shares, strict=True)
     ]
-    words = _list_of_words(shown, shares)
+    words = flow_block(pieces, 470)
     images = np.argsort(-use.best[:, atom], kind="stable")[:_PATCHES].tolist()
     crops = [_crop(split, use, row, atom) for row in images]
     return beside([stack(bars, 3), words, beside(crops, 10)], 28)
-
-
-def _list_of_words(shown: list[str], shares: list[float]) -> Image.Image:
-    places: list[TokenPlace] = []
-    text = ""
-    for number, word in enumerate(shown):
-        text += "   " if text else ""
-        places.append(TokenPlace(len(text), len(text) + len(word), number))
-        text += word
-    strengths = [share / max(shares[0], 1e-9) for share in shares]
-    return caption_block(Caption(text, places), strengths, 470)
 
 
 def _crop(split: EmbeddedSplit, use: DictionaryUse, row: int, atom: int) -> Image.Image:
@@ -223,13 +185,13 @@ def _crop(split: EmbeddedSplit, use: DictionaryUse, row: int, atom: int) -> Imag
     box = (left * wide, top * high, (left + around) * wide, (top + around) * high)
     crop = image.resize((_CROP, _CROP), Image.Resampling.BICUBIC, box=box)
     step = _CROP / around
+    corner = ((x - left) * step, (y - top) * step)
     draw = ImageDraw.Draw(crop)
-    frame = [(x - left) * step, (y - top) * step, (x - left + 1) * step, (y - top + 1) * step]
-    for colour, grown in (("#FFFFFF", 0), ("#000000", 2)):
-        inner = [frame[0] + grown, frame[1] + grown, frame[2] - 1 - grown, frame[3] - 1 - grown]
-        draw.rectangle(inner, outline=colour, width=2)
+    for colour, inset in (("#FFFFFF", 0), ("#000000", 2)):
+        near = [place + inset for place in corner]
+        draw.rectangle((*near, *(p + step - 1 - inset for p in corner)), outline=colour, width=2)
     label = text_block(f"{use.best[row, atom]:.1f}", _CROP, size=15, colour=PALE)
-    return stack([framed(crop, "#999999", thickness=1), label], 2)
+    return stack([framed(crop, "#CCCCCC"), label], 2)
 
 
 def _words(text: str, places: list[TokenPlace]) -> dict[str, list[int]]:

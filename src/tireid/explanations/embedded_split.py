@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tireid.data.datasets import pad_captions
 from tireid.data.records import Record
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.methods.base import RetrievalModule
@@ -27,6 +28,7 @@ class EmbeddedSplit:
         image_of: Position in the gallery of the image that each caption describes.
         tokenizer: The run's tokenizer.
         load_image: Reads an image as the model takes it.
+        device: Where models compute.
     """
 
     name: str
@@ -36,6 +38,7 @@ class EmbeddedSplit:
     image_of: Sequence[int]
     tokenizer: CaptionTokenizer
     load_image: Callable[[Path], Tensor]
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 -- immutable
 
     @property
     def captions(self) -> list[str]:
@@ -44,7 +47,15 @@ class EmbeddedSplit:
 
     def load_images(self, positions: Sequence[int]) -> Float[Tensor, "batch 3 height width"]:
         """Return the images at some positions of the gallery as a batch."""
-        return torch.stack([self.load_image(self.records[i].image_path) for i in positions])
+        images = [self.load_image(self.records[i].image_path) for i in positions]
+        return torch.stack(images).to(self.device)
+
+    def tokens(
+        self, captions: Sequence[str]
+    ) -> tuple[Int[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
+        """Return the token ids of captions, and which of them are no padding."""
+        ids, valid = pad_captions(self.tokenizer(list(captions)), self.tokenizer.pad_id)
+        return ids.to(self.device), valid.to(self.device)
 
 
 @torch.no_grad()
@@ -66,6 +77,7 @@ def embed_split(
         image_of=[image for image, record in enumerate(records) for _ in record.captions],
         tokenizer=datamodule.tokenizer,
         load_image=datamodule.eval_image_transform,
+        device=device,
     )
 
 

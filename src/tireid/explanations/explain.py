@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from lightning.fabric import Fabric
 from omegaconf import DictConfig, ListConfig
 from rich.progress import track
@@ -51,7 +50,11 @@ def explain(cfg: DictConfig) -> list[Path]:
     folder, checkpoint = find_run(cfg.run)
     run_cfg = evaluation_config(folder)
     datamodule = restore_datamodule(
-        run_cfg, folder, batch_size=cfg.batch_size, dataset_root=cfg.dataset_root
+        run_cfg,
+        folder,
+        cache_dir=cfg.paths.cache_dir,
+        batch_size=cfg.batch_size,
+        dataset_root=cfg.dataset_root,
     )
     model = restore_model(run_cfg, folder, checkpoint)
     datamodule.prepare_data()
@@ -65,17 +68,13 @@ def explain(cfg: DictConfig) -> list[Path]:
     out = _empty_folder(folder)
     on_test = run_cfg.selection == "test"
     warning = "Checkpoint CHOSEN ON THE TEST SPLIT." if on_test else ""
-    written = _draw_queries(
-        model, split, queries, out, cfg.images, device, checkpoint.name, warning
-    )
-    use = dictionary_use(model, split, items=cfg.sample, device=device)
+    written = _draw_queries(model, split, queries, out, cfg.images, checkpoint.name, warning)
+    use = dictionary_use(model, split, items=cfg.sample)
     if use is not None:
         written.append(draw_atoms(use, split, out / "atoms.png", count=cfg.atoms, warning=warning))
     if teacher is not None:
-        supports = datamodule.supports_for(split.name)
-        path = out / "supports.png"
-        draw_supports(teacher, split, supports, queries, path, device=device, warning=warning)
-        written.append(path)
+        supports, path = datamodule.supports_for(split.name), out / "supports.png"
+        written.append(draw_supports(teacher, split, supports, queries, path, warning=warning))
     for path in written:
         say(f"written: {path}")
     if cfg.wandb and written:
@@ -86,6 +85,8 @@ def explain(cfg: DictConfig) -> list[Path]:
 def _empty_folder(run: Path) -> Path:
     """Return the folder of a run's explanations, without those of another checkpoint."""
     folder = run / FOLDER
+    if folder.is_symlink():
+        raise ValueError(f"{folder}: expected a folder to write to, got a link; remove it")
     folder.mkdir(exist_ok=True)
     for pattern in IMAGES:
         for old in folder.glob(pattern):
@@ -99,7 +100,6 @@ def _draw_queries(
     queries: Sequence[int],
     out: Path,
     images: int,
-    device: torch.device,
     checkpoint: str,
     warning: str,
 ) -> list[Path]:
@@ -107,25 +107,31 @@ def _draw_queries(
     method = type(model).__name__
     pages: list[QueryPage] = []
     for query in track(queries, "explanations", transient=True):
-        page = query_page(model, split, query, images=images, device=device)
+        page = query_page(model, split, query, images=images)
         if page is None:
             say(
                 f"{method} with these encoders weighs no tokens, and its score is no sum over "
                 "them: there is nothing to show over images and words"
             )
             return []
-        pages.append(page._replace(warning=warning))
+        pages.append(page)
     scale = "The weights of the queries' pages, added up; each row has its own scale"
-    if pages[0].signed:
+    if pages[0].weights.signed:
         scale = "Purple adds to the score, green takes from it; each row has its own scale"
     overview = draw_overview(
         pages,
         out / "overview.png",
         f"What {method} looks at: {len(pages)} captions",
         f"{checkpoint}. {scale}. Dashed frame: the image described, then the best.",
+        warning,
     )
-    named = zip(pages, queries, strict=True)
-    return [overview, *(draw_query(page, out / f"query_{query:05d}.png") for page, query in named)]
+    return [
+        overview,
+        *(
+            draw_query(page, out / f"query_{query:05d}.png", warning)
+            for page, query in zip(pages, queries, strict=True)
+        ),
+    ]
 
 
 def _teacher(

@@ -1,6 +1,7 @@
 """Pages of queries: the weights of words and image patches, part by part."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,27 +9,33 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from tireid.explanations.captions import Caption, caption_block
-from tireid.explanations.page_blocks import (
-    INK,
+from tireid.data.images import decode
+from tireid.data.tokenizers import TokenPlace
+from tireid.figures.pages import (
+    GAP,
     PALE,
-    PAPER,
     SMALL_SIZE,
-    TITLE_SIZE,
+    Piece,
     beside,
+    flow_block,
     framed,
+    image_row,
     map_block,
-    read_upright,
-    rule,
     save_page,
     scale_block,
     stack,
     text_block,
-    warning_block,
+    tint,
 )
-from tireid.figures import OWN, RIGHT, WRONG
 
-TEXT_WIDTH, IMAGE_HEIGHT, GAP = 740, 216, 12
+TEXT_WIDTH, IMAGE_HEIGHT = 740, 216
+
+
+class Caption(NamedTuple):
+    """A caption and the places of its tokens."""
+
+    text: str
+    places: list[TokenPlace]
 
 
 class ShownImage(NamedTuple):
@@ -61,6 +68,24 @@ class MapRow(NamedTuple):
     maps: Sequence[Float[np.ndarray, "rows columns"]] | None
 
 
+class Weights(NamedTuple):
+    """What a method weighs in a caption and its images.
+
+    Attributes:
+        subtitle: Text below the title of the page.
+        rows: The weights.
+        scales: For each scale of tints its name, its low end and its high end.
+        signed: Whether strengths below 0 have a meaning.
+        summary: The row of the overview.
+    """
+
+    subtitle: str
+    rows: Sequence[MapRow]
+    scales: Sequence[tuple[str, str, str]]
+    signed: bool
+    summary: MapRow
+
+
 class QueryPage(NamedTuple):
     """Content of the page of a query.
 
@@ -68,87 +93,92 @@ class QueryPage(NamedTuple):
         title: The page's title.
         caption: The query.
         images: The image described, then the best-ranked ones, best first.
-        subtitle: Text below the title.
-        rows: The weights.
-        scales: For each scale of tints its name, its low end and its high end.
-        signed: Whether strengths below 0 have a meaning.
-        summary: The row of the overview.
-        warning: Red text above all; may be empty.
+        weights: What is weighed in them.
     """
 
     title: str
     caption: Caption
     images: Sequence[ShownImage]
-    subtitle: str
-    rows: Sequence[MapRow]
-    scales: Sequence[tuple[str, str, str]]
-    signed: bool
-    summary: MapRow
-    warning: str = ""
+    weights: Weights
 
 
-def draw_query(page: QueryPage, path: Path) -> Path:
-    """Write the page of one query."""
+def draw_query(page: QueryPage, path: Path, warning: str) -> Path:
+    """Write the page of one query, below a warning if there is one."""
     size = _image_size(page.images)
-    plain = [0.0] * len(page.caption.places)
-    caption = stack([_heading("The caption", ""), caption_block(page.caption, plain, TEXT_WIDTH)])
-    lines = [beside([caption, _images(page.images, size)], 2 * GAP)]
-    width = lines[0].width
-    for row in page.rows:
-        lines += [rule(width), _line(row, page, size)]
-    head = [text_block(page.title, width, size=TITLE_SIZE, bold=True)]
-    if page.warning:
-        head.insert(0, warning_block(page.warning, width))
-    head.append(text_block(page.subtitle, width, size=SMALL_SIZE, colour=PALE))
-    for name, low, high in page.scales:
-        label = text_block(name, 330, size=SMALL_SIZE, colour=PALE)
-        head.append(beside([label, scale_block(low, high, signed=page.signed)], GAP))
-    return save_page(stack([*head, _space(14), *lines]), path)
+    row = MapRow("The caption", "", [0.0] * len(page.caption.places), None)
+    top = beside([_words(row, page.caption), _images(page.images, size)], 2 * GAP)
+    lines = [top, *(_line(row, page, size) for row in page.weights.rows)]
+    scales = [
+        beside(
+            [
+                text_block(name, 330, size=SMALL_SIZE, colour=PALE),
+                scale_block(low, high, signed=page.weights.signed),
+            ],
+            GAP,
+        )
+        for name, low, high in page.weights.scales
+    ]
+    return save_page(path, page.title, [page.weights.subtitle, *scales], lines, [warning])
 
 
-def draw_overview(pages: Sequence[QueryPage], path: Path, title: str, subtitle: str) -> Path:
+def draw_overview(
+    pages: Sequence[QueryPage], path: Path, title: str, subtitle: str, warning: str
+) -> Path:
     """Write one row a query: its caption and images under the weights of all parts together."""
-    lines: list[Image.Image] = []
     height = round(IMAGE_HEIGHT * 0.75)
     size = _image_size([image for page in pages for image in page.images], height)
+    lines: list[Image.Image] = []
     for page in pages:
-        words = page.summary.words or [0.0] * len(page.caption.places)
-        caption = stack(
-            [_heading(page.title, ""), caption_block(page.caption, words, TEXT_WIDTH)], 4
-        )
-        images = _images(page.images, size, page.summary.maps)
-        lines.append(beside([caption, images], 2 * GAP))
-    width = max(line.width for line in lines)
-    ruled = [block for line in lines for block in (rule(width), line)]
-    head = [
-        text_block(title, width, size=TITLE_SIZE, bold=True),
-        text_block(subtitle, width, size=SMALL_SIZE, colour=PALE),
-    ]
-    if pages[0].warning:
-        head.insert(0, warning_block(pages[0].warning, width))
-    return save_page(stack([*head, *ruled]), path)
+        summary = page.weights.summary
+        words = summary.words or [0.0] * len(page.caption.places)
+        text = _words(summary._replace(title=page.title, note="", words=words), page.caption)
+        lines.append(beside([text, _images(page.images, size, summary.maps)], 2 * GAP))
+    return save_page(path, title, [subtitle], lines, [warning])
+
+
+def caption_block(caption: Caption, strengths: Sequence[float], width: int) -> Image.Image:
+    """Return a caption whose tokens are shaded.
+
+    Args:
+        caption: Words after its last token, cut off by the tokenizer, are drawn pale.
+        strengths: Strength of each token, in [-1, 1]; 0 is not shaded.
+        width: Width of the block, in pixels.
+    """
+    pieces: list[Piece] = []
+    end = 0
+    for number, (place, strength) in enumerate(zip(caption.places, strengths, strict=True)):
+        fill = tint(strength)
+        if place.end <= place.start:  # a special token
+            name = "start" if number == 0 else "end"
+            pieces.append(Piece(name, colour=PALE, fill=fill, outline="#BBBBBB"))
+            continue
+        starts = not end or place.start > end or caption.text[place.start].isspace()
+        text = caption.text[max(end, place.start) : place.end].strip()
+        pieces.append(Piece(text, starts, fill=fill))
+        end = max(end, place.end)
+    cut = [Piece(word, colour="#B0B0B0") for word in caption.text[end:].split()]
+    return flow_block([*pieces, *cut], width)
+
+
+def _words(row: MapRow, caption: Caption) -> Image.Image:
+    """Return the title and the note of a row above its weights of the caption's words."""
+    blocks = [text_block(row.title, TEXT_WIDTH, bold=True)]
+    if row.note:
+        blocks.append(text_block(row.note, TEXT_WIDTH, size=SMALL_SIZE, colour=PALE))
+    if row.words is not None:
+        blocks.append(caption_block(caption, row.words, TEXT_WIDTH))
+    return stack(blocks, 2)
 
 
 def _line(row: MapRow, page: QueryPage, size: tuple[int, int]) -> Image.Image:
-    left = [_heading(row.title, row.note)]
-    if row.words is not None:
-        left.append(caption_block(page.caption, row.words, TEXT_WIDTH))
-    blocks = [stack(left, 2)]
+    blocks = [_words(row, page.caption)]
     if row.maps is not None:
         tinted = [
-            framed(map_block(read_upright(image.path), strengths, size), "#999999", thickness=1)
+            framed(map_block(read_upright(image.path), strengths, size), "#CCCCCC")
             for image, strengths in zip(page.images, row.maps, strict=True)
         ]
-        # As wide as the framed images above them.
-        blocks.append(beside([_centred(block, size[0] + 8) for block in tinted], GAP))
+        blocks.append(beside(tinted, GAP))
     return beside(blocks, 2 * GAP)
-
-
-def _heading(title: str, note: str) -> Image.Image:
-    blocks = [text_block(title, TEXT_WIDTH, bold=True)]
-    if note:
-        blocks.append(text_block(note, TEXT_WIDTH, size=SMALL_SIZE, colour=PALE))
-    return stack(blocks)
 
 
 def _images(
@@ -156,22 +186,19 @@ def _images(
     size: tuple[int, int],
     maps: Sequence[Float[np.ndarray, "rows columns"]] | None = None,
 ) -> Image.Image:
-    blocks: list[Image.Image] = []
-    for number, image in enumerate(images):
-        described = image.correct is None
-        colour = OWN if described else RIGHT if image.correct else WRONG
-        upright = read_upright(image.path)
-        if maps is None:
-            inner = upright.resize(size, Image.Resampling.BICUBIC)
-        else:
-            inner = map_block(upright, maps[number], size)
-        block = framed(inner, colour, dashed=described)
-        mark = "" if described else "\N{CHECK MARK} " if image.correct else "\N{MULTIPLICATION X} "
-        label = text_block(
-            mark + image.label, block.width, size=15, colour=INK if described else colour
-        )
-        blocks.append(stack([label, block]))
-    return beside(blocks, GAP)
+    upright = [read_upright(image.path) for image in images]
+    if maps is None:
+        inner = [image.resize(size, Image.Resampling.BICUBIC) for image in upright]
+    else:
+        inner = [map_block(image, map_, size) for image, map_ in zip(upright, maps, strict=True)]
+    shown = zip(inner, images, strict=True)
+    return image_row([(block, image.label, image.correct) for block, image in shown])
+
+
+@lru_cache(maxsize=256)
+def read_upright(path: Path) -> Image.Image:
+    """Return an image file in RGB, upright by its EXIF orientation."""
+    return decode(path)
 
 
 def _image_size(images: Sequence[ShownImage], height: int = IMAGE_HEIGHT) -> tuple[int, int]:
@@ -179,13 +206,3 @@ def _image_size(images: Sequence[ShownImage], height: int = IMAGE_HEIGHT) -> tup
     shapes = [read_upright(image.path).size for image in images]
     ratio = float(np.median([width / height for width, height in shapes]))
     return round(height * min(0.6, max(0.33, ratio))), height
-
-
-def _centred(block: Image.Image, width: int) -> Image.Image:
-    sheet = Image.new("RGB", (width, block.height), PAPER)
-    sheet.paste(block, ((width - block.width) // 2, 0))
-    return sheet
-
-
-def _space(height: int) -> Image.Image:
-    return Image.new("RGB", (1, height), PAPER)

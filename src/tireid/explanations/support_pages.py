@@ -8,25 +8,21 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from tireid.data.datasets import pad_captions
 from tireid.data.supports import EMPTY, SplitSupports
 from tireid.explanations.embedded_split import EmbeddedSplit
-from tireid.explanations.page_blocks import (
+from tireid.explanations.query_pages import read_upright
+from tireid.figures import OWN
+from tireid.figures.pages import (
     INK,
     PALE,
     SMALL_SIZE,
-    TITLE_SIZE,
     bar_block,
     beside,
     framed,
-    read_upright,
-    rule,
     save_page,
     stack,
     text_block,
-    warning_block,
 )
-from tireid.figures import OWN
 from tireid.methods.lcr2s import Lcr2sTeacher
 
 _ORACLE = (
@@ -50,7 +46,6 @@ def draw_supports(
     queries: Sequence[int],
     path: Path,
     *,
-    device: torch.device,
     warning: str,
 ) -> Path:
     """Write one row a caption: its image and the caption, each with support set and attention.
@@ -61,79 +56,46 @@ def draw_supports(
         supports: Support sets of the split, of its own identities.
         queries: Positions of captions.
         path: The image file to write.
-        device: Device to compute on.
         warning: Red text above all; may be empty.
     """
-    teacher.eval().to(device)
+    teacher.eval().to(split.device)
     lines: list[Image.Image] = []
     for query in queries:
         image = split.image_of[query]
-        lines.append(
-            beside(
-                [
-                    _images(teacher, split, image, _filled(supports.images[image]), device),
-                    _texts(teacher, split, query, _filled(supports.texts[query]), device),
-                ],
-                40,
-            )
-        )
-    width = max(line.width for line in lines)
-    head = [
-        text_block(
-            "What LCR2S's teacher takes from support sets", width, size=TITLE_SIZE, bold=True
-        )
-    ]
-    if split.name != "train":
-        oracle = _ORACLE.format(split=split.name)
-        head.append(warning_block(oracle, width))
-    if warning:
-        head.append(warning_block(warning, width))
-    head.append(text_block(_NOTE, width, size=SMALL_SIZE, colour=PALE))
-    ruled = [block for line in lines for block in (rule(width), line)]
-    return save_page(stack([*head, *ruled]), path)
+        images = [image, *_filled(supports.images[image])]
+        texts = [query, *_filled(supports.texts[query])]
+        lines.append(beside([_images(teacher, split, images), _texts(teacher, split, texts)], 40))
+    oracle = "" if split.name == "train" else _ORACLE.format(split=split.name)
+    title = "What LCR2S's teacher takes from support sets"
+    return save_page(path, title, [_NOTE], lines, [oracle, warning])
 
 
 def _filled(slots: Tensor) -> list[int]:
     return [slot for slot in slots.tolist() if slot != EMPTY]
 
 
-def _images(
-    teacher: Lcr2sTeacher,
-    split: EmbeddedSplit,
-    anchor: int,
-    members: list[int],
-    device: torch.device,
-) -> Image.Image:
-    positions = [anchor, *members]
-    features = teacher.dual.image_features(split.load_images(positions).to(device))
+def _images(teacher: Lcr2sTeacher, split: EmbeddedSplit, positions: list[int]) -> Image.Image:
+    """Return the anchor, the first of some positions, and its support set, with attention."""
+    features = teacher.dual.image_features(split.load_images(positions))
     weights = _attention(teacher.image_fusion, features)
     blocks: list[Image.Image] = []
     for number, position in enumerate(positions):
         image = read_upright(split.records[position].image_path)
         width = round(_HEIGHT * min(0.6, max(0.33, image.width / image.height)))
         image = image.resize((width, _HEIGHT), Image.Resampling.BICUBIC)
-        is_anchor = number == 0
-        block = framed(image, OWN if is_anchor else "#999999", dashed=is_anchor)
+        block = framed(image, "#999999" if number else OWN, dashed=not number)
         blocks.append(stack([block, _share(weights[:, number])], 5))
     return beside(blocks, 16)
 
 
-def _texts(
-    teacher: Lcr2sTeacher,
-    split: EmbeddedSplit,
-    anchor: int,
-    members: list[int],
-    device: torch.device,
-) -> Image.Image:
-    shown = [split.captions[caption] for caption in (anchor, *members)]
-    token_ids, valid = pad_captions(split.tokenizer(shown), split.tokenizer.pad_id)
-    features = teacher.dual.text_features(token_ids.to(device), valid.to(device))
-    weights = _attention(teacher.text_fusion, features)
+def _texts(teacher: Lcr2sTeacher, split: EmbeddedSplit, positions: list[int]) -> Image.Image:
+    """Return the anchor, the first of some positions, and its support set, with attention."""
+    shown = [split.captions[position] for position in positions]
+    weights = _attention(teacher.text_fusion, teacher.dual.text_features(*split.tokens(shown)))
     blocks: list[Image.Image] = []
     for number, caption in enumerate(shown):
-        is_anchor = number == 0
-        colour = INK if is_anchor else "#444444"
-        text = text_block(caption, _TEXT_WIDTH, size=SMALL_SIZE, bold=is_anchor, colour=colour)
+        colour = "#444444" if number else INK
+        text = text_block(caption, _TEXT_WIDTH, size=SMALL_SIZE, bold=not number, colour=colour)
         blocks.append(beside([_share(weights[:, number]), text], 18))
     return stack(blocks, 12)
 

@@ -1,17 +1,14 @@
 """Weights of the tokens of a query and its images: a method's attention, or terms of the score."""
 
 from math import log
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tireid.data.datasets import pad_captions
-from tireid.explanations.captions import Caption
 from tireid.explanations.embedded_split import EmbeddedSplit
-from tireid.explanations.query_pages import MapRow, QueryPage, ShownImage
+from tireid.explanations.query_pages import Caption, MapRow, QueryPage, ShownImage, Weights
 from tireid.methods.base import RetrievalModule
 from tireid.retrieval import top_k
 from tireid.structures import TokenMaps
@@ -21,23 +18,12 @@ _EVEN = 4.0  # full tint is at least so many even shares, so that an even row is
 _MARKS = "\N{CHECK MARK} the same identity, \N{MULTIPLICATION X} another, with the score."
 
 
-class _Weights(NamedTuple):
-    """The fields of a `QueryPage` that hold weights."""
-
-    subtitle: str
-    rows: list[MapRow]
-    scales: list[tuple[str, str, str]]
-    signed: bool
-    summary: MapRow
-
-
 def query_page(
     model: RetrievalModule,
     split: EmbeddedSplit,
     query: int,
     *,
     images: int,
-    device: torch.device,
 ) -> QueryPage | None:
     """Return the page of one caption; None if the method has no weights to show.
 
@@ -46,7 +32,6 @@ def query_page(
         split: The split that is searched.
         query: Position of the caption.
         images: Number of best-ranked images.
-        device: Device to compute on.
     """
     text = split.captions[query]
     described = split.image_of[query]
@@ -58,9 +43,8 @@ def query_page(
     for image, score in zip(ranking[:images], scores[0].tolist(), strict=False):
         shown.append(_shown(split, image, f"{score:.2f}", pids[image] == pids[described]))
 
-    pixels = split.load_images([described, *ranking[:images]]).to(device)
-    token_ids, valid = pad_captions(split.tokenizer([text]), split.tokenizer.pad_id)
-    token_ids, valid = token_ids.to(device), valid.to(device)
+    pixels = split.load_images([described, *ranking[:images]])
+    token_ids, valid = split.tokens([text])
     size = (int(pixels.shape[2]), int(pixels.shape[3]))
     with torch.no_grad():
         image_maps = model.explain_images(pixels)
@@ -68,8 +52,8 @@ def query_page(
     if image_maps is not None and text_maps is not None:
         weights = _attention(image_maps, text_maps, size)
     else:
-        texts = split.texts[query : query + 1].expand(len(shown), -1).to(device)
-        gallery = split.images[described : described + 1].to(device)
+        texts = split.texts[query : query + 1].expand(len(shown), -1).to(split.device)
+        gallery = split.images[described : described + 1].to(split.device)
         of_images = model.image_contributions(pixels, texts)
         of_texts = model.text_contributions(token_ids, valid, gallery)
         weights = _contributions(of_images, of_texts, size)
@@ -79,7 +63,7 @@ def query_page(
         title=f"Caption {query} of {split.name}: first correct image at rank {first}",
         caption=Caption(text, split.tokenizer.places(text)),
         images=shown,
-        **weights._asdict(),
+        weights=weights,
     )
 
 
@@ -111,7 +95,7 @@ def token_grid(length: int, image_size: tuple[int, int]) -> tuple[int, int]:
     return rows, length // rows
 
 
-def _attention(images: TokenMaps, texts: TokenMaps, size: tuple[int, int]) -> _Weights | None:
+def _attention(images: TokenMaps, texts: TokenMaps, size: tuple[int, int]) -> Weights | None:
     """Return the attention of a method's parts and its foreground weights."""
     of_images, of_texts = part_shares(images), part_shares(texts)
     count = int(images.valid.shape[1])
@@ -147,7 +131,7 @@ def _attention(images: TokenMaps, texts: TokenMaps, size: tuple[int, int]) -> _W
         f"{int(texts.valid.sum())} tokens of the caption and {count} of each image ({grid[0]} x "
         f"{grid[1]}); mean over layers and heads. Dashed frame: the image described. {_MARKS}"
     )
-    return _Weights(subtitle, rows, scales, False, summary)
+    return Weights(subtitle, rows, scales, False, summary)
 
 
 def _foreground(weights: Tensor, grid: tuple[int, int], *, with_parts: bool) -> MapRow:
@@ -178,7 +162,7 @@ def _mean_over_parts(
 
 def _contributions(
     images: Tensor | None, texts: Tensor | None, size: tuple[int, int]
-) -> _Weights | None:
+) -> Weights | None:
     """Return the terms that tokens add to the score of a method that pools them."""
     if images is None and texts is None:
         return None
@@ -203,7 +187,7 @@ def _contributions(
         "This method weighs no tokens; the encoders pool them by maximum or mean, so the score is "
         "a sum over tokens, which are hidden states that have seen their neighbours."
     )
-    return _Weights(subtitle, [row], scales, True, row)
+    return Weights(subtitle, [row], scales, True, row)
 
 
 def _limit(strengths: Float[np.ndarray, "..."]) -> float:

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import torch
 from hydra.errors import HydraException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -17,6 +17,12 @@ SETTINGS_ERRORS = (HydraException, OmegaConfBaseException)
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Return a config as plain values, its interpolations resolved."""
     return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+
+
+def stage_seed(cfg: DictConfig) -> int:
+    """Return the seed of a run's draws; a teacher's are not those of its student."""
+    offset: int = get_class(cfg.model._target_).seed_offset  # pyright: ignore[reportAttributeAccessIssue] -- a method
+    return (cfg.seed + offset) % 2**32
 
 
 def build_datamodule(cfg: DictConfig, **changes: Any) -> TireidDataModule:
@@ -35,7 +41,7 @@ def build_datamodule(cfg: DictConfig, **changes: Any) -> TireidDataModule:
         "std": cfg.image_encoder.std,
         "interpolation": cfg.image_encoder.interpolation,
         "batch_size": cfg.batch_size,
-        "seed": cfg.seed,
+        "seed": stage_seed(cfg),
         "supports": OmegaConf.select(cfg, "model.supports")
         or OmegaConf.select(cfg, "model.teacher.supports"),
         "cache_dir": cfg.paths.cache_dir,

@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from tireid.console import say
-from tireid.data.tokenizers import load_tokenizer
-from tireid.files import write_json, write_text
+from tireid.console import printable, say
+from tireid.files import replacing, write_json, write_text
 from tireid.inference.model_card import model_card
-from tireid.inference.restore import embedding_weights, restore_model
+from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
 from tireid.inference.retriever import load
 from tireid.inference.saved_config import inference_config
-from tireid.runs.record import RECORD_FILE, read_record
+from tireid.runs.record import EVALUATION, RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE, read_overrides, read_settings
 from tireid.runs.weights import TOKENIZER_FOLDER, WEIGHTS_FILE, find_run
 
 CARD_FILE = "README.md"
+_UNKNOWN = "not recorded"
 
 
 def export(cfg: DictConfig) -> Path:
@@ -42,13 +42,12 @@ def export(cfg: DictConfig) -> Path:
     model = restore_model(config, folder, checkpoint)
     state = embedding_weights(model, model.state_dict())
     weights = {name: value.clone().contiguous() for name, value in state.items()}
-    tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
+    tokenizer = restore_tokenizer(config, folder)
 
     output.mkdir(parents=True, exist_ok=True)
-    save_file(weights, output / WEIGHTS_FILE, metadata={"format": "pt"})
-    OmegaConf.save(config, output / CONFIG_FILE)
-    # safetensors makes its files private; the folder is to be passed on.
-    (output / WEIGHTS_FILE).chmod((output / CONFIG_FILE).stat().st_mode)
+    with replacing(output / WEIGHTS_FILE) as file:
+        file.write(save(weights, metadata={"format": "pt"}))
+    write_text(output / CONFIG_FILE, OmegaConf.to_yaml(config))
     tokenizer.save(output / TOKENIZER_FOLDER)
     facts = _facts(folder, config, record)
     size = sum(value.numel() for value in weights.values())
@@ -60,7 +59,8 @@ def export(cfg: DictConfig) -> Path:
         "version": record.get("versions", {}).get("tireid"),
     }
     method, dataset = type(model).__name__, config.dataset.name
-    write_text(output / CARD_FILE, model_card(method, dataset, facts, exported | origin))
+    card = model_card(method, dataset, facts, exported | origin)
+    write_text(output / CARD_FILE, printable(card))
     megabytes = (output / WEIGHTS_FILE).stat().st_size / 1e6
     say(f"exported: {output} ({method} on {dataset}, {checkpoint.name}, {megabytes:.1f} MB)")
     if exported["selection"] == "test":
@@ -119,7 +119,7 @@ def _encoder(section: dict[str, Any], record: dict[str, Any]) -> str:
 
 def _classes(module: dict[str, Any]) -> list[str]:
     inner = [_classes(value) for value in module.values() if isinstance(value, dict)]
-    outermost = str(module["_target_"]).rpartition(".")[2]
+    outermost = str(module.get("_target_", _UNKNOWN)).rpartition(".")[2]
     return [outermost, *(name for names in inner for name in names)]
 
 
@@ -129,7 +129,8 @@ def _metrics(folder: Path, checkpoint: Path, record: dict[str, Any]) -> dict[str
         return record["metrics"]
     metrics: dict[str, float | None] = {}
     for split in ("val", "test"):
-        evaluation = read_record(folder, f"evaluation_{split}_{checkpoint.stem}.json")
+        name = f"evaluation_{split}_{checkpoint.stem}.json"
+        evaluation = read_record(folder, name, EVALUATION)
         metrics |= evaluation.get("metrics", {})
     return metrics
 
@@ -137,7 +138,7 @@ def _metrics(folder: Path, checkpoint: Path, record: dict[str, Any]) -> dict[str
 def _command(folder: Path) -> str:
     """Return the command that trained a run, without the paths of that machine."""
     if not (folder / ".hydra").is_dir():
-        return "not recorded"
+        return _UNKNOWN
     words = ["python", "-m", "tireid", "train"]
     for override in read_overrides(folder):
         name, _, value = override.partition("=")

@@ -1,15 +1,22 @@
 """Restore a model and its data module from a run folder or an export."""
 
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from omegaconf import DictConfig
-from torch import Tensor
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from tireid.data.datamodule import TireidDataModule
-from tireid.data.tokenizers import load_tokenizer
+from tireid.data.synthetic import find_synthetic, read_synthetic
+from tireid.data.tokenizers import CaptionTokenizer, load_tokenizer
 from tireid.encoders.pretrained import misfit
+from tireid.files import available_cores
 from tireid.inference.build import SETTINGS_ERRORS, build_datamodule, build_encoders, build_model
 from tireid.inference.saved_config import inference_config
 from tireid.methods.base import RetrievalModule
@@ -20,6 +27,9 @@ from tireid.runs.weights import TOKENIZER_FOLDER, find_run, read_weights
 
 TEACHER_FOLDER = "teacher"  # of a student's run folder: the run of its teacher
 EARLIER_FILE = "teacher.ckpt"  # there, of versions in which a teacher was no run
+READ_SYNTHETIC = f"{read_synthetic.__module__}.{read_synthetic.__name__}"
+_MOST_PARAMETERS = 5_000
+_Built = TypeVar("_Built")
 
 
 class SavedTeacher(NamedTuple):
@@ -49,13 +59,18 @@ def load_weights(model: RetrievalModule, file: Path, entry: str = "state_dict") 
     Raises:
         ValueError: If the file holds no weights, or not exactly those of this model.
     """
+    model.load_state_dict(_fitting(model, file, entry), strict=False)
+
+
+def _fitting(model: RetrievalModule, file: Path, entry: str) -> dict[str, Tensor]:
+    """Return a file's weights, which are exactly those of a model but for its heads."""
     expected = embedding_weights(model, model.state_dict())
     state = embedding_weights(model, read_weights(file, entry))
     if faults := misfit(expected, state):
         raise ValueError(
             f"{file}: does not fit the {type(model).__name__} of {CONFIG_FILE}: {faults}"
         )
-    model.load_state_dict(state, strict=False)
+    return state
 
 
 def embedding_weights(model: RetrievalModule, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -86,16 +101,55 @@ def restore_model(
     Raises:
         ValueError: If the config is not that of a method, or the weights do not fit it.
     """
-    file = folder / CONFIG_FILE
-    try:
-        with torch.random.fork_rng(devices=[]):
-            model = build_model(cfg, build_encoders(cfg), num_train_pids)
-    except SETTINGS_ERRORS as error:
-        raise ValueError(f"{file}: expected a model's settings: {error}") from error
-    if not isinstance(model, RetrievalModule):
-        raise ValueError(f"{file}: model: expected a method, got a {type(model).__name__}")
-    load_weights(model, weights, entry)
+    build = partial(build_model, cfg, num_train_pids=num_train_pids)
+    restored = partial(_built, lambda: build(build_encoders(cfg)), RetrievalModule, folder)
+    with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"), _bounded_parameters():  # whatever sizes the config asks for
+            state = _fitting(restored("a model"), weights, entry)
+        model = restored("a model")
+    model.load_state_dict(state, strict=False)
     return model
+
+
+def restore_tokenizer(cfg: DictConfig, folder: Path) -> CaptionTokenizer:
+    """Load the tokenizer that a run left, whose ids the text encoder must know.
+
+    Args:
+        cfg: Config that `tireid.inference.saved_config` has checked.
+        folder: Of the run or export.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it cannot be read, or has more ids than the text encoder.
+    """
+    tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
+    waiting, sizes = [cfg.text_encoder.module], list[int]()
+    while waiting:
+        node = waiting.pop()
+        waiting += [value for value in node.values() if isinstance(value, DictConfig)]
+        sizes += [node.vocab_size] if isinstance(node.get("vocab_size"), int) else []
+    if sizes and tokenizer.vocab_size > min(sizes):
+        raise ValueError(
+            f"{folder / TOKENIZER_FOLDER}: vocab_size: expected at most {min(sizes)}, the ids that "
+            f"text_encoder.module of {CONFIG_FILE} knows, got {tokenizer.vocab_size}"
+        )
+    return tokenizer
+
+
+@contextmanager
+def _bounded_parameters() -> Iterator[None]:
+    """Let the block build models of so many layers only."""
+    made = itertools.count(1)
+
+    def count(module: nn.Module, name: str, parameter: Any) -> None:
+        if next(made) > _MOST_PARAMETERS:
+            raise ValueError(f"expected a model of at most {_MOST_PARAMETERS:,} tensors, got more")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def find_teacher(run: str | Path, student: Path | None = None) -> SavedTeacher:
@@ -140,29 +194,43 @@ def teacher_of(cfg: DictConfig, folder: Path, checkpoint: Path) -> SavedTeacher 
         return SavedTeacher(folder, checkpoint, config, "teacher")
     recorded = read_record(folder).get("teacher", {}).get("run")
     for run in (cfg.get("teacher"), recorded, folder / TEACHER_FOLDER):
-        if run is not None and (Path(run).is_file() or any(Path(run).rglob("*.ckpt"))):
+        if run is not None and _has_weights(Path(run)):
             return find_teacher(run, folder)
     return None
 
 
+def _has_weights(run: Path) -> bool:
+    return run.is_file() or (run / EARLIER_FILE).is_file() or any(run.glob("checkpoints/*.ckpt"))
+
+
 def restore_datamodule(
-    cfg: DictConfig, folder: Path, *, batch_size: int | None = None, dataset_root: Any = None
+    cfg: DictConfig,
+    folder: Path,
+    *,
+    cache_dir: str | None = None,
+    batch_size: int | None = None,
+    dataset_root: Any = None,
 ) -> TireidDataModule:
     """Build a run's data module with the tokenizer that the run left; nothing is read yet.
 
     Args:
-        cfg: From `tireid.inference.saved_config.evaluation_config`; its root is changed in place.
+        cfg: From `tireid.inference.saved_config.evaluation_config`; its folders are changed in
+            place.
         folder: Of the run.
+        cache_dir: The caller's cache, the only folder that is written to; None: the default one.
         batch_size: Images or captions at once; None: the run's.
         dataset_root: Where the data set stands now, if it moved.
 
     Raises:
-        ValueError: If a root is given for data that are made where they are missing.
+        ValueError: If a setting of the data is wrong, or a root is given for data that are made
+            where they are missing.
         FileNotFoundError: If the run left no tokenizer.
     """
+    workers = cfg.dataset.get("num_workers")
     changes: dict[str, Any] = {
-        "tokenizer": load_tokenizer(folder / TOKENIZER_FOLDER),
+        "tokenizer": restore_tokenizer(cfg, folder),
         "validation_split": "val",
+        "num_workers": workers and min(workers, available_cores()),
     }
     if batch_size is not None:
         changes["eval_batch_size"] = batch_size
@@ -173,4 +241,46 @@ def restore_datamodule(
                 f"made where they are missing; got {dataset_root}"
             )
         cfg.dataset.root = cfg.dataset.read.root = dataset_root
-    return build_datamodule(cfg, **changes)
+    use_cache(cfg.dataset.read, cache_dir)
+    cfg.paths.cache_dir = cache_dir
+    return _built(lambda: build_datamodule(cfg, **changes), TireidDataModule, folder, "a data set")
+
+
+def use_cache(read: DictConfig, cache_dir: str | None) -> Path | None:
+    """Let a synthetic set be read where it stands whole, and be drawn in the caller's cache only.
+
+    Args:
+        read: Arguments of the reader; changed in place.
+        cache_dir: The caller's cache.
+
+    Returns:
+        The folder of the set; None if it stands nowhere, or is no synthetic one.
+
+    Raises:
+        ValueError: If an argument is wrong.
+    """
+    if read.get("_target_") != READ_SYNTHETIC:
+        return None
+    settings: Any = OmegaConf.to_container(read)
+    arguments = {name: value for name, value in settings.items() if not name.startswith("_")}
+    for place in (arguments.pop("cache_dir", None), cache_dir):
+        read.cache_dir = place
+        try:
+            root = find_synthetic(place, **arguments)
+        except TypeError as error:
+            raise ValueError(f"dataset.read: expected a reader's arguments: {error}") from error
+        if root is not None:
+            return root
+    return None
+
+
+def _built(build: Callable[[], Any], kind: type[_Built], folder: Path, what: str) -> _Built:
+    """Return what a folder's config builds, or name the config in the error."""
+    expected = f"{folder / CONFIG_FILE}: expected {what}'s settings"
+    try:
+        built = build()
+    except SETTINGS_ERRORS as error:
+        raise ValueError(f"{expected}: {' '.join(str(error).split())}") from error
+    if not isinstance(built, kind):
+        raise ValueError(f"{expected}, got those of a {type(built).__name__}")
+    return built

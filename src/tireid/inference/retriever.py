@@ -1,5 +1,6 @@
 """Use a trained model: images and sentences in, embeddings out."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from lightning.pytorch.plugins.precision import (
     DoublePrecision,
     HalfPrecision,
@@ -20,13 +21,13 @@ from torch.nn import functional as F
 
 from tireid.data.datasets import pad_captions
 from tireid.data.images import check_image_size, read_image, resampling
-from tireid.data.tokenizers import CaptionTokenizer, load_tokenizer
+from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise
 from tireid.inference.build import use_fast_matmul
-from tireid.inference.restore import restore_model
+from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
 from tireid.inference.saved_config import inference_config
 from tireid.methods.base import RetrievalModule
-from tireid.runs.weights import TOKENIZER_FOLDER, find_saved
+from tireid.runs.weights import find_saved
 
 ImageSource = Image.Image | Path | str
 
@@ -59,6 +60,11 @@ class Retriever:
         precision: Arithmetic, as `lightning.Trainer` names it: `32-true`, `bf16-mixed`, ...
         device: Device to compute on.
 
+    Attributes:
+        image_size: Height and width in pixels.
+        interpolation: Filter of the resizing.
+        device: Device to compute on.
+
     Raises:
         ValueError: If a value is out of its range.
     """
@@ -84,8 +90,10 @@ class Retriever:
         module: Any = self._precision.convert_module(model)
         self._model: RetrievalModule = module.eval().requires_grad_(False).to(self.device)
         self._tokenizer = tokenizer
+        self.interpolation = interpolation
         self._filter = resampling(interpolation)
         self._normalise = Normalise(mean, std)
+        self._recipe = (self.image_size, tuple(mean), tuple(std), interpolation, name)
 
     def __repr__(self) -> str:
         height, width = self.image_size
@@ -95,6 +103,19 @@ class Retriever:
     def dim(self) -> int:
         """Width of the embeddings."""
         return self.encode_text(["a"]).shape[1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that embeddings depend on; a run and its export have the same one."""
+        tokenizer = self._tokenizer
+        cut = (tokenizer.max_length, tokenizer.keep_sep, tokenizer.pad_id)
+        digest = hashlib.sha256(repr((*self._recipe, tokenizer.fingerprint(), *cut)).encode())
+        digest.update(type(self._model).__name__.encode())
+        weights = embedding_weights(self._model, self._model.state_dict())
+        for name, value in sorted(weights.items()):
+            digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+            digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def encode_image(
         self, images: Sequence[ImageSource], batch_size: int = 64
@@ -114,6 +135,20 @@ class Retriever:
         sources = _as_list(images, ImageSource, "images", "images (PIL) and paths")
         return self._encode(sources, batch_size, self._embed_images)
 
+    def encode_pixels(
+        self, pixels: UInt8[Tensor, "batch 3 height width"], batch_size: int = 64
+    ) -> Float[Tensor, "batch dim"]:
+        """Embed images that `tireid.data.images.read_image` has read in this size and filter.
+
+        Args:
+            pixels: RGB of `image_size`, resized by `interpolation`.
+            batch_size: As in `encode_image`.
+
+        Returns:
+            As `encode_image`.
+        """
+        return self._encode(pixels, batch_size, self._embed_pixels)
+
     def encode_text(
         self, captions: Sequence[str], batch_size: int = 64
     ) -> Float[Tensor, "batch dim"]:
@@ -128,17 +163,20 @@ class Retriever:
             One unit-norm row a sentence, in float32 on the CPU.
 
         Raises:
-            ValueError: If this is no list of strings.
+            ValueError: If this is no list of strings, or one is no text.
         """
         sentences = _as_list(captions, str, "captions", "strings")
+        for number, sentence in enumerate(sentences):
+            if any("\ud800" <= character <= "\udfff" for character in sentence):
+                raise ValueError(f"captions[{number}]: expected text, got a lone surrogate in it")
         return self._encode(sentences, batch_size, self._embed_texts)
 
     def _encode(
-        self, items: list[Any], batch_size: int, embed: Callable[[list[Any]], Tensor]
+        self, items: Any, batch_size: int, embed: Callable[[Any], Tensor]
     ) -> Float[Tensor, "batch dim"]:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-        if not items:
+        if not len(items):
             return torch.zeros(0, self.dim)
         starts = range(0, len(items), batch_size)
         with torch.no_grad(), _matmul_of_evaluation(), self._precision.forward_context():
@@ -150,17 +188,20 @@ class Retriever:
         return F.normalize(embeddings.double(), dim=-1).float()
 
     def _embed_images(self, sources: list[ImageSource]) -> Tensor:
-        images = torch.stack([self._pixels(source) for source in sources]).to(self.device)
+        return self._embed_pixels(torch.stack([self._read(source) for source in sources]))
+
+    def _embed_pixels(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Tensor:
+        images = self._normalise(pixels).to(self.device)
         return self._model.encode_image(self._precision.convert_input(images))
 
     def _embed_texts(self, captions: list[str]) -> Tensor:
         token_ids, valid = pad_captions(self._tokenizer(captions), self._tokenizer.pad_id)
         return self._model.encode_text(token_ids.to(self.device), valid.to(self.device))
 
-    def _pixels(self, source: ImageSource) -> Float[Tensor, "3 height width"]:
+    def _read(self, source: ImageSource) -> UInt8[Tensor, "3 height width"]:
         image = Path(source) if isinstance(source, str) else source
         try:
-            return self._normalise(read_image(image, self.image_size, self._filter))
+            return read_image(image, self.image_size, self._filter)
         except OSError as error:  # an image that was opened, but not yet read
             raise ValueError(f"{source!r}: expected a readable image; {error}") from error
 
@@ -185,7 +226,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Retrieve
     cfg = inference_config(folder)
     return Retriever(
         restore_model(cfg, folder, weights),
-        load_tokenizer(folder / TOKENIZER_FOLDER),
+        restore_tokenizer(cfg, folder),
         image_size=list(cfg.dataset.image_size),
         mean=list(cfg.image_encoder.mean),
         std=list(cfg.image_encoder.std),

@@ -12,16 +12,43 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from tireid.data.records import Splits
 from tireid.methods.base import RetrievalModule
+from tireid.runs.foreign import check
 from tireid.runs.settings import CONFIG_FILE, read_settings
 
 # What embedding needs. The tokenizer is left out: a folder holds it as files.
-_INFERENCE = {
-    "image_encoder": ("module", "mean", "std", "interpolation"),
-    "text_encoder": ("module",),
-    "dataset": ("name", "image_size"),
-    "trainer": ("precision",),
+_INFERENCE: dict[str, dict[str, Any]] = {
+    "image_encoder": {"module": dict, "mean": [float], "std": [float], "interpolation": str},
+    "text_encoder": {"module": dict},
+    "dataset": {"name": str, "image_size": [int]},
+    "trainer": {"precision": str | int},
 }
+# What evaluation needs beside it.
+_EVALUATION = {
+    "seed": int,
+    "selection": str,
+    "batch_size": int,
+    "validation_split": str,
+    "dataset": {
+        "read": {
+            "root": str | None,
+            "cache_dir": str | None,
+            "exclude_ids": [int],
+            "val_fraction": float,
+            "split_seed": int,
+            "layout": str,
+            "world_seed": int,
+        },
+        "terms": str | None,
+        "num_workers": int | None,
+        "counts": ({str: {str: int}},),
+        "other_releases": ({str: {str: {str: int}}},),
+    },
+    "trainer": {"deterministic": bool | str | None},
+    "paths": dict,
+}
+_SELECTIONS = ("val", "last", "test")
 # Built in training only: left out, so neither built nor checked.
 _TRAINING = ("callbacks", "logger", "recipe", "strategy")
 _TRAINING_ARGUMENTS = ("optimizer", "schedule", "learning_rates")
@@ -30,6 +57,7 @@ _TRAINER_VALUES = ("precision", "deterministic")
 _TARGET = re.compile(
     r"(tireid\.(?:data|encoders|losses|methods)(?:\.[a-z][a-z0-9_]*)*)\.([A-Za-z]\w*)"
 )
+_OF_A_READER = (Splits, "Splits", inspect.Signature.empty)  # what it may say that it returns
 _READER = "dataset.read._target_"  # the one key that names a function
 _SPECIAL = re.compile(r"_[a-z]+_")
 _SPECIAL_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
@@ -55,7 +83,7 @@ def inference_config(folder: Path, *, of_teacher: bool = False) -> DictConfig:
         part["model"] = {name: value for name, value in teacher.items() if name != "_partial_"}
     for section, names in _INFERENCE.items():
         part[section] = {name: settings[section][name] for name in names}
-    part["dataset"]["terms"] = settings["dataset"].get("terms") or ""
+    part["dataset"]["terms"] = str(settings["dataset"].get("terms") or "")
     return _checked(part, folder)
 
 
@@ -69,7 +97,17 @@ def evaluation_config(folder: Path) -> DictConfig:
         FileNotFoundError: If there is no config.
         ValueError: If it cannot be read, lacks something, or names what must not be built.
     """
-    settings = _complete_settings(folder)
+    settings, file = _complete_settings(folder), folder / CONFIG_FILE
+    check(settings, _EVALUATION, file)
+    for name in _EVALUATION:
+        if settings.get(name) is None:
+            raise ValueError(f"{file}: {name}: expected a value, got none")
+    _check_reader(settings["dataset"].get("read", {}), file)
+    if settings["selection"] not in _SELECTIONS:
+        raise ValueError(
+            f"{file}: selection: expected one of {', '.join(_SELECTIONS)}, got "
+            f"{settings['selection']!r}"
+        )
     part = {name: value for name, value in settings.items() if name not in _TRAINING}
     trainer = settings["trainer"]
     part["trainer"] = {name: trainer[name] for name in _TRAINER_VALUES if name in trainer}
@@ -91,7 +129,7 @@ def _complete_settings(folder: Path) -> dict[str, Any]:
         for name in names:
             if not isinstance(values, dict) or values.get(name) is None:
                 raise ValueError(f"{file}: {section}.{name}: expected a value, got none")
-    return settings
+    return check(settings, _INFERENCE, file)
 
 
 def _checked(part: dict[str, Any], folder: Path) -> DictConfig:
@@ -135,10 +173,28 @@ def _check(node: Any, file: Path, key: str) -> None:
         raise ValueError(f"{file}: {key}: expected a value, got the interpolation {node!r}")
 
 
+def _check_reader(read: dict[str, Any], file: Path) -> None:
+    """Refuse a reader that would be called before it is asked for, or with other arguments."""
+    _check_target(read.get("_target_"), file, _READER)
+    if read.get("_partial_") is not True:
+        raise ValueError(
+            f"{file}: dataset.read._partial_: expected true, got {read.get('_partial_')!r}"
+        )
+    try:
+        reader = inspect.signature(_locate(read["_target_"]))
+        reader.bind(**{name: value for name, value in read.items() if name not in _SPECIAL_KEYS})
+    except TypeError as error:
+        raise ValueError(f"{file}: dataset.read: expected a reader's arguments, {error}") from error
+
+
 def _check_target(target: Any, file: Path, key: str) -> None:
     located = _locate(target)
     if key == _READER:
-        good = inspect.isfunction(located) and str(target).startswith("tireid.data.")
+        good = (
+            inspect.isfunction(located)
+            and str(target).startswith("tireid.data.")
+            and inspect.signature(located).return_annotation in _OF_A_READER
+        )
         expected = "a function of tireid.data that reads a data set"
     else:
         good = inspect.isclass(located)

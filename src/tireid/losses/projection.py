@@ -1,4 +1,7 @@
-"""Match the similarity distributions of a batch to its identity distributions: CMPM and SDM."""
+"""Match the similarity distributions of a batch to its identity distributions: CMPM and SDM.
+
+CMPC, which goes with CMPM, classifies projections.
+"""
 
 from typing import Literal
 
@@ -131,6 +134,67 @@ class CmpmLoss(nn.Module):
             epsilon=self.epsilon,
             target=self.target,
         )
+
+
+def cmpc_loss(
+    image_features: Features,
+    text_features: Features,
+    labels: Ids,
+    weights: Float[Tensor, "ids dim"],
+) -> Scalar:
+    """Classify the projection of each feature onto its normalised pair.
+
+    For image i, (v_i . t_i / ||t_i||) t_i / ||t_i|| is scored with the normalised weights of the
+    classes; the loss is the cross-entropy; the same for text i.
+
+    Args:
+        image_features: Features of the images, not normalised.
+        text_features: Features of the texts, not normalised; row i is the pair of image i.
+        labels: Training class of each pair, 0 .. ids - 1.
+        weights: Weights of the classes, normalised here.
+
+    Returns:
+        Sum of both directions, each a mean over the batch, in nats, float32 or better.
+
+    Raises:
+        ValueError: If the modalities or `labels` differ in size.
+
+    Source:
+        Zhang & Lu, ECCV 2018, eq. 6-9.
+    """
+    check_pairs(image_features, text_features, labels)
+    with full_precision(image_features, text_features, weights) as (image, text, wide):
+        classes = F.normalize(wide, dim=-1)
+
+        def classified(features: Tensor, others: Tensor) -> Tensor:
+            direction = F.normalize(others, dim=-1)
+            along = (features * direction).sum(dim=-1, keepdim=True) * direction
+            return F.cross_entropy(dot_products(along, classes), labels.long())
+
+        return classified(image, text) + classified(text, image)
+
+
+class CmpmCmpcLoss(CmpmLoss):
+    """The sum of `cmpm_loss` and `cmpc_loss` of the global batch.
+
+    Attributes:
+        classifies: Tells callers to pass the class of each pair and the weights of the classes.
+    """
+
+    classifies = True
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] -- who calls it asks `classifies`
+        self,
+        image_features: Features,
+        text_features: Features,
+        pids: Ids,
+        *,
+        labels: Ids,
+        weights: Float[Tensor, "ids dim"],
+    ) -> Scalar:
+        """Gather over processes what depends on the whole batch, then compute."""
+        matched = super().forward(image_features, text_features, pids)
+        return matched + cmpc_loss(image_features, text_features, labels, weights)
 
 
 class SdmLoss(nn.Module):

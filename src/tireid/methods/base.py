@@ -1,5 +1,6 @@
 """Base of the methods: the ranking interface, evaluation steps, optimiser groups."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -54,8 +55,9 @@ class RetrievalModule(L.LightningModule):
         learning_rates: One rate for each name that `parameter_groups` gives.
 
     Attributes:
-        seed_offset: Added to the run's seed for the global RNG, so that a teacher and its student
-            of one seed draw different initial weights.
+        seed_offset: Added to the run's seed for the global RNG and the data, so that a teacher and
+            its student of one seed draw different weights, batches, augmentations and supports.
+        reads_pooled: Whether the encoders' pooled features are read, besides the local ones.
         takes_supports: Whether training batches must carry support sets.
         training_only: Prefixes of the names of weights that embedding does not need, such as
             those of identity heads; they are left out of exports.
@@ -66,6 +68,7 @@ class RetrievalModule(L.LightningModule):
 
     latest_terms: dict[str, Tensor]
     seed_offset: int = 0
+    reads_pooled: bool = True
     takes_supports: bool = False
     training_only: tuple[str, ...] = ()
     feature_dim: int
@@ -218,8 +221,11 @@ class RetrievalModule(L.LightningModule):
                     f"learning_rates: expected a rate for {name!r}, "
                     f"got {sorted(self.learning_rates)}"
                 )
+            rate = self.learning_rates[name]
+            if type(rate) not in (int, float) or not 0 <= rate < math.inf:
+                raise ValueError(f"learning_rates.{name}: expected a number >= 0, got {rate!r}")
             if trainable:
-                groups.append({"params": trainable, "lr": self.learning_rates[name], "name": name})
+                groups.append({"params": trainable, "lr": rate, "name": name})
         optimizer = self.build_optimizer(groups)
         total_steps = int(self.trainer.estimated_stepping_batches)
         schedule: Any = self.build_schedule(optimizer, total_steps=total_steps)
@@ -239,6 +245,7 @@ def align(
     pids: Ids,
     *,
     draw: int,
+    classes: tuple[Ids, Float[Tensor, "ids dim"]] | None = None,
 ) -> Scalar:
     """Apply an alignment loss to features whose parts, if any, are concatenated.
 
@@ -248,8 +255,32 @@ def align(
         columns: Not normalised; row i of both is one pair.
         pids: Identity of each pair.
         draw: Number of the draw, for a loss that draws its negatives and says so by `draws`.
+        classes: Class of each pair and the weights of the classes, for a loss that also classifies
+            and says so by `classifies`.
+
+    Raises:
+        ValueError: If a loss that classifies gets no classes.
     """
     rows, columns = rows.flatten(1), columns.flatten(1)
+    extra: dict[str, Any] = {}
     if getattr(alignment, "draws", False):
-        return alignment(rows, columns, pids, draw=draw)
-    return alignment(rows, columns, pids)
+        extra["draw"] = draw
+    if classifies(alignment):
+        if classes is None:
+            raise ValueError(
+                f"alignment: {type(alignment).__name__} classifies, and this method has no classes"
+            )
+        extra["labels"], extra["weights"] = classes
+    return alignment(rows, columns, pids, **extra)
+
+
+def classifies(alignment: nn.Module) -> bool:
+    """Return whether an alignment loss takes the classes of a batch."""
+    return bool(getattr(alignment, "classifies", False))
+
+
+def freeze_unused(classifier: nn.Linear, identity_weight: float, alignment: nn.Module) -> None:
+    """Freeze the weights of an identity head that no term of the loss gives a gradient."""
+    classifier.requires_grad_(bool(identity_weight))
+    if classifies(alignment):
+        classifier.weight.requires_grad_(True)

@@ -8,8 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tireid.losses.identity import identity_loss
-from tireid.methods.base import RetrievalModule, TrainingTerms, align
+from tireid.methods.base import RetrievalModule, TrainingTerms, align, freeze_unused
 from tireid.structures import Features, Images, PairBatch, TokenIds, Tokens, Valid, Words
+
+PROJECTIONS = ("pretrained", "none", "pooled", "per_position")
 
 
 class Baseline(RetrievalModule):
@@ -20,7 +22,10 @@ class Baseline(RetrievalModule):
         alignment: Loss over `(image_features, text_features, pids)`: InfoNCE, SDM, CMPM, ranking.
         embedding_dim: Width of the shared space.
         projection: `pooled`, the encoder's pooled image feature is mapped; `per_position`, every
-            local image feature is, then their maximum is taken.
+            local image feature is, then they are pooled as in the encoder (`pool`), else by their
+            maximum; `none`, the pooled image feature is taken as it is, and the text mapped to it;
+            `pretrained`, both encoders end in one space by their own projections, as CLIP's do, and
+            nothing is mapped: untrained, it ranks as CLIP does.
         alignment_weight: Weight of the alignment loss.
         identity_weight: Weight of the identity loss; one classifier serves both modalities.
         **base: Encoders, optimiser, schedule and rates, see `RetrievalModule`. Rates:
@@ -28,8 +33,8 @@ class Baseline(RetrievalModule):
     """
 
     training_only = ("classifier.",)
-    image_projection: nn.Linear
-    text_projection: nn.Linear
+    image_projection: nn.Module
+    text_projection: nn.Module
     classifier: nn.Linear
     alignment: nn.Module
 
@@ -45,28 +50,54 @@ class Baseline(RetrievalModule):
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        if projection not in ("pooled", "per_position"):
-            raise ValueError(f"projection: expected pooled or per_position, got {projection!r}")
         self.projection = projection
         self.feature_dim = embedding_dim
-        image_dim = int(self.image_encoder.out_dim)  # pyright: ignore[reportArgumentType] -- nn.Module attribute
-        text_dim = int(self.text_encoder.out_dim)  # pyright: ignore[reportArgumentType]
-        self.image_projection = nn.Linear(image_dim, embedding_dim)
-        self.text_projection = nn.Linear(text_dim, embedding_dim)
+        self.image_projection, self.text_projection = self._projections(embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_train_pids)
-        self.classifier.requires_grad_(bool(identity_weight))  # else it never gets a gradient
+        freeze_unused(self.classifier, identity_weight, alignment)
         self.alignment = alignment
         self.alignment_weight = alignment_weight
         self.identity_weight = identity_weight
+
+    def _projections(self, width: int) -> tuple[nn.Module, nn.Module]:
+        """Return what maps either modality's features to the shared space.
+
+        Raises:
+            ValueError: If there is no such projection, or the encoders do not fit it.
+        """
+        image_dim = int(self.image_encoder.out_dim)  # pyright: ignore[reportArgumentType] -- nn.Module attribute
+        text_dim = int(self.text_encoder.out_dim)  # pyright: ignore[reportArgumentType]
+        if self.projection in ("pooled", "per_position"):
+            return nn.Linear(image_dim, width), nn.Linear(text_dim, width)
+        if self.projection not in PROJECTIONS:
+            expected = "pretrained, none, pooled or per_position"
+            raise ValueError(f"projection: expected {expected}, got {self.projection!r}")
+        if image_dim != width:
+            raise ValueError(
+                f"embedding_dim: expected {image_dim}, the image encoder's width, with "
+                f"projection={self.projection}, got {width}; set embedding_dim={image_dim}"
+            )
+        if self.projection == "none":
+            return nn.Identity(), nn.Linear(text_dim, width)
+        spaces = [getattr(e, "space", None) for e in (self.image_encoder, self.text_encoder)]
+        if None in spaces or len(set(spaces)) > 1 or text_dim != width:
+            raise ValueError(
+                "projection: expected pooled or per_position with encoders that do not end in one "
+                f"space of {width}, as the towers of one CLIP do, got pretrained; set "
+                "projection=pooled"
+            )
+        return nn.Identity(), nn.Identity()
 
     def image_features(self, images: Images) -> Features:
         """Return the image side of the shared space, not normalised."""
         return self._project_image(self.image_encoder(images))
 
     def _project_image(self, tokens: Tokens) -> Tensor:
-        if self.projection == "pooled":
+        if self.projection != "per_position":
             return self.image_projection(tokens.pooled)
-        return self.image_projection(tokens.local).amax(dim=1)
+        mapped = self.image_projection(tokens.local)
+        pool = getattr(self.image_encoder, "pool", "max")
+        return mapped.amax(dim=1) if pool == "max" else mapped.mean(dim=1)
 
     def text_features(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Features:
         """Return the text side of the shared space, not normalised."""
@@ -81,7 +112,7 @@ class Baseline(RetrievalModule):
         """Return the terms of the score by image token, if tokens are pooled by mean or maximum."""
         with torch.enable_grad():
             tokens = self.image_encoder(images)
-            return _contributions(tokens, self._project_image, self.image_projection.bias, texts)
+            return _contributions(tokens, self._project_image, self.image_projection, texts)
 
     def text_contributions(
         self, token_ids: TokenIds, valid: Valid, images: Features
@@ -89,13 +120,14 @@ class Baseline(RetrievalModule):
         """Return the terms of the score by text token, if tokens are pooled by mean or maximum."""
         with torch.enable_grad():
             tokens = self.text_tokens(token_ids, valid)
-            return _contributions(tokens, self._project_text, self.text_projection.bias, images)
+            return _contributions(tokens, self._project_text, self.text_projection, images)
 
     def training_terms(self, batch: PairBatch, step: int) -> TrainingTerms:
         """Align the two modalities and identify both."""
         images = self.image_features(batch.images)
         texts = self.text_features(batch.token_ids, batch.valid, batch.words)
-        aligned = align(self.alignment, images, texts, batch.pid, draw=step)
+        classes = (batch.label, self.classifier.weight)
+        aligned = align(self.alignment, images, texts, batch.pid, draw=step, classes=classes)
         terms = {"alignment": self.alignment_weight * aligned}
         if self.identity_weight:
             terms["id"] = self.identity_weight * (
@@ -115,7 +147,7 @@ class Baseline(RetrievalModule):
 
 
 def _contributions(
-    tokens: Tokens, project: Callable[[Tokens], Tensor], bias: Tensor, others: Tensor
+    tokens: Tokens, project: Callable[[Tokens], Tensor], projection: nn.Module, others: Tensor
 ) -> Tensor | None:
     """Return the terms of `others`' dot product with the unit-norm features, by local token.
 
@@ -131,6 +163,7 @@ def _contributions(
     if gradient is None or gradient.any(dim=2).sum(dim=1).max() < 2:
         return None
     terms = (gradient * tokens.local).sum(dim=2)
-    if not torch.allclose(terms.sum(dim=1) + others @ bias, scores, rtol=1e-3, atol=1e-4):
+    bias = others @ projection.bias if isinstance(projection, nn.Linear) else 0.0
+    if not torch.allclose(terms.sum(dim=1) + bias, scores, rtol=1e-3, atol=1e-4):
         return None
     return (terms / features.norm(dim=1, keepdim=True)).detach()

@@ -15,9 +15,11 @@ from torch import Tensor
 from tireid.metrics.ranks import rank_positives
 from tireid.metrics.values import join_values, query_values
 from tireid.retrieval.similarity import check_embeddings, similarity_blocks
+from tireid.runs.foreign import regular_file
 
 QUERIES_FILE = "queries_test.npz"  # in a run folder
 _BINS = 200
+_LARGEST = 256 * 2**20  # bytes, unpacked: some millions of queries
 _VALUE = "value/"
 
 
@@ -128,19 +130,47 @@ def read_queries(path: Path) -> QueryResults:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or holds something else.
+        ValueError: If the file is damaged, too large, or holds something else.
     """
+    regular_file(path, inside=path.parent, largest=_LARGEST)
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+            if size > _LARGEST:
+                raise ValueError(f"{size / 2**20:,.0f} MiB in it")
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        values = {
+            name.removeprefix(_VALUE): arrays.pop(name)
+            for name in list(arrays)
+            if name.startswith(_VALUE)
+        }
+        results = QueryResults(values=values, **arrays)
+        fault = _fault(results)
+    except (Exception, MemoryError) as error:  # Broken files raise nearly anything.
         raise ValueError(f"{path}: expected the results of queries, got {error}") from error
-    values = {
-        name.removeprefix(_VALUE): arrays.pop(name)
-        for name in list(arrays)
-        if name.startswith(_VALUE)
+    if fault:
+        raise ValueError(f"{path}: {fault}")
+    return results
+
+
+def _fault(results: QueryResults) -> str:
+    """Describe the first array that does not fit the others; empty if all do."""
+    count, (_, k) = len(results.pids), results.found.shape
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {
+        **dict.fromkeys(("first_rank", "pids", "own"), ((count,), "i")),
+        **{"found": ((count, k), "i"), "scores": ((count, k), "f"), "right": ((count, k), "b")},
+        **{
+            "edges": ((_BINS + 1,), "f"),
+            "positives": ((_BINS,), "i"),
+            "negatives": ((_BINS,), "i"),
+        },
     }
-    try:
-        return QueryResults(values=values, **arrays)
-    except TypeError as error:
-        raise ValueError(f"{path}: expected the results of queries, got {error}") from error
+    arrays = {name: getattr(results, name) for name in shapes}
+    for name, values in results.values.items():
+        shapes[name], arrays[name] = ((count,), "f"), values
+    for name, (shape, kind) in shapes.items():
+        if arrays[name].shape != shape or arrays[name].dtype.kind != kind:
+            got = f"{arrays[name].shape} of {arrays[name].dtype}"
+            return f"{name}: expected {shape} numbers of kind {kind!r}, got {got}"
+    return ""

@@ -1,17 +1,29 @@
-"""Write checkpoint files atomically, and read them without running anything in them."""
+"""Write checkpoint files atomically, and read them without running anything in them.
+
+`torch.load` would unpack an archive of any size, and make tensors that are sparse, have no memory
+of their own, or repeat one number without end: files are checked before it and values after it.
+"""
 
 import pickle
+import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tireid.files import replacing
+from tireid.runs.foreign import DEEPEST, regular_file
 
 LAST = "last.ckpt"
 PREVIOUS = "last_previous.ckpt"
 
+_LARGEST_PICKLE = 64 * 2**20  # bytes: the values that are no tensors
+_MOST_VALUES = 2_000_000
+_PLAIN = (str, int, float, bool, bytes, NoneType, torch.dtype, torch.device)
 _CODE = "objects that may carry code; none of it was loaded or run"
 
 
@@ -38,31 +50,116 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If it is no checkpoint, damaged, or holds more than tensors and plain values,
-            which are not loaded. Names the file and, if it is the last one, the one before.
+        ValueError: If it is no checkpoint, damaged, or holds more than dense tensors of real
+            numbers and plain values. Names the file and, if it is the last one, the one before.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
             f"{path}: expected a checkpoint, got no such file{_alternative(path)}"
         )
-    if kind := _other_kind(path):
+    content, kind = _content(regular_file(path))
+    if kind:
         raise ValueError(f"{path}: expected a checkpoint, got {kind}{_alternative(path)}")
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch does not verify the check sums
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(f"check sum of {damaged}")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # Broken files raise nearly anything.
-        kind = f"a file that is cut off or damaged ({type(error).__name__})"
-        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
-            kind = _CODE
-        raise ValueError(
-            f"{path}: expected a checkpoint, got {kind}{_alternative(path)}"
-        ) from error
-    if not isinstance(content, dict):
-        kind = type(content).__name__
-        raise ValueError(f"{path}: expected a checkpoint, got a {kind}{_alternative(path)}")
     return content
+
+
+def _content(path: Path) -> tuple[Any, str]:
+    """Return what a file holds, and what is wrong with it; else an empty text."""
+    if kind := _other_kind(path):
+        return None, kind
+    try:
+        check_archive(path)
+        with warnings.catch_warnings(action="ignore"):  # of kinds that are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # Broken files raise nearly anything.
+        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
+            return None, _CODE
+        reason = error if isinstance(error, zipfile.BadZipFile) else type(error).__name__
+        return None, f"a file that is cut off or damaged ({reason})"
+    return content, other_values(content) if isinstance(content, dict) else _a(content)
+
+
+def check_archive(path: Path) -> None:
+    """Check that an archive of torch needs no more memory than its size, and is undamaged.
+
+    Raises:
+        zipfile.BadZipFile: If it is compressed, its parts overlap, or a check sum is wrong.
+    """
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        compressed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+        if compressed or sum(part.file_size for part in parts) > path.stat().st_size:
+            raise zipfile.BadZipFile("compressed parts, as torch never writes them")
+        for part in parts:
+            if part.filename.endswith(".pkl") and part.file_size > _LARGEST_PICKLE:
+                raise zipfile.BadZipFile(f"{part.file_size / 2**20:,.0f} MiB of plain values")
+        if damaged := archive.testzip():  # torch does not verify the check sums
+            raise zipfile.BadZipFile(f"check sum of {damaged}")
+
+
+def weights_fault(state: Mapping[Any, Any]) -> str:
+    """Describe the first entry that is no dense tensor of finite real numbers with a name.
+
+    Args:
+        state: Weights from a file.
+
+    Returns:
+        Its kind and name; empty if there is none.
+    """
+    for name, value in state.items():
+        if not (isinstance(name, str) and isinstance(value, Tensor)):
+            return f"{name!r}, which is no tensor by name"
+    infinite = (
+        f"numbers that are not finite in {name}"
+        for name, value in state.items()
+        if value.is_floating_point() and not bool(value.isfinite().all())
+    )
+    return other_values(state) or next(infinite, "")
+
+
+def other_values(content: Any) -> str:
+    """Describe the first value that is no dense tensor of real numbers and no plain value.
+
+    Args:
+        content: What torch has loaded: nested mappings and lists.
+
+    Returns:
+        Its name and kind; empty if there is none.
+    """
+    waiting = [("", content, 0)]
+    for _ in range(_MOST_VALUES):
+        if not waiting:
+            return ""
+        name, value, depth = waiting.pop()
+        if depth > DEEPEST:
+            return f"more than {DEEPEST} levels of nesting in {name[:60]}"
+        if isinstance(value, dict | list | tuple | set):
+            parts = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += [(f"{name}.{key}" if name else str(key), v, depth + 1) for key, v in parts]
+        elif kind := _kind_of(value) if isinstance(value, Tensor) else _other(value):
+            return f"{kind} in {name}"
+    return f"more than {_MOST_VALUES:,} values"
+
+
+def _kind_of(tensor: Tensor) -> str:
+    """Return the kind of a tensor that no model has; else an empty text."""
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return f"a {'quantized' if tensor.is_quantized else 'sparse'} tensor"
+    if tensor.device.type != "cpu":
+        return f"a tensor without content ({tensor.device.type})"
+    if tensor.is_complex():
+        return "a tensor of complex numbers"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"a tensor that repeats its numbers to the shape {tuple(tensor.shape)}"
+    return ""
+
+
+def _other(value: Any) -> str:
+    return "" if isinstance(value, _PLAIN) else _a(value)
+
+
+def _a(value: Any) -> str:
+    return f"a {type(value).__name__}"
 
 
 def _other_kind(path: Path) -> str:

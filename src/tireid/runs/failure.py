@@ -7,6 +7,7 @@ from tireid.files import write_json
 from tireid.runs.settings import read_overrides
 
 FAILURE_FILE = "failure.json"
+FAILURE = {"error": str, "message": str}  # what is taken of it
 
 
 def write_failure(folder: Path, error: str, message: str, trace: str = "") -> None:

@@ -64,7 +64,7 @@ def finished_metrics(folder: Path, settings: dict[str, Any]) -> dict[str, float]
             f"{folder}: expected a run with these settings, got a complete one with {different}; "
             "choose another folder (hydra.run.dir=...), or ckpt_path=null starts from scratch"
         )
-    return {name: value for name, value in record["metrics"].items() if value is not None}
+    return {name: value for name, value in record.get("metrics", {}).items() if value is not None}
 
 
 def is_unfinished(folder: Path) -> bool:

@@ -2,28 +2,38 @@
 
 import csv
 import io
-import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from tireid.files import write_text
-from tireid.runs.failure import FAILURE_FILE
+from tireid.runs.failure import FAILURE, FAILURE_FILE
 from tireid.runs.folder import claim
-from tireid.runs.labels import NamedRun, distinct_labels
-from tireid.runs.record import read_record
+from tireid.runs.foreign import check, read_json, read_text
+from tireid.runs.record import RECORD, RECORD_FILE, read_record
 from tireid.runs.settings import (
     CONFIG_FILE,
     fingerprint,
     flat_settings,
     read_config,
     read_overrides,
+    without_seeds,
 )
 
 JOBS_FILE = "jobs.json"
-
+_RECORD = RECORD | {"seed": int, "selection": str}
+_NAMED = {  # what is taken of a config
+    "label": str | int | float | None,
+    "model": {"_target_": str},
+    "dataset": {"name": str},
+}
+# Overrides that do not change what is learned.
+_IGNORED = ("seed", "sweep", "label", "skip_finished")
+_IGNORED_PREFIXES = ("paths.", "callbacks.", "logger.")
+_MOST_SETTINGS = 3  # in a label
 
 STATES = {
     "failed": "failed",
@@ -116,11 +126,20 @@ class Runs:
         return sum(run.state == state for run in self.unfinished)
 
 
-class _Complete(NamedTuple):
+class CompleteRun(NamedTuple):
+    """A run with a result, as its folder describes it.
+
+    Attributes:
+        folder: The run folder.
+        result: The result, under the run's own label or its method.
+        settings: The config.
+        overrides: Overrides of the config; may be empty.
+    """
+
     folder: Path
     result: Result
-    settings: dict[str, Any]
-    overrides: list[str]
+    settings: Mapping[str, Any]
+    overrides: Sequence[str]
 
 
 def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
@@ -134,7 +153,7 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
         FileNotFoundError: If there is no run.
         ValueError: If a record cannot be read.
     """
-    complete: list[_Complete] = []
+    complete: list[CompleteRun] = []
     unfinished: list[Unfinished] = []
     # A teacher is a part of its student's run.
     paths = [path for path in _run_folders(folder) if path == folder or not _is_teacher(path)]
@@ -149,7 +168,7 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
         raise FileNotFoundError(
             f"{folder}: expected run folders, with config.yaml and checkpoints/ in them"
         )
-    return Runs(_label(complete), unfinished, [run.folder for run in complete])
+    return Runs(distinctly_labelled(complete), unfinished, [run.folder for run in complete])
 
 
 def _run_folders(folder: Path) -> list[Path]:
@@ -164,7 +183,7 @@ def _is_teacher(run: Path) -> bool:
     if not file.is_file():
         return False
     # Not parsed: a config that cannot be read is named later, and every run is checked here.
-    return "task: teacher" in file.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "task: teacher" in read_text(file).splitlines()
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -172,22 +191,22 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in path.parts]
 
 
-def _read_run(folder: Path) -> _Complete | Unfinished:
+def _read_run(folder: Path) -> CompleteRun | Unfinished:
     overrides = read_overrides(folder)
     name = " ".join(overrides) or str(folder)
-    if failure := read_record(folder, FAILURE_FILE):
+    if failure := read_record(folder, FAILURE_FILE, FAILURE):
         reason = f"{failure.get('error')}: {failure.get('message')}"
         return Unfinished(name, "failed", folder, reason)
     try:
-        record = read_record(folder)
+        record = read_record(folder, kinds=_RECORD)
         if not record.get("finished"):
             return _started(name, folder)
-        settings = read_config(folder)
-        return _Complete(folder, _result(settings, record), settings, overrides)
-    except (KeyError, TypeError, ValueError) as error:
+        settings = check(read_config(folder), _NAMED, folder / CONFIG_FILE)
+        return CompleteRun(folder, _result(settings, record), settings, overrides)
+    except KeyError as error:
         raise ValueError(
-            f"{folder}: expected config.yaml and metrics.json as training leaves them, "
-            f"got {type(error).__name__}: {error}"
+            f"{folder}: expected {CONFIG_FILE} and {RECORD_FILE} as training leaves them, got none "
+            f"of {error}"
         ) from error
 
 
@@ -213,44 +232,80 @@ def _jobs_without_run(folder: Path, started: Sequence[list[str]]) -> list[Unfini
 def read_jobs(folder: Path) -> list[list[str]]:
     """Return the overrides of each job of a sweep, recorded when it started."""
     file = folder / JOBS_FILE
-    try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    except ValueError as error:
-        raise ValueError(f"{file}: expected the jobs of a sweep, got {error}") from error
+    return read_json(file, "the jobs of a sweep", [[str]], inside=folder) if file.exists() else []
 
 
-def _label(runs: Sequence[_Complete]) -> list[Result]:
-    """Return the results of runs, with labels that distinguish them."""
-    named = [
-        NamedRun(
-            label=run.result.label,
-            dataset=run.result.dataset,
-            settings=run.result.settings,
-            overrides=run.overrides,
-            values=flat_settings(run.settings),
-        )
+def distinctly_labelled(runs: Sequence[CompleteRun]) -> list[Result]:
+    """Return the results of runs, with labels followed by what differs if other runs share them.
+
+    Runs of one label and data set that differ in more than the seed are distinguished by the
+    overrides in which they differ or, if those are not enough, by their configs.
+    """
+    groups: dict[tuple[str, str], list[CompleteRun]] = {}
+    for run in runs:
+        groups.setdefault((run.result.label, run.result.dataset), []).append(run)
+    added: dict[int, str] = {}
+    for members in groups.values():
+        hashes = [run.result.settings for run in members]
+        if len(set(hashes)) == 1:
+            continue
+        texts = _differences([_by_key(run.overrides) for run in members])
+        pairs = set(zip(texts, hashes, strict=True))
+        if not len(pairs) == len(set(texts)) == len(set(hashes)):
+            flat = [without_seeds(flat_settings(run.settings)) for run in members]
+            texts = _differences([{k: str(v) for k, v in one.items()} for one in flat])
+        added |= {id(run): text for run, text in zip(members, texts, strict=True)}
+    return [
+        replace(run.result, label=f"{run.result.label}, {text}")
+        if (text := added.get(id(run)))
+        else run.result
         for run in runs
     ]
-    labels = distinct_labels(named)
-    return [replace(run.result, label=label) for run, label in zip(runs, labels, strict=True)]
+
+
+def _by_key(overrides: Sequence[str]) -> dict[str, str]:
+    """Return overrides by key, without those that do not change what is learned."""
+    values = {}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        name = key.lstrip("+~")
+        if name.rsplit(".", 1)[-1] not in _IGNORED and not name.startswith(_IGNORED_PREFIXES):
+            values[name] = value
+    return values
+
+
+def _differences(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return, for each run, its values of the settings in which the runs differ."""
+    names = list(dict.fromkeys(name for values in settings for name in values))
+    differing = [n for n in names if len({values.get(n) for values in settings}) > 1]
+    more = len(differing) - _MOST_SETTINGS
+    return [
+        ", ".join(f"{n}={values[n]}" for n in differing[:_MOST_SETTINGS] if n in values)
+        + (f" and {more} more" if more > 0 else "")
+        for values in settings
+    ]
 
 
 def _result(settings: dict[str, Any], record: dict[str, Any]) -> Result:
     commit = record["commit"] or ""
     return Result(
-        label=settings.get("label") or settings["model"]["_target_"].rpartition(".")[2],
+        label=str(settings.get("label") or "") or settings["model"]["_target_"].rpartition(".")[2],
         dataset=settings["dataset"]["name"],
         seed=record["seed"],
         selection=record["selection"],
         steps=record["steps"],
-        seconds=record["seconds"]["training"],
-        images_per_second=record["images_per_second"],
+        seconds=_number(record["seconds"]["training"]),
+        images_per_second=_number(record["images_per_second"]),
         parameters=record["parameters"]["total"],
         test_data=record["data_sha256"].get("test", ""),
         settings=fingerprint(settings, seeds=False)[:12],
         commit=f"{commit}{'-dirty' if record['dirty'] else ''}",
         metrics={name: value for name, value in record["metrics"].items() if value is not None},
     )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def write_csv(results: Iterable[Result], path: Path, metrics: Iterable[str]) -> None:
@@ -274,23 +329,23 @@ def read_csv(path: Path) -> list[Result]:
         FileNotFoundError: If there is no such file.
         ValueError: If a column is missing or a value has the wrong type.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        try:
-            return [
-                Result(
-                    **{name: _NUMBERS.get(name, str)(line[name]) for name in _COLUMNS},
-                    metrics={
-                        name: float(value)
-                        for name, value in line.items()
-                        if value and str(name).startswith(("val/", "test/"))
-                    },
-                )
-                for line in csv.DictReader(file)
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: expected a table that tireid compare wrote, got {error!r}"
-            ) from error
+    lines = io.StringIO(read_text(path), newline="")
+    try:
+        return [
+            Result(
+                **{name: _NUMBERS.get(name, str)(line[name]) for name in _COLUMNS},
+                metrics={
+                    name: float(value)
+                    for name, value in line.items()
+                    if value and str(name).startswith(("val/", "test/"))
+                },
+            )
+            for line in csv.DictReader(lines)
+        ]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(
+            f"{path}: expected a table that tireid compare wrote, got {error!r}"
+        ) from error
 
 
 _row = attrgetter("label", "dataset", "steps", "selection", "test_data", "settings")

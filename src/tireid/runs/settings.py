@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tireid.runs.foreign import check, read_yaml
 
 CONFIG_FILE = "config.yaml"
 
@@ -25,10 +25,19 @@ _IGNORED = (
     "wandb_group",
     "by_dataset",
 )
-# The recipe repeats them; in earlier versions `recipe=scratch` ignored them.
-_REPEATED = ("image_encoder.learning_rate", "text_encoder.learning_rate")
-# Settings that earlier versions did not have, and what they did.
-_BEFORE = {"tf32": True, "recipe.tf32": True}
+# The recipe repeats them, which in earlier versions `recipe=scratch` ignored; so does the model.
+_REPEATED = (
+    "image_encoder.learning_rate",
+    "text_encoder.learning_rate",
+    "image_encoder.projection",
+)
+
+# Settings that earlier versions lacked, and what those did.
+_ADDED = {"teaching.selection": "last", "tf32": True, "recipe.tf32": True}
+
+_SECTIONS = dict.fromkeys(
+    ("model", "image_encoder", "text_encoder", "dataset", "trainer", "paths", "logger"), dict | None
+)
 
 
 def difference(folder: Path, settings: dict[str, Any]) -> str:
@@ -37,8 +46,10 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     Raises:
         ValueError: If the saved config cannot be read.
     """
-    saved = _BEFORE | _without_repeated(flat_settings(read_settings(folder)))
-    wanted = _BEFORE | _without_repeated(flat_settings(settings))
+    saved = _without_repeated(flat_settings(read_settings(folder)))
+    wanted = _without_repeated(flat_settings(settings))
+    added = {name: value for name, value in _ADDED.items() if name in wanted}
+    saved = added | saved
     names = sorted(
         name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
     )
@@ -56,7 +67,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         FileNotFoundError: If there is none.
         ValueError: If it cannot be read.
     """
-    current = _current_names(read_config(folder))
+    current = check(_current_names(read_config(folder)), _SECTIONS, folder / CONFIG_FILE)
     supports = current.pop("supports", None)  # of the data, before the teacher had them
     model = current.get("model")
     teacher = model.get("teacher") if isinstance(model, dict) else None
@@ -85,20 +96,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         ValueError: If it cannot be read.
     """
     file = folder / CONFIG_FILE
-    if not file.is_file():
+    if not file.exists():
         raise FileNotFoundError(
             f"{folder}: expected {CONFIG_FILE} in it, where training or an export leaves it"
         )
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-        json.dumps(config, default=str)  # fails on a node that holds itself
-    except (TypeError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{file}: expected a config, got what cannot be read: {reason}") from error
-    config = {} if config is None else config  # an empty file
-    if not isinstance(config, dict):
-        raise ValueError(f"{file}: expected a config, got a {type(config).__name__}")
-    return config
+    config = read_yaml(file, "a config", inside=folder)
+    return check({} if config is None else config, dict, file, what="a config")  # an empty file
 
 
 def read_overrides(folder: Path) -> list[str]:
@@ -107,10 +110,10 @@ def read_overrides(folder: Path) -> list[str]:
     Overrides of Hydra's own config are left out.
     """
     try:
-        content = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        file = folder / ".hydra" / "overrides.yaml"
+        return own_overrides(check(read_yaml(file, "overrides", inside=folder), [str], file))
+    except (OSError, ValueError):
         return []
-    return own_overrides(content or [])
 
 
 def own_overrides(overrides: Iterable[Any]) -> list[str]:

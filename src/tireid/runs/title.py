@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from tireid.runs.environment import source_state
+from tireid.runs.foreign import read_yaml
 from tireid.runs.settings import flatten, read_overrides
 
 
@@ -65,8 +64,8 @@ def _class_name(settings: Mapping[str, Any]) -> str:
 def _choices(folder: Path) -> dict[str, str]:
     """Return the chosen config of each group; empty if it is not recorded."""
     try:
-        content = yaml.safe_load((folder / ".hydra" / "hydra.yaml").read_text(encoding="utf-8"))
+        content = read_yaml(folder / ".hydra" / "hydra.yaml", "Hydra's config", inside=folder)
         choices = content["hydra"]["runtime"]["choices"]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
     return {name: value for name, value in choices.items() if isinstance(value, str)}

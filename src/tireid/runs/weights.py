@@ -5,7 +5,8 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
+from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint, weights_fault
+from tireid.runs.foreign import regular_file
 from tireid.runs.record import RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE
 
@@ -29,30 +30,40 @@ def find_run(run: str | None) -> tuple[Path, Path]:
     if not run:
         raise ValueError("run: expected a run folder or a checkpoint; set run=runs/...")
     path = Path(str(run))
-    if path.is_file():
-        folder, checkpoint = path.resolve().parent.parent, path
+    if path.exists() and not path.is_dir():
+        folder, checkpoint = path.resolve().parent.parent, regular_file(path)
     else:
-        folder = path
-        checkpoints = sorted(
-            path.glob("checkpoints/*.ckpt"), key=lambda c: (c.name not in (LAST, PREVIOUS), c.name)
-        )
-        if not checkpoints:
-            raise FileNotFoundError(
-                f"{path}: expected a run folder with checkpoints/*.ckpt in it, or a file; "
-                "`make train` makes one under runs/"
-            )
-        tested = read_record(folder).get("tested_checkpoint")
-        checkpoint = folder / "checkpoints" / tested if tested else checkpoints[-1]
-        if not checkpoint.is_file():
-            raise FileNotFoundError(
-                f"{checkpoint}: expected the checkpoint that {folder / RECORD_FILE} names; "
-                "give another one by its file"
-            )
-    if not (folder / CONFIG_FILE).is_file():
+        folder, checkpoint = path, _chosen(path)
+    if not (folder / CONFIG_FILE).exists():
         raise FileNotFoundError(
             f"{folder}: expected {CONFIG_FILE} beside checkpoints/, where training left it"
         )
     return folder, checkpoint
+
+
+def _chosen(folder: Path) -> Path:
+    """Return the checkpoint that a run has tested or, if it has not, the best so far."""
+    checkpoints = sorted(
+        folder.glob("checkpoints/*.ckpt"), key=lambda c: (c.name not in (LAST, PREVIOUS), c.name)
+    )
+    if not checkpoints:
+        raise FileNotFoundError(
+            f"{folder}: expected a run folder with checkpoints/*.ckpt in it, or a file; "
+            "`make train` makes one under runs/"
+        )
+    tested = read_record(folder).get("tested_checkpoint") or checkpoints[-1].name
+    if tested != Path(tested).name or tested == ".." or "\0" in tested:
+        raise ValueError(
+            f"{folder / RECORD_FILE}: tested_checkpoint: expected the name of a file in "
+            f"checkpoints/, got {tested!r}"
+        )
+    try:
+        return regular_file(folder / "checkpoints" / tested, inside=folder)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{folder / 'checkpoints' / tested}: expected the checkpoint that "
+            f"{folder / RECORD_FILE} names; give another one by its file"
+        ) from error
 
 
 def find_saved(path: str | Path) -> tuple[Path, Path]:
@@ -66,9 +77,9 @@ def find_saved(path: str | Path) -> tuple[Path, Path]:
     """
     path = Path(path)
     folder = path.parent if path.name == WEIGHTS_FILE else path
-    if (folder / WEIGHTS_FILE).is_file():
-        return folder, folder / WEIGHTS_FILE
-    if not path.is_file() and not (path / "checkpoints").is_dir():
+    if (folder / WEIGHTS_FILE).exists():
+        return folder, regular_file(folder / WEIGHTS_FILE, inside=folder)
+    if not (path / "checkpoints").is_dir() and (path.is_dir() or not path.exists()):
         raise FileNotFoundError(
             f"{path}: expected an exported folder with {WEIGHTS_FILE} in it, a run folder with "
             "checkpoints/, or a checkpoint"
@@ -84,20 +95,20 @@ def read_weights(file: Path, entry: str = "state_dict") -> dict[str, Tensor]:
         entry: Key of the weights in a checkpoint.
 
     Raises:
-        ValueError: If the file holds no weights; names it.
+        ValueError: If the file holds no weights, or some that are not finite; names it.
     """
     try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        state = read_checkpoint(file).get(entry)
-        if not isinstance(state, dict):
-            raise TypeError(f"it has no {entry}")
-        if not all(isinstance(value, Tensor) for value in state.values()):
-            raise TypeError(f"its {entry} holds other things than tensors")
+        is_export = file.suffix == ".safetensors"
+        state = load_file(regular_file(file)) if is_export else read_checkpoint(file).get(entry)
     except Exception as error:  # Broken files raise nearly anything.
         reason = str(error).splitlines()[0] if str(error) else "an unreadable file"
         raise ValueError(
             f"{file}: expected the weights of a training run, got {type(error).__name__}: "
             f"{reason.removeprefix(f'{file}: ')}"
         ) from error
+    expected = f"{file}: expected the weights of a training run, but it"
+    if not isinstance(state, dict):
+        raise ValueError(f"{expected} has no {entry}")
+    if fault := weights_fault(state):
+        raise ValueError(f"{expected} holds {fault}")
     return state

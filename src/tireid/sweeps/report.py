@@ -12,8 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.tireid_rows import job_overrides
-from tireid.comparison.compare import print_unfinished
-from tireid.comparison.table import columns, print_results
+from tireid.comparison.table import columns, print_results, print_unfinished
 from tireid.console import complain, say
 from tireid.files import write_text
 from tireid.runs.folder import claim
@@ -74,10 +73,8 @@ def conclude(folder: Path) -> bool:
 
 def _report(runs: Runs, folder: Path) -> list[str]:
     """Write the report; if that fails, warn, and go on."""
-    from tireid.comparison.report import (  # late: the jobs need none of it
-        load_comparison,
-        write_report,
-    )
+    # Late: the jobs need none of it.
+    from tireid.comparison.report import load_comparison, write_report
 
     command = shlex.join(["tireid", "train", *sys.argv[1:]])
     try:

@@ -11,11 +11,9 @@ from typing import Any
 import yaml
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
-from rich.table import Table
-from rich.text import Text
 
-from tireid.comparison.table import markdown
-from tireid.console import complain, say, show, silence_expected_warnings
+from tireid.comparison.table import markdown, print_table
+from tireid.console import complain, say, silence_expected_warnings
 from tireid.files import write_text
 from tireid.inference.build import SETTINGS_ERRORS
 from tireid.sweeps.chart import draw_study
@@ -123,12 +121,7 @@ def _write_table(trials: Sequence[Trial], monitor: str, folder: Path) -> None:
         ]
         for trial in trials
     ]
-    table = Table()
-    for number, name in enumerate(head):
-        table.add_column(name, justify="right" if number < 2 else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    show(table, uncut=True)
+    print_table(head, rows, numbers=(0, 1))
     lines = io.StringIO()
     csv.writer(lines, lineterminator="\n").writerows([head, *rows])
     write_text(folder / "trials.csv", lines.getvalue())

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from tireid.console import say
 from tireid.files import write_json
+from tireid.runs.foreign import read_text
 from tireid.runs.record import read_record
 from tireid.runs.title import run_title
 from tireid.tracking.session import (
@@ -26,7 +27,9 @@ from tireid.tracking.session import (
 
 ID_FILE = "wandb_id.txt"  # in a run folder: the id of its current W&B run
 STATE_FILE = "wandb/state.json"  # what an offline run needs to be continued, beside its files
+_STATE = {"id": str | None, "rows": int, "best": {str: float | None}}
 STEP = "trainer/global_step"
+_STAGE = "WANDB_DATA_DIR"
 BEST = "val/"  # prefix of the metrics whose best value stands in a run's summary
 _SETTINGS = {
     "silent": True,
@@ -113,12 +116,7 @@ class WandbLogger(LightningWandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """The run, as `run`."""
-        return self.run
-
-    @property
-    def run(self) -> Any:
-        """The run, started if necessary; None if nothing is logged."""
+        """The run, started if necessary; None if nothing is logged, as on other ranks."""
         if self._experiment is None and not self._ended and getattr(rank_zero_only, "rank", 0) == 0:
             with self._guarded(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of wandb's imports and older interfaces
@@ -136,7 +134,7 @@ class WandbLogger(LightningWandbLogger):
         if self._mode.name == "disabled":
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = read_record(self.folder, STATE_FILE)
+        state = read_record(self.folder, STATE_FILE, _STATE)
         if self._id is not None and state.get("id") == self._id:
             self._best, self._rows = _best(state["best"]), state["rows"]
         if self._mode.name != "offline":
@@ -180,10 +178,9 @@ class WandbLogger(LightningWandbLogger):
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Do nothing: `describe` has the whole config."""
 
-    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics, and put the best and the last of the validation into the summary."""
-        if self.run is None:
+        if self.experiment is None:
             return
         summary: dict[str, float] = {}
         for name, value in metrics.items():
@@ -194,28 +191,25 @@ class WandbLogger(LightningWandbLogger):
         if summary:
             self.update_summary(summary)
 
-    @rank_zero_only
     def log_row(self, values: Mapping[str, Any], step: int | None = None) -> None:
         """Log values of any type that wandb knows, at a step of the optimizer."""
-        if self.run is None:
+        if self.experiment is None:
             return
         row = dict(values) if step is None else {**values, STEP: step}
         # Offline, wandb's own counter would begin again in each part of a run.
         number = self._rows if self._mode.name == "offline" else None
         self._rows += 1
         state = {"id": self._id, "rows": self._rows, "best": self._best}
-        with self._guarded(), self._staging_in_the_run_folder():
+        with self._guarded():
             write_json(self.folder / STATE_FILE, state)
-            self.run.log(row, commit=True, step=number)
+            self.experiment.log(row, commit=True, step=number)
 
-    @rank_zero_only
     def update_summary(self, values: Mapping[str, Any]) -> None:
         """Set values of the run's summary."""
-        if self.run is not None:
+        if self.experiment is not None:
             with self._guarded():
-                self.run.summary.update(dict(values))
+                self.experiment.summary.update(dict(values))
 
-    @rank_zero_only
     def log_artifact(
         self,
         name: str,
@@ -234,16 +228,15 @@ class WandbLogger(LightningWandbLogger):
             aliases: Aliases of this version.
             metadata: Metadata of the artifact.
         """
-        if self.run is None:
+        if self.experiment is None:
             return
-        with self._guarded(), self._staging_in_the_run_folder():
+        with self._guarded():
             artifact = import_quietly().Artifact(name, type=kind, metadata=dict(metadata))
             for inner, path in files.items():
                 if path.is_file():
                     artifact.add_file(str(path), name=inner, policy="immutable", skip_cache=True)
-            self.run.log_artifact(artifact, aliases=list(aliases))
+            self.experiment.log_artifact(artifact, aliases=list(aliases))
 
-    @rank_zero_only
     def finish(self, exit_code: int = 0) -> None:
         """End the run, and print in one line where it is.
 
@@ -268,20 +261,13 @@ class WandbLogger(LightningWandbLogger):
             say(f"wandb: {where}")
 
     @contextmanager
-    def _staging_in_the_run_folder(self) -> Iterator[None]:
-        """Let wandb stage its uploads in the run folder, unless `WANDB_DATA_DIR` is set."""
-        name = "WANDB_DATA_DIR"
-        is_set = name in os.environ
-        os.environ.setdefault(name, str(self.folder.absolute() / "wandb"))
-        try:
-            yield
-        finally:
-            if not is_set:
-                os.environ.pop(name, None)
-
-    @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Turn any W&B error into one warning and stop logging to it."""
+        """Turn any W&B error into one warning and stop logging to it.
+
+        Uploads are staged in the run folder, unless `WANDB_DATA_DIR` is set.
+        """
+        own = {} if _STAGE in os.environ else {_STAGE: str(self.folder.absolute() / "wandb")}
+        os.environ.update(own)
         try:
             yield
         except Exception as error:
@@ -291,6 +277,9 @@ class WandbLogger(LightningWandbLogger):
                 "logged to files only",
                 stacklevel=3,
             )
+        finally:
+            for name in own:
+                os.environ.pop(name, None)
 
 
 @contextmanager
@@ -329,19 +318,21 @@ def log_images(folder: Path, settings: Mapping[str, Any], paths: Sequence[Path])
     logger = WandbLogger(
         str(folder),
         **{name: config[name] for name in names if config.get(name)},
-        id=id_file.read_text(encoding="utf-8").strip(),
+        id=read_text(id_file, inside=folder).strip(),
         job_type=settings["task"],
     )
     title = run_title(settings, folder)
     logger.describe(title.name, title.group, title.tags, {})
     with finish_at_exit([logger]):
-        if logger.run is None:
+        if logger.experiment is None:
             return
-        wandb = import_quietly()
-        row = {
-            str(path.relative_to(folder).with_suffix("")): wandb.Image(str(path)) for path in paths
-        }
-        logger.log_row(row, read_record(folder).get("steps"))
+        logger.log_row(images_by_name(folder, paths), read_record(folder).get("steps"))
+
+
+def images_by_name(folder: Path, paths: Sequence[Path]) -> dict[str, Any]:
+    """Return images of wandb of the image files below a folder, by their paths without suffix."""
+    image = import_quietly().Image
+    return {str(path.relative_to(folder).with_suffix("")): image(str(path)) for path in paths}
 
 
 def _best(summary: Mapping[str, Any]) -> dict[str, float]:

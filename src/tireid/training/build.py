@@ -12,7 +12,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig
 from torch import nn
 
-from tireid.checkpoints.atomic_io import AtomicCheckpointIO
+from tireid.checkpoints.last_checkpoint import AtomicCheckpointIO
 from tireid.encoders.batch_norm import BatchNormSync
 from tireid.training import processes
 

@@ -6,9 +6,11 @@ from typing import Any, get_args
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.data.datamodule import TireidDataModule
+from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.word_table import WordType
 from tireid.metrics.names import monitors
 from tireid.training.summary import CHOSEN
@@ -45,7 +47,25 @@ def check_splits(datamodule: TireidDataModule, selection: str) -> None:
         try:
             datamodule.records("val")
         except ValueError as error:
-            raise ValueError(f"{error}; without it, set selection=last") from error
+            raise ValueError(
+                f"{error}; without it, set selection=last (of a teacher: teaching.selection)"
+            ) from error
+
+
+def check_text_length(tokenizer: CaptionTokenizer, text_encoder: nn.Module) -> None:
+    """Check, before training, that no caption can be longer than the text encoder takes.
+
+    Raises:
+        ValueError: If one can.
+    """
+    limits = [getattr(module, "max_positions", None) for module in text_encoder.modules()]
+    positions = min((limit for limit in limits if isinstance(limit, int)), default=None)
+    if positions is not None and tokenizer.max_length > positions:
+        raise ValueError(
+            f"text_encoder.tokenizer.max_length: expected at most {positions}, the positions of "
+            f"the text encoder, got {tokenizer.max_length}; set "
+            f"text_encoder.tokenizer.max_length={positions} or a larger max_positions"
+        )
 
 
 def check_trainer(cfg: DictConfig) -> None:

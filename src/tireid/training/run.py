@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -26,6 +26,7 @@ from tireid.inference.build import (
     build_encoders,
     build_model,
     plain,
+    stage_seed,
     use_fast_matmul,
 )
 from tireid.inference.restore import find_teacher
@@ -48,10 +49,12 @@ from tireid.training.checks import (
     check_scalars,
     check_selection,
     check_splits,
+    check_text_length,
     check_trainer,
 )
 from tireid.training.command import record_command
 from tireid.training.errors import recorded_failure
+from tireid.training.idle import check_idle
 from tireid.training.summary import CHOSEN, chosen_checkpoint, print_metrics
 from tireid.training.word_cache import cache_words
 
@@ -87,6 +90,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         check_scalars(cfg)
         check_trainer(cfg)
         teacher.check_teaching(cfg)
+        check_idle(cfg)
         count = devices.processes_to_start(cfg)
         if count > 1:
             return launcher.run_in_processes(cfg, count)
@@ -150,8 +154,7 @@ def _train(cfg: DictConfig, start: resume.Start, student: Path | None) -> dict[s
     """Build, train and test; `cfg` names the run folder, and is resolved here once."""
     run = cast(DictConfig, OmegaConf.create(plain(cfg)))
     use_fast_matmul(run.tf32)
-    offset: int = get_class(run.model._target_).seed_offset  # pyright: ignore[reportAttributeAccessIssue] -- a method
-    L.seed_everything((run.seed + offset) % 2**32, workers=True, verbose=False)
+    L.seed_everything(stage_seed(run), workers=True, verbose=False)
     callbacks: list[Callback] = list(instantiate(run.callbacks, _convert_="all").values())
     loggers = _build_loggers(run.logger, start)
     with finish_at_exit(loggers):
@@ -197,6 +200,7 @@ def _build(run: DictConfig, callbacks: list[Callback], loggers: list[Logger]) ->
     check_selection(run.selection, trainer, len(datamodule.train_dataloader()))
     encoders = build_encoders(run)
     text_encoder = encoders["text_encoder"]
+    check_text_length(datamodule.tokenizer, text_encoder)
     cache_words(run.cache_words, run.cache_words_dtype, datamodule, text_encoder, trainer)
     model = build_model(run, encoders, datamodule.num_train_pids)
     if run.init_weights is not None:

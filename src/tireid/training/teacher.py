@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tireid.data.datamodule import TireidDataModule
 from tireid.data.supports import SplitSupports
 from tireid.data.tokenizers import load_tokenizer
-from tireid.inference.build import plain
+from tireid.inference.build import plain, stage_seed
 from tireid.inference.restore import (
     EARLIER_FILE,
     TEACHER_FOLDER,
@@ -82,6 +82,7 @@ def check_teaching(cfg: DictConfig) -> None:
     from_teacher = cfg.model.init_from_teacher
     checks = {
         "teaching.targets": (cfg.teaching.targets in ("once", "each_step"), "once or each_step"),
+        "teaching.selection": (cfg.teaching.selection in ("last", "val"), "last or val"),
         "teaching.oracle": (isinstance(cfg.teaching.oracle, bool), "true or false"),
         "teaching.epochs_factor": (is_count(factor), "an integer > 0"),
         "teaching.max_epochs": (epochs is None or is_count(epochs), "an integer > 0 or null"),
@@ -114,8 +115,8 @@ def needs_teacher(cfg: DictConfig) -> bool:
 def teacher_config(cfg: DictConfig, student: Path) -> DictConfig:
     """Return the config of the run that trains a student's teacher.
 
-    It is the student's but for what is set here: the last epoch is followed, the vocabulary is the
-    student's, and a complete run is not trained again.
+    It is the student's but for what is set here: the vocabulary is the student's, and a complete
+    run is not trained again.
 
     Args:
         cfg: The student's composed config; not changed.
@@ -130,7 +131,7 @@ def teacher_config(cfg: DictConfig, student: Path) -> DictConfig:
         "task": "teacher",
         "label": f"{cfg.label or cfg.model._target_.rsplit('.', 1)[-1]} teacher",
         "model": teacher,
-        "selection": "last",
+        "selection": cfg.teaching.selection,
         "monitor": "val/" + cfg.monitor.split("/", 1)[1],
         "vocabulary": cfg.init_weights if cfg.vocabulary is None else cfg.vocabulary,
         "init_weights": None,
@@ -144,7 +145,7 @@ def teacher_config(cfg: DictConfig, student: Path) -> DictConfig:
         stage.pop(name, None)
     stage.paths.output_dir = str(student / TEACHER_FOLDER)
     if cfg.teaching.shared_dir is not None:
-        name = fingerprint(plain(stage))[:16]
+        name = fingerprint(plain(stage) | {"seed": stage_seed(stage)})[:16]
         stage.paths.output_dir = str(Path(cfg.teaching.shared_dir) / name)
     return stage
 

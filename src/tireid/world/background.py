@@ -103,8 +103,9 @@ class _Painter:
         tall = self.height * self.rng.uniform(0.25, 0.45)
         half = tall * 0.09
         upper, lower = self.tone(self.bright()), self.tone((54, 56, 70), 20.0)
-        self.draw.rectangle((x - half * 0.8, foot - tall * 0.5, x - 1, foot), fill=lower)
-        self.draw.rectangle((x + 1, foot - tall * 0.48, x + half * 0.8, foot), fill=lower)
+        gap = min(1.0, half * 0.8)
+        self.draw.rectangle((x - half * 0.8, foot - tall * 0.5, x - gap, foot), fill=lower)
+        self.draw.rectangle((x + gap, foot - tall * 0.48, x + half * 0.8, foot), fill=lower)
         box = (x - half, foot - tall * 0.85, x + half, foot - tall * 0.45)
         self.draw.rounded_rectangle(box, half * 0.5, fill=upper)
         r = tall * 0.07
@@ -128,7 +129,8 @@ def _street(p: _Painter) -> None:
         p.draw.rectangle(box, fill=p.tone((138, 126, 118), 30.0))
         for floor in range(4):
             top = p.horizon * (0.1 + 0.24 * floor)
-            window = (x + 3, top, x + p.width * 0.13, top + p.horizon * 0.12)
+            right = x + p.width * 0.13
+            window = (min(x + 3, right), top, right, top + p.horizon * 0.12)
             p.draw.rectangle(window, fill=p.tone((70, 82, 96), 16.0))
     p.ground((112, 112, 114))
     if p.rng.random() < 0.6:

@@ -13,6 +13,8 @@ from tireid.world.layouts import CUHK_FOLDERS, write_annotations
 from tireid.world.settings import WorldSettings
 from tireid.world.workers import make_rows
 
+_LISTING = "listing.sha256"  # in a world's folder
+
 
 def world_key(settings: WorldSettings) -> str:
     """Return the folder name of a world: its layout and a hash of its settings and of this code."""
@@ -22,6 +24,19 @@ def world_key(settings: WorldSettings) -> str:
     return f"{settings.layout}-{digest.hexdigest()[:12]}"
 
 
+def is_whole(folder: Path) -> bool:
+    """Return whether a world's folder holds the files that were drawn, none missing or cut off."""
+    listing = folder / _LISTING
+    return listing.is_file() and listing.read_text(encoding="utf-8") == _list(folder)
+
+
+def _list(folder: Path) -> str:
+    """Return a hash of the names and sizes of all files of a world."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != _LISTING)
+    lines = sorted(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}" for path in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def ensure_world(
     cache_dir: str | Path,
     settings: WorldSettings,
@@ -29,7 +44,7 @@ def ensure_world(
     progress: bool = True,
     num_workers: int | None = None,
 ) -> Path:
-    """Return the folder of a world, built first if it is not there (see `files.build_once`).
+    """Return the folder of a world, built first if it is not there whole (see `files.build_once`).
 
     Args:
         cache_dir: Folder of the worlds; created if missing.
@@ -40,8 +55,8 @@ def ensure_world(
             does not depend on it.
 
     Returns:
-        The absolute path of the data set's root: annotation file, `imgs/`, `ground_truth.jsonl`
-        and `settings.json`.
+        The absolute path of the data set's root: annotation file, `imgs/`, `ground_truth.jsonl`,
+        `settings.json` and `listing.sha256`.
 
     Raises:
         ValueError: If `num_workers` is below 1.
@@ -50,7 +65,7 @@ def ensure_world(
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers: expected at least 1, got {num_workers}; or leave it out")
     folder = Path(cache_dir).expanduser().absolute() / world_key(settings)
-    if folder.is_dir():
+    if is_whole(folder):
         return folder
     console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True)
 
@@ -60,12 +75,15 @@ def ensure_world(
             f"{settings.num_ids} identities, with captions, once, in {folder}"
         )
         _build(work, settings, console, num_workers or available_cores())
+        (work / _LISTING).write_text(_list(work), encoding="utf-8")
 
     def say_wait() -> None:
         console.print(f"Another process is drawing {folder}; waiting for it.")
 
+    if folder.is_dir():
+        console.print(f"{folder} is damaged: files are missing or cut off; it is drawn again")
     try:
-        build_once(folder, build, on_wait=say_wait)
+        build_once(folder, build, is_whole=is_whole, on_wait=say_wait)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(

@@ -12,9 +12,8 @@ import wandb_workspaces.reports.v2 as wr
 
 from tireid.cli.dashboard import main
 from tireid.comparison.dashboard.charts import seed_charts
-from tireid.comparison.dashboard.report import build
-from tireid.comparison.dashboard.scope import Scope
-from tireid.comparison.dashboard.send import send, write
+from tireid.comparison.dashboard.report import Scope, build
+from tireid.comparison.dashboard.server import send, write
 from tireid.comparison.published import read_published
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tireid.comparison.report import load_comparison, write_report
+from tireid.comparison.report import load_comparison, render, write_report
 from tireid.comparison.report.blocks import Line, Note, Section, Table
-from tireid.comparison.report.render import as_page, as_text
 from tireid.comparison.report.tables import results
 from tireid.comparison.table import columns, escaped
 from tireid.runs.results import Result, Runs
@@ -125,7 +124,7 @@ def test_text_stays_on_its_line_and_is_no_markup():
     assert escaped("a\n| [x](y) <z> `c` &") == "a \\| \\[x\\](y) &lt;z&gt; \\`c\\` &amp;"
     table = Table(["name", "number", "said"], [Line(["a|b", "1", "x"])], "T", right=1)
     section = Section("s", "Title", [Note("seen", warning=True), table])
-    assert as_text("Page", [section]).splitlines() == [
+    assert render("report.md", "Page", [section]).splitlines() == [
         *("# Page", "", "## Title", "", "**seen**", "", "T:", ""),
         *("| name | number | said |", "| --- | ---: | --- |", "| a\\|b | 1 | x |"),
     ]
@@ -186,7 +185,7 @@ def test_published_results_stand_beside_runs_on_a_wide_page_without_scrolling(tm
     (row,) = comparison.rows
     row = replace(row, runs=[replace(run, settings=settings) for run in row.runs])
     section = results(replace(comparison, rows=[row]))
-    content = as_page("A", [Section("about", "", []), section])
+    content = render("report.html", "A", [Section("about", "", []), section])
     assert "Vit (deit-small-distilled-patch16-224)" in content
     assert (measured(content, width, tmp_path)[-1] > 0) == cut
 
@@ -212,6 +211,6 @@ def test_a_browser_shows_all_of_it_and_fetches_nothing(written, tmp_path, width)
 def test_the_browser_would_say_if_something_were_fetched(tmp_path):
     """What the test above relies on."""
     page = tmp_path / "page.html"
-    content = as_page("a", [Section("about", "", [])])
+    content = render("report.html", "a", [Section("about", "", [])])
     page.write_text(content.replace("</body>", '<img src="http://127.0.0.1:9/x.png"></body>'))
     assert "Content Security Policy" in console_of(browse(page, tmp_path, "--dump-dom"))[0]

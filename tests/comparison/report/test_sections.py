@@ -1,6 +1,7 @@
 """The sections of a report, against values computed by hand or from the data."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from tireid.comparison.caption_groups import caption_groups
 from tireid.comparison.published import read_published
 from tireid.comparison.report import load_comparison
-from tireid.comparison.report.blocks import Figures, Fold, Key, Note, Query, Table
-from tireid.comparison.report.caption_groups import caption_group_tables
+from tireid.comparison.report.blocks import Figures, Fold, Note, Query, Table
+from tireid.comparison.report.caption_groups import caption_group_tables, caption_groups
 from tireid.comparison.report.costs import costs
 from tireid.comparison.report.curves import curves
 from tireid.comparison.report.differences import differences
@@ -213,10 +213,9 @@ def test_sections_say_what_runs_did_not_record():
 
 def test_curves_are_means_of_what_was_logged(comparison):
     section = curves(comparison)
-    key, figures = section.blocks[1:]
-    assert isinstance(key, Key)
-    assert [name for name, _ in key.rows] == [row.name for row in comparison.rows]
+    (figures,) = section.blocks[1:]
     assert isinstance(figures, Figures)
+    assert [name for name, _ in figures.key] == [row.name for row in comparison.rows]
     assert [one.title for one in figures.figures] == [
         *("validation R@1, percent", "validation mAP, percent", "training loss")
     ]
@@ -250,7 +249,12 @@ def test_all_are_charged_for_a_shared_teacher_as_far_as_it_is_known(comparison):
     row = next(row for row in comparison.rows if row.name == LCR2S)
 
     def taught(name, seconds):
-        runs = [replace(r, record=r.record | {"teacher": {"seconds": seconds}}) for r in row.runs]
+        runs = [
+            replace(
+                r, record=r.record | {"teacher": {"seconds": seconds, "run": f"{r.result.seed}"}}
+            )
+            for r in row.runs
+        ]
         return replace(row, name=name, runs=runs)
 
     shared = replace(comparison, rows=[taught("trained", 240.0), taught("shared", 2.0)])
@@ -282,7 +286,7 @@ def test_groups_of_captions_are_read_from_the_ground_truth(comparison, made_data
     groupings = caption_groups(root, made_data)
     assert len(found) == len(groupings)
     row = next(row for row in comparison.rows if row.name == LCR2S)
-    group = groupings[1].groups["hair"]
+    group = groupings["attribute in the caption"]["hair"]
     values = [100 * q.values["R1"][group].mean() for q in row.queries]
     shown = column(found[1], f"hair ({len(group)})")[LCR2S]
     assert shown == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
@@ -319,7 +323,7 @@ def test_galleries_show_what_was_found_with_marks_and_words(comparison, made_dat
         assert winner.rank == "first correct image at rank 1, 1"
         assert winner.images[0].correct
         assert not any(one.correct for one in loser.images)
-        assert winner.images[0].figure.alt == f"Rank 1 of {LGUR}: the correct identity"
+        assert winner.images[0].alt == f"Rank 1 of {LGUR}: the correct identity"
         assert len(winner.images) == 5
         assert query.described is not None
     assert fold.blocks[0] == Note(
@@ -409,6 +413,47 @@ def test_explanations_of_the_run_folders_are_shown_smaller(made_runs, tmp_path):
     assert isinstance(figures, Figures)
     assert [one.title for one in figures.figures] == ["captions and images", "dictionary atoms"]
     assert {one.width for one in figures.figures} == {1000}
+
+
+def test_an_image_that_cannot_be_shown_stops_no_report(made_runs, tmp_path):
+    run = shutil.copytree(made_runs / "lgur", tmp_path / "lgur")
+    folder = run / "seed1" / "explanations"
+    folder.mkdir()
+    Image.new("RGB", (30, 20)).save(tmp_path / "secret.png")
+    (folder / "overview.png").symlink_to(tmp_path / "secret.png")
+    (folder / "atoms.png").write_bytes(b"no image")
+    os.mkfifo(folder / "supports.png")
+    section = explanations(load_comparison({run: read_runs(run)}))
+    assert section is not None
+    fold = section.blocks[1]
+    assert isinstance(fold, Fold)
+    texts = [block.text for block in fold.blocks if isinstance(block, Note)]
+    for text, reason in zip(
+        texts,
+        (
+            "expected a file inside",
+            "expected a readable image",
+            "expected a regular file, got a pi",
+        ),
+        strict=True,
+    ):
+        assert reason in text
+    assert [block for block in fold.blocks if isinstance(block, Figures)] == [Figures([])]
+
+
+BROKEN = {
+    "metrics.csv": b"epoch,step,train/loss\n0,x,1\n",
+    "queries_test.npz": b"PK\x03\x04",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_file_that_cannot_be_read_is_a_note(made_runs, tmp_path, name):
+    run = shutil.copytree(made_runs / "lgur", tmp_path / "lgur")
+    (run / "seed1" / name).write_bytes(BROKEN[name])
+    found = load_comparison({run: read_runs(run)})
+    assert len(found.notes) == 1
+    assert f"{name}: expected" in found.notes[0]
 
 
 def test_rows_of_one_label_get_names_that_tell_them_apart():

@@ -86,6 +86,35 @@ def test_features_are_fused_with_those_of_the_support(make, family_batch, source
         )
 
 
+def test_a_frozen_teacher_draws_anew_what_it_drew_in_its_training(make, family_batch):
+    teacher = make(source="batch", num_images=1).eval()
+    anchors = dual_terms(teacher.dual, family_batch, 0, 0.0)
+
+    def drawn():
+        return [teacher.support_features(anchors, family_batch, step).images for step in range(9)]
+
+    frozen = torch.stack(drawn())
+    teacher.training = True
+    assert not torch.equal(torch.stack(drawn()), frozen)
+
+
+def test_teacher_and_student_draw_other_negatives_in_a_step(make, family_batch):
+    class Draws(nn.Module):
+        draws = True
+
+        def forward(self, rows, columns, pids, *, draw):
+            seen.add(4 * draw % 2**32)  # LGUR's, in what a CPU generator takes of a seed
+            return rows.sum()
+
+    seen = set()
+    teacher = make(source="batch", alignment=Draws(), anchor_weight=1.0)
+    teacher.dual.alignment = Draws()
+    teacher.training_terms(family_batch, 3)
+    assert len(seen) == 1
+    teacher.dual.training_terms(family_batch, 3)  # as a student's
+    assert len(seen) == 2
+
+
 @pytest.mark.parametrize(
     ("source", "paired"), [("batch", False), ("batch", True), ("memory", False)]
 )
@@ -189,11 +218,12 @@ def test_the_terms(make, family_batch):
     expected = teacher.enrich(family_batch, 4)
     torch.testing.assert_close(images, expected[0])
     torch.testing.assert_close(texts, expected[1])
-    ranked = teacher.alignment(images, texts, family_batch.pid, draw=4)
+    draw = 4 + 2**29  # its own, not its student's
+    ranked = teacher.alignment(images, texts, family_batch.pid, draw=draw)
     torch.testing.assert_close(terms["alignment"], 2 * ranked)
     identity = sum(F.cross_entropy(teacher.classifier(x), family_batch.label) for x in expected)
     torch.testing.assert_close(terms["id"], 0.5 * identity)
-    own = teacher.dual.training_terms(family_batch, 4).terms
+    own = teacher.dual.training_terms(family_batch, draw).terms
     for name, term in own.items():
         torch.testing.assert_close(terms[f"anchor_{name}"], 0.25 * term)
     assert set(terms) == {"alignment", "id", "anchor_alignment", "anchor_id"}

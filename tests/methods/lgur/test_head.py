@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from tireid.methods.lgur.head import CrossAttention, CrossDecoderLayer, LgurHead
+from tireid.methods.lgur.cross_decoder import CrossAttention, CrossDecoderLayer
+from tireid.methods.lgur.head import LgurHead
 
 
 def reference_attention(attention, queries, keys, valid):

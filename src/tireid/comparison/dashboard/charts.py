@@ -54,11 +54,7 @@ class Chart:
 
 
 def seed_charts(published: Sequence[Published]) -> list[Chart]:
-    """Return the charts of a report.
-
-    Args:
-        published: Published results on its data set.
-    """
+    """Return the charts of a report, given the published results on its data set."""
     return [seed_chart(metric, published) for metric in headlines("test/")]
 
 
@@ -74,24 +70,23 @@ def seed_chart(metric: str, published: Sequence[Published]) -> Chart:
     value |= {"title": f"{name}, test, %", "scale": {"zero": False}}
     seed = {"field": f"${{field:{SEED}}}", "type": "ordinal"}
     axis = {"labelAngle": 0, "labelLimit": 250, "labelExpr": r"split(datum.label, '\n')"}
-    method = {
+    by_method = {
         "x": {"field": "method", "type": "nominal", "title": None, "axis": axis},
+        "y": value,
         "color": {"field": "method", "legend": None, "scale": {"scheme": "tableau10"}},
     }
-    layers: list[dict[str, Any]] = [
-        {
-            "mark": {"type": "point", "filled": True, "opacity": 0.6, "size": 40},
-            "encoding": {"y": value, "tooltip": [seed, value], **method},
-        },
-        {
-            "mark": {"type": "errorbar", "extent": "stdev", "ticks": {"size": 14}},
-            "encoding": {"y": value, **method},
-        },
-        {
-            "mark": {"type": "tick", "thickness": 3, "width": 40},
-            "encoding": {"y": value | {"aggregate": "mean"}, **method},
-        },
-    ]
+    point = {"type": "point", "filled": True, "opacity": 0.6, "size": 40}
+    methods = {
+        "encoding": by_method,
+        "layer": [
+            {"mark": point, "encoding": {"tooltip": [seed, value]}},
+            {"mark": {"type": "errorbar", "extent": "stdev", "ticks": {"size": 14}}},
+            {
+                "mark": {"type": "tick", "thickness": 3, "width": 40},
+                "encoding": {"y": value | {"aggregate": "mean"}},
+            },
+        ],
+    }
     lines = _reference_lines(name, published)
     title = f"{name} on the test split: seeds, mean and standard deviation"
     spec = {
@@ -99,22 +94,21 @@ def seed_chart(metric: str, published: Sequence[Published]) -> Chart:
         "title": "${string:title}",
         "data": {"name": "wandb"},
         "transform": [{"calculate": _METHOD, "as": "method"}],
-        "layer": layers + lines,
+        "layer": [methods, *lines],
     }
     return Chart(title + ("; dashed: published" if lines else ""), metric, spec)
 
 
 def _reference_lines(metric: str, published: Sequence[Published]) -> list[dict[str, Any]]:
     """Return a layer with the lines and layers with their labels."""
+    reported = [row for row in published if metric in row.metrics]
     rows = [
         {
             "value": row.metrics[metric],
             "name": f"{row.method} {row.year}, {row.image_encoder}: {row.metrics[metric]:g}",
             "source": row.source,
         }
-        for row in sorted(
-            (row for row in published if metric in row.metrics), key=lambda row: row.metrics[metric]
-        )
+        for row in sorted(reported, key=lambda row: row.metrics[metric])
     ]
     if not rows:
         return []

@@ -1,14 +1,17 @@
-"""The report on W&B: its sections with their texts and panels."""
+"""The report on W&B: the runs that it compares, its sections with their texts and panels."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import wandb_workspaces.expr as expr
 import wandb_workspaces.reports.v2.interface as wr
 
 from tireid.comparison.dashboard import names
 from tireid.comparison.dashboard.charts import Chart
-from tireid.comparison.dashboard.scope import Scope
-from tireid.comparison.published import Published, published_metrics
+from tireid.comparison.published import Published, published_table
+from tireid.comparison.table import markdown
 from tireid.metrics.names import compared, headlines
 
 _GRID_WIDTH = 24  # in W&B's units
@@ -20,6 +23,79 @@ _LIMITS = (
     "results on synthetic data say nothing about photographs. A rank is a suggestion, not an "
     "identification."
 )
+_NAME = re.compile(r"[\w .@+-]+")  # needs no escaping in filters and addresses
+_MAX_TITLE = 128  # characters, a limit of W&B
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The runs of a report.
+
+    Attributes:
+        entity: User or team that owns the project.
+        project: Name of the project.
+        dataset: Tag of the runs; results on different data sets do not compare.
+        group: Only runs of this group; None: all runs.
+        by: Settings, by dotted name, that are equal for the seeds of a method.
+
+    Raises:
+        ValueError: If a name would need escaping in a filter or an address, or the title is too
+            long.
+    """
+
+    entity: str
+    project: str
+    dataset: str
+    group: str | None = None
+    by: tuple[str, ...] = names.METHOD
+
+    def __post_init__(self) -> None:
+        for field in ("entity", "project", "dataset", "group"):
+            value: str | None = getattr(self, field)
+            if value is not None and not _NAME.fullmatch(value):
+                raise ValueError(
+                    f"{field}: expected letters, digits, spaces or any of . @ + - _, got {value!r}"
+                )
+        if len(self.title) > _MAX_TITLE:
+            raise ValueError(
+                f"expected a title of up to {_MAX_TITLE} characters, got {len(self.title)}: "
+                f"{self.title!r}; take a shorter group"
+            )
+
+    @property
+    def title(self) -> str:
+        """The title of the report, by which it is found again."""
+        group = f" in {self.group}" if self.group else ""
+        return f"Methods compared on {self.dataset}{group}"
+
+    @property
+    def settings(self) -> list[str]:
+        """The names of `by` as runs log them."""
+        return [name.replace(".", "/") for name in self.by]
+
+    def runs(self, *, finished: bool = True) -> wr.Runset:
+        """Return the runs, grouped by method.
+
+        Args:
+            finished: Whether to leave out runs that are running or have failed.
+        """
+        # The data set by its tag: filters find it regardless of the names of settings.
+        filters = [expr.Tags().isin([self.dataset]), expr.Metric("JobType") == "train"]
+        if self.group:
+            filters.append(expr.Metric("Group") == self.group)
+        if finished:
+            filters.append(expr.Metric("State") == "finished")
+        return wr.Runset(
+            entity=self.entity,
+            project=self.project,
+            name="finished runs" if finished else "all runs",
+            filters=expr.And(*filters),
+            groupby=[f"config.{name}" for name in self.settings],
+            pinned_columns=[
+                "run:displayName",
+                *(f"summary:{name}" for name in (*headlines("val/"), *compared("test/"))),
+            ],
+        )
 
 
 def build(scope: Scope, published: Sequence[Published], charts: Sequence[Chart]) -> wr.Report:
@@ -156,19 +232,13 @@ def _published(scope: Scope, published: Sequence[Published]) -> list[Any]:
                 "not compare with these runs and are not shown."
             )
         ]
-    metrics = published_metrics(published)
-    head = ("method", "year", "image encoder", "text encoder", *metrics, "source")
-    lines = [head, ["---"] * len(head)]
-    for row in published:
-        values = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in metrics]
-        cells = [row.method, str(row.year), row.image_encoder, row.text_encoder, *values]
-        lines.append([cell.replace("|", "\\|") for cell in (*cells, row.source)])
+    head, rows = published_table(published)
     return [
         wr.P(
             "Test split, in percent, as in the source named; a dash if it reports no such metric. "
             "Sources do not always say which split chose the checkpoint, nor which mAP it is."
         ),
-        wr.MarkdownBlock("\n".join(f"| {' | '.join(line)} |" for line in lines)),
+        wr.MarkdownBlock(markdown(head, rows, left=4, right=1)),
     ]
 
 

@@ -1,15 +1,25 @@
-"""The server of W&B: login, stored charts and reports; the private interfaces of its clients."""
+"""The report on the server of W&B: login, charts, updates; the private interfaces of its clients.
+
+tireid dashboard --project tireid --group like_for_like
+tireid dashboard --entity team --dataset cuhk_pedes
+tireid dashboard --dry-run dashboard.json
+"""
 
 import copy
 import json
 import os
+from pathlib import Path
 from typing import Any, cast
 
 import wandb
 import wandb_workspaces.reports.v2.interface as wr
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from tireid.comparison.dashboard.charts import Chart
+from tireid.comparison.dashboard.charts import Chart, seed_charts
+from tireid.comparison.dashboard.report import Scope, build
+from tireid.comparison.published import read_published
+from tireid.console import say
+from tireid.files import write_json
 
 # Raised by the client if the server refuses or cannot be reached.
 FAILURES = (wandb.Error, WandbApiFailedError)
@@ -48,12 +58,40 @@ def default_entity() -> str:
     return entity
 
 
-def store_chart(entity: str, chart: Chart) -> None:
-    """Store a chart on the server, unless it is there.
+def send(scope: Scope, url: str | None = None) -> str:
+    """Create the report of a scope, or update the existing one.
+
+    Args:
+        scope: The runs that it compares.
+        url: Address of the report to update; None: the project's report with the same title, or a
+            new one.
+
+    Returns:
+        The address of the report.
 
     Raises:
-        FAILURES: If the server refuses.
+        ValueError: If the project or the report at `url` does not exist.
     """
+    url = url or _find_report(scope)
+    published = read_published(scope.dataset)
+    charts = []
+    for chart in seed_charts(published):
+        try:
+            _store_chart(scope.entity, chart)
+            charts.append(chart)
+        except FAILURES as error:
+            why = f"which the server refused: {error}"
+            say(f"left out: the chart {chart.title!r}, {why}", style="red")
+    report = build(scope, published, charts)
+    if url is not None:
+        report = _update(url, report)
+    saved = report.save().url.rstrip("=")  # without the padding of the id, as pages have it
+    say(f"{'updated' if url else 'created'}: {saved}")
+    return saved
+
+
+def _store_chart(entity: str, chart: Chart) -> None:
+    """Store a chart on the server, unless it is there."""
     try:
         wandb.Api().create_custom_chart(
             entity=entity,
@@ -69,53 +107,59 @@ def store_chart(entity: str, chart: Chart) -> None:
             raise
 
 
-def find_report(entity: str, project: str, title: str) -> str | None:
-    """Return the address of the report with a title; None if there is none.
-
-    Raises:
-        ValueError: If there are several, or the project does not exist.
-    """
-    reports = wandb.Api().reports(f"{entity}/{project}")
-    urls = [report.url for report in reports if report.display_name == title]
+def _find_report(scope: Scope) -> str | None:
+    """Return the address of the report with the title of a scope; None if there is none."""
+    reports = wandb.Api().reports(f"{scope.entity}/{scope.project}")
+    urls = [report.url for report in reports if report.display_name == scope.title]
     if len(urls) > 1:
         raise ValueError(
-            f"expected one report {title!r}, got {len(urls)}: say which with --url: "
+            f"expected one report {scope.title!r}, got {len(urls)}: say which with --url: "
             + " ".join(map(str, urls))
         )
     return urls[0] if urls else None
 
 
-def save_report(report: wr.Report, url: str | None) -> str:
-    """Create a report, or replace the blocks of the one at `url`, whose title and comments stay.
+def _update(url: str, report: wr.Report) -> wr.Report:
+    """Return the report at an address with the blocks of another; title and comments stay."""
+    try:
+        existing = cast(wr.Report, wr.Report.from_url(url))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{url}: expected the address of a report that this key may read, "
+            "https://.../<entity>/<project>/reports/<title>--<id>"
+        ) from error
+    if (existing.entity, existing.project) != (report.entity, report.project):
+        raise ValueError(
+            f"{url}: expected a report of {report.entity}/{report.project}, "
+            f"got one of {existing.entity}/{existing.project}"
+        )
+    existing.blocks = report.blocks
+    existing.description = report.description
+    existing.width = report.width
+    return existing
 
-    Returns:
-        The address of the report.
 
-    Raises:
-        ValueError: If there is no report at `url`, or it belongs to another project.
+def write(scope: Scope, path: Path) -> None:
+    """Write what would be sent as JSON, without a key or the network.
+
+    Args:
+        scope: The runs that it compares.
+        path: The file; its folder is created.
     """
-    if url is not None:
-        try:
-            existing = cast(wr.Report, wr.Report.from_url(url))
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{url}: expected the address of a report that this key may read, "
-                "https://.../<entity>/<project>/reports/<title>--<id>"
-            ) from error
-        if (existing.entity, existing.project) != (report.entity, report.project):
-            raise ValueError(
-                f"{url}: expected a report of {report.entity}/{report.project}, "
-                f"got one of {existing.entity}/{existing.project}"
-            )
-        existing.blocks = report.blocks
-        existing.description = report.description
-        existing.width = report.width
-        report = existing
-    return report.save().url.rstrip("=")  # without the padding of the id, as pages have it
+    published = read_published(scope.dataset)
+    charts = seed_charts(published)
+    requests = [
+        {"entity": scope.entity, "name": chart.name, "displayName": chart.title, "spec": chart.spec}
+        for chart in charts
+    ]
+    report = request_of(build(scope, published, charts))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"report": report, "charts": requests})
+    say(f"written, not sent: {path}: {scope.title!r} for {scope.entity}/{scope.project}")
 
 
 def request_of(report: wr.Report) -> dict[str, Any]:
-    """Return what `save_report` would send, except the number of the project."""
+    """Return what `send` would send, except the number of the project."""
     offline = copy.deepcopy(report)
     for block in offline.blocks:
         if isinstance(block, wr.PanelGrid):

@@ -1,7 +1,10 @@
 """The report of a comparison: a web page, and its tables as Markdown."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from tireid.comparison.report.blocks import Section
 from tireid.comparison.report.caption_groups import caption_group_tables
@@ -12,12 +15,13 @@ from tireid.comparison.report.explanations import explanations
 from tireid.comparison.report.galleries import galleries
 from tireid.comparison.report.head import head
 from tireid.comparison.report.loading import Comparison, load_comparison
-from tireid.comparison.report.render import as_page, as_text
 from tireid.comparison.report.similarities import similarities
 from tireid.comparison.report.tables import results
+from tireid.comparison.table import escaped, markdown
+from tireid.console import printable
 from tireid.files import write_text
 
-__all__ = ["load_comparison", "write_report"]
+__all__ = ["load_comparison", "render", "write_report"]
 
 
 def write_report(comparison: Comparison, folder: Path, *, command: str) -> list[Path]:
@@ -47,7 +51,35 @@ def write_report(comparison: Comparison, folder: Path, *, command: str) -> list[
     title = f"Comparison on {', '.join(comparison.datasets)}"
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, render in (("report.html", as_page), ("report.md", as_text)):
-        write_text(folder / name, render(title, sections))
+    for name in ("report.html", "report.md"):
+        write_text(folder / name, printable(render(name, title, sections)))
         written.append(folder / name)
     return written
+
+
+def render(name: str, title: str, sections: Sequence[Section]) -> str:
+    """Return a report as HTML without scripts or external files, or as Markdown without figures.
+
+    All text is escaped.
+
+    Args:
+        name: `report.html` or `report.md`.
+        title: Heading of the report.
+        sections: Sections in order; on a page the first stands above the table of contents.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(["html.jinja"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "kind": lambda block: type(block).__name__,
+        "plain": escaped,
+        "table": lambda table: markdown(
+            table.head, [line.cells for line in table.lines], table.left, table.right
+        ),
+    }
+    return environment.get_template(f"{name}.jinja").render(title=title, sections=sections)

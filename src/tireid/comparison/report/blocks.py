@@ -1,8 +1,7 @@
 """The blocks of a report, which are rendered as HTML or as Markdown."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +13,6 @@ class Note:
         warning: Whether it is highlighted.
     """
 
-    kind: ClassVar[str] = "note"
     text: str
     warning: bool = False
 
@@ -46,7 +44,6 @@ class Table:
         right: Number of text columns at the right.
     """
 
-    kind: ClassVar[str] = "table"
     head: Sequence[str]
     lines: Sequence[Line]
     caption: str
@@ -63,47 +60,27 @@ class Figure:
         alt: Text that stands for it.
         title: Text below it; may be empty.
         width: Largest width on a page, in pixels.
+        correct: Of an image in a ranking, whether it shows the identity of the query.
     """
 
     source: str
     alt: str
     title: str = ""
     width: int = 460
+    correct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures side by side if there is room."""
+    """Figures side by side if there is room.
 
-    kind: ClassVar[str] = "figures"
+    Attributes:
+        figures: The figures.
+        key: Their legend: name and swatch of each row.
+    """
+
     figures: Sequence[Figure]
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """The legend of the figures.
-
-    Attributes:
-        rows: Name and swatch of each row.
-    """
-
-    kind: ClassVar[str] = "key"
-    rows: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class RankedImage:
-    """An image in the ranking of a method.
-
-    Attributes:
-        figure: The image.
-        correct: Whether it shows the identity of the query.
-        score: Similarity to the query.
-    """
-
-    figure: Figure
-    correct: bool
-    score: float
+    key: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +90,12 @@ class Answer:
     Attributes:
         method: Name of the method.
         rank: Text about the rank of the first correct image.
-        images: The best images, best first.
+        images: The best images, best first; their titles are their similarities.
     """
 
     method: str
     rank: str
-    images: Sequence[RankedImage]
+    images: Sequence[Figure]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +108,6 @@ class Query:
         answers: The answer of each method.
     """
 
-    kind: ClassVar[str] = "query"
     caption: str
     described: Figure | None
     answers: Sequence[Answer]
@@ -147,13 +123,12 @@ class Fold:
         opened: Whether they are unfolded at first.
     """
 
-    kind: ClassVar[str] = "fold"
     summary: str
     blocks: "Sequence[Block]"
     opened: bool = False
 
 
-Block = Note | Table | Figures | Key | Query | Fold
+Block = Note | Table | Figures | Query | Fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,4 +143,4 @@ class Section:
 
     anchor: str
     title: str
-    blocks: Sequence[Block] = field(default_factory=list)
+    blocks: Sequence[Block]

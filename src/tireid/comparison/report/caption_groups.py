@@ -1,15 +1,51 @@
-"""R@1 by groups of captions, on data sets with ground truth."""
+"""R@1 by groups of captions, on the synthetic data set, which has ground truth."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
 
-from tireid.comparison.caption_groups import CaptionGroups, caption_groups
 from tireid.comparison.report.blocks import Block, Note, Section, Table
 from tireid.comparison.report.loading import Comparison, Row
 from tireid.comparison.table import spread
 from tireid.comparison.test_splits import TestSplit
+from tireid.data.records import Record
 from tireid.data.synthetic import SYNTHETIC
+from tireid.retrieval.query_results import QueryResults
+from tireid.runs.foreign import check, read_text
+
+TRUTH_FILE = "ground_truth.jsonl"  # beside the annotation file
+_TRUTH = {  # what is taken of a line
+    "path": str,
+    "pid": int,
+    "twin": int | None,
+    "view": str,
+    "occluder": str | None,
+    "captions": [{"text": str, "mentioned": [str]}],
+}
+_FEW, _MANY = 6, 10  # attributes, which split the captions nearly into thirds
+_SIDES = {
+    "front": ("front", "front_left", "front_right"),
+    "side": ("left", "right"),
+    "back": ("back", "back_left", "back_right"),
+}
+_MENTIONS = {
+    "top, colour": ("top_color",),
+    "top, pattern": ("top_pattern",),
+    "lower garment, colour": ("lower_color",),
+    "shoes": ("shoes_type", "shoes_color"),
+    "hair": ("hair_length", "hair_style", "hair_color"),
+    "coat or jacket": ("outer_type", "outer_color"),
+    "bag": ("bag_type", "bag_color"),
+    "held object": ("held_type", "held_color"),
+    "hat": ("hat_type", "hat_color"),
+    "glasses": ("glasses",),
+    "build or height": ("build", "height"),
+}
 
 
 def caption_group_tables(comparison: Comparison) -> Section | None:
@@ -19,7 +55,10 @@ def caption_group_tables(comparison: Comparison) -> Section | None:
         rows = [row for row in comparison.rows if row.first.test_data == sha256 and row.queries]
         if rows:
             blocks += _tables(rows, split)
-    blocks += [Note(f"No groups for {SYNTHETIC}: {why}") for why in _missing(comparison)]
+    # Why captions of the synthetic data set could not be read.
+    tested = {r.first.test_data for r in comparison.rows if r.dataset == SYNTHETIC and r.queries}
+    missing = {why: None for sha256, why in comparison.missing.items() if sha256 in tested}
+    blocks += [Note(f"No groups for {SYNTHETIC}: {why}") for why in missing]
     if not blocks:
         return None
     note = (
@@ -30,17 +69,10 @@ def caption_group_tables(comparison: Comparison) -> Section | None:
     return Section("caption-groups", "Results by caption group", [Note(note), *blocks])
 
 
-def _missing(comparison: Comparison) -> list[str]:
-    """Return why captions of the synthetic data set could not be read."""
-    rows = [row for row in comparison.rows if row.dataset == SYNTHETIC and row.queries]
-    tested = {row.first.test_data for row in rows}
-    return [why for sha256, why in comparison.missing.items() if sha256 in tested]
-
-
 def _tables(rows: Sequence[Row], split: TestSplit) -> Iterator[Block]:
     try:
         groupings = caption_groups(split.root, split.records)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, OSError) as error:
         yield Note(f"The captions could not be grouped: {error}", warning=True)
         return
     captions = sum(len(record.captions) for record in split.records)
@@ -48,20 +80,83 @@ def _tables(rows: Sequence[Row], split: TestSplit) -> Iterator[Block]:
     if not rows:
         yield Note("These runs ranked only a part of the captions.")
         return
-    for grouping in groupings:
-        yield _table(rows, grouping)
+    for question, groups in groupings.items():
+        shown = {name: queries for name, queries in groups.items() if len(queries)}
+        head = ["run", *(f"{name} ({len(queries):,})" for name, queries in shown.items())]
+        lines = [
+            row.line([spread([_recall(run, q) for run in row.queries]) for q in shown.values()])
+            for row in rows
+        ]
+        yield Table(head, lines, f"R@1 by {question}")
 
 
-def _table(rows: Sequence[Row], grouping: CaptionGroups) -> Table:
-    groups = {name: queries for name, queries in grouping.groups.items() if len(queries)}
-    head = ["run", *(f"{name} ({len(queries):,})" for name, queries in groups.items())]
-    lines = [
-        row.line(
-            [
-                spread([100 * float(np.nanmean(run.values["R1"][q])) for run in row.queries])
-                for q in groups.values()
-            ]
-        )
-        for row in rows
-    ]
-    return Table(head, lines, f"R@1 by {grouping.question}")
+def _recall(run: QueryResults, queries: Int[ndarray, " query"]) -> float:
+    return 100 * float(np.nanmean(run.values["R1"][queries]))
+
+
+def caption_groups(
+    root: Path, records: Sequence[Record]
+) -> dict[str, dict[str, Int[ndarray, " query"]]]:
+    """Group the captions of a split by what they mention and by what their image shows.
+
+    Args:
+        root: Folder of the data set, with its ground truth.
+        records: Records of the split; their captions are the queries, in order.
+
+    Returns:
+        By the property in which groups differ, and by the name of the group, the indices of its
+        captions; a caption may be in several or none. Nothing for a data set without ground truth,
+        such as real ones.
+
+    Raises:
+        ValueError: If the ground truth does not describe these records.
+    """
+    file = root / TRUTH_FILE
+    if not file.exists():
+        return {}
+    lines = read_text(file, inside=root).splitlines()
+    rows = [check(json.loads(line), _TRUTH, file, complete=True) for line in lines]
+    twins = {row["twin"] for row in rows} | {row["pid"] for row in rows if row["twin"]}
+    captions = _captions({root / "imgs" / row["path"]: row for row in rows}, records, file)
+    mentioned = [names for _, names in captions]
+    counts = np.array([len(names) for names in mentioned])
+    views = np.array([row["view"] for row, _ in captions])
+    occluded = np.array([row["occluder"] is not None for row, _ in captions], dtype=bool)
+    paired = np.array([row["pid"] in twins for row, _ in captions], dtype=bool)
+    masks = {
+        "number of attributes in the caption": {
+            f"fewer than {_FEW}": counts < _FEW,
+            f"{_FEW} to {_MANY - 1}": (counts >= _FEW) & (counts < _MANY),
+            f"{_MANY} or more": counts >= _MANY,
+        },
+        "attribute in the caption": {
+            name: [not names.isdisjoint(attributes) for names in mentioned]
+            for name, attributes in _MENTIONS.items()
+        },
+        "view of the person in the described image": {
+            name: np.isin(views, sides) for name, sides in _SIDES.items()
+        },
+        "visibility of the person in the described image": {
+            "fully visible": ~occluded,
+            "partly occluded": occluded,
+        },
+        "whether the person has a near twin": {"near twin": paired, "no near twin": ~paired},
+    }
+    return {
+        question: {name: np.flatnonzero(mask) for name, mask in groups.items()}
+        for question, groups in masks.items()
+    }
+
+
+def _captions(
+    rows: Mapping[Path, dict[str, Any]], records: Sequence[Record], file: Path
+) -> list[tuple[dict[str, Any], set[str]]]:
+    """Return the ground truth of each caption: that of its image, and what it mentions."""
+    captions = []
+    for record in records:
+        row = rows.get(record.image_path)
+        texts = [] if row is None else [caption["text"] for caption in row["captions"]]
+        if row is None or texts != list(record.captions):
+            raise ValueError(f"{file}: expected a line for each caption of {record.image_path}")
+        captions += [(row, set(caption["mentioned"])) for caption in row["captions"]]
+    return captions

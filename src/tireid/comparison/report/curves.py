@@ -1,11 +1,11 @@
 """Validation metrics and training loss over the steps, with mean and range over seeds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from tireid.comparison.report.blocks import Block, Figure, Figures, Key, Note, Section
-from tireid.comparison.report.loading import Comparison, Row, Run
+from tireid.comparison.report.blocks import Block, Figure, Figures, Note, Section
+from tireid.comparison.report.loading import Comparison, Run
 from tireid.comparison.report.style import WIDTH, drawing, figure, swatch
 from tireid.metrics.names import headlines
 
@@ -21,21 +21,24 @@ def curves(comparison: Comparison) -> Section:
         )
     ]
     for dataset in comparison.datasets:
-        drawn = [
-            one for name in (*headlines(), "loss") for one in _panel(dataset, comparison, name)
-        ]
+        panels = [_panel(dataset, comparison, name) for name in (*headlines(), "loss")]
+        drawn = [panel for panel in panels if panel is not None]
         if drawn:
             legend = [(row.name, swatch(row.style)) for row in comparison.rows_on(dataset)]
-            blocks += [Key(legend), Figures(drawn)]
+            blocks.append(Figures(drawn, legend))
     if len(blocks) == 1:
         blocks = [Note("Not recorded by these runs.")]
     return Section("curves", "Curves", blocks)
 
 
-def _panel(dataset: str, comparison: Comparison, name: str) -> Iterator[Figure]:
-    rows = [(row, lines) for row in comparison.rows_on(dataset) if (lines := _lines(row, name))]
+def _panel(dataset: str, comparison: Comparison, name: str) -> Figure | None:
+    found = [
+        (row, [line for run in row.runs if (line := _line(run, name))])
+        for row in comparison.rows_on(dataset)
+    ]
+    rows = [(row, lines) for row, lines in found if lines]
     if not rows:
-        return
+        return None
     label = "training loss"
     if name != "loss":
         label = f"validation {headlines()[name]}, percent"
@@ -68,13 +71,10 @@ def _panel(dataset: str, comparison: Comparison, name: str) -> Iterator[Figure]:
             axes.yaxis.set_minor_formatter("")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         several = f" on {dataset}" if len(comparison.datasets) > 1 else ""
-        ends = "; ".join(f"{row.name}: {_end(lines):.1f}" for row, lines in rows)
-        yield figure(drawn, f"{label} over steps{several}. At the end {ends}", f"{label}{several}")
-
-
-def _lines(row: Row, name: str) -> list[list[tuple[int, float]]]:
-    """Return a metric of each run that has it, as pairs of step and value."""
-    return [line for run in row.runs if (line := _line(run, name))]
+        ends = "; ".join(
+            f"{row.name}: {np.mean([line[-1][1] for line in lines]):.1f}" for row, lines in rows
+        )
+        return figure(drawn, f"{label} over steps{several}. At the end {ends}", f"{label}{several}")
 
 
 def _line(run: Run, name: str) -> list[tuple[int, float]]:
@@ -98,7 +98,3 @@ def _common(lines: Sequence[Sequence[tuple[int, float]]]):
     if any([step for step, _ in line] != steps for line in lines):
         return steps, None
     return steps, np.array([[value for _, value in line] for line in lines])
-
-
-def _end(lines: Sequence[Sequence[tuple[int, float]]]) -> float:
-    return float(np.mean([line[-1][1] for line in lines]))

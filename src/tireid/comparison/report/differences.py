@@ -3,6 +3,8 @@
 import textwrap
 from collections.abc import Sequence
 
+import numpy as np
+
 from tireid.comparison.report.blocks import Block, Figure, Figures, Note, Section, Table
 from tireid.comparison.report.loading import Comparison, Row, same_queries
 from tireid.comparison.report.style import WIDTH, drawing, figure
@@ -23,25 +25,16 @@ def differences(comparison: Comparison, resamples: int = 2000) -> Section:
             "of many intervals some exclude zero by chance."
         )
     ]
-    controls = list(
-        {
-            comparison.control_of(row).name: comparison.control_of(row) for row in comparison.rows
-        }.values()
-    )
-    drawn = False
-    for control in controls:
-        rows = [
-            r for r in comparison.rows if comparison.control_of(r) is control and r is not control
-        ]
-        if rows:
-            blocks += _against(control, rows, resamples)
-            drawn = True
-    if not drawn:
-        why = (
-            "There is only one row"
-            if len(comparison.rows) == 1
-            else "No two rows were tested on the same files"
-        )
+    compared: dict[str, list[Row]] = {}  # by the name of their control
+    controls = {row.name: comparison.control_of(row) for row in comparison.rows}
+    for row in comparison.rows:
+        if controls[row.name] is not row:
+            compared.setdefault(controls[row.name].name, []).append(row)
+    for rows in compared.values():
+        blocks += _against(controls[rows[0].name], rows, resamples)
+    if not compared:
+        only = len(comparison.rows) == 1
+        why = "There is only one row" if only else "No two rows were tested on the same files"
         blocks.append(Note(f"{why}: nothing to compare query by query."))
     return Section("differences", "Differences, query by query", blocks)
 
@@ -51,7 +44,7 @@ def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
         return [Note(f"Against {control.name}: {_unrecorded(control)}.")]
     recorded = [run.values for row in (control, *rows) for run in row.queries]
     metrics = {name: m for name, m in headlines().items() if all(name in v for v in recorded)}
-    by_row: dict[str, dict[str, Difference]] = {}
+    by_row: list[tuple[Row, dict[str, Difference]]] = []
     lines = []
     for row in rows:
         if not row.queries or not same_queries(row, control):
@@ -59,12 +52,11 @@ def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
             lines.append(row.line([reason, *[NONE] * 4]))
             continue
         by_metric = {
-            metric: paired_difference(
-                control.queries, row.queries, metric, resamples=resamples, seed=0
-            )
-            for metric in metrics
+            name: paired_difference(control.queries, row.queries, name, resamples=resamples)
+            for name in metrics
         }
-        by_row[row.name], one = by_metric, next(iter(by_metric.values()))
+        by_row.append((row, by_metric))
+        one = next(iter(by_metric.values()))
         cells = [*map(_interval, by_metric.values()), f"{one.queries:,}", f"{one.identities:,}"]
         lines.append(row.line([*cells, f"{one.seeds[1]} / {one.seeds[0]}"]))
     head = [f"run, minus {control.name}", *(f"{m} [95 %]" for m in metrics.values())]
@@ -72,9 +64,14 @@ def _against(control: Row, rows: Sequence[Row], resamples: int) -> list[Block]:
     blocks: list[Block] = [
         Table(head, lines, f"Differences from {control.name}, percentage points")
     ]
-    shown = [row for row in rows if row.name in by_row]
-    if shown:
-        blocks.append(Figures([_forest(control, shown, by_row, metric) for metric in metrics]))
+    if by_row:
+        figures = [
+            _forest(
+                f"{label} minus that of {control.name}", label, [(r, d[name]) for r, d in by_row]
+            )
+            for name, label in metrics.items()
+        ]
+        blocks.append(Figures(figures))
     return blocks
 
 
@@ -92,31 +89,19 @@ def _signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _forest(
-    control: Row, rows: Sequence[Row], by_row: dict[str, dict[str, Difference]], metric: str
-) -> Figure:
-    names = [textwrap.fill(row.name, _NAME_WIDTH) for row in rows]
-    heights: list[float] = []
-    top = 0.0
-    for name in names:  # above the intervals, which so have the whole width
-        top += 0.62 + 0.5 * (name.count("\n") + 1)
-        heights.append(top)
-    label = headlines()[metric]
-    with drawing(WIDTH, 0.9 + 0.36 * (top + 0.5)) as drawn:
+def _forest(title: str, label: str, rows: Sequence[tuple[Row, Difference]]) -> Figure:
+    names = [textwrap.fill(row.name, _NAME_WIDTH) for row, _ in rows]
+    # Names stand above the intervals, which so have the whole width.
+    heights = np.cumsum([0.62 + 0.5 * (name.count("\n") + 1) for name in names])
+    with drawing(WIDTH, 0.9 + 0.36 * (heights[-1] + 0.5)) as drawn:
         axes = drawn.add_subplot()
         axes.axvline(0, color="black", linewidth=1)
-        for height, name, row in zip(heights, names, rows, strict=True):
-            one = by_row[row.name][metric]
-            axes.plot([one.low, one.high], [height] * 2, color=row.style.colour, linewidth=2)
-            face = row.style.colour if one.clear else "white"
-            axes.plot(
-                one.mean,
-                height,
-                color=row.style.colour,
-                marker=row.style.marker,
-                markerfacecolor=face,
-                markersize=7,
-            )
+        for height, name, (row, one) in zip(heights, names, rows, strict=True):
+            line = {"color": row.style.colour}
+            axes.plot([one.low, one.high], [height] * 2, linewidth=2, **line)
+            line |= {"marker": row.style.marker, "markersize": 7}
+            line |= {} if one.clear else {"markerfacecolor": "white"}
+            axes.plot(one.mean, height, **line)
             axes.annotate(
                 name,
                 (0, height),
@@ -127,9 +112,8 @@ def _forest(
                 va="bottom",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             )
-        axes.set(yticks=[], ylim=(top + 0.5, -0.1), xlabel=f"{label}, percentage points")
+        axes.set(yticks=[], ylim=(heights[-1] + 0.5, -0.1), xlabel=f"{label}, percentage points")
         axes.margins(x=0.08)
         axes.spines["left"].set_visible(False)
-        alt = "; ".join(f"{r.name}: {_interval(by_row[r.name][metric])}" for r in rows)
-        title = f"{label} minus that of {control.name}; hollow: the interval includes zero"
-        return figure(drawn, f"{label} against {control.name}. {alt}", title)
+        alt = "; ".join(f"{row.name}: {_interval(one)}" for row, one in rows)
+        return figure(drawn, f"{title}. {alt}", f"{title}; hollow: the interval includes zero")

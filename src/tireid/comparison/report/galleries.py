@@ -1,22 +1,14 @@
 """Queries that one method answers and another does not, with their images."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from tireid.comparison.report.blocks import (
-    Answer,
-    Block,
-    Figure,
-    Fold,
-    Note,
-    Query,
-    RankedImage,
-    Section,
-)
+from tireid.comparison.report.blocks import Answer, Block, Figure, Fold, Note, Query, Section
 from tireid.comparison.report.loading import Comparison, Row, same_queries
 from tireid.comparison.report.style import thumbnail
 from tireid.comparison.test_splits import TestSplit
@@ -27,8 +19,6 @@ _SHOWN = 3  # queries for each direction
 _PAIRS = 5  # pairs of rows
 _FEW_ROWS = 3  # of so few rows all pairs are compared
 _IMAGES = 5  # for each method
-
-Thumbnails = Callable[[int, str], Figure]
 
 
 def galleries(comparison: Comparison) -> Section | None:
@@ -49,36 +39,36 @@ def galleries(comparison: Comparison) -> Section | None:
     if len(shown) < len(pairs):
         left_out = len(pairs) - len(shown)
         blocks.append(Note(f"{left_out} rows with a lower test R@1 are not shown."))
-    opened = False
-    reasons: set[str] = set()
+    hidden: dict[str, Note] = {}
+    folds: list[Fold] = []
     for control, row in shown:
         split = comparison.splits.get(row.first.test_data)
         why = _hidden(comparison, row, split)
         if split is None or why:
-            if why not in reasons:
-                blocks.append(Note(f"No images: {why}"))
-            reasons.add(why)
-            continue
-        parts = list(_both_ways(control, row, split))
-        first = not opened and any(isinstance(part, Query) for part in parts)
-        blocks.append(Fold(f"{row.name}, against {control.name}", parts, opened=first))
-        opened |= first
+            hidden[why] = Note(f"No images: {why}")
+        else:
+            parts = list(_both_ways(control, row, split))
+            folds.append(Fold(f"{row.name}, against {control.name}", parts))
+    blocks += hidden.values()
+    first = next((fold for fold in folds if any(isinstance(b, Query) for b in fold.blocks)), None)
+    blocks += [replace(fold, opened=fold is first) for fold in folds]
     return Section("galleries", "Where methods disagree", blocks)
 
 
 def _pairs(comparison: Comparison) -> list[tuple[Row, Row]]:
     """Return rows with their controls, of few rows all pairs, that rank the same queries."""
     rows = [row for row in comparison.rows if row.queries]
-    controls = [(comparison.control_of(row), row) for row in rows]
-    pairs = [(control, row) for control, row in controls if control is not row]
+    pairs = {
+        frozenset((row.name, c.name)): (c, row)
+        for row in rows
+        if (c := comparison.control_of(row)) is not row
+    }
     if len(rows) <= _FEW_ROWS:
-        names = {frozenset((one.name, other.name)) for one, other in pairs}
         for one, other in itertools.combinations(rows, 2):
-            if frozenset((one.name, other.name)) not in names:
-                pairs.append((one, other))
+            pairs.setdefault(frozenset((one.name, other.name)), (one, other))
     return [
         (one, other)
-        for one, other in pairs
+        for one, other in pairs.values()
         if one.queries and one.first.test_data == other.first.test_data and same_queries(one, other)
     ]
 
@@ -102,17 +92,17 @@ def _hidden(comparison: Comparison, row: Row, split: TestSplit | None) -> str:
 
 
 def _both_ways(control: Row, row: Row, split: TestSplit) -> Iterator[Block]:
-    images: dict[int, Figure] = {}
     for winner, loser in ((row, control), (control, row)):
         queries = disagreements(winner.queries, loser.queries)
-        chosen = _evenly(queries, _SHOWN)
+        count = min(_SHOWN, len(queries))  # the middle of each of so many equal parts
+        chosen = queries[((np.arange(count) + 0.5) * len(queries) / max(count, 1)).astype(int)]
         yield Note(
             f"Found by {winner.name} and not by {loser.name}: {len(queries):,} of "
             f"{len(winner.queries[0].pids):,} queries"
             f"{'.' if len(chosen) == len(queries) else f', of which {len(chosen)} are shown.'}"
         )
         for query in chosen.tolist():
-            yield _query(query, (winner, loser), split, images)
+            yield _query(query, (winner, loser), split)
 
 
 def disagreements(
@@ -129,39 +119,30 @@ def disagreements(
     return np.flatnonzero(best & far)
 
 
-def _evenly(queries: Int[ndarray, " query"], count: int) -> Int[ndarray, " chosen"]:
-    """Return the middle of each of some equal parts."""
-    if len(queries) <= count:
-        return queries
-    return queries[((np.arange(count) + 0.5) * len(queries) / count).astype(int)]
-
-
-def _query(query: int, rows: Sequence[Row], split: TestSplit, images: dict[int, Figure]) -> Block:
+def _query(query: int, rows: Sequence[Row], split: TestSplit) -> Block:
     captions = [caption for record in split.records for caption in record.captions]
-
-    def show(image: int, alt: str) -> Figure:
-        if image not in images:
-            images[image] = thumbnail(split.records[image].image_path, "")
-        return Figure(images[image].source, alt, width=images[image].width)
-
+    described = int(rows[0].queries[0].own[query])
     try:
-        described = int(rows[0].queries[0].own[query])
         return Query(
             captions[query],
-            show(described, "The described image") if described >= 0 else None,
-            [_answer(row, query, show) for row in rows],
+            _image(split, described, "The described image") if described >= 0 else None,
+            [_answer(row, query, split) for row in rows],
         )
-    except (OSError, IndexError) as error:
-        return Note(f"An image is missing: {error}")
+    except (ValueError, IndexError) as error:
+        return Note(f"An image cannot be shown: {error}")
 
 
-def _answer(row: Row, query: int, show: Thumbnails) -> Answer:
+def _answer(row: Row, query: int, split: TestSplit) -> Answer:
     run = row.queries[0]
-    ranks = [int(one.first_rank[query]) for one in row.queries]
     images = []
     for place, image in enumerate(run.found[query, :_IMAGES].tolist()):
         correct = bool(run.right[query, place])
         alt = f"Rank {place + 1} of {row.name}: {'the correct' if correct else 'another'} identity"
-        images.append(RankedImage(show(image, alt), correct, float(run.scores[query, place])))
-    seeds = ", ".join(f"{rank:,}" for rank in ranks)
-    return Answer(row.name, f"first correct image at rank {seeds}", images)
+        score = f"{run.scores[query, place]:.2f}"
+        images.append(replace(_image(split, image, alt), title=score, correct=correct))
+    ranks = ", ".join(f"{one.first_rank[query]:,}" for one in row.queries)
+    return Answer(row.name, f"first correct image at rank {ranks}", images)
+
+
+def _image(split: TestSplit, position: int, alt: str) -> Figure:
+    return thumbnail(split.records[position].image_path, alt)

@@ -44,8 +44,15 @@ def head(comparison: Comparison, *, when: str, command: str) -> Section:
     lines = [Line([name, value]) for name, value in facts.items() if value]
     blocks.append(Table(["", ""], lines, "What was compared", 2))
     blocks += [Note(note, warning=True) for note in comparison.notes]
-    if comparison.unfinished:
-        blocks.append(_unfinished(comparison))
+    unfinished = [
+        Line(
+            [run.name, STATES[run.state], " ".join(run.reason.split())],
+            "warning" if run.state == "failed" else "",
+        )
+        for run in comparison.unfinished
+    ]
+    if unfinished:
+        blocks.append(Table(["run", "state", "reason"], unfinished, "Runs without a result", 3))
     return Section("about", "", blocks)
 
 
@@ -55,14 +62,3 @@ def _plural(number: int, word: str) -> str:
 
 def _short(commit: str) -> str:
     return commit[:10] + ("-dirty" if commit.endswith("-dirty") else "")
-
-
-def _unfinished(comparison: Comparison) -> Table:
-    lines = [
-        Line(
-            [run.name, STATES[run.state], " ".join(run.reason.split())],
-            "warning" if run.state == "failed" else "",
-        )
-        for run in comparison.unfinished
-    ]
-    return Table(["run", "state", "reason"], lines, "Runs without a result", 3)

@@ -1,13 +1,11 @@
 """Load the content of a report: runs with all that their folders record, grouped into rows."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from tireid.comparison.report.blocks import Line
 from tireid.comparison.report.style import Style, swatch
@@ -15,9 +13,9 @@ from tireid.comparison.table import NONE, marked_label
 from tireid.comparison.test_splits import TestSplit, read_test_splits
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults, read_queries
 from tireid.runs.log import LOG_FILE, read_columns
-from tireid.runs.record import read_record
+from tireid.runs.record import EVALUATION, read_record
 from tireid.runs.results import Result, Runs, Unfinished, rows_of
-from tireid.runs.settings import CONFIG_FILE
+from tireid.runs.settings import read_config
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 _BASELINE = "baseline.Baseline"
@@ -194,13 +192,13 @@ def load_comparison(
 def _load_run(result: Result, source: Path, folder: Path | None, notes: list[str]) -> Run:
     if folder is None:
         return Run(result, source)
-    settings = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    settings = read_config(folder)
     run = Run(result, source, folder, read_record(folder), settings)
     try:
         if (folder / LOG_FILE).is_file():
             run = replace(run, curves=read_columns(folder / LOG_FILE))
         run = replace(run, queries=_read_queries(folder, run.record))
-    except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
+    except (ValueError, OSError) as error:
         notes.append(f"{folder}: {error}")
     return run
 
@@ -214,7 +212,7 @@ def _read_queries(folder: Path, record: Mapping[str, Any]) -> QueryResults | Non
     queries = folder / f"queries_test_{stem}.npz"
     if not (evaluation.is_file() and queries.is_file()):
         return None
-    data = read_record(folder, evaluation.name).get("data_sha256")
+    data = read_record(folder, evaluation.name, EVALUATION).get("data_sha256")
     same = data == record.get("data_sha256", {}).get("test")
     return read_queries(queries) if same else None
 

@@ -9,10 +9,7 @@ from numpy import ndarray
 from tireid.comparison.report.blocks import Block, Figure, Figures, Note, Section
 from tireid.comparison.report.loading import Comparison, Row
 from tireid.comparison.report.style import WIDTH, drawing, figure
-from tireid.figures import COLOURS
-
-_MATCHING, _OTHERS = COLOURS[:2]
-_JOINED = 4  # recorded bins in one bin of the plot
+from tireid.figures import draw_similarities
 
 
 def similarities(comparison: Comparison) -> Section:
@@ -62,23 +59,8 @@ def _histogram(row: Row, limits: tuple[float, float]) -> Figure:
     area = float(positives @ below / max(positives.sum() * negatives.sum(), 1))
     with drawing(0.72 * WIDTH, 2.1) as drawn:
         axes = drawn.add_subplot()
-        for counts, colour, line, hatch in (
-            (negatives, _OTHERS, "--", "////"),
-            (positives, _MATCHING, "-", None),
-        ):
-            height, places = _density(counts, edges)
-            axes.stairs(height, places, color=colour, alpha=0.22, fill=True, hatch=hatch, lw=0)
-            axes.stairs(height, places, color=colour, linestyle=line, linewidth=1.4)
+        draw_similarities(axes, edges, positives, negatives)
         axes.set(xlim=limits, yticks=[], xlabel="similarity")
         axes.spines["left"].set_visible(False)
         title = f"{row.name}: {100 * area:.1f} %"
         return figure(drawn, f"Similarities of {row.name}: AUC {100 * area:.1f} %", title)
-
-
-def _density(
-    counts: Float[ndarray, " bins"], edges: Float[ndarray, " edges"]
-) -> tuple[Float[ndarray, " joined"], Float[ndarray, " places"]]:
-    whole = len(counts) // _JOINED * _JOINED
-    joined = counts[:whole].reshape(-1, _JOINED).sum(1)
-    places = edges[: whole + 1 : _JOINED]
-    return joined / max(joined.sum(), 1) / np.diff(places), places

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
-
 from tireid.comparison.report.blocks import Figure
+from tireid.data.images import decode
 from tireid.figures import COLOURS, own_style
 
 # Markers and lines distinguish rows where colours do not, as in print. The numbers of the three
@@ -116,10 +115,9 @@ def thumbnail(
         scale: Pixels of the copy for each pixel of the page, for sharp screens.
 
     Raises:
-        OSError: If the file cannot be read.
+        ValueError: If the file cannot be read; names it.
     """
-    with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
+    image = decode(path)
     image.thumbnail((scale * size[0], scale * size[1]))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=75, optimize=True)

@@ -1,12 +1,12 @@
 """The results of a report: a table for each data set, with published results beside."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from tireid.comparison.published import Published, published_metrics, read_published
+from tireid.comparison.published import Published, published_table, read_published
 from tireid.comparison.report.blocks import Block, Fold, Line, Note, Section, Table
 from tireid.comparison.report.loading import Comparison, Row
 from tireid.comparison.table import NONE, differing_data, spread
-from tireid.metrics.names import compared, headlines
+from tireid.metrics.names import METRICS, compared, headlines
 
 _TEACHERS = {
     "oracle": "ORACLE: teacher, supports from the test identities",
@@ -44,22 +44,24 @@ def _dataset(comparison: Comparison, dataset: str) -> Iterator[Block]:
     metrics = [name for name in labels if any(row.values(name) for row in rows)]
     encoders = bool(published) or any(row.encoders != (NONE, NONE) for row in rows)
     files = len({row.first.test_data for row in rows}) > 1
-    # Metrics first: on a narrow page the rest is reached by scrolling.
-    head = ["run", "seeds", *(labels[name] for name in metrics), "million weights", "steps"]
-    numbers = len(head)
-    head += ["chosen on", *(["image encoder", "text encoder"] if encoders else [])]
-    head += [*(["test files"] if files else []), *(["source"] if published else [])]
-    lines = []
-    for row in rows:
+    lines: list[Line] = []
+    cells: dict[str, str] = {}
+    numbers = 0
+    for row in rows:  # metrics first: on a narrow page the rest is reached by scrolling
         first = row.first
-        cells = [str(len(row.runs)), *(spread(row.values(name)) for name in metrics)]
-        cells += [f"{first.parameters / 1e6:.1f}", f"{first.steps:,}", first.selection]
-        cells += row.encoders if encoders else ()
-        cells += [first.test_data[:8] or NONE] if files else []
-        cells += ["these runs"] if published else []
-        lines.append(row.line(cells, control=comparison.is_control(row)))
-    lines += [_published(one, metrics, files=files) for one in published]
-    yield Table(head, lines, f"Metrics on {dataset}, percent", right=len(head) - numbers)
+        cells = {"seeds": str(len(row.runs))}
+        cells |= {labels[name]: spread(row.values(name)) for name in metrics}
+        cells |= {"million weights": f"{first.parameters / 1e6:.1f}", "steps": f"{first.steps:,}"}
+        numbers = len(cells)
+        image_encoder, text_encoder = row.encoders
+        cells["chosen on"] = first.selection
+        cells |= {"image encoder": image_encoder, "text encoder": text_encoder} if encoders else {}
+        cells |= {"test files": first.test_data[:8] or NONE} if files else {}
+        cells |= {"source": "these runs"} if published else {}
+        lines.append(row.line(list(cells.values()), control=comparison.is_control(row)))
+    lines += [_published(one, cells) for one in published]
+    title, right = f"Metrics on {dataset}, percent", len(cells) - numbers
+    yield Table(["run", *cells], lines, title, right=right)
     if published:
         yield Note(
             "Rows named 'published' repeat the results of the sources named, which do not always "
@@ -71,34 +73,18 @@ def _dataset(comparison: Comparison, dataset: str) -> Iterator[Block]:
     yield from _teachers(rows)
 
 
-def _published(one: Published, metrics: Sequence[str], *, files: bool) -> Line:
-    values = {f"test/{name}": value for name, value in one.metrics.items()}
-    cells = [f"{one.method} ({one.year}), published", NONE]
-    cells += [f"{values[name]:.2f}" if name in values else NONE for name in metrics]
-    cells += [NONE, NONE, "not stated", one.image_encoder, one.text_encoder]
-    cells += [*([NONE] if files else []), one.source]
-    return Line(cells, "published")
+def _published(one: Published, columns: Iterable[str]) -> Line:
+    known = {METRICS[name].label: f"{value:.2f}" for name, value in one.metrics.items()}
+    known |= {"chosen on": "not stated", "source": one.source}
+    known |= {"image encoder": one.image_encoder, "text encoder": one.text_encoder}
+    cells = [known.get(column, NONE) for column in columns]
+    return Line([f"{one.method} ({one.year}), published", *cells], "published")
 
 
 def _all_published() -> Fold:
     """Return all published results, which do not compare with the runs."""
-    published = read_published()
-    metrics = published_metrics(published)
-    lines = [
-        Line(
-            [
-                f"{one.method} ({one.year})",
-                one.image_encoder,
-                one.text_encoder,
-                one.dataset,
-                *(f"{one.metrics[n]:.2f}" if n in one.metrics else NONE for n in metrics),
-                one.source,
-            ],
-            "published",
-        )
-        for one in published
-    ]
-    head = ["method", "image encoder", "text encoder", "data set", *metrics.values(), "source"]
+    head, rows = published_table(read_published())
+    lines = [Line(cells, "published") for cells in rows]
     table = Table(head, lines, "Published results, percent", 4, 1)
     note = Note("On other data sets: these results do not compare with the runs.", warning=True)
     return Fold("Published results on real data sets", [note, table])
@@ -109,8 +95,10 @@ def _teachers(rows: Sequence[Row]) -> Iterator[Block]:
     metrics = compared("test/")
     lines = []
     for row in rows:
+        teachers = [run.record.get("teacher") or {} for run in row.runs]
         for kind, name in _TEACHERS.items():
-            values = [_of_teacher(row, f"teacher_{kind}/{metric}") for metric in metrics]
+            keys = [f"teacher_{kind}/{metric}" for metric in metrics]
+            values = [[t[key] for t in teachers if t.get(key) is not None] for key in keys]
             if any(values):
                 mark = "oracle" if kind == "oracle" else ""
                 lines.append(Line([row.name, name, *map(spread, values)], mark))
@@ -121,8 +109,3 @@ def _teachers(rows: Sequence[Row]) -> Iterator[Block]:
         )
         head = ["run", "teacher", *metrics.values()]
         yield Table(head, lines, "Teachers on the test split, percent: no retrieval results", 2)
-
-
-def _of_teacher(row: Row, name: str) -> list[float]:
-    values = [(run.record.get("teacher") or {}).get(name) for run in row.runs]
-    return [value for value in values if value is not None]

@@ -15,7 +15,7 @@ from tireid.data.supports import SupportSettings
 from tireid.encoders.batch_norm import sample_weights
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.identity import identity_loss
-from tireid.methods.base import RetrievalModule, TrainingTerms, align
+from tireid.methods.base import RetrievalModule, TrainingTerms, align, freeze_unused
 from tireid.methods.lcr2s.fusion import (
     SupportFusion,
     check_range,
@@ -33,6 +33,9 @@ from tireid.methods.lcr2s.supports import (
 from tireid.structures import Features, Images, PairBatch, TokenIds, Valid, Words
 
 SOURCES = ("dataset", "batch", "memory")
+# Of a teacher in training; also four times as many are there in the 32 bits that a CPU generator
+# takes of a seed (LGUR draws four times a step), and no student has as many steps.
+_FIRST_DRAW = 2**29
 
 
 class SupportFeatures(NamedTuple):
@@ -142,7 +145,7 @@ class Lcr2sTeacher(RetrievalModule):
             SupportFusion(self.feature_dim, **fusion) for _ in range(1 if share_fusion else 2)
         )
         self.classifier = nn.Linear(self.feature_dim, num_train_pids)
-        self.classifier.requires_grad_(bool(identity_weight))  # else it never gets a gradient
+        freeze_unused(self.classifier, identity_weight, alignment)
         self.alignment = alignment
         self.slots = supports
         self.source = source
@@ -197,9 +200,11 @@ class Lcr2sTeacher(RetrievalModule):
 
     def training_terms(self, batch: PairBatch, step: int) -> TrainingTerms:
         """Align and identify the enriched features; supervise the others by `anchor_weight`."""
-        anchors = dual_terms(self.dual, batch, step, self.anchor_weight)
+        draw = step + _FIRST_DRAW
+        anchors = dual_terms(self.dual, batch, draw, self.anchor_weight)
         images, texts = self._fuse(anchors, batch, step)
-        aligned = align(self.alignment, images, texts, batch.pid, draw=step)
+        classes = (batch.label, self.classifier.weight)
+        aligned = align(self.alignment, images, texts, batch.pid, draw=draw, classes=classes)
         terms = {"alignment": self.alignment_weight * aligned}
         if self.identity_weight:
             terms["id"] = self.identity_weight * (
@@ -295,8 +300,9 @@ class Lcr2sTeacher(RetrievalModule):
         )
 
     def _generator(self, like: Tensor, step: int, *, stream: int) -> Generator:
+        draw = step + _FIRST_DRAW if self.training else step  # a frozen one's: its student's
         generator = torch.Generator(device=like.device)
-        return generator.manual_seed((2 * self.seed + stream) * 998_244_353 + step)
+        return generator.manual_seed((2 * self.seed + stream) * 998_244_353 + draw)
 
 
 def _check_source(source: str, supports: SupportSettings) -> None:

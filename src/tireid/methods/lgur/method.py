@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from tireid.losses.identity import identity_loss
-from tireid.methods.base import RetrievalModule, TrainingTerms, align
+from tireid.methods.base import RetrievalModule, TrainingTerms, align, classifies
 from tireid.methods.lgur.head import LgurHead
 from tireid.structures import (
     Features,
@@ -52,6 +53,7 @@ class Lgur(RetrievalModule):
             `image_encoder`, `text_encoder`, `head`, `classifier` (identity heads, part maps).
     """
 
+    reads_pooled = False
     training_only = ("classifier_weight", "classifier_bias")
     image_projection: nn.Module
     head: LgurHead
@@ -135,6 +137,10 @@ class Lgur(RetrievalModule):
         )
         present = {name: f for name, f in features._asdict().items() if f is not None}
         identity = self.identity_losses(present, batch.label)
+        classes = None
+        if classifies(self.alignment):
+            weights = rearrange(self.classifier_weight, "parts ids dim -> ids (parts dim)")
+            classes = (batch.label, weights)
         terms: dict[str, Tensor] = {}
         for draw, (name, (rows, columns)) in enumerate(_PAIRS.items()):
             if rows not in present or columns not in present or (one_text and name == "text"):
@@ -142,7 +148,12 @@ class Lgur(RetrievalModule):
             if name in _BRANCHES:
                 terms[f"id_{name}"] = self.identity_weight * (identity[rows] + identity[columns])
             aligned = align(
-                self.alignment, present[rows], present[columns], batch.pid, draw=4 * step + draw
+                self.alignment,
+                present[rows],
+                present[columns],
+                batch.pid,
+                draw=4 * step + draw,
+                classes=classes,
             )
             terms[f"alignment_{name}"] = self.alignment_weight * aligned
         return TrainingTerms(terms, images, texts)

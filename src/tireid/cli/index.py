@@ -1,0 +1,107 @@
+"""The command `tireid index`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tireid.cli.arguments import Parser
+from tireid.console import (
+    complain,
+    say,
+    show_warnings_in_one_line,
+    silence_expected_warnings,
+)
+
+
+def main() -> None:
+    """Run `tireid index`."""
+    arguments = _parse()
+    from tireid.search.indexing import (  # late: the help needs no torch
+        FAILURES_FILE,
+        IndexOptions,
+        build_index,
+    )
+    from tireid.search.splits import split_images
+
+    silence_expected_warnings()
+    show_warnings_in_one_line()
+    folder: Path = arguments.out
+    options = IndexOptions(
+        model=arguments.model,
+        storage=arguments.storage,
+        name_pattern=arguments.name_pattern,
+        batch_size=arguments.batch_size,
+        workers=arguments.workers,
+        device=arguments.device,
+        follow_links=arguments.follow_links,
+    )
+    try:
+        split = split_images(arguments.model, arguments.split) if arguments.split else []
+        report = build_index(arguments.sources, folder, options, split=split)
+    except (ValueError, OSError) as error:
+        complain(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        complain("stopped; the same command goes on from here")
+        sys.exit(130)
+    say(
+        f"{folder}: {report.total:,} images ({report.added:,} added, {report.updated:,} updated, "
+        f"{report.removed:,} removed, {report.unchanged:,} unchanged; {report.embedded:,} embedded)"
+    )
+    if report.failures:
+        say(f"{len(report.failures):,} files are not in it; reasons: {folder / FAILURES_FILE}")
+
+
+def _parse() -> argparse.Namespace:
+    parser = Parser(
+        prog="tireid index",
+        description=(
+            "Index images for `tireid search`. The same command again adds, updates and removes "
+            "what has changed; stopped or killed, it goes on where it was."
+        ),
+    )
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="SOURCE",
+        help=(
+            "folder of images, image, pattern in quotes, or list (.csv, .jsonl) with a column "
+            "`path`; its other columns become fields"
+        ),
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("gallery"), help="folder of the index (default: gallery)"
+    )
+    parser.add_argument(
+        "--model",
+        help="run folder, checkpoint or export, or a word in the path of a run "
+        "(default: that of the index, or the newest run)",
+    )
+    parser.add_argument(
+        "--split", choices=("val", "test"), help="index this split of the model's own data set too"
+    )
+    parser.add_argument(
+        "--storage",
+        choices=("float16", "float32", "int8"),
+        help="how vectors are kept (default: that of the index, or float16)",
+    )
+    parser.add_argument(
+        "--name-pattern",
+        default="",
+        metavar="REGEX",
+        help="named groups found in file names become fields: '_c(?P<camera>\\d+)'",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=64, help="images embedded at once (default: 64)"
+    )
+    parser.add_argument(
+        "--workers", type=int, help="processes that read images (default: the cores less one)"
+    )
+    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_argument(
+        "--follow-links", action="store_true", help="follow links in folders, wherever they lead"
+    )
+    arguments = parser.parse()
+    if not arguments.sources and not arguments.split:
+        parser.error("expected a SOURCE or --split, got neither")
+    return arguments

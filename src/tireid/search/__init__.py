@@ -1,0 +1,1 @@
+"""An index of images, and what sentences and images find in it."""

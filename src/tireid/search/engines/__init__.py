@@ -1,0 +1,1 @@
+"""Engines: where the rows and vectors of an index are kept and compared."""

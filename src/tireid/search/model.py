@@ -1,0 +1,91 @@
+"""The model that an index is made and searched with, named by a path, a word or nothing."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from tireid.console import say
+from tireid.data.synthetic import SYNTHETIC
+from tireid.inference.retriever import Retriever, load
+from tireid.inference.saved_config import inference_config
+from tireid.runs.settings import CONFIG_FILE
+from tireid.runs.weights import find_saved
+
+RUNS = Path("runs")  # as `paths.runs_dir` of conf/
+
+
+class SearchModel(NamedTuple):
+    """A model on disk, loaded.
+
+    Attributes:
+        path: Run folder, checkpoint or export, absolute.
+        retriever: Embeds images and sentences.
+        trained_on: Name of the data set it was trained on.
+    """
+
+    path: Path
+    retriever: Retriever
+    trained_on: str
+
+
+def find_model(name: str | None, runs: Path = RUNS) -> Path:
+    """Return the run folder, checkpoint or export that a name stands for.
+
+    Args:
+        name: Its path; or a word, for the newest run with it in its path below `runs`, as in
+            `lgur`; None: the newest run.
+        runs: Folder that trainings write to.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if name is not None and Path(name).expanduser().exists():
+        return Path(name).expanduser().absolute()
+    found = [folder for folder in _runs(runs) if name is None or _is_in(name, folder, runs)]
+    if not found:
+        wanted = "a run" if name is None else f"a path or a word in a run's path, got {name!r}"
+        raise FileNotFoundError(
+            f"model: expected {wanted}; there is none below {runs}/: `tireid train` makes one"
+        )
+    newest = max(found, key=_changed).absolute()
+    say(f"model: {newest} (the newest of {len(found)} runs)", to_stderr=True)
+    return newest
+
+
+def load_model(path: Path, device: str | None = None) -> SearchModel:
+    """Load a model, and say so if it knows nothing but synthetic people.
+
+    Args:
+        path: As `find_model` returns it.
+        device: Device to compute on; None: a GPU if there is one.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is damaged or does not fit the others.
+    """
+    folder, _ = find_saved(path)
+    trained_on = inference_config(folder).dataset.name
+    if trained_on == SYNTHETIC:
+        say(
+            "This model was trained on synthetic people: on photographs its results mean nothing.",
+            style="yellow",
+            to_stderr=True,
+        )
+    return SearchModel(path.absolute(), load(path, device), trained_on)
+
+
+def _runs(runs: Path) -> list[Path]:
+    """Return the run folders with a checkpoint, without those inside another (teachers)."""
+    folders = {file.parent for file in runs.rglob(CONFIG_FILE)}
+    return [
+        folder
+        for folder in folders
+        if not folders.intersection(folder.parents) and any(folder.glob("checkpoints/*.ckpt"))
+    ]
+
+
+def _is_in(word: str, folder: Path, runs: Path) -> bool:
+    return word in folder.relative_to(runs).parts
+
+
+def _changed(folder: Path) -> tuple[float, str]:
+    return max(file.stat().st_mtime for file in folder.glob("checkpoints/*.ckpt")), folder.name

@@ -1,0 +1,59 @@
+"""What an index was made with, in a file of its folder."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from tireid.files import write_json
+
+FILE = "index.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexSettings:
+    """What an index was made with.
+
+    Attributes:
+        model: Path of the model.
+        fingerprint: Of the model, `Retriever.fingerprint`.
+        trained_on: Name of the model's training data.
+        dim: Width of the vectors.
+        engine: Name of the engine.
+        storage: How vectors are kept.
+        format: Number of the layout of the folder.
+    """
+
+    model: str
+    fingerprint: str
+    trained_on: str
+    dim: int
+    engine: str = "embedded"
+    storage: str = "float16"
+    format: int = FORMAT
+
+    def write(self, folder: Path) -> None:
+        """Write them into an index's folder."""
+        write_json(folder / FILE, asdict(self))
+
+
+def read_settings(folder: Path) -> IndexSettings:
+    """Return the settings of an index.
+
+    Raises:
+        FileNotFoundError: If the folder holds no index.
+        ValueError: If its file is damaged, or of a later version.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{folder}: expected an index with {FILE} in it; "
+            f"`tireid index IMAGES --out {folder}` makes one"
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}; this version reads format {FORMAT}")
+        return IndexSettings(**{field.name: content[field.name] for field in fields(IndexSettings)})
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file}: expected the settings of an index, got {error!r}") from error

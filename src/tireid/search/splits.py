@@ -1,0 +1,37 @@
+"""The images of a run's own data set, for an index of them."""
+
+from pathlib import Path
+
+from tireid.inference.restore import restore_datamodule
+from tireid.inference.saved_config import evaluation_config
+from tireid.runs.weights import find_run
+from tireid.search.model import find_model
+from tireid.search.sources import Found
+
+
+def split_images(model: str | None, split: str) -> list[Found]:
+    """Return the images of a split of the data set that a run was trained on.
+
+    Args:
+        model: The run, as `find_model` takes it.
+        split: `val` or `test`.
+
+    Returns:
+        The images in the order of the split, with the identity as field `pid`.
+
+    Raises:
+        FileNotFoundError: If the run or its data are missing.
+        ValueError: If the model is no run: an export does not say where its data are.
+    """
+    path = find_model(model)
+    if path.is_dir() and not (path / "checkpoints").is_dir():
+        raise ValueError(f"split: expected a run, whose data set is known, got the export {path}")
+    folder, _ = find_run(str(path))
+    datamodule = restore_datamodule(evaluation_config(folder), folder)
+    datamodule.prepare_data()
+    datamodule.setup("test" if split == "test" else "validate")
+    source = str(Path(folder).absolute() / split)
+    return [
+        Found(str(record.image_path.absolute()), source, {"pid": record.pid})
+        for record in datamodule.records(split)
+    ]

@@ -1,0 +1,177 @@
+"""A filter as users write it, `camera=3 and time>10:00`, parsed into conditions."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, NoReturn
+
+Value = str | int | float | None
+Kind = Literal["number", "text", "time", "date", "datetime"]
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+    (?P<quoted>"[^"]*"|'[^']*')
+    |(?P<operator><=|>=|!=|==|=|<|>|~)
+    |(?P<bracket>[(),])
+    |(?P<word>[^\s"'<>=!~(),]+)
+    )""",
+    re.VERBOSE,
+)
+_KINDS: dict[Kind, re.Pattern[str]] = {
+    "number": re.compile(r"[+-]?\d+(\.\d+)?"),
+    "time": re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?"),
+    "date": re.compile(r"\d{4}-\d{2}-\d{2}"),
+    "datetime": re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?"),
+}
+_NAME = re.compile(r"[^\W\d][\w.-]*")
+_GRAMMAR = "`NAME OPERATOR VALUE`, joined by and, or, not and brackets; as camera=3 and time>10:00"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A field compared with values.
+
+    Attributes:
+        name: Name of the field; `path` is the file's.
+        operator: `=`, `!=`, `<`, `<=`, `>`, `>=`, `~` (contains, whatever the case), or `in`.
+        values: One value, or for `in` some.
+        kind: What the values are; rows whose field is of another kind do not match.
+    """
+
+    name: str
+    operator: str
+    values: tuple[str | int | float, ...]
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Junction:
+    """Conditions joined by `and` or `or`, or one behind `not`."""
+
+    operator: Literal["and", "or", "not"]
+    parts: tuple["Condition", ...]
+
+
+Condition = Comparison | Junction
+
+
+def parse_where(text: str) -> Condition:
+    """Parse a filter.
+
+    Args:
+        text: Comparisons such as `camera=3`, `time>10:00`, `date>=2026-05-01`, `place="main gate"`,
+            `path ~ hall` and `camera in (1, 2)`, joined by `and`, `or`, `not` and brackets.
+
+    Raises:
+        ValueError: If it is none; shows where.
+    """
+    parser = _Parser(text)
+    condition = parser.disjunction()
+    if parser.peek():
+        parser.refuse()
+    return condition
+
+
+class _Parser:
+    """Reads tokens from left to right: `or` binds less than `and`, and that less than `not`."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens: list[tuple[str, str, int]] = []
+        self._place = position = 0
+        while text[position:].strip():
+            match = _TOKEN.match(text, position)
+            if match is None:
+                self._fail(position)
+            kind = match.lastgroup or ""
+            self._tokens.append((kind, match[kind], match.start(kind)))
+            position = match.end()
+
+    def peek(self) -> str:
+        """Return the next token in lower case; empty at the end."""
+        if self._place == len(self._tokens):
+            return ""
+        return self._tokens[self._place][1].lower()
+
+    def refuse(self) -> NoReturn:
+        """Raise for the next token."""
+        at_end = self._place == len(self._tokens)
+        self._fail(len(self._text) if at_end else self._tokens[self._place][2])
+
+    def disjunction(self) -> Condition:
+        """Read conditions joined by `or`."""
+        parts = [self._conjunction()]
+        while self._take("or"):
+            parts.append(self._conjunction())
+        return parts[0] if len(parts) == 1 else Junction("or", tuple(parts))
+
+    def _conjunction(self) -> Condition:
+        parts = [self._negation()]
+        while self._take("and"):
+            parts.append(self._negation())
+        return parts[0] if len(parts) == 1 else Junction("and", tuple(parts))
+
+    def _negation(self) -> Condition:
+        if self._take("not"):
+            return Junction("not", (self._negation(),))
+        if self._take("("):
+            condition = self.disjunction()
+            self._expect(")")
+            return condition
+        return self._comparison()
+
+    def _comparison(self) -> Comparison:
+        name = self._next("word")
+        if not _NAME.fullmatch(name):
+            self._place -= 1
+            self.refuse()
+        if self._take("in"):
+            self._expect("(")
+            values = [self._value()]
+            while self._take(","):
+                values.append(self._value())
+            self._expect(")")
+            kinds: set[Kind] = {kind for _, kind in values}
+            kind: Kind = kinds.pop() if len(kinds) == 1 else "text"
+            return Comparison(name, "in", tuple(value for value, _ in values), kind)
+        operator = self._next("operator")
+        value, kind = self._value()
+        if operator == "~":
+            return Comparison(name, operator, (str(value),), "text")
+        return Comparison(name, "=" if operator == "==" else operator, (value,), kind)
+
+    def _value(self) -> tuple[str | int | float, Kind]:
+        kind, word, _ = self._tokens[self._place] if self.peek() else ("", "", 0)
+        if kind not in ("word", "quoted"):
+            self.refuse()
+        self._place += 1
+        if kind == "quoted":
+            return word[1:-1], "text"
+        for name, pattern in _KINDS.items():
+            if pattern.fullmatch(word):
+                return (number(word) if name == "number" else word), name
+        return word, "text"
+
+    def _take(self, word: str) -> bool:
+        taken = self.peek() == word
+        self._place += taken
+        return taken
+
+    def _expect(self, word: str) -> None:
+        if not self._take(word):
+            self.refuse()
+
+    def _next(self, kind: str) -> str:
+        if not self.peek() or self._tokens[self._place][0] != kind:
+            self.refuse()
+        self._place += 1
+        return self._tokens[self._place - 1][1]
+
+    def _fail(self, position: int) -> NoReturn:
+        rest = self._text[position:]
+        got = f"{rest!r} in {self._text!r}" if rest else f"the end of {self._text!r}"
+        raise ValueError(f"where: expected {_GRAMMAR}; got {got}")
+
+
+def number(text: str) -> int | float:
+    """Return the number that a text of digits, with or without a point, stands for."""
+    return float(text) if "." in text else int(text)
