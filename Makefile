@@ -37,6 +37,7 @@ TAKES_explain := RUN ARGS
 TAKES_export := RUN OUT ARGS
 TAKES_index := ARGS
 TAKES_search := GALLERY TEXT ARGS
+TAKES_serve := GALLERY ARGS
 TAKES_endure := FUZZ ARGS
 TAKES_environment = $(GIVEN)
 GOAL := $(firstword $(MAKECMDGOALS))
@@ -50,7 +51,7 @@ $(error make $(GOAL): expected $(foreach name,$(TAKES),$(name)=...), got $(forea
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare dashboard evaluate explain export index search test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports bench-gpu fuzz endure clean
+.PHONY: help install train sweep tune compare dashboard evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports bench-gpu bench-search fuzz endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -105,6 +106,9 @@ index: $(READY) ## Index images for a search: make index ARGS="photos/ --out gal
 search: $(READY) $(GALLERY)/.made ## Search; trains and indexes first if need be: make search TEXT="a man in red"
 	@$(PY) -m tireid search "$$TEXT" --in $(GALLERY) --sheet $(GALLERY)/sheet.png $(ARGS)
 
+serve: $(READY) $(GALLERY)/.made ## Open a page that searches, on this machine
+	@$(PY) -m tireid serve $(GALLERY) $(ARGS)
+
 $(GALLERY)/.made: $(READY) # the test images of the newest run, or of a short training
 	@ls runs/*/*/*/checkpoints/*.ckpt > /dev/null 2>&1 || $(PY) -m tireid train model=baseline max_epochs=4
 	@$(PY) -m tireid index --split test --out $(GALLERY) && touch $@
@@ -126,6 +130,9 @@ bench-supports: $(READY) ## Time LCR2S's steps with each source of supports
 
 bench-gpu: $(READY) ## Check and time all that a GPU changes, about 10 minutes: ARGS="--tiny" on any machine
 	@$(PY) benchmarks/gpu.py $(ARGS)
+
+bench-search: $(READY) ## Time the search of a million vectors: ARGS="--run RUN" times the indexing too
+	@$(PY) benchmarks/search.py $(ARGS)
 
 fuzz: $(READY) ## Run commands on damaged files: make fuzz ARGS="--cases 5000 --seed 1"
 	@$(PY) tests/system/fuzz $(ARGS)

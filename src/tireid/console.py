@@ -1,10 +1,13 @@
 """One way to the screen: lines, tables, warnings and errors."""
 
 import logging
+import re
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.segment import Segment
 
 # Libraries give them on every run; they are for somebody else, or the config has decided already.
 EXPECTED_WARNINGS = [
@@ -20,6 +23,23 @@ EXPECTED_WARNINGS = [
     r"(?s)Grad strides do not match bucket view strides.*",  # along a dimension of size 1
 ]
 
+# What moves the cursor, sets colours, reverses the text or cannot be encoded; names in foreign
+# files may hold it.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class _Screen(Console):
+    """Prints no control characters but its own."""
+
+    def render(self, *arguments: Any, **options: Any) -> Iterable[Segment]:
+        for segment in super().render(*arguments, **options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+def printable(text: str) -> str:
+    """Return a text with a question mark for each control character, but for ends of lines."""
+    return _UNPRINTABLE.sub("?", text)
+
 
 def say(line: str, *, style: str | None = None, to_stderr: bool = False) -> None:
     """Print a line as it is: never wrapped, brackets are no markup.
@@ -29,7 +49,7 @@ def say(line: str, *, style: str | None = None, to_stderr: bool = False) -> None
         style: As rich names it: `bold`, `dim`, `bold red`.
         to_stderr: Whether it is printed to standard error: news of the work, not its result.
     """
-    console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+    console = _Screen(stderr=to_stderr, highlight=False, soft_wrap=True)
     console.print(line, style=style, markup=False)
 
 
@@ -40,11 +60,11 @@ def show(renderable: RenderableType, *, uncut: bool = False) -> None:
         renderable: What is printed.
         uncut: Print it wider than the terminal rather than cut.
     """
-    console = Console(highlight=False)
+    console = _Screen(highlight=False)
     if uncut:
         unlimited = console.options.update(width=10_000)
         widest = console.measure(renderable, options=unlimited).maximum
-        console = Console(highlight=False, soft_wrap=True, width=max(console.width, widest))
+        console = _Screen(highlight=False, soft_wrap=True, width=max(console.width, widest))
     console.print(renderable)
 
 
@@ -55,7 +75,7 @@ def complain(message: str, hint: str = "") -> None:
         message: What was expected, what was got and what to do.
         hint: A second line, dimmed.
     """
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = _Screen(stderr=True, highlight=False, soft_wrap=True)
     console.print("[bold red]error:[/bold red] ", end="")
     console.print(message, markup=False)
     if hint:
@@ -63,7 +83,7 @@ def complain(message: str, hint: str = "") -> None:
 
 
 def _print_warning(message: Warning | str, *_: Any) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = _Screen(stderr=True, highlight=False, soft_wrap=True)
     console.print("[yellow]warning:[/yellow] ", end="")
     console.print(str(message), markup=False)
 

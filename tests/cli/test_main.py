@@ -33,6 +33,10 @@ def imported(*arguments):
 
 def said(monkeypatch, capsys, *arguments):
     """Return the exit code, standard output and standard error of `tireid ARGUMENTS`."""
+    for name in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME"):  # which it may set: given back by monkeypatch
+        if name not in os.environ:
+            monkeypatch.setenv(name, "")
+            del os.environ[name]
     monkeypatch.setattr(sys, "argv", ["tireid", *arguments])
     with pytest.raises(SystemExit) as exit_:
         main()
@@ -47,6 +51,26 @@ def test_help_lists_every_command_and_imports_nothing_heavy(monkeypatch, capsys)
         assert f"  {name} " in out
         assert what in out
     assert not imported("--help") & {*HEAVY, "hydra", "omegaconf", "rich", "yaml", "filelock"}
+
+
+def test_waiting_threads_sleep_unless_the_environment_says_otherwise(monkeypatch, capsys):
+    """It is set before torch is loaded, which reads it then."""
+    for value, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        if value is not None:
+            monkeypatch.setenv("OMP_WAIT_POLICY", value)
+        said(monkeypatch, capsys, "--version")
+        assert os.environ["OMP_WAIT_POLICY"] == expected
+    assert "torch" not in imported("--version")
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tireid.cli.main.run_command", interrupted)
+    code, out, err = said(monkeypatch, capsys, "compare", "runs")
+    assert (code, out, err) == (130, "", "stopped by Ctrl-C\n")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -192,6 +192,37 @@ def test_what_does_not_fit_is_refused_and_nothing_written(checkpoint, small_conv
         assert not (tmp_path / "run").exists()
 
 
+def test_every_fault_of_the_checkpoint_names_its_file(checkpoint, small_convert, tmp_path):
+    network, heads = checkpoint["network"], checkpoint["W"]
+    faults = {
+        "numbers that are not finite in dict_feature": {
+            "network": network | {"dict_feature": torch.full((1, 5, DIM), torch.nan)}
+        },
+        "7, which is no tensor by name": {"network": network | {7: torch.zeros(1)}},
+        "a sparse tensor in dict_feature": {
+            "network": network | {"dict_feature": network["dict_feature"].to_sparse()}
+        },
+        "names of the official LGUR code, got 1 others: stray": {
+            "network": network | {"stray": torch.zeros(1)}
+        },
+        "expected 2 dimensions, got 0": {"W": heads | {"0.W.block.weight": torch.tensor(1.0)}},
+        r"1 missing \(text_encoder\.lstm\.weight_ih_l0\)": {
+            "network": {k: v for k, v in network.items() if k != "TextExtract.lstm.weight_ih_l0"}
+        },
+        r"head\.dictionary is \(2,\), expected": {
+            "network": network | {"dict_feature": torch.zeros(2)}
+        },
+        r"dictionary is torch\.int64": {
+            "network": network | {"dict_feature": torch.zeros(1, 5, DIM, dtype=torch.int64)}
+        },
+    }
+    for message, change in faults.items():
+        with pytest.raises(ValueError, match=rf"best\.pth\.tar: .*{message}") as refused:
+            convert(small_convert(checkpoint | change))
+        assert "state_dict" not in str(refused.value)
+        assert not (tmp_path / "run").exists()
+
+
 def test_other_settings_are_those_of_training(compose_config):
     def resolved(name, *overrides):
         composed = compose_config("dataset=cuhk_pedes", *overrides, name=name)

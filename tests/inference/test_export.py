@@ -176,6 +176,24 @@ def test_the_command_is_told_without_the_trainers_folders(copied_run, export_run
     assert "somebody" not in card
 
 
+def test_no_secret_of_the_environment_and_no_control_character_is_written(
+    copied_run, export_run, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WANDB_API_KEY", "hunter2")
+    (copied_run / ".hydra").mkdir()
+    (copied_run / ".hydra" / "overrides.yaml").write_text("- seed=${oc.env:WANDB_API_KEY}\n")
+    settings = OmegaConf.to_container(OmegaConf.load(copied_run / "config.yaml"))
+    settings["image_encoder"]["pretrained"] = "${oc.env:WANDB_API_KEY}"
+    settings["dataset"]["terms"] = "\x1b[2Jmine"
+    OmegaConf.save(OmegaConf.create(settings), copied_run / "config.yaml")
+    out = export_run(copied_run, tmp_path / "out")
+    for file in out.rglob("*"):
+        assert file.is_dir() or b"hunter2" not in file.read_bytes(), file
+    card = (out / "README.md").read_text()
+    assert "'seed=${oc.env:WANDB_API_KEY}'" in card
+    assert "?[2Jmine" in card
+
+
 def test_real_data_and_an_official_checkpoint(copied_run, export_run, tmp_path):
     settings = OmegaConf.load(copied_run / "config.yaml")
     settings.dataset.name, settings.dataset.terms = "cuhk_pedes", "Research only | ask"
@@ -246,7 +264,7 @@ def test_damaged_exports_are_refused_by_name(copied_export):
     file.write_bytes(whole)
     tokenizer = copied_export / "tokenizer" / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text()[:99])
-    refused(ValueError, r"tokenizer: expected a saved tokenizer, got")
+    refused(ValueError, r"tokenizer\.json: expected a vocabulary in JSON, got Expecting")
     tokenizer.unlink()
     refused(FileNotFoundError, r"expected a saved tokenizer, but tokenizer\.json is missing")
     config = copied_export / "config.yaml"

@@ -1,10 +1,14 @@
 """`tireid.load` embeds as `evaluate` does, and refuses what is damaged or foreign."""
 
+import errno
 import json
 import os
 import pickle
+import re
+import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -176,6 +180,33 @@ def test_lists_and_nothing_else(lgur_run, unchecked, tmp_path):
         retriever.encode_text(["a"], batch_size=0)
 
 
+def test_half_of_a_character_is_no_text(lgur_run):
+    retriever = tireid.load(lgur_run[0], "cpu")
+    with pytest.raises(ValueError, match=r"captions\[1\]: expected text, got a lone surrogate"):
+        retriever.encode_text(["a man", "a \ud83d b"])
+
+
+def test_a_tokenizer_with_more_ids_than_the_encoder_knows_is_refused(copied_run):
+    file = copied_run / "tokenizer" / "tireid_tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": 2001}))
+    with pytest.raises(
+        ValueError, match="vocab_size: expected at most 2000, the ids that text_enc"
+    ):
+        tireid.load(copied_run)
+
+
+def test_whole_numbers_are_no_weights_where_fractions_are_expected(copied_run):
+    path = find_run(str(copied_run))[1]
+    state = read_weights(path)
+    changed = copied_run / "checkpoints" / "changed.ckpt"
+    torch.save(
+        {"state_dict": state | {"head.dictionary": state["head.dictionary"].long()}}, changed
+    )
+    message = r"1 of another kind \(head\.dictionary is torch\.int64, expected torch\.float32\)"
+    with pytest.raises(ValueError, match=message):
+        tireid.load(changed)
+
+
 def test_an_image_cut_off_after_it_was_opened_is_named(lgur_run, tmp_path):
     noise = torch.randint(0, 255, (200, 90, 3), dtype=torch.uint8).numpy()
     Image.fromarray(noise).save(tmp_path / "a.jpg")
@@ -332,6 +363,33 @@ def test_foreign_names_are_refused_before_anything_is_built(
     assert not trap.exists()
 
 
+def test_metrics_of_a_run_that_cannot_be_written_to_are_shown(
+    lgur_run, copied_run, compose_config, capsys, monkeypatch
+):
+    cfg = compose_config(f"run={copied_run}", "accelerator=cpu", name="evaluate")
+    expected = {n: v for n, v in lgur_run[1].items() if n.startswith("test/")}
+    before = sorted(path.name for path in copied_run.iterdir())
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.warns(UserWarning, match="run cannot be written to: the metrics above are not ke"):
+        assert tireid.training.evaluate.evaluate(cfg) == expected
+    assert "text to image" in capsys.readouterr().out
+    assert sorted(path.name for path in copied_run.iterdir()) == before
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.undo()
+    monkeypatch.setattr("tireid.files.os.fsync", full)
+    for file in copied_run.glob("evaluation_*"):
+        file.unlink()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert tireid.training.evaluate.evaluate(cfg) == expected
+    for name, warning in zip(("queries", "evaluation"), caught, strict=True):
+        assert re.search(rf"{name}_test_\S+: could not be written", str(warning.message))
+    assert "text to image" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("place", ["model", "image_encoder.module"])
 def test_a_class_of_ones_own_is_refused_with_what_to_do(copied_run, compose_config, place):
     settings = OmegaConf.load(copied_run / "config.yaml")
@@ -379,6 +437,62 @@ def test_only_a_function_of_tireid_data_reads_and_only_there(copied_run, key, ta
         evaluation_config(copied_run)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"_partial_": False}, r"dataset\.read\._partial_: expected true, got False"),
+        (
+            {"_target_": "tireid.data.images.verify_images"},
+            "expected a function of tireid.data that",
+        ),
+        ({"_target_": "tireid.data.cuhk_pedes.read_cuhk_pedes"}, "expected a reader's arguments"),
+        ({"cache_dir": 5}, r"dataset\.read\.cache_dir: expected text or null, got 5"),
+        ({"image_size": 5}, r"dataset\.read: expected a reader's arguments"),
+    ],
+)
+def test_a_reader_is_not_called_before_it_is_asked_for(copied_run, compose_config, change, message):
+    settings = OmegaConf.load(copied_run / "config.yaml")
+    settings.dataset.read.update(change)
+    OmegaConf.save(settings, copied_run / "config.yaml")
+    with pytest.raises(ValueError, match=message):
+        tireid.training.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("selection", "best", "selection: expected one of val, last, test, got 'best'"),
+        ("seed", "one", "seed: expected a whole number, got 'one'"),
+        ("batch_size", None, "batch_size: expected a"),
+        ("dataset.counts", {"train": 5}, r"dataset\.counts\.train: expected a mapping, got 5"),
+        ("dataset.read", {}, r"dataset\.read\._target_: expected a function"),
+        ("dataset._target_", "tireid.data.records.Record", r"expected a data set's settings"),
+        ("paths", "here", "paths: expected a mapping or null, got 'here'"),
+    ],
+)
+def test_settings_of_an_evaluation_are_checked(copied_run, compose_config, place, value, message):
+    settings = OmegaConf.load(copied_run / "config.yaml")
+    OmegaConf.update(settings, place, value, merge=False)
+    OmegaConf.save(settings, copied_run / "config.yaml")
+    with pytest.raises(ValueError, match=rf"config\.yaml: {message}"):
+        tireid.training.evaluate.evaluate(compose_config(f"run={copied_run}", name="evaluate"))
+
+
+def test_a_synthetic_set_is_drawn_in_the_callers_cache_only(
+    lgur_run, copied_run, compose_config, tmp_path
+):
+    stranger, own = tmp_path / "stranger", tmp_path / "own"
+    settings = OmegaConf.load(copied_run / "config.yaml")
+    settings.dataset.read.cache_dir = settings.paths.cache_dir = str(stranger)
+    OmegaConf.save(settings, copied_run / "config.yaml")
+    metrics = tireid.training.evaluate.evaluate(
+        compose_config(f"run={copied_run}", f"paths.cache_dir={own}", name="evaluate")
+    )
+    assert metrics == {n: v for n, v in lgur_run[1].items() if n.startswith("test/")}
+    assert not stranger.exists()
+    assert list(own.glob("cuhk_pedes-*/reid_raw.json"))
+
+
 @pytest.mark.parametrize("module", ["tireid.data.cuhk_pedes", "tireid.data"])
 def test_a_reader_may_have_any_name_below_tireid_data(copied_run, monkeypatch, module):
     monkeypatch.setattr(parsed_by_whatever_name, "__module__", "tireid.data.cuhk_pedes")
@@ -410,6 +524,28 @@ def test_what_is_no_config_is_named(copied_run, tmp_path, content, message):
     with pytest.raises(ValueError, match=rf"config\.yaml: .*{message}"):
         tireid.load(copied_run)
     assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("text_encoder.module.hidden", 2**20, r"does not fit the .*of another shape"),
+        ("text_encoder.module.embedding.vocab_size", 2**40, "of another shape"),
+        ("text_encoder.module.embedding.depth", 10**9, "at most 5,000 tensors"),
+        ("image_encoder.module.depth", 10**9, "at most 5,000 tensors"),
+    ],
+)
+def test_a_config_that_asks_for_too_much_is_refused_before_it_gets_it(
+    untrained_run, tmp_path, place, value, message
+):
+    folder = shutil.copytree(
+        untrained_run("model=baseline", *ENCODERS["baseline"]), tmp_path / "run"
+    )
+    settings = OmegaConf.load(folder / "config.yaml")
+    OmegaConf.update(settings, place, value)
+    OmegaConf.save(settings, folder / "config.yaml")
+    with pytest.raises(ValueError, match=rf"(?s){message}"):
+        tireid.load(folder, "cpu")
 
 
 def test_settings_that_fit_nothing_are_named(copied_run):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -88,3 +89,42 @@ def test_foreign_archive_is_named(tmp_path):
     np.savez(path, weights=np.zeros(3))
     with pytest.raises(ValueError, match=r"queries\.npz: expected the results of queries"):
         read_queries(path)
+
+
+SHAPES = {
+    "edges": np.linspace(-1, 1, 3),
+    "positives": np.zeros(7, np.int64),
+    "pids": np.zeros(3, np.int64),
+    "found": np.zeros((37, 4), np.int32),
+    "right": np.zeros((37, 10)),
+    "value/R1": np.zeros((37, 2), np.float32),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_arrays_that_do_not_fit_the_others_are_named(made, tmp_path, name):
+    path = tmp_path / "queries.npz"
+    path.write_bytes(queries_content(query_results(*made)))
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files}
+    np.savez(path, **(arrays | {name: SHAPES[name]}))
+    with pytest.raises(ValueError, match=r"queries\.npz: "):
+        read_queries(path)
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "queries.npz"
+    np.savez_compressed(path, pids=np.zeros(40_000_000, np.int64))
+    assert path.stat().st_size < 2**20
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(ValueError, match="got 305 MiB in it"):
+        read_queries(path)
+
+
+def test_a_header_that_promises_endless_numbers_is_refused(tmp_path):
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000,), }"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(tmp_path / "queries.npz", "w") as archive:
+        archive.writestr("pids.npy", content)
+    with pytest.raises(ValueError, match=r"queries\.npz: expected the results of queries"):
+        read_queries(tmp_path / "queries.npz")

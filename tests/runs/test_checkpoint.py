@@ -1,6 +1,7 @@
 """Checkpoint files: whole or not there, and read without running anything."""
 
 import errno
+import json
 import os
 import pickle
 import resource
@@ -8,10 +9,12 @@ import zipfile
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tireid import files
 from tireid.files import remove_leftovers, replacing
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint, write_checkpoint
+from tireid.runs.weights import find_run, read_weights
 
 
 class Trap:
@@ -132,3 +135,103 @@ def test_code_within_a_file_of_torch_is_not_run(tmp_path):
     with pytest.raises(ValueError, match="got a list"):
         read_checkpoint(file)
     assert not trap.exists()
+
+
+def nested(depth):
+    value = [1]
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def repeated(times):
+    value = [1]
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+STRANGE = {
+    "sparse": (lambda: torch.ones(3).to_sparse(), r"a sparse tensor in state_dict\.a"),
+    "meta": (lambda: torch.ones(3, device="meta"), r"a tensor without content \(meta\)"),
+    "complex": (lambda: torch.ones(3) + 1j, "a tensor of complex numbers"),
+    "endless": (
+        lambda: torch.ones(1).expand(10**9, 10**9),
+        r"a tensor that repeats its numbers to the shape \(1000000000, 1000000000\)",
+    ),
+    "deep": (lambda: nested(100), "more than 64 levels of nesting in state_dict"),
+    "repeated": (lambda: repeated(40), r"more than 2,000,000 values"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_values_that_no_model_has_are_refused_by_name(tmp_path, kind):
+    make, message = STRANGE[kind]
+    torch.save({"state_dict": {"a": make()}}, tmp_path / LAST)
+    with pytest.raises(ValueError, match=rf"last\.ckpt: expected a checkpoint, got {message}"):
+        read_checkpoint(tmp_path / LAST)
+
+
+def test_an_archive_that_unpacks_to_more_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    write_checkpoint({"state_dict": {"a": torch.zeros(1_000_000)}}, tmp_path / "plain.ckpt")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.ckpt") as plain,
+        zipfile.ZipFile(tmp_path / LAST, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    assert (tmp_path / LAST).stat().st_size < 100_000
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(ValueError, match="compressed parts, as torch never writes them"):
+        read_checkpoint(tmp_path / LAST)
+
+
+def test_a_pipe_is_no_checkpoint(tmp_path):
+    os.mkfifo(tmp_path / LAST)
+    with pytest.raises(ValueError, match=r"last\.ckpt: expected a regular file, got a pipe"):
+        read_checkpoint(tmp_path / LAST)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"a": torch.tensor([1.0, torch.nan])}, "holds numbers that are not finite in a"),
+        ({"a": torch.tensor([torch.inf])}, "holds numbers that are not finite in a"),
+        ({1: torch.ones(1)}, "holds 1, which is no tensor by name"),
+        ({"a": 1.0}, "holds 'a', which is no tensor by name"),
+        ([], "has no state_dict"),
+    ],
+)
+def test_weights_are_finite_tensors_by_name(tmp_path, state, message):
+    torch.save({"state_dict": state}, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=rf"a\.ckpt: expected the weights .*, but it {message}"):
+        read_weights(tmp_path / "a.ckpt")
+
+
+def test_infinite_weights_of_an_export_are_refused_too(tmp_path):
+    save_file({"a": torch.tensor([torch.nan])}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors: .*not finite in a"):
+        read_weights(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["../a.ckpt", "/etc/passwd", "..", ".", "a/b", "a\0"])
+def test_a_record_names_checkpoints_of_its_own_folder_only(tmp_path, name):
+    run = tmp_path / "run"
+    write_checkpoint(content(1), run / "checkpoints" / "own.ckpt")
+    write_checkpoint(content(2), tmp_path / "run" / "a.ckpt")
+    (run / "config.yaml").touch()
+    (run / "metrics.json").write_text(json.dumps({"tested_checkpoint": name}))
+    with pytest.raises(
+        ValueError, match=r"tested_checkpoint: expected the name of a file in check"
+    ):
+        find_run(str(run))
+
+
+def test_a_link_out_of_the_folder_is_no_checkpoint_of_it(tmp_path):
+    run = tmp_path / "run"
+    write_checkpoint(content(1), tmp_path / "theirs.ckpt")
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").touch()
+    (run / "checkpoints" / "own.ckpt").symlink_to(tmp_path / "theirs.ckpt")
+    with pytest.raises(ValueError, match=r"own\.ckpt: expected a file inside .*run, got a link to"):
+        find_run(str(run))

@@ -64,13 +64,24 @@ def test_the_weight_of_an_image_goes_from_none_of_it_to_nothing_else(gallery, pi
 def test_what_is_not_wanted_scores_lower_than_before(gallery):
     words = "a woman in red"
     unwanted = gallery.retriever.encode_text(["backpack"])[0]
-    (plain,), (without,) = (
-        gallery._queries([words], None, 0.5, unwanted_words)
-        for unwanted_words in ([], ["backpack"])
-    )
+    (plain,), (without,) = gallery.embed([words]), gallery.embed([words], without=["backpack"])
     assert without @ unwanted < plain @ unwanted
     assert without.norm() == pytest.approx(1, abs=1e-6)
     assert gallery.search(words, without=["backpack"])
+
+
+def test_images_marked_right_come_nearer_and_those_marked_wrong_go(gallery):
+    words = ["a woman in red"]
+    (first,) = gallery.find(gallery.embed(words), 12)
+    right, wrong = first[6].id, first[2].id
+    (second,) = gallery.find(gallery.embed(words, right=[right], wrong=[wrong]), 12)
+    place = {result.id: result.rank for result in second}
+    assert place[right] < 7
+    assert place[wrong] > place[right]
+    (like,) = gallery.find(gallery.embed(right=[right]), 1)
+    assert like[0].id == right
+    with pytest.raises(ValueError, match="expected one of this index, got the id 7"):
+        gallery.embed(right=[7])
 
 
 def test_a_filter_keeps_what_matches(gallery):

@@ -186,6 +186,7 @@ class TestOddFiles:
         Image.new("L", (20, 40), 90).save(folder / "grey.jpg")
         Image.new("P", (20, 40), 3).save(folder / "palette.gif")
         Image.new("CMYK", (20, 40), (9, 90, 30, 0)).save(folder / "cmyk.jpg")
+        Image.new("L", (100_000, 3), 90).save(folder / "wide.png")
         pixels = np.linspace(0, 65535, 800).reshape(40, 20).astype(np.uint16)
         Image.fromarray(pixels).save(folder / "deep.png")
         frames = [Image.new("RGB", (20, 40), colour) for colour in ("red", "blue")]
@@ -195,7 +196,7 @@ class TestOddFiles:
         turned.save(folder / "turned.jpg", exif=turned.getexif())
         report = index_it(folder)
         assert report.failures == []
-        assert report.total == 15
+        assert report.total == 16
 
     def test_what_cannot_be_read_is_listed_with_its_reason(self, pictures, index_it, tmp_path):
         first = sorted(pictures.rglob("*.png"))[0]
@@ -240,6 +241,12 @@ class TestOddFiles:
         assert index_it(pictures).total == 12
         (path,) = reasons(tmp_path / "gallery")
         assert path.endswith("\\udcff\\udcfe.png")
+
+    def test_the_index_s_own_folder_is_no_source(self, pictures, index_it, draw):
+        out = pictures / "gallery"
+        index_it(pictures, out=out)
+        draw(out / "sheet.png")
+        assert index_it(pictures, out=out).total == 12
 
     def test_a_folder_without_images_is_an_index_of_none(self, index_it, tmp_path):
         (tmp_path / "nothing").mkdir()
@@ -298,6 +305,22 @@ def test_worker_processes_make_the_same_index(pictures, index_it, tmp_path):
     again, same = contents(tmp_path / "second")
     assert rows == again
     assert all(torch.equal(vectors[digest], same[digest]) for digest in vectors)
+
+
+def test_a_worker_that_is_killed_is_one_message(index_it, pictures, monkeypatch):
+    here = os.getpid()
+
+    def die(*_):
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("tireid.search.reading.ImageFiles.__getitems__", die)
+    with pytest.raises(
+        OSError, match=r"a process that reads images has ended .* goes on from here"
+    ):
+        index_it(pictures, workers=1)
+    monkeypatch.undo()
+    assert index_it(pictures).total == 12
 
 
 @pytest.mark.slow

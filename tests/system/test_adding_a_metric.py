@@ -63,13 +63,13 @@ def test_a_run_computes_logs_selects_by_and_shows_it(
     assert "R20" in next(line for line in card if "mINP" in line)
 
     report = tmp_path / "report"
-    report.out.mkdir()
+    report.mkdir()
     compare([run], csv=tmp_path / "results.csv", out=report)
     assert "R@20" in capsys.readouterr().out
     (result,) = read_csv(tmp_path / "results.csv")
     assert result.metrics["test/R20"] == pytest.approx(metrics["test/R20"], abs=1e-4)
     for name in ("report.html", "report.md"):
-        assert "R@20" in (report.out / name).read_text()
+        assert "R@20" in (report / name).read_text()
 
 
 @pytest.mark.usefixtures("r20")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
 
 from tireid.callbacks.retrieval_evaluation import embeddings_of
 from tireid.files import replacing
@@ -22,6 +23,7 @@ class QueryRecord(Callback):
         output_dir: The run folder.
         filename: Name of the file in it.
         top_k: Best images to keep of each query.
+        required: Whether a file that cannot be written is an error; else a warning.
 
     Attributes:
         results: Those of the last test, on the first process; None before.
@@ -29,9 +31,17 @@ class QueryRecord(Callback):
 
     results: QueryResults | None
 
-    def __init__(self, output_dir: str, filename: str = QUERIES_FILE, top_k: int = 10) -> None:
+    def __init__(
+        self,
+        output_dir: str,
+        filename: str = QUERIES_FILE,
+        top_k: int = 10,
+        *,
+        required: bool = True,
+    ) -> None:
         self.path = Path(output_dir) / filename
         self.top_k = top_k
+        self.required = required
         self.results = None
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -40,8 +50,13 @@ class QueryRecord(Callback):
         if not trainer.is_global_zero or split is None:
             return
         self.results = query_results(*split, k=self.top_k)
-        with replacing(self.path) as file:
-            file.write(queries_content(self.results))
+        try:
+            with replacing(self.path) as file:
+                file.write(queries_content(self.results))
+        except OSError as error:
+            if self.required:
+                raise
+            rank_zero_warn(str(error))
 
 
 def query_results_of(trainer: L.Trainer) -> QueryResults | None:

@@ -6,6 +6,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from tireid.figures import COLOURS, own_style
+from tireid.files import replacing
 from tireid.metrics.names import METRICS
 from tireid.runs.log import read_columns
 
@@ -54,7 +55,8 @@ def draw_curves(
         metrics.title.set_color("red")
     if "train/loss" in columns:
         losses.set_yscale("symlog", linthresh=1e-2)
-    figure.savefig(path, dpi=110)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=110, format="png")
 
 
 class TrainingCurves(Callback):

@@ -11,11 +11,12 @@ COMMANDS = {
     "explain": "Draw what a model looks at.",
     "index": "Index images of yours for search; again: bring the index up to date.",
     "search": "Find people in an index by sentences and images.",
+    "serve": "Open a page that searches an index.",
     "export": "Write a model for tireid.load.",
     "convert": "Make a run folder from an official checkpoint.",
     "dashboard": "Create or update a report on Weights & Biases.",
 }
-WITHOUT_HYDRA = ("compare", "dashboard", "index", "search")
+WITHOUT_HYDRA = ("compare", "dashboard", "index", "search", "serve")
 
 # Modules of the commands that are one function of a config, named as the command.
 FUNCTIONS = {

@@ -1,5 +1,6 @@
 """The command `tireid`: it imports only the subcommand that is asked for."""
 
+import os
 import shlex
 import signal
 import sys
@@ -14,6 +15,9 @@ _OPTIONS = {
     ("-sc", "--shell-completion"): 'Complete in bash: eval "$(tireid -sc install=bash)"',
 }
 _HELP, _VERSION, COMPLETION = _OPTIONS
+# Threads that wait for one another sleep. By default they spin, and beside other work take the core
+# from the thread that is waited for. Read as torch is loaded, by GNU's OpenMP and by Intel's.
+_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 _INTERRUPTED = 128 + signal.SIGINT  # as shells say it
 
 
@@ -23,6 +27,8 @@ def main() -> None:
     Raises:
         SystemExit: With code 2, if there is no such command.
     """
+    for name, value in _THREADS.items():
+        os.environ.setdefault(name, value)
     try:
         _run(sys.argv[1:])
     except KeyboardInterrupt:

@@ -28,12 +28,12 @@ def main() -> None:
     show_warnings_in_one_line()
     try:
         queries = _search(arguments)
+        _draw(arguments, queries)  # first: the reader of a pipe may leave in the middle of a table
         if arguments.json:
             _print_json(queries)
         else:
             for query, results in queries:
                 show(_table(query, results), uncut=True)
-        _draw(arguments, queries)
     except (ValueError, OSError) as error:
         complain(str(error))
         sys.exit(1)

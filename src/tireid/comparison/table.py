@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from tireid.console import say, show
+from tireid.console import printable, say, show
 from tireid.metrics.names import compared
 from tireid.runs.results import Result, Unfinished, rows_of
 
@@ -118,7 +118,7 @@ def markdown(
 
 def escaped(text: str) -> str:
     """Return text on one line that Markdown shows unchanged."""
-    return " ".join(text.split()).translate(_ESCAPED)
+    return " ".join(printable(text).split()).translate(_ESCAPED)
 
 
 def fill(text: str, name: str, content: str) -> str:

@@ -66,7 +66,8 @@ def _read(folder: Path, *, pictures: bool) -> TestSplit:
         if root is None:
             places = dict.fromkeys(map(resolve_cache_dir, (recorded, None)))
             raise FileNotFoundError(
-                f"expected the synthetic data set in {' or in '.join(map(str, places))}, got none"
+                f"expected the synthetic data set in {' or in '.join(map(str, places))}, got no "
+                "such folder, or a damaged one"
             )
     elif not pictures:
         raise ValueError(

@@ -7,6 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from tireid.console import say
+from tireid.encoders.pretrained import misfit
 from tireid.files import write_json, write_text
 from tireid.inference.build import build_encoders, build_model
 from tireid.inference.export import check_new_folder
@@ -37,11 +38,15 @@ def convert(cfg: DictConfig) -> Path:
         if not cfg[name]:
             raise ValueError(f"{name}: expected {what}; set {name}=...")
     official, output = Path(cfg.official), check_new_folder(cfg.output)
-    state = convert_official(
-        **read_official(official),
-        num_train_pids=cfg.num_train_pids,
-        trunk_depth=cfg.image_encoder.module.trunk_depth,
-    )
+    parts = read_official(official)
+    try:
+        state = convert_official(
+            **parts,
+            num_train_pids=cfg.num_train_pids,
+            trunk_depth=cfg.image_encoder.module.trunk_depth,
+        )
+    except ValueError as error:
+        raise ValueError(f"{official}: {error}") from error
     if any(name.startswith(BERT) for name in state):
         cfg.text_encoder.pretrained = False
     elif not cfg.bert:
@@ -56,10 +61,10 @@ def convert(cfg: DictConfig) -> Path:
     num_train_pids = state["classifier_weight"].shape[1]
     model = build_model(cfg, build_encoders(cfg), num_train_pids)
     bert = {name: value for name, value in model.state_dict().items() if name.startswith(BERT)}
-    try:
-        model.load_state_dict(state if cfg.text_encoder.pretrained is False else bert | state)
-    except RuntimeError as error:
-        raise ValueError(f"{official}: does not have the config's sizes: {error}") from error
+    state = state if cfg.text_encoder.pretrained is False else bert | state
+    if faults := misfit(model.state_dict(), state):
+        raise ValueError(f"{official}: does not have the config's sizes: {faults}")
+    model.load_state_dict(state)
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     for name in OWN_SETTINGS:

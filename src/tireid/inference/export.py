@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 
-from tireid.console import say
+from tireid.console import printable, say
 from tireid.files import replacing, write_json, write_text
 from tireid.inference.model_card import model_card
 from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
@@ -59,7 +59,8 @@ def export(cfg: DictConfig) -> Path:
         "version": record.get("versions", {}).get("tireid"),
     }
     method, dataset = type(model).__name__, config.dataset.name
-    write_text(output / CARD_FILE, model_card(method, dataset, facts, exported | origin))
+    card = model_card(method, dataset, facts, exported | origin)
+    write_text(output / CARD_FILE, printable(card))
     megabytes = (output / WEIGHTS_FILE).stat().st_size / 1e6
     say(f"exported: {output} ({method} on {dataset}, {checkpoint.name}, {megabytes:.1f} MB)")
     if exported["selection"] == "test":

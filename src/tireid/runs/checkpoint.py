@@ -7,6 +7,7 @@ of their own, or repeat one number without end: files are checked before it and 
 import pickle
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -56,23 +57,26 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{path}: expected a checkpoint, got no such file{_alternative(path)}"
         )
-    kind = _other_kind(regular_file(path))
-    if not kind:
-        try:
-            check_archive(path)
-            with warnings.catch_warnings(action="ignore"):  # of kinds that are refused below
-                content = torch.load(path, map_location="cpu", weights_only=True)
-            kind = other_values(content) if isinstance(content, dict) else _a(content)
-        except Exception as error:  # Broken files raise nearly anything.
-            kind = f"a file that is cut off or damaged ({_reason(error)})"
-            if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
-                kind = _CODE
-            raise ValueError(
-                f"{path}: expected a checkpoint, got {kind}{_alternative(path)}"
-            ) from error
+    content, kind = _content(regular_file(path))
     if kind:
         raise ValueError(f"{path}: expected a checkpoint, got {kind}{_alternative(path)}")
     return content
+
+
+def _content(path: Path) -> tuple[Any, str]:
+    """Return what a file holds, and what is wrong with it; else an empty text."""
+    if kind := _other_kind(path):
+        return None, kind
+    try:
+        check_archive(path)
+        with warnings.catch_warnings(action="ignore"):  # of kinds that are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # Broken files raise nearly anything.
+        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
+            return None, _CODE
+        reason = error if isinstance(error, zipfile.BadZipFile) else type(error).__name__
+        return None, f"a file that is cut off or damaged ({reason})"
+    return content, other_values(content) if isinstance(content, dict) else _a(content)
 
 
 def check_archive(path: Path) -> None:
@@ -91,6 +95,26 @@ def check_archive(path: Path) -> None:
                 raise zipfile.BadZipFile(f"{part.file_size / 2**20:,.0f} MiB of plain values")
         if damaged := archive.testzip():  # torch does not verify the check sums
             raise zipfile.BadZipFile(f"check sum of {damaged}")
+
+
+def weights_fault(state: Mapping[Any, Any]) -> str:
+    """Describe the first entry that is no dense tensor of finite real numbers with a name.
+
+    Args:
+        state: Weights from a file.
+
+    Returns:
+        Its kind and name; empty if there is none.
+    """
+    for name, value in state.items():
+        if not (isinstance(name, str) and isinstance(value, Tensor)):
+            return f"{name!r}, which is no tensor by name"
+    infinite = (
+        f"numbers that are not finite in {name}"
+        for name, value in state.items()
+        if value.is_floating_point() and not bool(value.isfinite().all())
+    )
+    return other_values(state) or next(infinite, "")
 
 
 def other_values(content: Any) -> str:
@@ -136,11 +160,6 @@ def _other(value: Any) -> str:
 
 def _a(value: Any) -> str:
     return f"a {type(value).__name__}"
-
-
-def _reason(error: Exception) -> str:
-    """Return what is wrong with an archive, without the inner names of torch."""
-    return str(error) if isinstance(error, zipfile.BadZipFile) else type(error).__name__
 
 
 def _other_kind(path: Path) -> str:

@@ -144,7 +144,7 @@ def check(
         ValueError: If a part is of another kind; names file and field.
     """
     if isinstance(kinds, tuple):
-        kinds = NoneType if value is None else kinds[0]
+        kinds = NoneType if _is(value, NoneType) else kinds[0]
     outer = type(kinds) if isinstance(kinds, list | dict) else kinds
     if not _is(value, outer):
         named = get_args(outer) or (outer,)

@@ -75,6 +75,8 @@ def read_settings(folder: Path) -> dict[str, Any]:
         for name in ("num_images", "num_texts", "paired"):
             teacher.pop(name, None)
         teacher["supports"] = supports
+    if isinstance(recipe := current.get("recipe"), dict):  # TF32 was always allowed
+        current.setdefault("tf32", recipe.setdefault("tf32", True))
     if isinstance(teaching := current.get("teaching"), dict) and "checkpoint" in teaching:
         current["teacher"] = teaching.pop("checkpoint")
     return current

@@ -1,12 +1,11 @@
 """Find and read the weights of a run, a checkpoint or an export."""
 
 from pathlib import Path
-from typing import Any, cast
 
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tireid.runs.checkpoint import LAST, PREVIOUS, other_values, read_checkpoint
+from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint, weights_fault
 from tireid.runs.foreign import regular_file
 from tireid.runs.record import RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE
@@ -53,7 +52,7 @@ def _chosen(folder: Path) -> Path:
             "`make train` makes one under runs/"
         )
     tested = read_record(folder).get("tested_checkpoint") or checkpoints[-1].name
-    if tested != Path(tested).name or "\0" in tested:
+    if tested != Path(tested).name or tested == ".." or "\0" in tested:
         raise ValueError(
             f"{folder / RECORD_FILE}: tested_checkpoint: expected the name of a file in "
             f"checkpoints/, got {tested!r}"
@@ -107,22 +106,9 @@ def read_weights(file: Path, entry: str = "state_dict") -> dict[str, Tensor]:
             f"{file}: expected the weights of a training run, got {type(error).__name__}: "
             f"{reason.removeprefix(f'{file}: ')}"
         ) from error
-    if fault := _fault(state, entry):
-        raise ValueError(f"{file}: expected the weights of a training run, but it {fault}")
-    return cast(dict[str, Tensor], state)
-
-
-def _fault(state: Any, entry: str) -> str:
-    """Describe what keeps a value from being weights by name; empty if nothing does."""
+    expected = f"{file}: expected the weights of a training run, but it"
     if not isinstance(state, dict):
-        return f"has no {entry}"
-    if not all(isinstance(v, Tensor) and isinstance(k, str) for k, v in state.items()):
-        return f"holds other things than tensors by name in {entry}"
-    if wrong := other_values(state):
-        return f"holds {wrong}"
-    infinite = (
-        f"holds numbers that are not finite in {name}"
-        for name, value in state.items()
-        if value.is_floating_point() and not bool(value.isfinite().all())
-    )
-    return next(infinite, "")
+        raise ValueError(f"{expected} has no {entry}")
+    if fault := weights_fault(state):
+        raise ValueError(f"{expected} holds {fault}")
+    return state

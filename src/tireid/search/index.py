@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,6 +21,7 @@ from tireid.search.settings import IndexSettings, read_settings
 from tireid.search.where import Value, parse_where
 
 WITHOUT_WEIGHT = 0.5
+RIGHT_WEIGHT, WRONG_WEIGHT = 0.75, 0.25  # Rocchio
 
 
 @dataclass(frozen=True)
@@ -172,37 +174,88 @@ class Index:
         Raises:
             ValueError: As `search`.
         """
-        if k < 1:
-            raise ValueError(f"k: expected at least 1, got {k}")
-        condition = None if where is None else parse_where(where)
-        queries = self._queries(sentences, image, image_weight, list(without))
-        return [_results(matches) for matches in self._engine.search(queries, k, condition)]
+        queries = self.embed(sentences, image=image, image_weight=image_weight, without=without)
+        return self.find(queries, k, where=where)
 
-    def _queries(
+    def embed(
         self,
-        sentences: Sequence[str] | None,
-        image: ImageSource | None,
-        image_weight: float,
-        without: list[str],
+        sentences: Sequence[str] | None = None,
+        *,
+        image: ImageSource | None = None,
+        image_weight: float = 0.5,
+        without: Iterable[str] = (),
+        right: Sequence[int] = (),
+        wrong: Sequence[int] = (),
     ) -> Float[Tensor, "query dim"]:
-        if sentences is None and image is None:
+        """Return the queries that `find` takes, one a sentence.
+
+        Args:
+            sentences: See `search_many` for this and the next three.
+            image: See there.
+            image_weight: See there.
+            without: See there.
+            right: Ids of images of this index that show who is meant.
+            wrong: Ids of images that do not. By Rocchio's rule, 0.75 times the mean of the right
+                ones is added to the query and 0.25 times that of the wrong ones taken from it.
+
+        Raises:
+            ValueError: If there is nothing to search with, or an argument is wrong.
+        """
+        if sentences is None and image is None and not right:
             raise ValueError("query: expected a sentence, an image, or both, got neither")
         if not 0 <= image_weight <= 1:
             raise ValueError(f"image_weight: expected a number in [0, 1], got {image_weight}")
-        for text in [*(sentences or ()), *without]:
+        unwanted = list(without)
+        for text in [*(sentences or ()), *unwanted]:
             if not text.strip():
                 raise ValueError(f"query: expected a sentence, got {text!r}")
-        if sentences is None:
-            queries = self.retriever.encode_image([image])  # pyright: ignore[reportArgumentType]
-        else:
-            queries = self.retriever.encode_text(sentences)
-        if sentences is not None and image is not None:
-            seen = self.retriever.encode_image([image])
-            queries = F.normalize((1 - image_weight) * queries + image_weight * seen, dim=-1)
-        if without:
-            unwanted = self.retriever.encode_text(without).sum(0)
-            queries = F.normalize(queries - WITHOUT_WEIGHT * unwanted, dim=-1)
-        return queries
+        parts: list[Tensor] = []
+        if sentences is not None:
+            weight = 1.0 if image is None else 1 - image_weight
+            parts.append(weight * self.retriever.encode_text(sentences))
+        if image is not None:
+            weight = 1.0 if sentences is None else image_weight
+            parts.append(weight * self.retriever.encode_image([image]))
+        if unwanted:
+            parts.append(
+                -WITHOUT_WEIGHT * self.retriever.encode_text(unwanted).sum(0, keepdim=True)
+            )
+        for ids, weight in ((right, RIGHT_WEIGHT), (wrong, -WRONG_WEIGHT)):
+            if ids:
+                parts.append(weight * self._vectors(ids).mean(0, keepdim=True))
+        if len(parts) == 1 and not right:  # unit-norm as it is, to the last bit
+            return parts[0]
+        return F.normalize(sum(parts[1:], start=parts[0]), dim=-1)
+
+    def _vectors(self, ids: Sequence[int]) -> Float[Tensor, "images dim"]:
+        rows = self._engine.get(ids)
+        if missing := [key for key in ids if key not in rows]:
+            raise ValueError(f"image: expected one of this index, got the id {missing[0]}")
+        vectors = self._engine.vectors([row.digest for row in rows.values()])
+        return torch.stack([vectors[rows[key].digest] for key in ids])
+
+    def find(
+        self, queries: Float[Tensor, "query dim"], k: int = 20, *, where: str | None = None
+    ) -> list[list[Result]]:
+        """Find the images that are nearest to each query of `embed`.
+
+        Args:
+            queries: Of unit norm.
+            k: See `search` for this and the next.
+            where: See there.
+
+        Raises:
+            ValueError: If `k` is below 1 or the filter is wrong.
+        """
+        if k < 1:
+            raise ValueError(f"k: expected at least 1, got {k}")
+        condition = None if where is None else parse_where(where)
+        return [_results(matches) for matches in self._engine.search(queries, k, condition)]
+
+    def path_of(self, key: int) -> Path | None:
+        """Return the file of an image by its id; None if the index has no such image."""
+        row = self._engine.get([key]).get(key)
+        return None if row is None else Path(row.path)
 
     def count(self, where: str | None = None) -> int:
         """Return the number of images, or of those that pass a filter.

@@ -116,7 +116,7 @@ def build_index(
     with _alone(folder):
         settings, model = _settings(folder, options)
         engine = open_engine(folder, settings)
-        scan = Scan(engine, read_fields)
+        scan = Scan(engine, read_fields, folder)
         try:
             scan.look_at(split)
             scan.run(named, follow_links=options.follow_links)

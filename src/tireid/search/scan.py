@@ -8,6 +8,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -45,6 +46,7 @@ class Scan:
     Args:
         engine: Holds the rows.
         read_fields: Reads fields from the path of a file.
+        leave_out: Folder of the index, whose own images are none of its sources'.
 
     Attributes:
         changed: Number of files to be read.
@@ -53,8 +55,9 @@ class Scan:
         failures: Paths that are not to be indexed, with the reason.
     """
 
-    def __init__(self, engine: Engine, read_fields: ReadFields) -> None:
+    def __init__(self, engine: Engine, read_fields: ReadFields, leave_out: Path) -> None:
         self._engine = engine
+        self._leave_out = leave_out
         self._read_fields = read_fields
         self._waiting = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 -- close()
         self._seen = array("q")
@@ -62,17 +65,18 @@ class Scan:
         self.failures: list[tuple[str, str]] = []
 
     def run(self, sources: Sequence[Source], *, follow_links: bool = False) -> None:
-        """Look at all images of some sources, and remove the rows of those that are gone.
+        """Look at all images of some sources.
 
         Args:
             sources: What to look through; of an image that several name, a list's fields win.
             follow_links: As in `find_images`.
 
         Raises:
-            ValueError: If a list cannot be read; then nothing is removed.
+            ValueError: If a list cannot be read.
         """
         for source in sorted(sources, key=lambda source: source.kind == "list"):
-            for batch in in_batches(find_images(source, follow_links=follow_links), _AT_ONCE):
+            images = find_images(source, follow_links=follow_links, leave_out=self._leave_out)
+            for batch in in_batches(images, _AT_ONCE):
                 self.look_at(batch)
 
     def look_at(self, batch: Sequence[Found]) -> None:

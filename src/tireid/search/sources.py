@@ -75,7 +75,9 @@ def read_source(text: str) -> Source:
     )
 
 
-def find_images(source: Source, *, follow_links: bool = False) -> Iterator[Found]:
+def find_images(
+    source: Source, *, follow_links: bool = False, leave_out: Path | None = None
+) -> Iterator[Found]:
     """Yield the images of a source, in an order of their names.
 
     In a folder these are the files with a suffix of images. A link there is followed if it leads to
@@ -85,12 +87,13 @@ def find_images(source: Source, *, follow_links: bool = False) -> Iterator[Found
     Args:
         source: From `read_source`.
         follow_links: Whether links in folders are followed wherever they lead, each folder once.
+        leave_out: A folder that is not entered, such as that of the index.
 
     Raises:
         ValueError: If a list cannot be read.
     """
     if source.kind == "folder":
-        yield from _Folder(source.path, follow_links).images()
+        yield from _Folder(source.path, follow_links, leave_out).images()
     elif source.kind == "file":
         yield _named(source.path, source)
     elif source.kind == "pattern":
@@ -104,11 +107,11 @@ def find_images(source: Source, *, follow_links: bool = False) -> Iterator[Found
 
 
 class _Folder:
-    def __init__(self, root: str, follow_links: bool) -> None:
+    def __init__(self, root: str, follow_links: bool, leave_out: Path | None) -> None:
         self._root = root
         self._inside = os.path.realpath(root).rstrip(os.sep) + os.sep
         self._follows = follow_links
-        self._entered: set[tuple[int, int]] = set()
+        self._entered = {_identity(leave_out)} if leave_out is not None else set()
 
     def images(self) -> Iterator[Found]:
         """Yield the images below the folder."""
@@ -118,13 +121,13 @@ class _Folder:
             try:
                 with os.scandir(folder) as listing:
                     entries = sorted(listing, key=lambda entry: entry.name)
-                state = os.stat(folder)  # noqa: PTH116
+                identity = _identity(folder)
             except OSError as error:
                 yield Found(folder, self._root, reason=f"cannot be listed: {error.strerror}")
                 continue
-            if (state.st_dev, state.st_ino) in self._entered:
+            if identity in self._entered:
                 continue
-            self._entered.add((state.st_dev, state.st_ino))
+            self._entered.add(identity)
             inner: list[str] = []
             for entry in entries:
                 yield from self._visit(entry, inner)
@@ -148,6 +151,11 @@ class _Folder:
 
     def _found(self, path: str, reason: str) -> Found:
         return _checked(Found(path, self._root, reason=reason))
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    state = os.stat(folder)  # noqa: PTH116
+    return state.st_dev, state.st_ino
 
 
 def _named(path: str, source: Source, fields: dict[str, Value] | None = None) -> Found:

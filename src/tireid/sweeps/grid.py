@@ -22,9 +22,10 @@ from tireid.console import complain, say
 from tireid.files import available_cores
 from tireid.runs.failure import FAILURE_FILE, write_failure
 from tireid.runs.folder import finished_metrics
-from tireid.runs.settings import own_overrides
+from tireid.runs.settings import CONFIG_FILE, own_overrides
 from tireid.sweeps.overrides import override_text
 from tireid.training.checks import check_scalars
+from tireid.training.command import RECORDED, record_command
 from tireid.training.errors import recorded_failure
 from tireid.training.processes import PARENT
 
@@ -51,8 +52,10 @@ def run_job(cfg: DictConfig) -> float | None:
         The monitored metric; None if the job has none, for whatever reason.
     """
     hydra = HydraConfig.get()
-    overrides = own_overrides(list(hydra.overrides.task))
-    metrics = run_in_process(cfg, overrides, Path(hydra.runtime.output_dir))
+    overrides, folder = own_overrides(list(hydra.overrides.task)), Path(hydra.runtime.output_dir)
+    if cfg.ckpt_path is None or not (folder / CONFIG_FILE).is_file():  # else another run's is kept
+        record_command(folder)
+    metrics = run_in_process(cfg, overrides, folder)
     return None if metrics is None else metrics.get(cfg.monitor)
 
 
@@ -124,7 +127,6 @@ def _command(overrides: list[str], folder: Path) -> list[str]:
         "skip_finished=true",
         "hydra.mode=RUN",
         f"hydra.run.dir={override_text(str(folder.absolute()))}",
-        "hydra.output_subdir=null",  # .hydra/ is written by the sweep
     ]
 
 
@@ -142,7 +144,7 @@ def _run(command: list[str]) -> int:
     with (
         subprocess.Popen(  # noqa: S603 -- our own module
             command,
-            env=environment | {PARENT: str(os.getpid())},
+            env=environment | {PARENT: str(os.getpid()), RECORDED: "true"},
             cwd=hydra.runtime.cwd,
             stdin=subprocess.DEVNULL,
         ) as process,

@@ -1,5 +1,6 @@
 """Evaluate a run folder or one of its checkpoints, by the run's own config and tokenizer."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
+from rich.markup import escape
 
 from tireid.callbacks.progress import make_progress_bar
 from tireid.callbacks.query_record import QueryRecord
@@ -37,7 +39,6 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         FileNotFoundError: If the run or its data are missing.
     """
     silence_expected_warnings()
-    use_fast_matmul()
     if cfg.split not in ("val", "test"):
         raise ValueError(f"split: expected val or test, got {cfg.split!r}")
     folder, checkpoint = find_run(cfg.run)
@@ -46,6 +47,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     other = OmegaConf.select(cfg, "dataset")
     if other is not None:
         run = _on_other_data(run, cfg)
+    use_fast_matmul(run.get("tf32", True))  # earlier versions allowed it always
     L.seed_everything(run.seed, workers=True, verbose=False)
     datamodule = restore_datamodule(
         run,
@@ -62,22 +64,37 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         _warn_of_other_data(folder, datamodule, cfg.split)
     name = f"{cfg.split}_{checkpoint.stem}"
     name = name if other is None else f"{other.name}_{name}"
-    callbacks = _callbacks(folder, name, run.selection, on_test=cfg.split == "test")
+    kept = os.access(folder, os.W_OK)
+    callbacks = _callbacks(folder, name, run.selection, on_test=kept and cfg.split == "test")
     trainer = _trainer(cfg.accelerator, run.trainer, callbacks)
     run_split = trainer.test if cfg.split == "test" else trainer.validate
     run_split(model, datamodule=datamodule, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
 
     data = "" if other is None else f" of {run.dataset.name}, trained on {trained_on}"
-    choice = f"{checkpoint.name}; the run's choice: {CHOSEN[run.selection]}"
-    print_metrics(metrics, cfg.split, f"{cfg.split} split{data}, percent ({choice})")
-    result = folder / f"evaluation_{name}.json"
+    shown = escape(f"{cfg.split} split{data}, percent ({checkpoint.name}")
+    print_metrics(metrics, cfg.split, f"{shown}; the run's choice: {CHOSEN[run.selection]})")
     record = {"checkpoint": checkpoint.name, "split": cfg.split, "metrics": metrics}
     if other is not None:
         record |= {"dataset": run.dataset.name, "trained_on": trained_on}
-    write_json(result, record | {"data_sha256": datamodule.fingerprints()[cfg.split]})
-    say(f"written: {result}")
+    record["data_sha256"] = datamodule.fingerprints()[cfg.split]
+    if kept:
+        _write(folder / f"evaluation_{name}.json", record)
+    else:
+        warnings.warn(
+            f"{folder} cannot be written to: the metrics above are not kept", stacklevel=2
+        )
     return metrics
+
+
+def _write(file: Path, record: dict[str, Any]) -> None:
+    """Write the record, or warn: the metrics are on the screen."""
+    try:
+        write_json(file, record)
+    except OSError as error:
+        warnings.warn(f"{error}; the metrics above are not kept", stacklevel=3)
+    else:
+        say(f"written: {file}")
 
 
 def _on_other_data(run: DictConfig, cfg: DictConfig) -> DictConfig:
@@ -110,8 +127,11 @@ def _warn_of_other_data(folder: Path, datamodule: TireidDataModule, split: str) 
 def _callbacks(folder: Path, name: str, selection: str, *, on_test: bool) -> list[Callback]:
     callbacks: list[Callback] = [RetrievalEvaluation(), make_progress_bar()]
     if on_test:
-        callbacks.append(QueryRecord(str(folder), f"queries_{name}.npz"))
-        callbacks.append(ResultGallery(str(folder), f"gallery_{name}.png", selection=selection))
+        callbacks.append(QueryRecord(str(folder), f"queries_{name}.npz", required=False))
+        gallery = folder / f"gallery_{name}.png"
+        if gallery.is_symlink():  # matplotlib would write to where it leads
+            gallery.unlink()
+        callbacks.append(ResultGallery(str(folder), gallery.name, selection=selection))
     return callbacks
 
 

@@ -31,6 +31,7 @@ from torch.distributed.elastic.multiprocessing import (
 from tireid.checkpoints import stop_signals
 from tireid.console import show_warnings_in_one_line
 from tireid.files import available_cores
+from tireid.training.command import record_command
 from tireid.training.errors import clear_message
 from tireid.training.processes import FOLDER, PARENT, rank
 
@@ -63,6 +64,7 @@ def run_in_processes(cfg: DictConfig, count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="tireid-") as name:
         folder = Path(name)
         (folder / "config.json").write_text(_without_hydra(cfg), encoding="utf-8")
+        record_command(folder)
         store = _open_store()
         ranks = _start(count, folder, store.port)
         try:

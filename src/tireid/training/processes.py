@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -206,6 +207,11 @@ def lost_contact(error: BaseException) -> str | None:
 def is_started() -> bool:
     """Return whether this process was started by `launcher.run_in_processes`."""
     return FOLDER in os.environ
+
+
+def shared_folder() -> Path | None:
+    """Return the folder that the launcher of this process shares with it; None without one."""
+    return Path(os.environ[FOLDER]) if is_started() else None
 
 
 def leave() -> None:

@@ -52,6 +52,7 @@ from tireid.training.checks import (
     check_text_length,
     check_trainer,
 )
+from tireid.training.command import record_command
 from tireid.training.errors import recorded_failure
 from tireid.training.idle import check_idle
 from tireid.training.summary import CHOSEN, chosen_checkpoint, print_metrics
@@ -125,6 +126,8 @@ def _train_in_folder(cfg: DictConfig, student: Path | None = None) -> dict[str, 
             for written in (folder, folder / "checkpoints"):
                 remove_leftovers(written)
             _remove_unused(own, folder)
+            if student is None and not start.resumed:
+                record_command(folder, source=processes.shared_folder())
         composed = OmegaConf.merge(cfg, {"paths": {"output_dir": str(folder)}})
         return _train(cast(DictConfig, composed), start, student)
 
@@ -150,7 +153,7 @@ def _remove_unused(own: Path, folder: Path) -> None:
 def _train(cfg: DictConfig, start: resume.Start, student: Path | None) -> dict[str, float]:
     """Build, train and test; `cfg` names the run folder, and is resolved here once."""
     run = cast(DictConfig, OmegaConf.create(plain(cfg)))
-    use_fast_matmul()
+    use_fast_matmul(run.tf32)
     L.seed_everything(stage_seed(run), workers=True, verbose=False)
     callbacks: list[Callback] = list(instantiate(run.callbacks, _convert_="all").values())
     loggers = _build_loggers(run.logger, start)
@@ -219,7 +222,8 @@ def _begin_folder(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
         for name in (RECORD_FILE, LOG_FILE):
             (start.folder / name).unlink(missing_ok=True)
         write_text(start.folder / CONFIG_FILE, OmegaConf.to_yaml(run))
-    parts.datamodule.tokenizer.save(start.folder / TOKENIZER_FOLDER)
+    if start.checkpoint is None:  # which was written after the tokenizer
+        parts.datamodule.tokenizer.save(start.folder / TOKENIZER_FOLDER)
 
 
 def _introduce(run: DictConfig, parts: _Parts, start: resume.Start) -> None:

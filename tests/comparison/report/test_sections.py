@@ -1,6 +1,7 @@
 """The sections of a report, against values computed by hand or from the data."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -412,6 +413,47 @@ def test_explanations_of_the_run_folders_are_shown_smaller(made_runs, tmp_path):
     assert isinstance(figures, Figures)
     assert [one.title for one in figures.figures] == ["captions and images", "dictionary atoms"]
     assert {one.width for one in figures.figures} == {1000}
+
+
+def test_an_image_that_cannot_be_shown_stops_no_report(made_runs, tmp_path):
+    run = shutil.copytree(made_runs / "lgur", tmp_path / "lgur")
+    folder = run / "seed1" / "explanations"
+    folder.mkdir()
+    Image.new("RGB", (30, 20)).save(tmp_path / "secret.png")
+    (folder / "overview.png").symlink_to(tmp_path / "secret.png")
+    (folder / "atoms.png").write_bytes(b"no image")
+    os.mkfifo(folder / "supports.png")
+    section = explanations(load_comparison({run: read_runs(run)}))
+    assert section is not None
+    fold = section.blocks[1]
+    assert isinstance(fold, Fold)
+    texts = [block.text for block in fold.blocks if isinstance(block, Note)]
+    for text, reason in zip(
+        texts,
+        (
+            "expected a file inside",
+            "expected a readable image",
+            "expected a regular file, got a pi",
+        ),
+        strict=True,
+    ):
+        assert reason in text
+    assert [block for block in fold.blocks if isinstance(block, Figures)] == [Figures([])]
+
+
+BROKEN = {
+    "metrics.csv": b"epoch,step,train/loss\n0,x,1\n",
+    "queries_test.npz": b"PK\x03\x04",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_file_that_cannot_be_read_is_a_note(made_runs, tmp_path, name):
+    run = shutil.copytree(made_runs / "lgur", tmp_path / "lgur")
+    (run / "seed1" / name).write_bytes(BROKEN[name])
+    found = load_comparison({run: read_runs(run)})
+    assert len(found.notes) == 1
+    assert f"{name}: expected" in found.notes[0]
 
 
 def test_rows_of_one_label_get_names_that_tell_them_apart():

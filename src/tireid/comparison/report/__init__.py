@@ -18,6 +18,7 @@ from tireid.comparison.report.loading import Comparison, load_comparison
 from tireid.comparison.report.similarities import similarities
 from tireid.comparison.report.tables import results
 from tireid.comparison.table import escaped, markdown
+from tireid.console import printable
 from tireid.files import write_text
 
 __all__ = ["load_comparison", "render", "write_report"]
@@ -51,7 +52,7 @@ def write_report(comparison: Comparison, folder: Path, *, command: str) -> list[
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name in ("report.html", "report.md"):
-        write_text(folder / name, render(name, title, sections))
+        write_text(folder / name, printable(render(name, title, sections)))
         written.append(folder / name)
     return written
 

@@ -1,11 +1,13 @@
 """The explanations that `make explain` has drawn into the run folders."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tireid.comparison.report.blocks import Block, Figure, Figures, Fold, Note, Section
 from tireid.comparison.report.loading import Comparison, Row
 from tireid.comparison.report.style import thumbnail
 from tireid.data.synthetic import SYNTHETIC
+from tireid.runs.foreign import regular_file
 
 FOLDER = "explanations"
 _WIDTH = 1000  # pixels
@@ -29,8 +31,7 @@ def explanations(comparison: Comparison) -> Section | None:
                 Note(f"{row.name}: they show images of {row.dataset}; --pictures includes them")
             )
             continue
-        figures = [_figure(path, row, content) for path, content in images]
-        blocks.append(Fold(f"{row.name}, seed {row.first.seed}", [Figures(figures)]))
+        blocks.append(Fold(f"{row.name}, seed {row.first.seed}", list(_blocks(row, images))))
     if not blocks:
         return None
     note = (
@@ -46,11 +47,20 @@ def _images(row: Row) -> list[tuple[Path, str]]:
         if run.folder is not None:
             folder = run.folder / FOLDER
             images = [(folder / name, title) for name, title in _SHOWN.items()]
-            if existing := [(path, title) for path, title in images if path.is_file()]:
+            if existing := [(path, title) for path, title in images if path.exists()]:
                 return existing
     return []
 
 
-def _figure(path: Path, row: Row, title: str) -> Figure:
-    alt = f"What {row.name} looks at: {title}"
-    return thumbnail(path, alt, (_WIDTH, 4 * _WIDTH), title=title, scale=1)
+def _blocks(row: Row, images: Sequence[tuple[Path, str]]) -> Iterator[Block]:
+    """Yield the images that can be read, and a note for each of the others."""
+    figures: list[Figure] = []
+    for path, title in images:
+        alt = f"What {row.name} looks at: {title}"
+        try:
+            regular_file(path, inside=path.parents[1])
+            size = (_WIDTH, 4 * _WIDTH)
+            figures.append(thumbnail(path, alt, size, title=title, scale=1))
+        except (OSError, ValueError) as error:
+            yield Note(f"An image cannot be shown: {error}", warning=True)
+    yield Figures(figures)

@@ -129,7 +129,7 @@ def _query(query: int, rows: Sequence[Row], split: TestSplit) -> Block:
             [_answer(row, query, split) for row in rows],
         )
     except (ValueError, IndexError) as error:
-        return Note(f"An image is missing: {error}")
+        return Note(f"An image cannot be shown: {error}")
 
 
 def _answer(row: Row, query: int, split: TestSplit) -> Answer:

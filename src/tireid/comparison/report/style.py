@@ -115,7 +115,7 @@ def thumbnail(
         scale: Pixels of the copy for each pixel of the page, for sharp screens.
 
     Raises:
-        ValueError: If the file cannot be read.
+        ValueError: If the file cannot be read; names it.
     """
     image = decode(path)
     image.thumbnail((scale * size[0], scale * size[1]))

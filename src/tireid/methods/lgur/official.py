@@ -6,12 +6,16 @@ model, `W` the identity heads.
 
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from tireid.runs.checkpoint import check_archive, weights_fault
+from tireid.runs.foreign import regular_file
 
 BERT = "text_encoder.embedding.bert."
 SHOWN_KEYS = 5
@@ -110,10 +114,13 @@ def read_official(path: Path) -> dict[str, dict[str, Tensor]]:
         FileNotFoundError: If there is no such file.
         ValueError: If it holds anything but what the official code saves.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: expected a checkpoint of the official LGUR code")
+    regular_file(path)
     expected = f"{path}: expected a checkpoint of the official LGUR code, a dict with network and W"
     try:
+        if zipfile.is_zipfile(path):  # older versions of torch wrote none
+            check_archive(path)
         with torch.serialization.safe_globals(_ALLOWED):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # Its text advises to execute the file: not shown.
@@ -127,9 +134,9 @@ def read_official(path: Path) -> dict[str, dict[str, Tensor]]:
         weights = content.get(part)
         if not isinstance(weights, dict):
             raise ValueError(f"{expected}; got {_some(sorted(map(str, content)))}")
-        wrong = [str(key) for key, value in weights.items() if not isinstance(value, Tensor)]
-        if wrong or not weights:
-            raise ValueError(f"{expected}, of tensors; got in {part}: {_some(wrong)}")
+        fault = weights_fault(weights) if weights else "nothing"
+        if fault:
+            raise ValueError(f"{expected}, of tensors by name; got in {part}: {fault}")
         parts[part] = dict(weights)
     return parts
 
@@ -175,9 +182,9 @@ def convert_official(
             f"expected the names of the official LGUR code, got {len(unknown)} others: "
             f"{_some(sorted(unknown))}"
         )
-    maps = _stack(network, _PART_MAP, "weight", "conv_1X1_2.{}.block.0.weight")
-    weights = _stack(W, _HEAD, "weight", "W: {}.W.block.weight", num_train_pids)
-    biases = _stack(W, _HEAD, "bias", "W: {}.W.block.bias", weights.shape[1])
+    maps = _stack(network, _PART_MAP, ("weight", 4), "conv_1X1_2.{}.block.0.weight")
+    weights = _stack(W, _HEAD, ("weight", 2), "W: {}.W.block.weight", num_train_pids)
+    biases = _stack(W, _HEAD, ("bias", 1), "W: {}.W.block.bias", weights.shape[1])
     if not len(maps) == len(weights) == len(biases):
         raise ValueError(
             "expected as many identity heads as part maps, got "
@@ -218,19 +225,31 @@ def _split(key: str, name: str, value: Tensor) -> dict[str, Tensor]:
 def _stack(
     weights: Mapping[str, Tensor],
     pattern: re.Pattern[str],
-    parameter: str,
+    parameter: tuple[str, int],
     shown: str,
     rows: int | None = None,
 ) -> Tensor:
-    """Stack the tensors whose names match, by their numbers 0, 1, ...; all of one shape."""
+    """Stack the tensors whose names match, by their numbers 0, 1, ...; all of one shape.
+
+    Args:
+        weights: Tensors by name.
+        pattern: Of the name, with the number and the parameter.
+        parameter: The parameter and the number of its dimensions.
+        shown: The name in messages.
+        rows: Rows that each must have; None: as many as the first.
+    """
     found = {
         int(match[1]): value
         for key, value in weights.items()
-        if (match := pattern.fullmatch(key)) and match[2] == parameter
+        if (match := pattern.fullmatch(key)) and match[2] == parameter[0]
     }
     if sorted(found) != list(range(len(found))) or not found:
         raise ValueError(
             f"{shown.format('k')}: expected k = 0, 1, ... without gaps, got {sorted(found)}"
+        )
+    if found[0].ndim != parameter[1]:
+        raise ValueError(
+            f"{shown.format(0)}: expected {parameter[1]} dimensions, got {found[0].ndim}"
         )
     shape = (found[0].shape[0] if rows is None else rows, *found[0].shape[1:])
     for number, value in sorted(found.items()):

@@ -1,0 +1,68 @@
+"""The command `tireid serve`."""
+
+import argparse
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from tireid.cli.arguments import Parser
+from tireid.console import complain, say, show_warnings_in_one_line, silence_expected_warnings
+
+PASSWORD_VARIABLE = "TIREID_PASSWORD"  # noqa: S105 -- its name
+
+
+def main() -> None:
+    """Run `tireid serve`."""
+    arguments = _parse()
+    silence_expected_warnings()
+    show_warnings_in_one_line()
+    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
+    if missing:
+        complain(f"expected {' and '.join(missing)}, got none: pip install 'tireid[serve]'")
+        sys.exit(1)
+    import uvicorn  # late: optional, and the help needs none of them
+
+    from tireid.search.index import Index
+    from tireid.search.page.app import make_app
+    from tireid.search.page.guard import is_local
+
+    password = os.environ.get(PASSWORD_VARIABLE) or None
+    if not is_local(arguments.host) and password is None:
+        complain(
+            f"host: expected 127.0.0.1, or a password for visitors from elsewhere, got "
+            f"{arguments.host}; set {PASSWORD_VARIABLE}=..."
+        )
+        sys.exit(1)
+    try:
+        with Index.open(arguments.index, model=arguments.model, device=arguments.device) as index:
+            _ = index.retriever  # or a clear error now
+            app = make_app(index, password)
+            say(f"http://{arguments.host}:{arguments.port}/ (Ctrl-C ends it)")
+            uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning")
+    except (ValueError, OSError) as error:
+        complain(str(error))
+        sys.exit(1)
+
+
+def _parse() -> argparse.Namespace:
+    parser = Parser(
+        prog="tireid serve",
+        description=(
+            "Serve a page that searches an index. It listens on this machine only; elsewhere only "
+            f"with a password, {PASSWORD_VARIABLE}=..., and better behind a proxy with TLS."
+        ),
+    )
+    parser.add_argument(
+        "index",
+        nargs="?",
+        type=Path,
+        default=Path("gallery"),
+        metavar="FOLDER",
+        help="index that `tireid index` has made (default: gallery)",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8600, help="port (default: 8600)")
+    parser.add_argument("--model", help="where the model of the index is now, if it has moved")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    return parser.parse()

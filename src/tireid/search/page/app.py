@@ -1,0 +1,184 @@
+"""The server of the page: no state but uploads, so that an address holds a whole query."""
+
+import csv
+import io
+from pathlib import Path
+from threading import Lock
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict
+
+from tireid.data.synthetic import SYNTHETIC
+from tireid.search.index import Index, Result
+from tireid.search.page.guard import guard
+from tireid.search.page.images import LARGE, MOST_BYTES, THUMB, Uploads, as_jpeg
+
+_FILES = {"": "page.html", "page.js": "page.js", "page.css": "page.css"}
+_MOST_RESULTS = 1000
+
+
+class Asked(BaseModel):
+    """A query, as the address of the page holds it.
+
+    Attributes:
+        q: The sentence; may be empty.
+        without: What is not wanted; may be empty.
+        where: Filter; may be empty.
+        upload: Name of an image that was sent; may be empty.
+        right: Ids of images that show who is meant.
+        wrong: Ids of images that do not.
+        start: Number of results before the first one wanted.
+        count: Number of results wanted.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    q: str = ""
+    without: str = ""
+    where: str = ""
+    upload: str = ""
+    right: list[int] = []
+    wrong: list[int] = []
+    start: Annotated[int, Query(ge=0, le=_MOST_RESULTS)] = 0
+    count: Annotated[int, Query(ge=1, le=_MOST_RESULTS)] = 24
+
+
+Query_ = Annotated[Asked, Query()]
+
+
+class _Gallery:
+    """An index and uploads that threads use in turn."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._lock = Lock()
+        self._uploads = Uploads()
+
+    def find(self, asked: Asked) -> list[Result]:
+        """Return the results that a query wants."""
+        with self._lock:
+            query = self._index.embed(
+                [asked.q] if asked.q.strip() else None,
+                image=self._uploads.get(asked.upload) if asked.upload else None,
+                without=[asked.without] if asked.without.strip() else (),
+                right=asked.right,
+                wrong=asked.wrong,
+            )
+            where = asked.where if asked.where.strip() else None
+            (found,) = self._index.find(query, asked.start + asked.count, where=where)
+        return found[asked.start :]
+
+    def about(self) -> dict[str, Any]:
+        """Return what the page shows beside results."""
+        with self._lock:
+            total, fields = len(self._index), self._index.fields
+        synthetic = self._index.settings.trained_on == SYNTHETIC
+        return {"total": total, "fields": fields, "synthetic": synthetic}
+
+    def add_upload(self, content: bytes) -> str:
+        """Hold an image that was sent; return its name."""
+        with self._lock:
+            return self._uploads.add(content)
+
+    def path_of(self, key: int) -> Path | None:
+        """Return the file of an image of the index."""
+        with self._lock:
+            return self._index.path_of(key)
+
+
+def make_app(index: Index, password: str | None = None) -> FastAPI:
+    """Return the application that serves the page of an index.
+
+    Args:
+        index: Open; it is not closed here.
+        password: What visitors must know; None: nothing, and only this machine is answered.
+    """
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    guard(app, password)
+    gallery = _Gallery(index)
+
+    @app.exception_handler(ValueError)
+    def refuse(_: Request, error: ValueError) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        return JSONResponse({"error": str(error)}, 400)
+
+    @app.get("/about")
+    def about() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+        return gallery.about()
+
+    @app.get("/search")
+    def search(asked: Query_) -> list[dict[str, Any]]:  # pyright: ignore[reportUnusedFunction]
+        return [_shown(result) for result in gallery.find(asked)]
+
+    @app.get("/results.csv")
+    def table(asked: Query_) -> Response:  # pyright: ignore[reportUnusedFunction]
+        headers = {"Content-Disposition": 'attachment; filename="results.csv"'}
+        return Response(_csv(gallery.find(asked)), media_type="text/csv", headers=headers)
+
+    @app.post("/upload")
+    async def upload(request: Request) -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
+        return {"upload": gallery.add_upload(await _body(request))}
+
+    @app.get("/image/{key}")
+    def image(key: int, *, thumb: bool = False) -> Response:  # pyright: ignore[reportUnusedFunction]
+        path = gallery.path_of(key) if 0 <= key < 2**63 else None
+        if path is None:
+            raise HTTPException(404)
+        try:
+            content = as_jpeg(path, THUMB if thumb else LARGE)
+        except ValueError as error:  # it has changed since; the message would name its path
+            raise HTTPException(404) from error
+        cache = {"Cache-Control": "private, max-age=600"}
+        return Response(content, media_type="image/jpeg", headers=cache)
+
+    @app.get("/{name}")
+    def file(name: str) -> FileResponse:  # pyright: ignore[reportUnusedFunction]
+        return _file(name)
+
+    @app.get("/")
+    def page() -> FileResponse:  # pyright: ignore[reportUnusedFunction]
+        return _file("")
+
+    return app
+
+
+def _file(name: str) -> FileResponse:
+    if name not in _FILES:
+        raise HTTPException(404)
+    return FileResponse(Path(__file__).with_name("static") / _FILES[name])
+
+
+def _shown(result: Result) -> dict[str, Any]:
+    """Return a result for the browser: no path, and the id as text, for numbers there are short."""
+    return {
+        "rank": result.rank,
+        "score": result.score,
+        "id": str(result.id),
+        "name": result.path.name,
+        "fields": result.fields,
+    }
+
+
+def _csv(results: list[Result]) -> str:
+    names = sorted({name for result in results for name in result.fields})
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["rank", "score", "path", *names])
+    for result in results:
+        known = [_cell(result.fields.get(name)) for name in names]
+        writer.writerow([result.rank, f"{result.score:.6f}", _cell(str(result.path)), *known])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+
+
+async def _body(request: Request) -> bytes:
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > MOST_BYTES:
+            raise HTTPException(413, f"expected an image of {MOST_BYTES // 2**20} MiB at most")
+    return bytes(content)

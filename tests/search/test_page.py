@@ -1,0 +1,218 @@
+"""The server of the page: what it answers, and whom."""
+
+import base64
+import csv
+import io
+import sys
+from ipaddress import ip_address
+
+import pytest
+from PIL import Image
+
+import tireid
+
+pytest.importorskip("fastapi", reason="needs tireid[serve]")
+
+from fastapi.testclient import TestClient
+
+from tireid.cli import serve
+from tireid.search.page import images
+from tireid.search.page.app import make_app
+from tireid.search.page.guard import is_local
+
+ANYWHERE = str(ip_address(0))
+
+
+@pytest.fixture
+def index(pictures, index_it, tmp_path):
+    index_it(pictures, name_pattern=r"_c(?P<camera>\d+)_(?P<time>\d{6})")
+    with tireid.Index.open(tmp_path / "gallery", device="cpu") as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(index):
+    return TestClient(make_app(index), base_url="http://127.0.0.1:8600")
+
+
+def test_a_query_is_an_address_and_its_results_are_the_index_s(page, index):
+    found = page.get("/search", params={"q": "a woman in red", "count": 5}).json()
+    expected = index.search("a woman in red", 5)
+    assert [(r["rank"], r["id"], r["name"]) for r in found] == [
+        (r.rank, str(r.id), r.path.name) for r in expected
+    ]
+    rest = page.get("/search", params={"q": "a woman in red", "start": 5, "count": 20}).json()
+    assert [result["rank"] for result in rest] == list(range(6, 13))
+
+
+def test_paths_of_this_machine_are_not_told(page, tmp_path):
+    found = page.get("/search", params={"q": "a woman"})
+    assert str(tmp_path) not in found.text
+
+
+def test_filters_marks_and_unwanted_words_count(page, index):
+    found = page.get("/search", params={"q": "a woman", "where": "camera=2"}).json()
+    assert {result["fields"]["camera"] for result in found} == {2}
+    first = found[0]["id"]
+    like = page.get("/search", params={"right": first, "count": 1}).json()
+    assert like[0]["id"] == first
+    params = {"q": "a woman", "right": [first], "wrong": [found[1]["id"]], "without": "a bag"}
+    assert page.get("/search", params=params).status_code == 200
+
+
+def test_an_image_that_is_sent_is_searched_with(page, pictures):
+    path = sorted(pictures.rglob("*.png"))[4]
+    name = page.post("/upload", content=path.read_bytes()).json()["upload"]
+    found = page.get("/search", params={"upload": name, "count": 1}).json()
+    assert found[0]["name"] == path.name
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({}, "expected a sentence"),
+        ({"q": "a", "where": "camera"}, "where: expected"),
+        ({"q": "a", "upload": "0" * 16}, "no longer held"),
+        ({"right": "7"}, "got the id 7"),
+    ],
+)
+def test_a_wrong_query_is_refused_with_its_reason(page, params, message):
+    answer = page.get("/search", params=params)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]
+
+
+@pytest.mark.parametrize("params", [{"q": "a", "count": 0}, {"q": "a", "count": 10**9}, {"x": 1}])
+def test_a_query_out_of_bounds_is_refused(page, params):
+    assert page.get("/search", params=params).status_code == 422
+
+
+def test_what_is_sent_must_be_an_image_of_limited_size(page, monkeypatch):
+    answer = page.post("/upload", content=b"no image")
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "upload: expected an image that can be read"}
+    monkeypatch.setattr("tireid.search.page.app.MOST_BYTES", 10)
+    assert page.post("/upload", content=b"x" * 11).status_code == 413
+
+
+def test_the_oldest_upload_is_dropped(monkeypatch):
+    monkeypatch.setattr(images, "_KEPT", 2)
+    uploads, names = images.Uploads(), []
+    for colour in ("red", "green", "blue"):
+        content = io.BytesIO()
+        Image.new("RGB", (9, 9), colour).save(content, "PNG")
+        names.append(uploads.add(content.getvalue()))
+    assert uploads.get(names[2]).getpixel((0, 0)) == (0, 0, 255)
+    with pytest.raises(ValueError, match="no longer held"):
+        uploads.get(names[0])
+
+
+def test_images_are_served_small_and_without_metadata(page, index, pictures):
+    exif = Image.Exif()
+    exif[0x010E] = "a secret place"
+    Image.new("RGB", (3000, 2000), "red").save(pictures / "large.jpg", exif=exif)
+    result = index.search("a woman", 1)[0]
+    path = result.path
+    Image.new("RGB", (3000, 2000), "red").save(path, exif=exif)
+    for thumb, most in ((True, 240), (False, 1600)):
+        answer = page.get(f"/image/{result.id}", params={"thumb": thumb})
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert b"secret" not in answer.content
+        with Image.open(io.BytesIO(answer.content)) as image:
+            assert image.width == most
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/image/12345", 404),
+        ("/image/99999999999999999999", 404),
+        ("/image/..%2F..%2Fetc%2Fpasswd", 404),
+        ("/image/-1", 404),
+        ("/image/a.png", 422),
+        ("/..%2F..%2Fapp.py", 404),
+        ("/app.py", 404),
+        ("/static/page.html", 404),
+        ("/%2Fetc%2Fpasswd", 404),
+        ("/docs", 404),
+        ("/openapi.json", 404),
+    ],
+)
+def test_nothing_but_the_index_s_images_is_served(page, path, code):
+    assert page.get(path).status_code == code
+
+
+def test_an_image_that_is_gone_is_not_found_and_its_path_not_told(page, index, pictures):
+    result = index.search("a woman", 1)[0]
+    result.path.unlink()
+    answer = page.get(f"/image/{result.id}")
+    assert answer.status_code == 404
+    assert str(pictures) not in answer.text
+
+
+def test_the_page_takes_nothing_from_elsewhere(page):
+    for name in ("", "page.js", "page.css"):
+        answer = page.get(f"/{name}")
+        assert answer.status_code == 200
+        assert "//" not in answer.text.replace("// ", "")
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert page.get("/about").json() == {
+        "total": 12,
+        "fields": ["camera", "time"],
+        "synthetic": True,
+    }
+
+
+def test_results_as_csv_hold_every_field_and_no_formula(page, index, pictures, draw, index_it):
+    draw(pictures / "=1+1.png", 50)
+    index_it(pictures)
+    answer = page.get("/results.csv", params={"q": "a woman", "count": 13})
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert len(rows) == 13
+    assert set(rows[0]) == {"rank", "score", "path", "camera", "time"}
+    assert answer.headers["content-disposition"] == 'attachment; filename="results.csv"'
+
+
+class TestWhoIsAnswered:
+    def test_without_a_password_only_requests_to_this_machine(self, index):
+        app = make_app(index)
+        for host, code in (("localhost:8600", 200), ("127.0.0.1", 200), ("evil.example:80", 403)):
+            assert TestClient(app, base_url=f"http://{host}").get("/about").status_code == code
+
+    @pytest.mark.parametrize("given", [None, "wrong", "ünicode"])
+    def test_with_one_nothing_is_answered_without_it(self, index, given):
+        client = TestClient(make_app(index, "ünd secret"), base_url="http://10.0.0.5")
+        key = next(iter(index.search("a", 1))).id
+        for path in ("/", "/about", "/search?q=a", f"/image/{key}", "/page.js"):
+            answer = client.get(path, headers={} if given is None else basic(given))
+            assert answer.status_code == 401
+            assert "Basic" in answer.headers["www-authenticate"]
+        assert client.get("/about", headers=basic("ünd secret")).status_code == 200
+
+    @pytest.mark.parametrize("header", ["Basic", "Basic !!", "Bearer x", "Basic eA==", ""])
+    def test_a_broken_header_is_no_password(self, index, header):
+        client = TestClient(make_app(index, "secret"))
+        assert client.get("/about", headers={"Authorization": header}).status_code == 401
+
+    @pytest.mark.parametrize(
+        ("host", "local"),
+        [
+            *(("127.0.0.1", True), ("localhost", True), ("::1", True), ("127.8.8.8", True)),
+            *((ANYWHERE, False), ("::", False), ("10.0.0.5", False), ("example.org", False)),
+        ],
+    )
+    def test_a_host_is_this_machine_s_or_not(self, host, local):
+        assert is_local(host) == local
+
+    def test_listening_elsewhere_needs_a_password(self, monkeypatch, capsys, tmp_path):
+        pytest.importorskip("uvicorn")
+        monkeypatch.delenv("TIREID_PASSWORD", raising=False)
+        monkeypatch.setattr(sys, "argv", ["tireid serve", str(tmp_path), "--host", ANYWHERE])
+        with pytest.raises(SystemExit) as exit_:
+            serve.main()
+        assert exit_.value.code == 1
+        assert "set TIREID_PASSWORD=" in capsys.readouterr().err
+
+
+def basic(password):
+    return {"Authorization": f"Basic {base64.b64encode(f'any:{password}'.encode()).decode()}"}
