@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tireid import files
-from tireid.files import build_once, folder_lock, write_json, write_text
+from tireid.files import build_once, folder_lock, resolve_cache_dir, write_json, write_text
 
 
 def never():
@@ -47,6 +47,16 @@ class TestLock:
                     pytest.fail("two hold the lock")
         assert len(waits) == 2
         assert (tmp_path / "lock").is_file()
+
+    def test_a_link_in_its_place_is_not_followed(self, tmp_path):
+        (tmp_path / "precious").write_text("text")
+        (tmp_path / "lock").symlink_to(tmp_path / "precious")
+        with (
+            pytest.raises(OSError, match="lock: expected a lock file, got a link; remove it"),
+            folder_lock(tmp_path / "lock", on_wait=never),
+        ):
+            pytest.fail("held")
+        assert (tmp_path / "precious").read_text() == "text"
 
     def test_one_that_waits_is_told_once_and_gets_it(self, tmp_path):
         waits, inside = [], threading.Event()
@@ -198,3 +208,16 @@ def test_equal_text_is_not_written_again(tmp_path):
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     write_text(file, "else")
     assert file.read_text() == "else"
+
+
+def test_without_a_home_folder_the_cache_asks_for_a_place(tmp_path, monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(FileNotFoundError, match=r"paths\.cache_dir: .*set paths\.cache_dir=FOLDER"):
+        resolve_cache_dir(None)
+    assert resolve_cache_dir(tmp_path) == tmp_path
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert resolve_cache_dir(None) == tmp_path / "tireid"

@@ -60,3 +60,10 @@ def test_ground_truth_of_other_records_is_refused(small_data):
     nobody = Record(root / "imgs" / "nobody.jpg", 1, ("a man",), 0)
     with pytest.raises(ValueError, match=r"ground_truth\.jsonl: expected a line for each caption"):
         caption_groups(root, [nobody])
+
+
+@pytest.mark.parametrize("line", ["[1]", "{}", '{"path": 5}', "{"])
+def test_broken_ground_truth_is_named(tmp_path, line):
+    (tmp_path / "ground_truth.jsonl").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=r"ground_truth\.jsonl: |Expecting"):
+        caption_groups(tmp_path, [])

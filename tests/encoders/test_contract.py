@@ -63,6 +63,16 @@ def build(group: str, name: str, seed: int = 0) -> nn.Module:
     return instantiate(config.module, _convert_="all").eval()
 
 
+@pytest.mark.parametrize(("group", "name"), ALL)
+def test_an_encoder_is_built_without_memory_on_the_meta_device(group, name):
+    """So that weights are compared with a config before anything of its sizes is made."""
+    shapes = {key: value.shape for key, value in build(group, name).state_dict().items()}
+    with torch.device("meta"):
+        planned = build(group, name).state_dict()
+    assert {key: value.shape for key, value in planned.items()} == shapes
+    assert all(value.is_meta for value in planned.values())
+
+
 def images(count: int = 3, height: int = IMAGE_SIZE[0], width: int = IMAGE_SIZE[1]) -> torch.Tensor:
     return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(1))
 

@@ -161,6 +161,22 @@ def test_a_teacher_is_found_where_the_record_or_the_config_says(
         explained(run, *one, f"teacher={tmp_path / 'none'}")
 
 
+def test_a_recorded_teacher_is_looked_for_in_its_place_and_not_below(untrained_run, monkeypatch):
+    run = untrained_run("model=lcr2s")
+    (run / "metrics.json").write_text(json.dumps({"teacher": {"run": "/"}}))
+    monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("searches the whole disk"))
+    assert teacher_of(evaluation_config(run), run, Path("none")) is None
+
+
+def test_a_link_in_place_of_the_folder_is_not_followed(untrained_run, explained, tmp_path):
+    run = untrained_run("model=lgur")
+    (tmp_path / "overview.png").touch()
+    (run / "explanations").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="explanations: expected a folder to write to, got a link"):
+        explained(run, "queries=[0]", "images=1", "sample=1")
+    assert [path.name for path in tmp_path.iterdir()] == ["overview.png"]
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

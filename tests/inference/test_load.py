@@ -4,8 +4,11 @@ import errno
 import json
 import os
 import pickle
+import re
+import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -377,10 +380,13 @@ def test_metrics_of_a_run_that_cannot_be_written_to_are_shown(
 
     monkeypatch.undo()
     monkeypatch.setattr("tireid.files.os.fsync", full)
-    with pytest.warns(
-        UserWarning, match=r"evaluation_test_.*json: could not be written .*not kept"
-    ):
+    for file in copied_run.glob("evaluation_*"):
+        file.unlink()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         assert tireid.training.evaluate.evaluate(cfg) == expected
+    for name, warning in zip(("queries", "evaluation"), caught, strict=True):
+        assert re.search(rf"{name}_test_\S+: could not be written", str(warning.message))
     assert "text to image" in capsys.readouterr().out
 
 
@@ -518,6 +524,28 @@ def test_what_is_no_config_is_named(copied_run, tmp_path, content, message):
     with pytest.raises(ValueError, match=rf"config\.yaml: .*{message}"):
         tireid.load(copied_run)
     assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("text_encoder.module.hidden", 2**20, r"does not fit the .*of another shape"),
+        ("text_encoder.module.embedding.vocab_size", 2**40, "of another shape"),
+        ("text_encoder.module.embedding.depth", 10**9, "at most 5,000 tensors"),
+        ("image_encoder.module.depth", 10**9, "at most 5,000 tensors"),
+    ],
+)
+def test_a_config_that_asks_for_too_much_is_refused_before_it_gets_it(
+    untrained_run, tmp_path, place, value, message
+):
+    folder = shutil.copytree(
+        untrained_run("model=baseline", *ENCODERS["baseline"]), tmp_path / "run"
+    )
+    settings = OmegaConf.load(folder / "config.yaml")
+    OmegaConf.update(settings, place, value)
+    OmegaConf.save(settings, folder / "config.yaml")
+    with pytest.raises(ValueError, match=rf"(?s){message}"):
+        tireid.load(folder, "cpu")
 
 
 def test_settings_that_fit_nothing_are_named(copied_run):

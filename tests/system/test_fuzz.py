@@ -48,6 +48,14 @@ def ended(fuzz, tmp_path):
     return judged
 
 
+@pytest.mark.slow
+def test_a_few_cases_of_each_kind_are_as_they_should_be(tmp_path):
+    command = [sys.executable, str(FUZZ), "--cases", "60", "--seed", "7", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "60 of 60 cases as they should be" in done.stdout
+
+
 def test_one_clear_message_and_an_acceptance_are_right(ended):
     assert ended() == ""
     assert ended("error: config.yaml: expected a config\n", exit=1) == ""

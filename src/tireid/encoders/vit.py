@@ -12,6 +12,7 @@ from transformers import AutoModel, ViTConfig, ViTModel
 
 from tireid.encoders.patches import check_image_size, patch_grid, resize_positions
 from tireid.encoders.pretrained import UNREADABLE, load_exactly, read_pretrained, unreadable
+from tireid.runs.foreign import regular_file
 from tireid.structures import Images, Tokens
 
 POSITIONS = "embeddings.position_embeddings"
@@ -147,7 +148,8 @@ class ViTEncoder(nn.Module):
 def _read_original(source: str) -> dict[str, Tensor]:
     """Return the weights of an original DeiT file under the names of transformers."""
     try:
-        checkpoint = torch.load(source, map_location="cpu", weights_only=True)["model"]
+        file = regular_file(Path(source))
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)["model"]
     except (*UNREADABLE, KeyError, TypeError) as error:
         raise unreadable(source, "a DeiT file with the key 'model'", error) from error
     state: dict[str, Tensor] = {}

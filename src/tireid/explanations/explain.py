@@ -85,6 +85,8 @@ def explain(cfg: DictConfig) -> list[Path]:
 def _empty_folder(run: Path) -> Path:
     """Return the folder of a run's explanations, without those of another checkpoint."""
     folder = run / FOLDER
+    if folder.is_symlink():
+        raise ValueError(f"{folder}: expected a folder to write to, got a link; remove it")
     folder.mkdir(exist_ok=True)
     for pattern in IMAGES:
         for old in folder.glob(pattern):

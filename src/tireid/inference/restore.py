@@ -1,13 +1,16 @@
 """Restore a model and its data module from a run folder or an export."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from tireid.data.datamodule import TireidDataModule
 from tireid.data.synthetic import find_synthetic, read_synthetic
@@ -25,6 +28,7 @@ from tireid.runs.weights import TOKENIZER_FOLDER, find_run, read_weights
 TEACHER_FOLDER = "teacher"  # of a student's run folder: the run of its teacher
 EARLIER_FILE = "teacher.ckpt"  # there, of versions in which a teacher was no run
 READ_SYNTHETIC = f"{read_synthetic.__module__}.{read_synthetic.__name__}"
+_MOST_PARAMETERS = 5_000
 _Built = TypeVar("_Built")
 
 
@@ -55,13 +59,18 @@ def load_weights(model: RetrievalModule, file: Path, entry: str = "state_dict") 
     Raises:
         ValueError: If the file holds no weights, or not exactly those of this model.
     """
+    model.load_state_dict(_fitting(model, file, entry), strict=False)
+
+
+def _fitting(model: RetrievalModule, file: Path, entry: str) -> dict[str, Tensor]:
+    """Return a file's weights, which are exactly those of a model but for its heads."""
     expected = embedding_weights(model, model.state_dict())
     state = embedding_weights(model, read_weights(file, entry))
     if faults := misfit(expected, state):
         raise ValueError(
             f"{file}: does not fit the {type(model).__name__} of {CONFIG_FILE}: {faults}"
         )
-    model.load_state_dict(state, strict=False)
+    return state
 
 
 def embedding_weights(model: RetrievalModule, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -93,9 +102,12 @@ def restore_model(
         ValueError: If the config is not that of a method, or the weights do not fit it.
     """
     build = partial(build_model, cfg, num_train_pids=num_train_pids)
+    restored = partial(_built, lambda: build(build_encoders(cfg)), RetrievalModule, folder)
     with torch.random.fork_rng(devices=[]):
-        model = _built(lambda: build(build_encoders(cfg)), RetrievalModule, folder, "a model")
-    load_weights(model, weights, entry)
+        with torch.device("meta"), _bounded_parameters():  # whatever sizes the config asks for
+            state = _fitting(restored("a model"), weights, entry)
+        model = restored("a model")
+    model.load_state_dict(state, strict=False)
     return model
 
 
@@ -122,6 +134,22 @@ def restore_tokenizer(cfg: DictConfig, folder: Path) -> CaptionTokenizer:
             f"text_encoder.module of {CONFIG_FILE} knows, got {tokenizer.vocab_size}"
         )
     return tokenizer
+
+
+@contextmanager
+def _bounded_parameters() -> Iterator[None]:
+    """Let the block build models of so many layers only."""
+    made = itertools.count(1)
+
+    def count(module: nn.Module, name: str, parameter: Any) -> None:
+        if next(made) > _MOST_PARAMETERS:
+            raise ValueError(f"expected a model of at most {_MOST_PARAMETERS:,} tensors, got more")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def find_teacher(run: str | Path, student: Path | None = None) -> SavedTeacher:

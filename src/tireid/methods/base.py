@@ -1,5 +1,6 @@
 """Base of the methods: the ranking interface, evaluation steps, optimiser groups."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -220,8 +221,11 @@ class RetrievalModule(L.LightningModule):
                     f"learning_rates: expected a rate for {name!r}, "
                     f"got {sorted(self.learning_rates)}"
                 )
+            rate = self.learning_rates[name]
+            if type(rate) not in (int, float) or not 0 <= rate < math.inf:
+                raise ValueError(f"learning_rates.{name}: expected a number >= 0, got {rate!r}")
             if trainable:
-                groups.append({"params": trainable, "lr": self.learning_rates[name], "name": name})
+                groups.append({"params": trainable, "lr": rate, "name": name})
         optimizer = self.build_optimizer(groups)
         total_steps = int(self.trainer.estimated_stepping_batches)
         schedule: Any = self.build_schedule(optimizer, total_steps=total_steps)

@@ -78,8 +78,8 @@ def clear_message(error: Exception) -> str | None:
     if message := shortage(error):
         return message
     cause = root_cause(error)
-    if isinstance(error, InstantiationException) and isinstance(cause, TypeError):
-        cause = error  # a value of a wrong type; Hydra's message names the setting
+    if isinstance(error, InstantiationException) and not isinstance(cause, BAD_INPUT):
+        cause = error  # a value of a wrong type or size; Hydra's message names the setting
     if isinstance(cause, (*BAD_INPUT, *SETTINGS_ERRORS)):
         return str(cause).strip() or type(cause).__name__
     return processes.lost_contact(error)

@@ -11,6 +11,7 @@ from tireid.checkpoints.run_state import STATE
 from tireid.files import write_text
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
 from tireid.runs.folder import finished_metrics, is_unfinished
+from tireid.runs.foreign import read_text
 from tireid.runs.record import read_record
 from tireid.runs.settings import CONFIG_FILE, difference, fingerprint, read_config
 from tireid.runs.training_state import check_resumable
@@ -210,7 +211,7 @@ def _wandb_id(start: Start) -> str:
     file = start.folder / ID_FILE
     if not (start.resumed and file.is_file()):
         write_text(file, secrets.token_hex(4))
-    return file.read_text(encoding="utf-8").strip()
+    return read_text(file, inside=start.folder).strip()
 
 
 def _newest_unfinished(runs: Path, settings: dict[str, Any]) -> Path:

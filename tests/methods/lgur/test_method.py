@@ -106,6 +106,13 @@ def test_a_missing_rate_is_named(lgur):
         lgur.configure_optimizers()
 
 
+@pytest.mark.parametrize("rate", [[None], "fast", True, -1e-3, float("nan")])
+def test_a_rate_that_is_no_rate_is_named(lgur, rate):
+    lgur.learning_rates["classifier"] = rate
+    with pytest.raises(ValueError, match=r"learning_rates\.classifier: expected a number >= 0"):
+        lgur.configure_optimizers()
+
+
 BOTH = {"id_dictionary", "alignment_dictionary"}
 GUIDED = {"id_guided", "alignment_guided", "alignment_image"}
 

@@ -10,6 +10,7 @@ files. Exit code 1 if a case fails.
 
 import argparse
 import collections
+import contextlib
 import importlib
 import os
 import pkgutil
@@ -88,7 +89,8 @@ def _import_all() -> None:
 
     for module in pkgutil.walk_packages(tireid.__path__, "tireid."):
         if not module.name.endswith("__main__") and "dashboard" not in module.name:
-            importlib.import_module(module.name)
+            with contextlib.suppress(ImportError):  # of an optional package
+                importlib.import_module(module.name)
 
 
 def _in_fork(work: Callable[[], None]) -> None:

@@ -177,7 +177,9 @@ def _overrides(rng: Random, place: Place) -> Case:
     run = _copied(place, "baseline", "run")
     settings = yaml.safe_load((run / "config.yaml").read_text())
     names = [name for name in _names(settings, "") if not any(w in name for w in _NOT_CHANGED)]
-    value = rng.choice([v for v in scalars("outside") if not isinstance(v, dict)])
+    # Hydra repeats what was typed, control characters too.
+    printable = [v for v in scalars("outside") if str(v).isprintable()]
+    value = rng.choice([v for v in printable if not isinstance(v, dict)])
     text = json.dumps(value) if rng.random() < 0.7 else str(value)
     odd = [
         "=",

@@ -16,8 +16,17 @@ from tireid.comparison.test_splits import TestSplit
 from tireid.data.records import Record
 from tireid.data.synthetic import SYNTHETIC
 from tireid.retrieval.query_results import QueryResults
+from tireid.runs.foreign import check, read_text
 
 TRUTH_FILE = "ground_truth.jsonl"  # beside the annotation file
+_TRUTH = {  # what is taken of a line
+    "path": str,
+    "pid": int,
+    "twin": int | None,
+    "view": str,
+    "occluder": str | None,
+    "captions": [{"text": str, "mentioned": [str]}],
+}
 _FEW, _MANY = 6, 10  # attributes, which split the captions nearly into thirds
 _SIDES = {
     "front": ("front", "front_left", "front_right"),
@@ -63,7 +72,7 @@ def caption_group_tables(comparison: Comparison) -> Section | None:
 def _tables(rows: Sequence[Row], split: TestSplit) -> Iterator[Block]:
     try:
         groupings = caption_groups(split.root, split.records)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, OSError) as error:
         yield Note(f"The captions could not be grouped: {error}", warning=True)
         return
     captions = sum(len(record.captions) for record in split.records)
@@ -103,9 +112,10 @@ def caption_groups(
         ValueError: If the ground truth does not describe these records.
     """
     file = root / TRUTH_FILE
-    if not file.is_file():
+    if not file.exists():
         return {}
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = read_text(file, inside=root).splitlines()
+    rows = [check(json.loads(line), _TRUTH, file, complete=True) for line in lines]
     twins = {row["twin"] for row in rows} | {row["pid"] for row in rows if row["twin"]}
     captions = _captions({root / "imgs" / row["path"]: row for row in rows}, records, file)
     mentioned = [names for _, names in captions]
