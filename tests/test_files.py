@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tireid import files
-from tireid.files import build_once, folder_lock, write_json, write_text
+from tireid.files import build_once, folder_lock, resolve_cache_dir, write_json, write_text
 
 
 def never():
@@ -208,3 +208,16 @@ def test_equal_text_is_not_written_again(tmp_path):
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     write_text(file, "else")
     assert file.read_text() == "else"
+
+
+def test_without_a_home_folder_the_cache_asks_for_a_place(tmp_path, monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(FileNotFoundError, match=r"paths\.cache_dir: .*set paths\.cache_dir=FOLDER"):
+        resolve_cache_dir(None)
+    assert resolve_cache_dir(tmp_path) == tmp_path
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert resolve_cache_dir(None) == tmp_path / "tireid"

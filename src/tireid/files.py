@@ -260,10 +260,21 @@ def _discard(old: Path, folder: Path) -> None:
 
 
 def resolve_cache_dir(cache_dir: str | Path | None) -> Path:
-    """Return an absolute folder; None means `tireid/` below `XDG_CACHE_HOME` or `~/.cache`."""
-    if cache_dir is not None:
-        return Path(cache_dir).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "tireid"
+    """Return an absolute folder; None means `tireid/` below `XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+        FileNotFoundError: If there is no home folder: an account without a name, and no HOME.
+    """
+    try:
+        if cache_dir is not None:
+            return Path(cache_dir).expanduser().absolute()
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            f"paths.cache_dir: expected a home folder for the cache, got none ({error}); set "
+            "paths.cache_dir=FOLDER, or HOME or XDG_CACHE_HOME in the environment"
+        ) from error
+    return Path(home).absolute() / "tireid"
 
 
 def conf_dir() -> str:

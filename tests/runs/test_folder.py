@@ -1,5 +1,7 @@
 """A run folder is held by one process, and its record is read with care."""
 
+import errno
+
 import pytest
 
 from tireid.runs.folder import claim, finished_metrics, is_unfinished
@@ -14,6 +16,18 @@ def test_a_folder_is_made_and_held_by_one(tmp_path):
         with claim(folder, ".other_lock") as other:
             assert other
     with claim(folder) as free:
+        assert free
+
+
+def test_a_file_system_without_locks_is_told_as_what_it_means(tmp_path, monkeypatch):
+    def no_locks(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
+    with (
+        pytest.warns(UserWarning, match="has no locks, .* start only one"),
+        claim(tmp_path) as free,
+    ):
         assert free
 
 

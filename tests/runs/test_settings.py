@@ -49,6 +49,16 @@ def test_supports_and_a_given_teacher_have_moved(tmp_path):
         assert read_config(tmp_path) == written
 
 
+def test_a_setting_that_earlier_versions_lacked_has_the_value_that_they_acted_by(tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(EARLIER))
+    for selection, different in (
+        ("last", ""),
+        ("val", "teaching.selection='last' instead of 'val'"),
+    ):
+        today = TODAY | {"teaching": TODAY["teaching"] | {"selection": selection}}
+        assert difference(tmp_path, today) == different
+
+
 def test_a_run_of_an_earlier_version_is_the_same_run_and_keeps_its_hash(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(EARLIER))
     assert difference(tmp_path, TODAY | {"split_of_selection": {"val": "val"}, "new": None}) == ""

@@ -223,11 +223,45 @@ class TestEmbedded:
         assert again.count() == 11
         again.close()
 
+    @pytest.mark.parametrize("faster", [True, False])
+    def test_half_precision_in_memory_finds_the_same(self, tmp_path, monkeypatch, faster):
+        module = "tireid.search.engines.scoring"
+        monkeypatch.setattr(f"{module}._SAMPLE", 8)
+        monkeypatch.setattr(f"{module}._half_is_faster", lambda dim: faster)
+        engine = EmbeddedEngine(tmp_path, DIM)
+        _, vectors = fill(engine, 2000)
+        queries = unit(20, DIM, seed=1)
+        kept = F.normalize(vectors.half().double(), dim=1)
+        best = (queries.double() @ kept.mT).topk(5).indices
+        assert found_ids(engine, queries, k=5) == best.tolist()
+        engine.close()
+
     def test_what_is_no_database_is_named(self, tmp_path):
         (tmp_path / "index.sqlite").write_text("not a database, but a text of some length" * 99)
         for read_only in (True, False):
             with pytest.raises(ValueError, match=r"index\.sqlite: expected the rows of an index"):
                 EmbeddedEngine(tmp_path, DIM, read_only=read_only)
+
+    def test_a_full_disk_is_named_and_loses_nothing(self, tmp_path):
+        engine = EmbeddedEngine(tmp_path, DIM)
+        rows, _ = fill(engine, 50)
+        (pages,) = engine._connection.execute("PRAGMA page_count").fetchone()
+        engine._connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(OSError, match=r"index\.sqlite: database or disk is full; nothing was"):
+            engine.add([row(n) for n in range(100, 5000)], unit(4900, DIM))
+        assert list(engine.rows()) == rows
+        engine.close()
+
+    def test_a_damaged_file_is_named(self, tmp_path):
+        engine = EmbeddedEngine(tmp_path, DIM)
+        fill(engine, 2000)
+        engine.close()
+        file = tmp_path / "index.sqlite"
+        content = bytearray(file.read_bytes())
+        content[4096:] = b"\xff" * (len(content) - 4096)
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"index\.sqlite: expected the rows of an index"):
+            EmbeddedEngine(tmp_path, DIM).count()
 
     def test_int8_takes_a_quarter_of_float32(self, tmp_path):
         sizes = {}

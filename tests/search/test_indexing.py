@@ -307,6 +307,22 @@ def test_worker_processes_make_the_same_index(pictures, index_it, tmp_path):
     assert all(torch.equal(vectors[digest], same[digest]) for digest in vectors)
 
 
+def test_a_worker_that_is_killed_is_one_message(index_it, pictures, monkeypatch):
+    here = os.getpid()
+
+    def die(*_):
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("tireid.search.reading.ImageFiles.__getitems__", die)
+    with pytest.raises(
+        OSError, match=r"a process that reads images has ended .* goes on from here"
+    ):
+        index_it(pictures, workers=1)
+    monkeypatch.undo()
+    assert index_it(pictures).total == 12
+
+
 @pytest.mark.slow
 def test_killed_at_random_it_ends_as_if_never_interrupted(tmp_path, draw, index_it, model):
     """Images are added, changed and removed between the kills."""

@@ -7,8 +7,10 @@ import sys
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 
+from tireid.files import conf_dir
 from tireid.runs.settings import read_overrides
 from tireid.training.command import RunFolder, record_command
 
@@ -83,11 +85,22 @@ def test_a_command_that_is_recorded_already_is_left(tmp_path, monkeypatch):
     assert read_overrides(tmp_path / "run") == ["seed=5"]
 
 
+def hydra_config(*overrides):
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        return compose("train", list(overrides), return_hydra_config=True)
+
+
+def test_the_default_folder_is_made_and_hydra_s_config_is_given_back(tmp_path):
+    RunFolder().on_run_start(hydra_config(f"paths.runs_dir={tmp_path}", "model=baseline"))
+    assert len(list((tmp_path / "synthetic" / "baseline").iterdir())) == 1
+    assert not HydraConfig.initialized()
+
+
 def test_a_run_folder_that_cannot_be_made_is_one_message(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / "run"
     with pytest.raises(SystemExit):
-        RunFolder().on_run_start(OmegaConf.create({"hydra": {"run": {"dir": str(folder)}}}))
+        RunFolder().on_run_start(hydra_config(f"hydra.run.dir={folder}"))
     said = capsys.readouterr().err
     assert said.startswith(f"error: {folder}: expected a folder that can be made, got ")
     assert "hydra.run.dir=FOLDER" in said

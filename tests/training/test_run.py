@@ -357,3 +357,41 @@ def test_a_text_length_beyond_the_encoders_positions_is_refused_before_training(
 def test_a_setting_that_would_do_nothing_is_refused(small_config, tmp_path, overrides, message):
     with pytest.raises(ValueError, match=message):
         train(small_config(tmp_path, *overrides))
+
+
+@pytest.fixture
+def _precision():
+    """Leave the process's precision as it was."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@pytest.mark.usefixtures("_precision")
+@pytest.mark.parametrize(
+    ("recipe", "allowed"),
+    [("lgur", True), ("lcr2s", True), ("scratch", True), ("lgur_official", False)],
+)
+def test_the_recipe_decides_on_tensorfloat(small_config, tmp_path, monkeypatch, recipe, allowed):
+    """Wherever the run is evaluated later, too; a run of an earlier version allowed it."""
+    from tireid.inference.saved_config import evaluation_config
+    from tireid.runs.settings import difference
+    from tireid.training import run
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.L, "seed_everything", stop)
+    cfg = small_config(tmp_path, "model=baseline", f"recipe={recipe}")
+    with pytest.raises(KeyboardInterrupt):
+        train(cfg)
+    assert torch.get_float32_matmul_precision() == ("high" if allowed else "highest")
+    assert torch.backends.cudnn.allow_tf32 is allowed
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    OmegaConf.save(settings, tmp_path / "config.yaml")
+    assert evaluation_config(tmp_path).tf32 is allowed
+    earlier = {name: value for name, value in settings.items() if name != "tf32"}
+    earlier["recipe"] = {n: value for n, value in settings["recipe"].items() if n != "tf32"}
+    OmegaConf.save(earlier, tmp_path / "config.yaml")
+    assert bool(difference(tmp_path, settings)) is not allowed

@@ -1,5 +1,6 @@
 """As many loading processes as there is shared memory for, through which their batches pass."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def workers_that_fit(workers: int, batch_bytes: int, processes: int, batch_setti
     """
     if not workers or sys.platform != "linux":
         return workers
-    free = shutil.disk_usage(PLACE).free if PLACE.is_dir() else 0
+    free = shutil.disk_usage(PLACE).free if os.access(PLACE, os.W_OK) else 0
     # A process has two loaders with workers: that of a validation and, waiting, that of training.
     batches = free / (2 * processes) / max(batch_bytes, 1)
     fitting = min(workers, max(0, int((batches - _IN_USE) // _PER_WORKER)))

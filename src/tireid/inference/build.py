@@ -69,6 +69,11 @@ def build_model(cfg: DictConfig, encoders: dict[str, Any], num_train_pids: int) 
     return instantiate(cfg.model, **encoders, num_train_pids=num_train_pids, _convert_="all")
 
 
-def use_fast_matmul() -> None:
-    """Allow TensorFloat-32 in matrix products on GPUs; ranking is in float64 and not touched."""
-    torch.set_float32_matmul_precision("high")
+def use_fast_matmul(allowed: bool = True) -> None:
+    """Allow TensorFloat-32 on GPUs, or not; ranking is in float64 and not touched.
+
+    Args:
+        allowed: Whether products and convolutions may use it.
+    """
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed

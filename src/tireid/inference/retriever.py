@@ -255,6 +255,7 @@ def _as_list(items: Any, kind: Any, name: str, expected: str) -> list[Any]:
 def _matmul_of_evaluation() -> Iterator[None]:
     try:
         previous = torch.get_float32_matmul_precision()
+        convolutions = torch.backends.cudnn.allow_tf32
     except RuntimeError:  # The caller has set it by torch's newer switches, and knows best.
         yield
         return
@@ -263,3 +264,4 @@ def _matmul_of_evaluation() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(previous)
+        torch.backends.cudnn.allow_tf32 = convolutions

@@ -1,5 +1,6 @@
 """The state of a run folder: complete, in use by another process, or free."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,13 @@ def claim(folder: Path, lock: str = ".lock", *, waits: bool = False) -> Iterator
         say(f"{folder}: in use by another process; waiting for it")
 
     try:
-        with folder_lock(folder / lock, on_wait=give_up):
+        with folder_lock(folder / lock, on_wait=give_up) as is_locked:
+            if not is_locked:
+                warnings.warn(
+                    f"{folder}: its file system has no locks, so nothing keeps a second run out of "
+                    "this folder, and two would damage each other's files: start only one",
+                    stacklevel=3,
+                )
             yield True
     except _InUse:
         yield False

@@ -32,6 +32,8 @@ _REPEATED = (
     "image_encoder.projection",
 )
 
+# Settings that earlier versions lacked, and what those did.
+_ADDED = {"teaching.selection": "last"}
 
 _SECTIONS = dict.fromkeys(
     ("model", "image_encoder", "text_encoder", "dataset", "trainer", "paths", "logger"), dict | None
@@ -46,6 +48,8 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     """
     saved = _without_repeated(flat_settings(read_settings(folder)))
     wanted = _without_repeated(flat_settings(settings))
+    added = {name: value for name, value in _ADDED.items() if name in wanted}
+    saved = added | saved
     names = sorted(
         name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
     )
@@ -71,10 +75,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
         for name in ("num_images", "num_texts", "paired"):
             teacher.pop(name, None)
         teacher["supports"] = supports
-    if isinstance(teaching := current.get("teaching"), dict):
-        teaching.setdefault("selection", "last")
-        if "checkpoint" in teaching:
-            current["teacher"] = teaching.pop("checkpoint")
+    if isinstance(recipe := current.get("recipe"), dict):  # TF32 was always allowed
+        current.setdefault("tf32", recipe.setdefault("tf32", True))
+    if isinstance(teaching := current.get("teaching"), dict) and "checkpoint" in teaching:
+        current["teacher"] = teaching.pop("checkpoint")
     return current
 
 

@@ -105,6 +105,9 @@ def read_files(files: ImageFiles, wanted: Iterable[list[Row]], workers: int) -> 
         files: Reads them.
         wanted: Batches of rows, asked for one by one.
         workers: Processes that read; 0: this one.
+
+    Raises:
+        OSError: If one of the processes ends.
     """
     loader = DataLoader(
         files,
@@ -113,7 +116,13 @@ def read_files(files: ImageFiles, wanted: Iterable[list[Row]], workers: int) -> 
         collate_fn=_as_it_is,
         generator=torch.Generator(),
     )
-    yield from loader
+    try:
+        yield from loader
+    except RuntimeError as error:  # a worker was killed: by a decoder's fault, or for memory
+        raise OSError(
+            f"a process that reads images has ended ({str(error).splitlines()[0]}); the same "
+            "command goes on from here, with --workers 0 in one process"
+        ) from error
 
 
 def _as_it_is(batch: Any) -> ReadBatch:

@@ -65,14 +65,14 @@ class Scan:
         self.failures: list[tuple[str, str]] = []
 
     def run(self, sources: Sequence[Source], *, follow_links: bool = False) -> None:
-        """Look at all images of some sources, and remove the rows of those that are gone.
+        """Look at all images of some sources.
 
         Args:
             sources: What to look through; of an image that several name, a list's fields win.
             follow_links: As in `find_images`.
 
         Raises:
-            ValueError: If a list cannot be read; then nothing is removed.
+            ValueError: If a list cannot be read.
         """
         for source in sorted(sources, key=lambda source: source.kind == "list"):
             images = find_images(source, follow_links=follow_links, leave_out=self._leave_out)

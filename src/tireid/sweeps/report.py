@@ -42,8 +42,11 @@ class SweepReport(Callback):
             os.environ[SWEEP_VARIABLE] = str(os.getpid())
             if jobs is not None:
                 _record_jobs(config.hydra.sweep, [own_overrides(job) for job in jobs])
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             complain(str(error))
+            sys.exit(1)
+        except OSError as error:
+            complain(f"{error}; choose another folder for the sweep (hydra.sweep.dir=FOLDER)")
             sys.exit(1)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -109,10 +112,13 @@ def _record_jobs(sweep: DictConfig, jobs: list[list[str]]) -> None:
     with claim(folder, ".jobs.lock", waits=True):
         for number, (old, new) in enumerate(zip(read_jobs(folder), jobs, strict=False)):
             if is_numbered and old != new:
+                has, got = (
+                    " ".join(word for word in one if word not in other) or "nothing more"
+                    for one, other in ((old, new), (new, old))
+                )
                 raise ValueError(
-                    f"{folder}: expected the sweep that lives there, whose job {number} is "
-                    f"{' '.join(old)!r}, got {' '.join(new)!r}; choose another folder "
-                    "(hydra.sweep.dir=...)"
+                    f"{folder}: expected the sweep that lives there, whose job {number} has {has}, "
+                    f"got {got}; choose another folder (hydra.sweep.dir=...)"
                 )
         write_text(folder / JOBS_FILE, f"{json.dumps(jobs, indent=1)}\n")
 

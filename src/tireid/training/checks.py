@@ -172,6 +172,7 @@ def check_scalars(cfg: DictConfig) -> None:
             cfg.cache_words_dtype in get_args(WordType),
             " or ".join(get_args(WordType)),
         ),
+        "tf32": (isinstance(cfg.tf32, bool), "true or false"),
         "compile": (isinstance(cfg.compile, bool), "true or false"),
         "ckpt_path": (
             cfg.ckpt_path is None or (isinstance(cfg.ckpt_path, str) and cfg.ckpt_path),

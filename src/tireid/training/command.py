@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from tireid.console import complain
 from tireid.files import write_text
@@ -47,12 +48,19 @@ class RunFolder(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Make the folder before Hydra does."""
-        folder = Path(config.hydra.run.dir)
+        instance = HydraConfig.instance()
+        before = instance.cfg
+        instance.set_config(config)  # which the folder's default name refers to
         try:
+            folder = Path(config.hydra.run.dir)
             folder.mkdir(parents=True, exist_ok=True)
+        except OmegaConfBaseException:  # Hydra meets it next, and says it in its own words
+            return
         except OSError as error:
             complain(
-                f"{folder}: expected a folder that can be made, got {error}; choose another for "
-                "this run (hydra.run.dir=FOLDER), or for all (paths.runs_dir=FOLDER)"
+                f"{config.hydra.run.dir}: expected a folder that can be made, got {error}; choose "
+                "another for this run (hydra.run.dir=FOLDER), or for all (paths.runs_dir=FOLDER)"
             )
             sys.exit(1)
+        finally:
+            instance.cfg = before

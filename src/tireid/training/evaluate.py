@@ -39,7 +39,6 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         FileNotFoundError: If the run or its data are missing.
     """
     silence_expected_warnings()
-    use_fast_matmul()
     if cfg.split not in ("val", "test"):
         raise ValueError(f"split: expected val or test, got {cfg.split!r}")
     folder, checkpoint = find_run(cfg.run)
@@ -48,6 +47,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     other = OmegaConf.select(cfg, "dataset")
     if other is not None:
         run = _on_other_data(run, cfg)
+    use_fast_matmul(run.get("tf32", True))  # earlier versions allowed it always
     L.seed_everything(run.seed, workers=True, verbose=False)
     datamodule = restore_datamodule(
         run,

@@ -153,7 +153,7 @@ def _remove_unused(own: Path, folder: Path) -> None:
 def _train(cfg: DictConfig, start: resume.Start, student: Path | None) -> dict[str, float]:
     """Build, train and test; `cfg` names the run folder, and is resolved here once."""
     run = cast(DictConfig, OmegaConf.create(plain(cfg)))
-    use_fast_matmul()
+    use_fast_matmul(run.tf32)
     L.seed_everything(stage_seed(run), workers=True, verbose=False)
     callbacks: list[Callback] = list(instantiate(run.callbacks, _convert_="all").values())
     loggers = _build_loggers(run.logger, start)

@@ -70,10 +70,8 @@ class EmbeddedEngine:
         self._matrix: _Matrix | None = None
         if read_only and not self._file.is_file():
             raise FileNotFoundError(f"{self._file}: expected the rows of an index, got no file")
-        try:
+        with self._clear_errors():
             self._connection = self._connect(read_only)
-        except sqlite3.DatabaseError as error:
-            raise ValueError(f"{self._file}: expected the rows of an index, got {error}") from error
 
     def _connect(self, read_only: bool) -> sqlite3.Connection:
         if not read_only:
@@ -93,17 +91,32 @@ class EmbeddedEngine:
                 connection.close()
             else:
                 return connection
-        raise sqlite3.DatabaseError("an unreadable file")
+        raise sqlite3.DatabaseError("an unreadable or an unfinished file")
 
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
-        self._connection.execute(begin)
+        with self._clear_errors():
+            self._connection.execute(begin)
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk may have ended it
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        """Name the file in errors of the disk, of rights, and of a damaged file."""
         try:
-            yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            yield
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{self._file}: {error}; nothing was lost") from error
+        except sqlite3.DatabaseError as error:
+            raise ValueError(
+                f"{self._file}: expected the rows of an index, got {error}; index again, or delete "
+                "the folder first if that does not help"
+            ) from error
 
     def add(self, rows: Sequence[Row], vectors: Vectors) -> None:
         """See `Engine.add`."""
@@ -143,7 +156,7 @@ class EmbeddedEngine:
         """See `Engine.rows`."""
         last = -1  # a cursor left open would keep the log from being cleared
         query = f"SELECT {_COLUMNS} FROM images WHERE id > ? ORDER BY id LIMIT {_AT_ONCE}"  # noqa: S608
-        while chunk := self._connection.execute(query, (last,)).fetchall():
+        while chunk := self._read(query, (last,)):
             yield from map(_from_sql, chunk)
             last = chunk[-1][0]
 
@@ -170,11 +183,11 @@ class EmbeddedEngine:
 
     def count(self, where: Condition | None = None) -> int:
         """See `Engine.count`."""
-        return self._matching("count(*)", where).fetchone()[0]
+        return self._matching("count(*)", where)[0][0]
 
     def fields(self) -> list[str]:
         """See `Engine.fields`."""
-        return [name for (name,) in self._connection.execute("SELECT name FROM names")]
+        return [name for (name,) in self._read("SELECT name FROM names")]
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -185,26 +198,33 @@ class EmbeddedEngine:
         names = {name for row in rows for name in row.fields}
         db.executemany("INSERT OR IGNORE INTO names (name) VALUES (?)", ((n,) for n in names))
 
-    def _matching(self, columns: str, where: Condition | None) -> sqlite3.Cursor:
+    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._clear_errors():
+            return self._connection.execute(sql, values).fetchall()
+
+    def _matching(self, columns: str, where: Condition | None) -> list[Any]:
         sql, values = ("1", []) if where is None else filter_sql(where, self.fields())
-        return self._connection.execute(f"SELECT {columns} FROM images WHERE {sql}", values)  # noqa: S608
+        return self._read(f"SELECT {columns} FROM images WHERE {sql}", values)  # noqa: S608
 
     def _chosen(self, query: str, keys: Sequence[Any], column: str = "id") -> Iterator[Any]:
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
             marks = ", ".join("?" * len(some))
             sql = f"{query.format(_COLUMNS)} WHERE {column} IN ({marks})"
-            yield from self._connection.execute(sql, some).fetchall()
+            yield from self._read(sql, some)
 
     def _current_matrix(self) -> _Matrix:
         """Return all vectors by rising id, read again if another process has changed them."""
         db = self._connection
-        rows: int = db.execute("SELECT count(*) FROM vectors").fetchone()[0]
+        db.execute("SELECT 1 FROM images LIMIT 1").fetchone()  # begins to read this state
         version: int = db.execute("PRAGMA data_version").fetchone()[0]
         if self._matrix is None or self._matrix.version != version:
             self._matrix = None  # before memory is taken for another
+            rows: int = db.execute("SELECT count(*) FROM images").fetchone()[0]
             ids = np.empty(rows, np.int64)
-            vectors = torch.empty(rows, self._dim, dtype=matrix_dtype(rows, self._dim))
+            vectors = torch.empty(
+                rows, self._dim, dtype=matrix_dtype(rows, self._dim, self._storage)
+            )
             cursor, place = db.execute("SELECT id, vector FROM vectors ORDER BY id"), 0
             while chunk := cursor.fetchmany(_AT_ONCE):
                 part = slice(place, place + len(chunk))

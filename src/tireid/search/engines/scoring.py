@@ -1,5 +1,6 @@
 """The best of a matrix of vectors: a fast product finds candidates, exact scores order them."""
 
+import time
 from typing import NamedTuple
 
 import torch
@@ -8,9 +9,10 @@ from torch import Tensor
 
 from tireid.retrieval.similarity import unit_vectors
 
-_SPARE = 200  # candidates beyond k, since the fast product rounds
+_SPARE = 500  # candidates beyond k, since the fast product rounds
 _BLOCK_VALUES = 2**25  # scores at once: 128 MiB
 _LARGE_BYTES = 2**30  # beyond this, a matrix is held in float16
+_SAMPLE, _TRIALS = 8192, 3  # rows and repetitions of a measurement
 
 
 class Best(NamedTuple):
@@ -25,9 +27,34 @@ class Best(NamedTuple):
     scores: list[float]
 
 
-def matrix_dtype(rows: int, dim: int) -> torch.dtype:
-    """Return the type to hold a matrix in: float32, or float16 if that takes over 1 GiB."""
-    return torch.float32 if rows * dim * 4 <= _LARGE_BYTES else torch.float16
+def matrix_dtype(rows: int, dim: int, storage: str) -> torch.dtype:
+    """Return the type to hold a matrix in.
+
+    Args:
+        rows: Number of vectors.
+        dim: Their width.
+        storage: How they are kept.
+
+    Returns:
+        float16 where float32 would take over 1 GiB, or where float16 is what is kept and this CPU
+        multiplies it faster (measured); else float32.
+    """
+    large = rows * dim * torch.float32.itemsize > _LARGE_BYTES
+    worth = storage == "float16" and rows >= _SAMPLE
+    return torch.float16 if large or (worth and _half_is_faster(dim)) else torch.float32
+
+
+def _half_is_faster(dim: int) -> bool:
+    seconds: list[float] = []
+    for dtype in (torch.float16, torch.float32):
+        matrix, query = torch.ones(_SAMPLE, dim, dtype=dtype), torch.ones(1, dim, dtype=dtype)
+        times: list[float] = []
+        for _ in range(_TRIALS):
+            began = time.perf_counter()
+            _ = query @ matrix.mT
+            times.append(time.perf_counter() - began)
+        seconds.append(min(times))
+    return seconds[0] < seconds[1]
 
 
 def best_rows(
