@@ -183,7 +183,7 @@ class CmpmCmpcLoss(CmpmLoss):
 
     classifies = True
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] -- who calls it asks `classifies`
         self,
         image_features: Features,
         text_features: Features,
