@@ -1,8 +1,7 @@
 """Check settings and splits before anything is built."""
 
 from collections.abc import Mapping
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -80,7 +79,6 @@ def check_trainer(cfg: DictConfig) -> None:
             raise ValueError(
                 f"trainer.{name}: expected no such setting, got {cfg.trainer[name]!r}; {instead}"
             )
-    _check_numbers(cfg)
     limits = {f"limit_{kind}_batches": 1.0 for kind in ("train", "val", "test")}
     train, val, test = (cfg.trainer.get(name, whole) for name, whole in limits.items())
     unvalidated = cfg.selection == "last" and val == 0
@@ -93,25 +91,6 @@ def check_trainer(cfg: DictConfig) -> None:
         "trainer.limit_test_batches": (_is_whole(test), _WHOLE),
     }
     check(checks, cfg)
-
-
-def _check_numbers(cfg: DictConfig) -> None:
-    """Check the numbers that Lightning's trainer takes, which it compares without a look at them.
-
-    Raises:
-        ValueError: Names the setting and its value.
-    """
-    kinds = {
-        name: set(get_args(hint) or (hint,))
-        for name, hint in get_type_hints(L.Trainer.__init__).items()
-    }
-    for section in ("trainer", "strategy"):
-        for name, value in cfg[section].items():
-            accepted = kinds.get(name, {Any})
-            if value is None or not accepted <= {int, float, NoneType} or type(value) in accepted:
-                continue
-            expected = "a number" if float in accepted else "a whole number"
-            raise ValueError(f"{section}.{name}: expected {expected}, got {value!r}")
 
 
 def _is_whole(limit: Any) -> bool:
