@@ -35,3 +35,11 @@ def test_no_control_character_is_printed(printed, capsys, monkeypatch):
     out, err = capsys.readouterr()
     assert HARMLESS[:20] in out + err  # a table is as wide as what was in it
     assert printable(out + err) == out + err
+
+
+def test_an_error_is_cut_where_it_repeats_an_endless_value(capsys):
+    complain("expected a name, got " + "x" * 100_000)
+    said = capsys.readouterr().err
+    assert "expected a name, got xxx" in said
+    assert "... (100,021 characters)" in said
+    assert len(said) < 2100

@@ -210,6 +210,14 @@ def test_equal_text_is_not_written_again(tmp_path):
     assert file.read_text() == "else"
 
 
+def test_a_link_is_replaced_by_a_file_even_if_it_leads_to_equal_text(tmp_path):
+    (tmp_path / "outside").write_text("a")
+    (tmp_path / "file").symlink_to(tmp_path / "outside")
+    write_text(tmp_path / "file", "a")
+    assert not (tmp_path / "file").is_symlink()
+    assert (tmp_path / "file").read_text() == "a"
+
+
 def test_without_a_home_folder_the_cache_asks_for_a_place(tmp_path, monkeypatch):
     def nobody():
         raise RuntimeError("Could not determine home directory.")

@@ -68,6 +68,9 @@ def show(renderable: RenderableType, *, uncut: bool = False) -> None:
     console.print(renderable)
 
 
+_LONGEST_ERROR = 2000  # characters; a value from a file or a command line may be endless
+
+
 def complain(message: str, hint: str = "") -> None:
     """Print an error to standard error.
 
@@ -77,6 +80,8 @@ def complain(message: str, hint: str = "") -> None:
     """
     console = _Screen(stderr=True, highlight=False, soft_wrap=True)
     console.print("[bold red]error:[/bold red] ", end="")
+    if len(message) > _LONGEST_ERROR:
+        message = f"{message[:_LONGEST_ERROR]}... ({len(message):,} characters)"
     console.print(message, markup=False)
     if hint:
         console.print(hint, style="dim", markup=False)

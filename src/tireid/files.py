@@ -128,7 +128,8 @@ def write_text(path: Path, text: str) -> None:
 
 def _holds(path: Path, content: bytes) -> bool:
     try:
-        same_size = path.is_file() and path.stat().st_size == len(content)
+        is_own = path.is_file() and not path.is_symlink()  # a link may leave the folder
+        same_size = is_own and path.stat().st_size == len(content)
         return same_size and path.read_bytes() == content
     except OSError:
         return False

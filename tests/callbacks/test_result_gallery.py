@@ -34,6 +34,16 @@ def test_a_row_has_the_captions_image_and_the_best_images_with_scores(
         assert row.right == [records[n].pid == query // 4 for n in best[0].tolist()]
 
 
+def test_a_link_in_the_figures_place_is_not_followed(after_test, model, tmp_path):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    run.mkdir()
+    outside.write_text("mine")
+    (run / "gallery_test.png").symlink_to(outside)
+    ResultGallery(str(run), num_queries=1, top_k=1).on_test_end(after_test(), model)
+    assert outside.read_text() == "mine"
+    assert not (run / "gallery_test.png").is_symlink()
+
+
 def test_the_figure_is_drawn(after_test, model, tmp_path):
     ResultGallery(str(tmp_path), num_queries=2, top_k=2).on_test_end(after_test(), model)
     with Image.open(tmp_path / "gallery_test.png") as image:

@@ -181,6 +181,17 @@ def test_folder_without_a_vocabulary_is_refused(bert_folder):
         HubTokenizer(str(bert_folder))(["a"])
 
 
+def test_a_message_repeats_a_part_of_a_long_value_only(trained, tmp_path):
+    trained.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["added_tokens"][0]["single_word"] = "d" * 6000
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="expected a saved tokenizer, got") as error:
+        load_tokenizer(tmp_path)
+    assert len(str(error.value)) < 600
+
+
 def test_saved_folder_is_checked(trained, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.json is missing"):
         load_tokenizer(tmp_path)

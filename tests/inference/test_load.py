@@ -327,6 +327,8 @@ FOREIGN = {
     "image_encoder.module._target_": lambda trap: "tireid.encoders.vit.torch.hub.load",
     "image_encoder.module.stem": lambda trap: "${oc.env:HOME}",
     "image_encoder.module._args_": lambda trap: ["nobody/nothing"],
+    "image_encoder.module._partial_": lambda trap: [None],
+    "image_encoder.module._recursive_": lambda trap: 3,
     "text_encoder.module._target_": lambda trap: "tireid.data.images.os.mkdir",
     "text_encoder.module.embedding": lambda trap: {"_target_": "tireid.data.tokenizers.Tokenizer"},
     "text_encoder.module.embedding._target_": lambda trap: ["tireid.encoders.bert.BertEncoder"],

@@ -33,6 +33,9 @@ BASELINE = ["model=baseline", "max_epochs=1"]
         ("+trainer.limit_val_batches=1", r"trainer\.limit_val_batches: .*no result"),
         ("+trainer.limit_val_batches=0", "with selection=last also 0, no validation"),
         ("+trainer.limit_train_batches=0", "a number > 0, got 0"),
+        ("trainer.num_sanity_val_steps=a", "num_sanity_val_steps: expected a whole number"),
+        ("trainer.gradient_clip_val=[1]", r"gradient_clip_val: expected a number, got \[1\]"),
+        ("strategy.num_nodes='1'", r"strategy\.num_nodes: expected a whole number, got '1'"),
     ],
 )
 def test_a_setting_of_the_trainer_that_would_be_ignored_or_end_without_result_is_refused(

@@ -12,6 +12,7 @@ from PIL import Image
 from tireid.callbacks.retrieval_evaluation import embeddings_of
 from tireid.data.images import decode
 from tireid.figures.pages import GAP, beside, image_row, save_page, text_block, tick
+from tireid.files import replacing
 from tireid.retrieval import top_k
 
 _TEXT_WIDTH, _IMAGE_SIZE = 460, (90, 216)
@@ -52,7 +53,8 @@ def draw_gallery(rows: list[GalleryRow], path: Path, title: str, *, warning: str
             for path, score, hit in zip(row.found, row.scores, row.right, strict=True)
         ]
         lines.append(beside([text_block(row.caption, _TEXT_WIDTH), image_row(images)], 2 * GAP))
-    save_page(path, title, [], lines, [warning])
+    with replacing(path) as file:
+        save_page(file, title, [], lines, [warning])
 
 
 def _small(path: Path) -> Image.Image:

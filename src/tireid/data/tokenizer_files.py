@@ -76,7 +76,7 @@ def _parsed(content: dict[str, Any], folder: Path) -> Tokenizer:
             # Written anew: what was checked, whatever the file repeats.
             return Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # The library raises bare exceptions for malformed files.
-        raise ValueError(f"{folder}: expected a saved tokenizer, got {error!r}") from error
+        raise ValueError(f"{folder}: expected a saved tokenizer, got {error!r:.300}") from error
 
 
 def _check_ids(backend: Tokenizer, settings: dict[str, Any], folder: Path) -> None:

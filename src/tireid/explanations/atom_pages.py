@@ -28,6 +28,7 @@ from tireid.figures.pages import (
     text_block,
     tint,
 )
+from tireid.files import replacing
 from tireid.methods.base import RetrievalModule
 from tireid.structures import TokenMaps
 
@@ -150,7 +151,9 @@ def draw_atoms(
         "which is framed and shown with its neighbours."
     )
     title = "Dictionary atoms used most by words and patches"
-    return save_page(path, title, [facts], lines, [warning])
+    with replacing(path) as file:
+        save_page(file, title, [facts], lines, [warning])
+    return path
 
 
 def _atom(atom: int, use: DictionaryUse, split: EmbeddedSplit, largest: float) -> Image.Image:

@@ -27,6 +27,7 @@ from tireid.figures.pages import (
     text_block,
     tint,
 )
+from tireid.files import replacing
 
 TEXT_WIDTH, IMAGE_HEIGHT = 740, 216
 
@@ -118,7 +119,9 @@ def draw_query(page: QueryPage, path: Path, warning: str) -> Path:
         )
         for name, low, high in page.weights.scales
     ]
-    return save_page(path, page.title, [page.weights.subtitle, *scales], lines, [warning])
+    with replacing(path) as file:
+        save_page(file, page.title, [page.weights.subtitle, *scales], lines, [warning])
+    return path
 
 
 def draw_overview(
@@ -133,7 +136,9 @@ def draw_overview(
         words = summary.words or [0.0] * len(page.caption.places)
         text = _words(summary._replace(title=page.title, note="", words=words), page.caption)
         lines.append(beside([text, _images(page.images, size, summary.maps)], 2 * GAP))
-    return save_page(path, title, [subtitle], lines, [warning])
+    with replacing(path) as file:
+        save_page(file, title, [subtitle], lines, [warning])
+    return path
 
 
 def caption_block(caption: Caption, strengths: Sequence[float], width: int) -> Image.Image:

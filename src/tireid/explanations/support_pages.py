@@ -23,6 +23,7 @@ from tireid.figures.pages import (
     stack,
     text_block,
 )
+from tireid.files import replacing
 from tireid.methods.lcr2s import Lcr2sTeacher
 
 _ORACLE = (
@@ -67,7 +68,9 @@ def draw_supports(
         lines.append(beside([_images(teacher, split, images), _texts(teacher, split, texts)], 40))
     oracle = "" if split.name == "train" else _ORACLE.format(split=split.name)
     title = "What LCR2S's teacher takes from support sets"
-    return save_page(path, title, [_NOTE], lines, [oracle, warning])
+    with replacing(path) as file:
+        save_page(file, title, [_NOTE], lines, [oracle, warning])
+    return path
 
 
 def _filled(slots: Tensor) -> list[int]:

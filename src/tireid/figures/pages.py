@@ -6,8 +6,7 @@ A block is as large as its content, so that nothing overlaps and nothing is cut.
 from collections.abc import Sequence
 from functools import cache
 from itertools import takewhile
-from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -225,16 +224,16 @@ def beside(blocks: Sequence[Image.Image], gap: int = 0) -> Image.Image:
 
 
 def save_page(
-    path: Path,
+    file: IO[bytes],
     title: str,
     notes: Sequence[str | Image.Image],
     lines: Sequence[Image.Image],
     warnings: Sequence[str] = (),
-) -> Path:
+) -> None:
     """Write a page with a margin: a head, and below it lines with rules between them.
 
     Args:
-        path: The image file.
+        file: Gets the image, as PNG.
         title: Title of the page.
         notes: What stands in small letters or as a block below the title.
         lines: At least one block.
@@ -249,5 +248,4 @@ def save_page(
     rule = Image.new("RGB", (width, 23), PAPER)
     ImageDraw.Draw(rule).line((0, 11, width, 11), fill="#CCCCCC", width=1)
     blocks += [block for line in lines for block in (rule, line)]
-    ImageOps.expand(stack(blocks), 40, PAPER).save(path, dpi=(200, 200))
-    return path
+    ImageOps.expand(stack(blocks), 40, PAPER).save(file, "PNG", dpi=(200, 200))

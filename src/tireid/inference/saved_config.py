@@ -60,7 +60,7 @@ _TARGET = re.compile(
 _OF_A_READER = (Splits, "Splits", inspect.Signature.empty)  # what it may say that it returns
 _READER = "dataset.read._target_"  # the one key that names a function
 _SPECIAL = re.compile(r"_[a-z]+_")
-_SPECIAL_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
+_SPECIAL_KEYS = {"_target_": str, "_partial_": bool, "_convert_": str, "_recursive_": bool}
 
 
 def inference_config(folder: Path, *, of_teacher: bool = False) -> DictConfig:
@@ -166,7 +166,8 @@ def _check(node: Any, file: Path, key: str) -> None:
             inner = f"{key}.{name}" if key else str(name)
             if name == "_target_":
                 _check_target(value, file, inner)
-            if _SPECIAL.fullmatch(str(name)) and name not in _SPECIAL_KEYS:
+            is_special = _SPECIAL.fullmatch(str(name))
+            if is_special and not isinstance(value, _SPECIAL_KEYS.get(name, ())):
                 raise ValueError(f"{file}: {inner}: expected arguments by name, got {value!r}")
             _check(value, file, inner)
     elif isinstance(node, str) and "${" in node:

@@ -55,6 +55,7 @@ from tireid.training.checks import (
 from tireid.training.command import record_command
 from tireid.training.errors import recorded_failure
 from tireid.training.idle import check_idle
+from tireid.training.signatures import check_signatures
 from tireid.training.summary import CHOSEN, chosen_checkpoint, print_metrics
 from tireid.training.word_cache import cache_words
 
@@ -89,6 +90,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     with recorded_failure(Path(cfg.paths.output_dir)) if recorded else nullcontext():
         check_scalars(cfg)
         check_trainer(cfg)
+        check_signatures(cfg)
         teacher.check_teaching(cfg)
         check_idle(cfg)
         count = devices.processes_to_start(cfg)

@@ -28,7 +28,17 @@ TESTED = "checkpoints/epoch*.ckpt"
 LAST = "checkpoints/last.ckpt"
 _TEXTS = (".json", ".yaml", ".csv", ".txt")
 # Settings that may rightly take long, write elsewhere, or are code of whoever types them.
-_NOT_CHANGED = ("paths", "max_epochs", "num_workers", "devices", "_target_", "dir", "root", "path")
+_NOT_CHANGED = (
+    "paths",
+    "max_epochs",
+    "num_workers",
+    "devices",
+    "_target_",
+    "_partial_",
+    "dir",
+    "root",
+    "path",
+)
 
 
 class Case(NamedTuple):

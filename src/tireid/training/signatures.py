@@ -1,0 +1,67 @@
+"""Check numbers and switches of a config by the signatures of what takes them."""
+
+import inspect
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import lightning as L
+from hydra.utils import get_object
+from omegaconf import DictConfig
+
+from tireid.inference.build import plain
+
+_KINDS = {int, float, bool, NoneType}
+
+
+def check_signatures(cfg: DictConfig) -> None:
+    """Check, before anything is built, that numbers and switches are such.
+
+    Args:
+        cfg: A composed training config.
+
+    Raises:
+        ValueError: Names the setting, what was expected and its value.
+    """
+    settings = plain(cfg)
+    _check(settings, "")
+    _check_arguments(settings["strategy"], _kinds(L.Trainer), "strategy")
+
+
+def _check(node: Any, key: str) -> None:
+    if isinstance(node, list):
+        for number, value in enumerate(node):
+            _check(value, f"{key}[{number}]")
+    elif isinstance(node, dict):
+        if isinstance(node.get("_target_"), str):
+            try:
+                target = get_object(node["_target_"])
+            except (ImportError, ValueError):
+                return  # building it says so
+            _check_arguments(node, _kinds(target), key)
+        for name, value in node.items():
+            _check(value, f"{key}.{name}" if key else str(name))
+
+
+def _check_arguments(node: dict[str, Any], kinds: dict[str, set[Any]], key: str) -> None:
+    for name, value in node.items():
+        accepted = kinds.get(name, {Any})
+        if value is None or not accepted <= _KINDS or type(value) in accepted:
+            continue
+        if type(value) is int and float in accepted:
+            continue
+        words = {bool: "true or false", int: "a whole number", float: "a number"}
+        expected = " or ".join(word for kind, word in words.items() if kind in accepted)
+        raise ValueError(f"{key}.{name}: expected {expected}, got {value!r}")
+
+
+def _kinds(target: Any) -> dict[str, set[Any]]:
+    """Return the types that each argument accepts; empty where they cannot be told."""
+    try:
+        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError, AttributeError):
+        return {}
+    unions = (Union, UnionType)
+    return {
+        name: set(get_args(hint)) if get_origin(hint) in unions else {hint}
+        for name, hint in hints.items()
+    }
