@@ -3,7 +3,7 @@
 CMPC, which goes with CMPM, classifies projections.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -174,8 +174,11 @@ def cmpc_loss(
         return classified(image, text) + classified(text, image)
 
 
-class CmpmCmpcLoss(CmpmLoss):
+class CmpmCmpcLoss(nn.Module):
     """The sum of `cmpm_loss` and `cmpc_loss` of the global batch.
+
+    Args:
+        **constants: Those of `CmpmLoss`.
 
     Attributes:
         classifies: Tells callers to pass the class of each pair and the weights of the classes.
@@ -183,7 +186,11 @@ class CmpmCmpcLoss(CmpmLoss):
 
     classifies = True
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] -- who calls it asks `classifies`
+    def __init__(self, **constants: Any) -> None:
+        super().__init__()
+        self.cmpm = CmpmLoss(**constants)
+
+    def forward(
         self,
         image_features: Features,
         text_features: Features,
@@ -193,7 +200,7 @@ class CmpmCmpcLoss(CmpmLoss):
         weights: Float[Tensor, "ids dim"],
     ) -> Scalar:
         """Gather over processes what depends on the whole batch, then compute."""
-        matched = super().forward(image_features, text_features, pids)
+        matched = self.cmpm(image_features, text_features, pids)
         return matched + cmpc_loss(image_features, text_features, labels, weights)
 
 

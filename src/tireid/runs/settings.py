@@ -33,7 +33,7 @@ _REPEATED = (
 )
 
 # Settings that earlier versions lacked, and what those did.
-_ADDED = {"teaching.selection": "last"}
+_ADDED = {"teaching.selection": "last", "tf32": True, "recipe.tf32": True}
 
 _SECTIONS = dict.fromkeys(
     ("model", "image_encoder", "text_encoder", "dataset", "trainer", "paths", "logger"), dict | None
@@ -75,8 +75,6 @@ def read_settings(folder: Path) -> dict[str, Any]:
         for name in ("num_images", "num_texts", "paired"):
             teacher.pop(name, None)
         teacher["supports"] = supports
-    if isinstance(recipe := current.get("recipe"), dict):  # TF32 was always allowed
-        current.setdefault("tf32", recipe.setdefault("tf32", True))
     if isinstance(teaching := current.get("teaching"), dict) and "checkpoint" in teaching:
         current["teacher"] = teaching.pop("checkpoint")
     return current

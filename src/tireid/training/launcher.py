@@ -194,13 +194,16 @@ def _error(result: RunProcsResult, folder: Path) -> BaseException:
         line for log in logs if log for line in Path(log).read_text("utf-8", "replace").splitlines()
     ]
     sys.stderr.writelines(f"{line}\n" for line in lines[-_LOG_LINES:])
+    hint = ""
     if first.exitcode < 0:
         reason = f"was killed by {first.signal_name()}"
+        if first.exitcode == -signal.SIGKILL:
+            hint = "; if the system was out of memory, with a smaller batch_size"
     else:
         reason = f"failed (exit code {first.exitcode})"
     return ChildProcessError(
         f"rank {first.local_rank} of {len(result.stdouts)} processes {reason}; the others were "
-        "stopped. The same command starts the run again"
+        f"stopped. The same command starts the run again{hint}"
     )
 
 
