@@ -16,6 +16,7 @@ CONF = Path(conf_dir())
     ("override", "message"),
     [
         ("model.alignment_weight=high", "model.alignment_weight: expected a number, got 'high'"),
+        ("model.alignment_weight=null", "model.alignment_weight: expected a number, got None"),
         ("dataset.pad=[4]", "dataset.pad: expected a whole number, got [4]"),
         ("dataset.pad=1.5", "dataset.pad: expected a whole number, got 1.5"),
         ("dataset.flip_probability=true", "dataset.flip_probability: expected a number"),

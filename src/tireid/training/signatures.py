@@ -24,7 +24,8 @@ def check_signatures(cfg: DictConfig) -> None:
     """
     settings = plain(cfg)
     _check(settings, "")
-    _check_arguments(settings["strategy"], _kinds(L.Trainer), "strategy")
+    given = {name: value for name, value in settings["strategy"].items() if value is not None}
+    _check_arguments(given, _kinds(L.Trainer), "strategy")
 
 
 def _check(node: Any, key: str) -> None:
@@ -45,7 +46,7 @@ def _check(node: Any, key: str) -> None:
 def _check_arguments(node: dict[str, Any], kinds: dict[str, set[Any]], key: str) -> None:
     for name, value in node.items():
         accepted = kinds.get(name, {Any})
-        if value is None or not accepted <= _KINDS or type(value) in accepted:
+        if not accepted <= _KINDS or type(value) in accepted:
             continue
         if type(value) is int and float in accepted:
             continue

@@ -116,6 +116,8 @@ def wrong_files(inside: Path) -> list[str]:
         if CANARY.encode() in file.read_bytes():
             found.append(f"the secret of the environment is in {file.relative_to(inside)}")
     for file in (inside / "run").glob("evaluation_*_*.json"):
+        if not file.is_file() or file.is_symlink():
+            continue
         try:
             metrics = json.loads(file.read_text())["metrics"].values()
             if not all(0 <= value <= 100 for value in metrics if value is not None):
