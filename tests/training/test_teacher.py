@@ -105,7 +105,11 @@ def test_a_complete_teacher_is_kept_and_another_setting_trains_another(
     assert train(small_config(tmp_path, "model=lcr2s")) == metrics
     assert "teacher: complete already" in capsys.readouterr().out
     before = teacher_of(tmp_path / "teacher")
-    train(small_config(tmp_path, "model=lcr2s", "model.teacher.supports.num_images=1"))
+    train(
+        small_config(
+            tmp_path, "model=lcr2s", "model.teacher.supports.num_images=1", "ckpt_path=null"
+        )
+    )
     assert "Lcr2sTeacher on synthetic" in capsys.readouterr().out
     after = teacher_of(tmp_path / "teacher")
     assert not all(torch.equal(value, after[name]) for name, value in before.items())
