@@ -124,7 +124,12 @@ def test_no_index_is_an_error_that_says_what_makes_one(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "expected the settings of an index"), ('{"format": 99}', "format 99; this version")],
+    [
+        ("{", "expected the settings of an index"),
+        ('{"format": 99}', "format 99; this version"),
+        ('{"format": "1"}', "index.json: format: expected a whole number, got '1'"),
+        ('{"format": 1}', "index.json: model: expected a value"),
+    ],
 )
 def test_damaged_settings_are_named(tmp_path, text, message):
     (tmp_path / "index.json").write_text(text)

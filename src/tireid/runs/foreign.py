@@ -157,7 +157,8 @@ def check(
             check(item, kinds[0], file, f"{field}[{number}]", complete=complete)
     elif isinstance(kinds, dict):
         prefix = f"{field}." if field else ""
-        for name in kinds.keys() - value.keys() - {str} if complete else ():
+        missing = [name for name in kinds if name is not str and name not in value]
+        for name in missing if complete else ():
             if not isinstance(kinds[name], dict):
                 raise ValueError(f"{file}: {prefix}{name}: expected a value, got none")
             check({}, kinds[name], file, f"{prefix}{name}", complete=True)

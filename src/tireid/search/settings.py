@@ -1,10 +1,11 @@
 """What an index was made with, in a file of its folder."""
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 from tireid.files import write_json
+from tireid.runs.foreign import check, read_json
 
 FILE = "index.json"
 FORMAT = 1
@@ -50,10 +51,12 @@ def read_settings(folder: Path) -> IndexSettings:
             f"{folder}: expected an index with {FILE} in it; "
             f"`tireid index IMAGES --out {folder}` makes one"
         )
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}; this version reads format {FORMAT}")
-        return IndexSettings(**{field.name: content[field.name] for field in fields(IndexSettings)})
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file}: expected the settings of an index, got {error!r}") from error
+    content = read_json(file, "the settings of an index", {"format": int}, inside=folder)
+    if content.get("format") != FORMAT:
+        raise ValueError(
+            f"{file}: expected the settings of an index, got format {content.get('format')}; this "
+            f"version reads format {FORMAT}"
+        )
+    kinds = get_type_hints(IndexSettings)
+    check(content, kinds, file, complete=True)
+    return IndexSettings(**{name: content[name] for name in kinds})
