@@ -19,6 +19,8 @@ from omegaconf import OmegaConf
 from tireid.files import conf_dir
 from tireid.inference.build import build_datamodule, build_encoders, build_model
 
+collect_ignore_glob = ["system/fuzz/*"]  # a program beside its test
+
 # Whoever is logged in, tests upload nothing; those of Weights & Biases choose a mode.
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["WANDB_ERROR_REPORTING"] = "false"

@@ -196,6 +196,8 @@ def test_the_official_presets_differ_in_what_they_name(compose_config):
     plain.dataset.read.exclude_ids = [1369, 4116, 6116]
     assert changed.selection == "test"
     plain.selection = "test"
+    assert changed.recipe.tf32 is False
+    plain.recipe.tf32 = False
     for cfg in (changed, plain):
         OmegaConf.resolve(cfg)
         del cfg.by_dataset  # the other keys have chosen from it

@@ -387,7 +387,7 @@ def test_metrics_of_a_run_that_cannot_be_written_to_are_shown(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert tireid.training.evaluate.evaluate(cfg) == expected
-    for name, warning in zip(("queries", "evaluation"), caught, strict=True):
+    for name, warning in zip(("queries", "gallery", "evaluation"), caught, strict=True):
         assert re.search(rf"{name}_test_\S+: could not be written", str(warning.message))
     assert "text to image" in capsys.readouterr().out
 

@@ -323,6 +323,7 @@ def test_a_worker_that_is_killed_is_one_message(index_it, pictures, monkeypatch)
     assert index_it(pictures).total == 12
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_killed_at_random_it_ends_as_if_never_interrupted(tmp_path, draw, index_it, model):
     """Images are added, changed and removed between the kills."""

@@ -104,6 +104,7 @@ def test_the_steps_of_lcr2s_are_measured_in_steps_of_the_control(tmp_path):
         assert variant["baseline_steps"] == pytest.approx(sum(ratios) / 2)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_gpu_bench_runs_with_tiny_sizes_and_reports_what_fails(tmp_path):
     output = tmp_path / "gpu.json"

@@ -133,6 +133,7 @@ WITHOUT_EFFECT = {
     "cache_images": "the speed of loading; changes no result",
     "prototype_order": "the speed of the prototypes; the same result up to rounding",
     "fused": "the speed of the optimiser; the same result up to rounding",
+    "tf32": "products on a GPU",
     "gradient_share_steps": "what is logged",
     "oracle": "metrics of the teacher in the record",
     "split_seed": "of files without a val split; the tests' files have one, but for icfg_pedes",
@@ -280,6 +281,7 @@ def train(model: Any, data: Any, seen: Digest) -> None:
         seen.add([group["lr"] for group in optimizer.param_groups])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # a step of a schedule is not one of a trainer
 @pytest.mark.parametrize(("group", "choice"), CHOICES)

@@ -85,6 +85,7 @@ def losses(folder):
     return [value for _, value in read_columns(folder / "metrics.csv")["train/loss"]]
 
 
+@pytest.mark.long
 def test_twenty_steps_on_two_processes_are_those_on_one(tmp_path, cache_dir):
     """Both stages of LCR2S over LGUR, through the Trainer, in double precision.
 

@@ -53,6 +53,7 @@ def tireid(tmp_path, cache_dir):
     return run
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_no_planted_key_is_in_any_file_or_line(tireid, tmp_path, cache_dir):
     run = tmp_path / "run"

@@ -61,6 +61,7 @@ def records(folder):
     return {p.parent.name: p.stat().st_mtime_ns for p in folder.glob("*/metrics.json")}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.ddp
 def test_a_failure_is_recorded_and_a_killed_sweep_runs_only_what_is_missing(tmp_path, cache_dir):

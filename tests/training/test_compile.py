@@ -75,6 +75,7 @@ def test_another_word_is_refused(small_config, tmp_path):
         train(small_config(tmp_path, *TINY, "compile=max"))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(

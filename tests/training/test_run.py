@@ -213,6 +213,7 @@ def test_same_seed_same_figures_to_the_last_bit(small_config, tmp_path, method):
         assert torch.equal(tensor, weights[1][name]), name
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lgur", "baseline"])
 def test_learns_eight_people_by_heart(small_config, tmp_path, method):

@@ -51,6 +51,8 @@ def _check_arguments(node: dict[str, Any], kinds: dict[str, set[Any]], key: str)
         if type(value) is int and float in accepted:
             continue
         words = {bool: "true or false", int: "a whole number", float: "a number"}
+        if float in accepted:
+            words.pop(int)
         expected = " or ".join(word for kind, word in words.items() if kind in accepted)
         raise ValueError(f"{key}.{name}: expected {expected}, got {value!r}")
 
