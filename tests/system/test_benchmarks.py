@@ -65,6 +65,7 @@ def test_other_arithmetic_is_refused(lgur_step, variants):
         lgur_step.compare(model, built)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_script_measures_and_writes(tmp_path):
     output = tmp_path / "deeper" / "step.json"
@@ -84,6 +85,7 @@ def test_the_script_measures_and_writes(tmp_path):
     assert record["variants"]["reference"]["speed_ratio"] == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_steps_of_lcr2s_are_measured_in_steps_of_the_control(tmp_path):
     output = tmp_path / "step.json"

@@ -14,6 +14,7 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "kill_and_resume.py"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.ddp
 def test_a_trial_ends_equal_and_the_script_counts_it(tmp_path):

@@ -119,6 +119,7 @@ def test_twenty_steps_on_two_processes_are_those_on_one(tmp_path, cache_dir):
     assert first == second
 
 
+@pytest.mark.long
 def test_metrics_on_one_two_and_three_processes_are_equal_to_the_last_digit(tmp_path, cache_dir):
     """25 captions and 25 images: neither two nor three divides them. Nothing is learned."""
     found = []

@@ -32,6 +32,7 @@ def command(*words, **environment):
     )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.ddp
 @pytest.mark.parametrize("strategy", ["single", "ddp_cpu"])

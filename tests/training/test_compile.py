@@ -51,6 +51,7 @@ def test_a_method_without_a_head_is_compiled_too(compose_config, monkeypatch, tm
     assert compiled == [model.image_encoder, model.text_encoder]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_teacher_is_compiled_too(small_config, tmp_path, monkeypatch):
     compiled = []

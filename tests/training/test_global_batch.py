@@ -163,7 +163,7 @@ def on_one_process(cache_dir):
 
 @pytest.mark.slow
 @pytest.mark.ddp
-@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_a_step_is_that_of_one_process(on_ranks, cache_dir, on_one_process, world_size):
     ranks = on_ranks(world_size, all_cases, world_size, cache_dir)
     for case, (loss, gradient, buffers) in on_one_process.items():
