@@ -4,7 +4,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # Test files two at a time, each with one thread: WORKERS=8 where there are more cores.
 WORKERS ?= 2
-PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
+# Tests call make too: what this one was told is not for them.
+PYTEST = env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u ARGS OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
 PIP := $(PY) -m pip install --disable-pip-version-check
 # The locks name every package, so nothing else is installed and nothing without its hash.
 LOCKED = $(PIP) --no-input --no-deps --require-hashes
