@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor
 
-from lcr2s_step import composed
+from lcr2s_step import composed, make_batch
 from tireid.inference.build import build_encoders, build_model
 from tireid.methods.base import RetrievalModule
 from tireid.methods.lcr2s import Lcr2s
@@ -18,9 +18,7 @@ from tireid.structures import PairBatch, SupportBatch
 from tireid.training.build import compile_model
 
 IDS, TINY_IDS = 11_003, 50  # training identities; CUHK-PEDES has the first number
-VOCABULARY = 1000  # word pieces that the captions use
 LENGTHS = (16, 44)  # of the captions, in word pieces
-PAIRS_PER_ID = 4
 TINY = ("batch_size=8", "dataset.image_size=[64,32]", "text_encoder=bert_bilstm_tiny")
 LARGE = ("image_encoder.pretrained=false", "text_encoder.pretrained=false")
 
@@ -129,7 +127,9 @@ def training_step(
     cfg = step.config(tiny)
     torch.manual_seed(0)
     model = _build(step, cfg, TINY_IDS if tiny else IDS).to(device).train()
-    batch = move_data_to_device(_batch(step, cfg, model, device), device)
+    batch = make_batch(cfg.batch_size, tuple(cfg.dataset.image_size), step.supports, LENGTHS)
+    batch = _with_token_features(batch, model, device) if step.cached else batch
+    batch = move_data_to_device(batch, device)
     if precision.compiled:
         compile_model(model)
     return TrainingStep(model, batch, precision)
@@ -149,38 +149,6 @@ def _build(step: Step, cfg: Any, ids: int) -> RetrievalModule:
         size, width = cfg.batch_size, student.feature_dim
         student.set_teacher(TargetTable(torch.randn(size, width), torch.randn(size, width)))
     return student
-
-
-def _batch(step: Step, cfg: Any, model: RetrievalModule, device: torch.device) -> PairBatch:
-    """Return random pairs, four of each identity, with what the step asks for beside them."""
-    generator = torch.Generator().manual_seed(0)
-    size, image_size = cfg.batch_size, tuple(cfg.dataset.image_size)
-    label = torch.arange(size) // PAIRS_PER_ID
-    token_ids, valid = _captions(size, generator)
-    support = None
-    if step.supports:
-        number = size * step.supports
-        slots = torch.arange(number).view(size, step.supports)
-        captions = _captions(number, generator)
-        images = torch.randn(number, 3, *image_size, generator=generator)
-        support = SupportBatch(images, slots, *captions, slots)
-    batch = PairBatch(
-        images=torch.randn(size, 3, *image_size, generator=generator),
-        token_ids=token_ids,
-        valid=valid,
-        label=label,
-        pid=label,
-        image_id=torch.arange(size),
-        index=torch.arange(size),
-        support=support,
-    )
-    return _with_token_features(batch, model, device) if step.cached else batch
-
-
-def _captions(number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    lengths = torch.randint(LENGTHS[0], LENGTHS[1] + 1, (number, 1), generator=generator)
-    valid = torch.arange(LENGTHS[1]) < lengths
-    return torch.randint(1, VOCABULARY, valid.shape, generator=generator) * valid, valid
 
 
 @torch.no_grad()

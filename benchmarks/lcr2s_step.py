@@ -12,7 +12,7 @@ import os
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,28 +47,33 @@ def composed(*overrides: str) -> Any:
         return compose("train", [*overrides, "paths.output_dir=unused"])
 
 
-def make_captions(number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return token ids and their validity."""
-    lengths = torch.randint(LENGTHS[0], LENGTHS[1] + 1, (number, 1), generator=generator)
-    valid = torch.arange(LENGTHS[1]) < lengths
+def make_captions(
+    number: int, generator: torch.Generator, lengths: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Return token ids and their validity, for captions of some least and most tokens."""
+    least, most = lengths
+    valid = torch.arange(most) < torch.randint(least, most + 1, (number, 1), generator=generator)
     ids = torch.randint(1, VOCABULARY, valid.shape, generator=generator)
     return ids * valid, valid
 
 
-def make_batch(size: int, image_size: list[int], slots: int) -> PairBatch:
+def make_batch(
+    size: int, image_size: Sequence[int], slots: int, lengths: tuple[int, int] = LENGTHS
+) -> PairBatch:
     """Return random pairs, four of each identity, with support sets of as many slots as asked for.
 
     No two anchors share a support image, so none is saved.
     """
     generator = torch.Generator().manual_seed(0)
-    token_ids, valid = make_captions(size, generator)
+    token_ids, valid = make_captions(size, generator, lengths)
     label = torch.arange(size) // PAIRS_PER_ID
     support = None
     if slots:
         number = size * slots
         which = torch.arange(number).view(size, slots)
         images = torch.randn(number, 3, *image_size, generator=generator)
-        support = SupportBatch(images, which, *make_captions(number, generator), which)
+        captions = make_captions(number, generator, lengths)
+        support = SupportBatch(images, which, *captions, which)
     return PairBatch(
         images=torch.randn(size, 3, *image_size, generator=generator),
         token_ids=token_ids,

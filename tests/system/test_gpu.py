@@ -257,7 +257,7 @@ def test_a_run_is_evaluated_to_the_same_metrics_on_gpu_and_cpu(
     float_run, compose_config, monkeypatch, tf32, tolerance
 ):
     if not tf32:
-        monkeypatch.setattr("tireid.training.evaluate.use_fast_matmul", lambda _: None)
+        monkeypatch.setattr("tireid.training.evaluate.allow_tf32", lambda _: None)
         torch.set_float32_matmul_precision("highest")
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     gpu, cpu = (

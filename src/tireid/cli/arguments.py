@@ -12,6 +12,11 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
 
+    def add_model_of_index(self) -> None:
+        """Take where the model of an index is, and what it computes on."""
+        self.add_argument("--model", help="where the model of the index is now, if it has moved")
+        self.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+
     def parse(self) -> argparse.Namespace:
         """Parse the command line.
 

@@ -158,8 +158,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="draw the results (PNG)")
     parser.add_argument("--open", action="store_true", help="show the drawing")
-    parser.add_argument("--model", help="where the model of the index is now, if it has moved")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_model_of_index()
     arguments = parser.parse()
     if not arguments.sentences and arguments.image is None:
         parser.error("expected a SENTENCE or --image, got neither")

@@ -63,6 +63,5 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8600, help="port (default: 8600)")
-    parser.add_argument("--model", help="where the model of the index is now, if it has moved")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_model_of_index()
     return parser.parse()

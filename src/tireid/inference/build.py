@@ -69,7 +69,7 @@ def build_model(cfg: DictConfig, encoders: dict[str, Any], num_train_pids: int) 
     return instantiate(cfg.model, **encoders, num_train_pids=num_train_pids, _convert_="all")
 
 
-def use_fast_matmul(allowed: bool = True) -> None:
+def allow_tf32(allowed: bool) -> None:
     """Allow TensorFloat-32 on GPUs, or not; ranking is in float64 and not touched.
 
     Args:

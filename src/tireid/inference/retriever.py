@@ -21,9 +21,10 @@ from torch.nn import functional as F
 
 from tireid.data.datasets import pad_captions
 from tireid.data.images import check_image_size, read_image, resampling
+from tireid.data.records import is_text
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise
-from tireid.inference.build import use_fast_matmul
+from tireid.inference.build import allow_tf32
 from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
 from tireid.inference.saved_config import inference_config
 from tireid.methods.base import RetrievalModule
@@ -167,7 +168,7 @@ class Retriever:
         """
         sentences = _as_list(captions, str, "captions", "strings")
         for number, sentence in enumerate(sentences):
-            if any("\ud800" <= character <= "\udfff" for character in sentence):
+            if not is_text(sentence):
                 raise ValueError(f"captions[{number}]: expected text, got a lone surrogate in it")
         return self._encode(sentences, batch_size, self._embed_texts)
 
@@ -259,7 +260,7 @@ def _matmul_of_evaluation() -> Iterator[None]:
     except RuntimeError:  # The caller has set it by torch's newer switches, and knows best.
         yield
         return
-    use_fast_matmul()
+    allow_tf32(True)
     try:
         yield
     finally:

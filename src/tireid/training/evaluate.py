@@ -17,7 +17,7 @@ from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
 from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
 from tireid.files import write_json
-from tireid.inference.build import use_fast_matmul
+from tireid.inference.build import allow_tf32
 from tireid.inference.restore import restore_datamodule, restore_model
 from tireid.inference.saved_config import evaluation_config
 from tireid.runs.record import read_record
@@ -47,7 +47,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     other = OmegaConf.select(cfg, "dataset")
     if other is not None:
         run = _on_other_data(run, cfg)
-    use_fast_matmul(run.get("tf32", True))  # earlier versions allowed it always
+    allow_tf32(run.get("tf32", True))  # earlier versions allowed it always
     L.seed_everything(run.seed, workers=True, verbose=False)
     datamodule = restore_datamodule(
         run,

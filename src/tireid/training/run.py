@@ -22,12 +22,12 @@ from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
 from tireid.files import remove_leftovers, write_text
 from tireid.inference.build import (
+    allow_tf32,
     build_datamodule,
     build_encoders,
     build_model,
     plain,
     stage_seed,
-    use_fast_matmul,
 )
 from tireid.inference.restore import find_teacher
 from tireid.methods.base import RetrievalModule
@@ -155,7 +155,7 @@ def _remove_unused(own: Path, folder: Path) -> None:
 def _train(cfg: DictConfig, start: resume.Start, student: Path | None) -> dict[str, float]:
     """Build, train and test; `cfg` names the run folder, and is resolved here once."""
     run = cast(DictConfig, OmegaConf.create(plain(cfg)))
-    use_fast_matmul(run.tf32)
+    allow_tf32(run.tf32)
     L.seed_everything(stage_seed(run), workers=True, verbose=False)
     callbacks: list[Callback] = list(instantiate(run.callbacks, _convert_="all").values())
     loggers = _build_loggers(run.logger, start)

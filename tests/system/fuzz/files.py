@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from values import mutate_document, mutate_text
+from values import mutate_document, mutate_text, places
 
 REFUSED = "refused"  # by a right reading, whatever the message
 ANY = "any"  # accepted or refused
@@ -218,8 +218,8 @@ def mutate_arrays(file: Path, rng: Random) -> tuple[str, str]:
 def mutate_checkpoint(file: Path, rng: Random, outside: Path) -> tuple[str, str]:
     """Change a value of a checkpoint, and save it again as torch does."""
     content = torch.load(file, weights_only=True)
-    weights: list[Any] = list(_tensors(content, ""))
-    others = [(holder, key, name) for holder, key, name in _entries(content, "")]
+    others = list(places(content, ""))
+    weights = [place for place in others if isinstance(place[0][place[1]], torch.Tensor)]
     if rng.random() < 0.7:
         holder, key, name = rng.choice(weights)
         what, value, expected = _other_tensor(holder[key], rng)
@@ -278,23 +278,6 @@ def _other_tensor(tensor: torch.Tensor, rng: Random) -> tuple[str, Any, str]:
     }
     what = rng.choice(list(choices))
     return what, *choices[what]
-
-
-def _entries(node: Any, name: str) -> Any:
-    items = (
-        node.items()
-        if isinstance(node, dict)
-        else enumerate(node)
-        if isinstance(node, list)
-        else ()
-    )
-    for key, value in list(items):
-        yield node, key, f"{name}{key}"
-        yield from _entries(value, f"{name}{key}.")
-
-
-def _tensors(node: Any, name: str) -> Any:
-    return ((h, k, n) for h, k, n in _entries(node, name) if isinstance(h[k], torch.Tensor))
 
 
 def write_outside(folder: Path) -> None:

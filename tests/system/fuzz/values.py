@@ -78,18 +78,18 @@ def scalars(outside: str) -> list[Any]:
 def mutate_document(text: str, rng: Random, outside: str, *, is_yaml: bool) -> tuple[str, str]:
     """Return a damaged JSON or YAML document, and what was done to it."""
     tree = yaml.safe_load(text) if is_yaml else json.loads(text)
-    places = list(_places(tree, ""))
+    found = list(places(tree, ""))
     kind = rng.random()
     if is_yaml and kind < 0.05:
         return f"{_BOMB}\n{text}", "bomb of aliases"
-    if kind < 0.12 or not places:
+    if kind < 0.12 or not found:
         return mutate_text(text, rng)
-    holder, key, name = rng.choice(places)
+    holder, key, name = rng.choice(found)
     if kind < 0.3:
         del holder[key]
         return _dump(tree, is_yaml), f"without {name}"
     if kind < 0.4:
-        other, at, from_where = rng.choice(places)
+        other, at, from_where = rng.choice(found)
         holder[key] = copy.deepcopy(other[at])
         return _dump(tree, is_yaml), f"{name} = value of {from_where}"
     if kind < 0.55:
@@ -128,7 +128,8 @@ def mutate_text(text: str, rng: Random) -> tuple[str, str]:
     return choices[what], what
 
 
-def _places(tree: Any, name: str) -> Iterator[tuple[Any, Any, str]]:
+def places(tree: Any, name: str) -> Iterator[tuple[Any, Any, str]]:
+    """Yield the holder, key and full name of every value below a node of some name."""
     items = (
         tree.items()
         if isinstance(tree, dict)
@@ -139,7 +140,7 @@ def _places(tree: Any, name: str) -> Iterator[tuple[Any, Any, str]]:
     for key, value in list(items):
         inner = f"{name}.{key}" if name else str(key)
         yield tree, key, inner
-        yield from _places(value, inner)
+        yield from places(value, inner)
 
 
 def _dump(tree: Any, is_yaml: bool) -> str:
