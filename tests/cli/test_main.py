@@ -33,7 +33,7 @@ def imported(*arguments):
 
 def said(monkeypatch, capsys, *arguments):
     """Return the exit code, standard output and standard error of `tireid ARGUMENTS`."""
-    for name in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME"):  # which it may set: given back by monkeypatch
+    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"):  # which it may set: given back by monkeypatch
         if name not in os.environ:
             monkeypatch.setenv(name, "")
             del os.environ[name]
@@ -53,14 +53,16 @@ def test_help_lists_every_command_and_imports_nothing_heavy(monkeypatch, capsys)
     assert not imported("--help") & {*HEAVY, "hydra", "omegaconf", "rich", "yaml", "filelock"}
 
 
-def test_waiting_threads_sleep_unless_the_environment_says_otherwise(monkeypatch, capsys):
+def test_waiting_threads_soon_sleep_unless_the_environment_says_otherwise(monkeypatch, capsys):
     """It is set before torch is loaded, which reads it then."""
-    for value, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
-        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-        if value is not None:
-            monkeypatch.setenv("OMP_WAIT_POLICY", value)
+    cases = ({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)
+    for given, expected in cases:
+        for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
         said(monkeypatch, capsys, "--version")
-        assert os.environ["OMP_WAIT_POLICY"] == expected
+        assert os.environ.get("GOMP_SPINCOUNT") == expected
     assert "torch" not in imported("--version")
 
 

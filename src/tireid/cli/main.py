@@ -15,9 +15,11 @@ _OPTIONS = {
     ("-sc", "--shell-completion"): 'Complete in bash: eval "$(tireid -sc install=bash)"',
 }
 _HELP, _VERSION, COMPLETION = _OPTIONS
-# Threads that wait for one another sleep. By default they spin, and beside other work take the core
-# from the thread that is waited for. Read as torch is loaded, by GNU's OpenMP and by Intel's.
-_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+# Threads that wait for one another look a moment (GNU's OpenMP counts, LLVM's takes milliseconds),
+# then sleep. By default they look for long, and beside other work take the core from the thread
+# that is waited for; to sleep at once would cost idle cores a tenth of their speed. Read as torch
+# is loaded.
+_THREADS = {"GOMP_SPINCOUNT": "5000", "KMP_BLOCKTIME": "1"}
 _INTERRUPTED = 128 + signal.SIGINT  # as shells say it
 
 
@@ -27,8 +29,8 @@ def main() -> None:
     Raises:
         SystemExit: With code 2, if there is no such command.
     """
-    for name, value in _THREADS.items():
-        os.environ.setdefault(name, value)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.update(_THREADS | os.environ)
     try:
         _run(sys.argv[1:])
     except KeyboardInterrupt:
