@@ -9,7 +9,7 @@ import torch
 import tireid.retrieval.evaluation
 from tireid.metrics import retrieval_metrics
 from tireid.retrieval import embedding_values, evaluate_embeddings
-from tireid.retrieval.similarity import similarity_blocks
+from tireid.retrieval.ranking import ranked_blocks
 
 PIDS = torch.tensor([3, 1, 2, 3, 1, 2, 3, 8])
 
@@ -158,9 +158,9 @@ def rank_on(rank, queries):
 
     def watched(texts, *rest):
         shares.append(len(texts))
-        return similarity_blocks(texts, *rest)
+        return ranked_blocks(texts, *rest)
 
-    tireid.retrieval.evaluation.similarity_blocks = watched
+    tireid.retrieval.evaluation.ranked_blocks = watched
     values = embedding_values(*sides, paired=paired, shared=True)
     sides[0][0] = torch.nan  # in the share of the first process
     with pytest.raises(ValueError, match=f"1 of {queries} text embeddings contain NaN or Inf"):

@@ -6,6 +6,7 @@ tied positives take consecutive ranks. Ranks come as one row per query, ascendin
 on the right; a row of zeros is a query without a positive.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -110,6 +111,18 @@ def rank_positives(
     position = torch.arange(1, positives.shape[1] + 1, device=positives.device)
     ranks = position + count_at_least(negatives, thresholds)
     return PositiveRanks(ranks.masked_fill(~present, 0), positives.gather(1, order))
+
+
+def join_ranks(blocks: Sequence[PositiveRanks]) -> PositiveRanks:
+    """Join the ranks of consecutive blocks of queries."""
+    columns = max(block.ranks.shape[1] for block in blocks)
+
+    def joined(parts: Iterable[Tensor], filler: int) -> Tensor:
+        pad = torch.nn.functional.pad
+        return torch.cat([pad(part, (0, columns - part.shape[1]), value=filler) for part in parts])
+
+    ranks, positives = zip(*blocks, strict=True)
+    return PositiveRanks(joined(ranks, 0), joined(positives, -1))
 
 
 def drop_ranks(

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tireid.metrics.identities import check_identities
+from tireid.metrics.ranks import rank_positives
 from tireid.metrics.values import block_values, mean_percent
 
 _ROWS = 128  # similarity rows ranked at once
@@ -64,5 +65,5 @@ def retrieval_metrics(
     query, items = query.to(matrix.device), items.to(matrix.device)
     own_image = None if own_image is None else own_image.to(matrix.device)
     rows = [slice(start, start + _ROWS) for start in range(0, len(matrix), _ROWS)]
-    blocks = ((block, matrix[block]) for block in rows)
-    return mean_percent(block_values(blocks, query, items, own_image))
+    blocks = ((block, rank_positives(matrix[block], query[block], items)) for block in rows)
+    return mean_percent(block_values(blocks, own_image))

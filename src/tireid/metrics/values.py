@@ -8,28 +8,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tireid.metrics.names import METRICS, WITHOUT_OWN_IMAGE
-from tireid.metrics.ranks import drop_ranks, rank_positives
+from tireid.metrics.ranks import PositiveRanks, drop_ranks
 
 
 def query_values(
-    similarity: Float[Tensor, "query gallery"],
-    query_pids: Int[Tensor, " query"],
-    gallery_pids: Int[Tensor, " gallery"],
-    paired: Int[Tensor, " query"] | None = None,
+    ranked: PositiveRanks, paired: Int[Tensor, " query"] | None = None
 ) -> dict[str, Float[Tensor, " query"]]:
     """Compute every metric of every query, to be joined over blocks, averaged or bootstrapped.
 
     Args:
-        similarity: Higher is closer; finite. Checked by the callers, once for all blocks.
-        query_pids: Identity of each row.
-        gallery_pids: Identity of each column.
-        paired: Column of the query's own image, -1 where it is not in the gallery.
+        ranked: The ranks of each query's positives.
+        paired: Gallery index of the query's own image, -1 where it is not in the gallery.
 
     Returns:
         The values behind the keys of `retrieval_metrics`, as fractions, float64. NaN marks a
         query that has no positive and is left out.
     """
-    ranks, positives = rank_positives(similarity, query_pids, gallery_pids)
+    ranks, positives = ranked
     values = {key: metric.of_ranks(ranks) for key, metric in METRICS.items()}
     if paired is not None:
         others = drop_ranks(ranks, (ranks > 0) & (positives == paired[:, None]))
@@ -42,17 +37,11 @@ def query_values(
 
 
 def block_values(
-    blocks: Iterable[tuple[slice, Float[Tensor, "block gallery"]]],
-    query_pids: Int[Tensor, " query"],
-    gallery_pids: Int[Tensor, " gallery"],
-    paired: Int[Tensor, " query"] | None,
+    blocks: Iterable[tuple[slice, PositiveRanks]], paired: Int[Tensor, " query"] | None
 ) -> dict[str, Float[Tensor, " query"]]:
-    """Compute `query_values` from similarities that come in blocks of consecutive queries."""
+    """Compute `query_values` of ranks that come in blocks of consecutive queries."""
     values = [
-        query_values(
-            similarity, query_pids[rows], gallery_pids, None if paired is None else paired[rows]
-        )
-        for rows, similarity in blocks
+        query_values(ranked, None if paired is None else paired[rows]) for rows, ranked in blocks
     ]
     return join_values(values)
 

@@ -12,9 +12,12 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from tireid.metrics.ranks import rank_positives
-from tireid.metrics.values import join_values, query_values
+from tireid.metrics.ranks import PositiveRanks, join_ranks, rank_positives
+from tireid.metrics.values import query_values
+from tireid.retrieval.gallery import Gallery
+from tireid.retrieval.ranking import Ranking
 from tireid.retrieval.similarity import check_embeddings, similarity_blocks
+from tireid.retrieval.top_k import BestImages, sorted_best
 from tireid.runs.foreign import regular_file
 
 QUERIES_FILE = "queries_test.npz"  # in a run folder
@@ -79,39 +82,83 @@ def query_results(
     """
     check_embeddings(text_embeddings, image_embeddings, block_size)
     device = image_embeddings.device
-    pids, gallery, paired = text_pids.to(device), image_pids.to(device), own.to(device)
-    blocks: list[dict[str, Tensor]] = []
-    positives = torch.zeros(_BINS, dtype=torch.int64, device=device)
-    negatives = torch.zeros_like(positives)
-    for rows, similarity in similarity_blocks(text_embeddings, image_embeddings, block_size):
-        ordered = similarity.sort(dim=1, descending=True, stable=True)
-        same = pids[rows, None] == gallery
-        best = ordered.indices[:, :k]
-        bins = ((similarity + 1) * (_BINS / 2)).long().clamp_(0, _BINS - 1)
-        positives += torch.bincount(bins[same], minlength=_BINS)
-        negatives += torch.bincount(bins[~same], minlength=_BINS)
-        blocks.append(
-            {
-                **query_values(similarity, pids[rows], gallery, paired[rows]),
-                "found": best.clone(),
-                "scores": ordered.values[:, :k].clone(),
-                "right": same.gather(1, best),
-                "first_rank": rank_positives(similarity, pids[rows], gallery).ranks[:, 0],
-            }
-        )
-    joined = {name: value.cpu().numpy() for name, value in join_values(blocks).items()}
+    sides = text_embeddings, image_embeddings, text_pids.to(device), image_pids.to(device)
+    collect = _from_products if device.type == "cpu" else _from_sorting
+    ranked, scores, found, (positives, negatives) = collect(*sides, k, block_size)
+    values = query_values(ranked, own.to(device))
+    found, gallery = found.cpu(), image_pids.cpu()
     return QueryResults(
-        first_rank=joined.pop("first_rank").astype(np.int32),
-        found=joined.pop("found").astype(np.int32),
-        scores=joined.pop("scores").astype(np.float32),
-        right=joined.pop("right"),
-        values={name: value.astype(np.float32) for name, value in joined.items()},
+        first_rank=ranked.ranks[:, 0].cpu().numpy().astype(np.int32),
+        found=found.numpy().astype(np.int32),
+        scores=scores.cpu().numpy().astype(np.float32),
+        right=(gallery[found] == text_pids.cpu()[:, None]).numpy(),
+        values={name: value.cpu().numpy().astype(np.float32) for name, value in values.items()},
         pids=text_pids.cpu().numpy(),
         own=own.cpu().numpy(),
         edges=np.linspace(-1.0, 1.0, _BINS + 1),
         positives=positives.cpu().numpy(),
         negatives=negatives.cpu().numpy(),
     )
+
+
+_Collected = tuple[PositiveRanks, Tensor, Tensor, tuple[Tensor, Tensor]]
+
+
+def _from_products(
+    texts: Float[Tensor, "query dim"],
+    images: Float[Tensor, "gallery dim"],
+    text_pids: Int[Tensor, " query"],
+    image_pids: Int[Tensor, " gallery"],
+    k: int,
+    block_size: int,
+) -> _Collected:
+    """Return ranks, best similarities, best images, and pairs in each bin, right and wrong.
+
+    Only the bins of wrong pairs hold what a float32 product says.
+    """
+    gallery = Gallery(images)
+    ranking, best = Ranking(text_pids, image_pids, gallery, texts), BestImages(k)
+    negatives = np.zeros(_BINS, np.int64)
+    for block in gallery.blocks(texts, block_size):
+        best.add(block)
+        ranking.add(block)
+        wrong = block.similarity[block.similarity > -np.inf]
+        negatives += np.bincount(_bins(wrong), minlength=_BINS)
+    right = ranking.similarity[ranking.similarity > -np.inf]
+    positives = np.bincount(_bins(right), minlength=_BINS)
+    bins = torch.from_numpy(positives), torch.from_numpy(negatives)
+    scores, found = map(torch.from_numpy, best.result())
+    return ranking.ranks(), scores, found, bins
+
+
+def _bins(similarity: Float[ndarray, " pairs"]) -> Int[ndarray, " pairs"]:
+    bins = similarity + np.float32(1)
+    bins *= np.float32(_BINS / 2)
+    return bins.clip(0, _BINS - 1, out=bins).astype(np.intp)
+
+
+def _from_sorting(
+    texts: Float[Tensor, "query dim"],
+    images: Float[Tensor, "gallery dim"],
+    text_pids: Int[Tensor, " query"],
+    image_pids: Int[Tensor, " gallery"],
+    k: int,
+    block_size: int,
+) -> _Collected:
+    """Return the same as `_from_products`, on any device."""
+    positives = torch.zeros(_BINS, dtype=torch.int64, device=images.device)
+    negatives = torch.zeros_like(positives)
+    ranked: list[PositiveRanks] = []
+    best: list[tuple[Tensor, Tensor]] = []
+    for rows, similarity in similarity_blocks(texts, images, block_size):
+        same = text_pids[rows, None] == image_pids
+        bins = ((similarity + 1) * (_BINS / 2)).long().clamp_(0, _BINS - 1)
+        positives += torch.bincount(bins[same], minlength=_BINS)
+        negatives += torch.bincount(bins[~same], minlength=_BINS)
+        ranked.append(rank_positives(similarity, text_pids[rows], image_pids))
+        best.append(sorted_best(similarity, k))
+    scores, found = (torch.cat(parts) for parts in zip(*best, strict=True))
+    return join_ranks(ranked), scores, found, (positives, negatives)
 
 
 def queries_content(results: QueryResults) -> bytes:

@@ -66,6 +66,18 @@ def check_embeddings(
         raise ValueError(f"expected a block_size of at least 1, got {block_size}")
 
 
+def rounded_error(dim: int) -> float:
+    """Bound how far a float32 product of rounded unit vectors is from the exact similarity.
+
+    Each factor is rounded to float32, and whatever the order, each of the products and sums adds at
+    most one rounding of a number of magnitude 1 or less (Cauchy-Schwarz): about `dim` x 2**-24.
+
+    Args:
+        dim: Width of the embeddings.
+    """
+    return 1.01 * (dim + 4) * 2.0**-24
+
+
 def similarity_blocks(
     text_embeddings: Float[Tensor, "query dim"],
     image_embeddings: Float[Tensor, "gallery dim"],

@@ -1,0 +1,125 @@
+"""A gallery prepared on a CPU: exact unit vectors, and float32 ones for fast products."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+from torch import Tensor
+
+from tireid.retrieval.similarity import check_embeddings, rounded_error, unit_vectors
+
+_CHUNK = 2**28  # bytes of prepared gallery at a time
+_SCORES = 2**26  # bytes of similarities at a time
+_PAIRS = 2**21  # bytes of gathered vectors at a time: they fit a cache
+
+
+class UnitVectors:
+    """Embeddings of one side as unit vectors.
+
+    Attributes:
+        exact: Multiples of 2**-26, float64: any order of summing their products is exact.
+        rounded: The same, rounded to float32.
+    """
+
+    def __init__(self, embeddings: Float[Tensor, "batch dim"]) -> None:
+        self.exact: Float[ndarray, "batch dim"] = unit_vectors(embeddings).numpy()
+
+    @cached_property
+    def rounded(self) -> Float[ndarray, "batch dim"]:
+        """Round the vectors, once."""
+        return self.exact.astype(np.float32)
+
+
+class Block(NamedTuple):
+    """Similarities of some texts to some consecutive images.
+
+    Attributes:
+        rows: Which texts.
+        first: Position in the gallery of the first image.
+        texts: The unit vectors of the texts.
+        images: The unit vectors of the images.
+        similarity: Cosine similarities, off by at most `error`: float32, or float64 and exact.
+        error: What rounding may have changed.
+    """
+
+    rows: slice
+    first: int
+    texts: UnitVectors
+    images: UnitVectors
+    similarity: Float[ndarray, "block images"]
+    error: float
+
+    def exact(self) -> "Block":
+        """Compute the similarities of all pairs anew, exactly."""
+        return self._replace(similarity=self.texts.exact @ self.images.exact.T, error=0.0)
+
+    def exact_pairs(
+        self, rows: Int[ndarray, " pairs"], columns: Int[ndarray, " pairs"]
+    ) -> Float[ndarray, " pairs"]:
+        """Compute the exact similarities of pairs, float64.
+
+        Args:
+            rows: Row of each pair in the block.
+            columns: Column of each pair in the block.
+        """
+        scores = np.empty(len(rows))
+        step = max(_PAIRS // (16 * self.texts.exact.shape[1]), 1)
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            texts, images = self.texts.exact[rows[part]], self.images.exact[columns[part]]
+            scores[part] = np.einsum("pd,pd->p", texts, images)
+        return scores
+
+
+class Gallery:
+    """A gallery in chunks of bounded size; a small one is prepared once, for all its queries.
+
+    Args:
+        images: Embeddings, finite, on a CPU; need not be normalised.
+        keep: Whether to check and prepare all of it at once, whatever its size, for many calls;
+            takes 12 bytes a value.
+
+    Raises:
+        ValueError: With `keep`, if the embeddings are not of two axes, empty, NaN or infinite.
+
+    Attributes:
+        exact: Whether `blocks` computes exact products, for twice the time. May be set between two
+            blocks, where rounding leaves too much open.
+    """
+
+    def __init__(self, images: Float[Tensor, "gallery dim"], *, keep: bool = False) -> None:
+        if keep:
+            check_embeddings(images, images, block_size=1)
+        self.images = images
+        self.exact = False
+        self._chunk = len(images) if keep else max(_CHUNK // (12 * images.shape[1]), 1)
+        self._whole = UnitVectors(images) if len(images) <= self._chunk else None
+
+    def chunks(self) -> Iterator[tuple[int, UnitVectors]]:
+        """Yield the position of each chunk's first image, and its unit vectors."""
+        for first in range(0, len(self.images), self._chunk):
+            yield first, self._whole or UnitVectors(self.images[first : first + self._chunk])
+
+    def blocks(self, texts: Float[Tensor, "query dim"], block_size: int) -> Iterator[Block]:
+        """Yield the similarities of all texts to the first chunk, then to the next.
+
+        NumPy's product: that of torch may round to bfloat16, if a global setting allows it.
+
+        Args:
+            texts: Finite, of the same width.
+            block_size: Texts at a time, fewer where the chunk is large.
+        """
+        error = rounded_error(self.images.shape[1])
+        for first, images in self.chunks():
+            step = min(block_size, max(_SCORES // (4 * len(images.exact)), 1))
+            for start in range(0, len(texts), step):
+                rows = slice(start, min(start + step, len(texts)))
+                vectors = UnitVectors(texts[rows].cpu())
+                if self.exact:
+                    similarity, rounding = vectors.exact @ images.exact.T, 0.0
+                else:
+                    similarity, rounding = vectors.rounded @ images.rounded.T, error
+                yield Block(rows, first, vectors, images, similarity, rounding)
