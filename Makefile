@@ -52,7 +52,7 @@ $(error make $(GOAL): expected $(foreach name,$(TAKES),$(name)=...), got $(forea
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare dashboard evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports bench-gpu bench-search fuzz endure clean
+.PHONY: help install train sweep tune compare dashboard evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports bench-evaluation bench-gpu bench-search fuzz endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -128,6 +128,9 @@ bench: $(READY) ## Time a training step against a plain reference: make bench AR
 
 bench-supports: $(READY) ## Time LCR2S's steps with each source of supports
 	@$(PY) benchmarks/lcr2s_step.py $(ARGS)
+
+bench-evaluation: $(READY) ## Time exact evaluation against float32 products and a sort
+	@$(PY) benchmarks/evaluation.py $(ARGS)
 
 bench-gpu: $(READY) ## Check and time all that a GPU changes, about 10 minutes: ARGS="--tiny" on any machine
 	@$(PY) benchmarks/gpu.py $(ARGS)

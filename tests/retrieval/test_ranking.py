@@ -44,9 +44,9 @@ def exact_similarity(texts, images):
 @pytest.mark.parametrize("chunk", [2**28, 12 * 48 * 100], ids=["whole", "chunks of 100"])
 def test_ranks_are_those_of_exact_similarities(monkeypatch, kind, block_size, chunk):
     monkeypatch.setattr(gallery, "_CHUNK", chunk)
-    texts, images, *pids = made(kind)
-    expected = rank_positives(exact_similarity(texts, images), *pids)
-    blocks = list(ranked_blocks(texts, images, *pids, block_size))
+    texts, images, text_pids, image_pids = made(kind)
+    expected = rank_positives(exact_similarity(texts, images), text_pids, image_pids)
+    blocks = list(ranked_blocks(texts, images, text_pids, image_pids, block_size))
     assert [row for rows, _ in blocks for row in range(rows.start, rows.stop)] == list(range(70))
     ranked = join_ranks([block for _, block in blocks])
     assert torch.equal(ranked.ranks, expected.ranks)
@@ -57,22 +57,33 @@ def test_ranks_are_those_of_exact_similarities(monkeypatch, kind, block_size, ch
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_ways_to_decide_what_rounding_leaves_open_agree(monkeypatch, kind, open_):
     monkeypatch.setattr(ranking, "_OPEN", open_)
-    texts, images, *pids = made(kind)
-    expected = rank_positives(exact_similarity(texts, images), *pids)
-    (_, ranked), *_ = ranked_blocks(texts, images, *pids, 100)
+    texts, images, text_pids, image_pids = made(kind)
+    expected = rank_positives(exact_similarity(texts, images), text_pids, image_pids)
+    (_, ranked), *_ = ranked_blocks(texts, images, text_pids, image_pids, 100)
     assert torch.equal(ranked.ranks, expected.ranks)
 
 
 def test_ranks_kept_at_a_time_are_bounded(monkeypatch):
-    texts, images, *pids = made("trained")
-    expected = rank_positives(exact_similarity(texts, images), *pids)
+    texts, images, text_pids, image_pids = made("trained")
+    expected = rank_positives(exact_similarity(texts, images), text_pids, image_pids)
     monkeypatch.setattr(ranking, "_RANKS", 9 * 43)  # some images of eight people
-    blocks = list(ranked_blocks(texts, images, *pids, 4))
+    blocks = list(ranked_blocks(texts, images, text_pids, image_pids, 4))
     assert len(blocks) == -(-70 // 9)
     assert torch.equal(join_ranks([block for _, block in blocks]).ranks, expected.ranks)
 
 
-def test_rounding_stays_within_its_bound():
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+def test_rounding_stays_within_its_bound(precision):
+    """Whatever precision a caller allows for products."""
+    previous = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        check_rounding()
+    finally:
+        torch.set_float32_matmul_precision(previous)
+
+
+def check_rounding():
     for dim, scale in ((3, 1.0), (512, 1.0), (3072, 30.0)):
         texts, images = random(40, dim, 0), scale * random(50, dim, 1) + 1
         for block in Gallery(images).blocks(texts, 64):

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
@@ -54,7 +55,7 @@ class Block(NamedTuple):
 
     def exact(self) -> "Block":
         """Compute the similarities of all pairs anew, exactly."""
-        return self._replace(similarity=self.texts.exact @ self.images.exact.T, error=0.0)
+        return self._replace(similarity=product(self.texts.exact, self.images.exact), error=0.0)
 
     def exact_pairs(
         self, rows: Int[ndarray, " pairs"], columns: Int[ndarray, " pairs"]
@@ -106,8 +107,6 @@ class Gallery:
     def blocks(self, texts: Float[Tensor, "query dim"], block_size: int) -> Iterator[Block]:
         """Yield the similarities of all texts to the first chunk, then to the next.
 
-        NumPy's product: that of torch may round to bfloat16, if a global setting allows it.
-
         Args:
             texts: Finite, of the same width.
             block_size: Texts at a time, fewer where the chunk is large.
@@ -119,7 +118,20 @@ class Gallery:
                 rows = slice(start, min(start + step, len(texts)))
                 vectors = UnitVectors(texts[rows].cpu())
                 if self.exact:
-                    similarity, rounding = vectors.exact @ images.exact.T, 0.0
+                    similarity, rounding = product(vectors.exact, images.exact), 0.0
                 else:
-                    similarity, rounding = vectors.rounded @ images.rounded.T, error
+                    similarity, rounding = product(vectors.rounded, images.rounded), error
                 yield Block(rows, first, vectors, images, similarity, rounding)
+
+
+def product(
+    texts: Float[ndarray, "block dim"], images: Float[ndarray, "images dim"]
+) -> Float[ndarray, "block images"]:
+    """Multiply all texts with all images, in their own precision.
+
+    On torch's threads, since NumPy's would wait for work beside them. oneDNN is left out: where a
+    global setting allows it, it rounds float32 factors to bfloat16.
+    """
+    kept: dict[str, Any] = dict.fromkeys(("deterministic", "allow_tf32", "fp32_precision"))
+    with torch.backends.mkldnn.flags(enabled=False, **kept):
+        return (torch.as_tensor(texts) @ torch.as_tensor(images).mT).numpy()

@@ -126,8 +126,8 @@ def _from_products(
         negatives += np.bincount(_bins(wrong), minlength=_BINS)
     right = ranking.similarity[ranking.similarity > -np.inf]
     positives = np.bincount(_bins(right), minlength=_BINS)
-    bins = torch.from_numpy(positives), torch.from_numpy(negatives)
-    scores, found = map(torch.from_numpy, best.result())
+    bins = torch.as_tensor(positives), torch.as_tensor(negatives)
+    scores, found = map(torch.as_tensor, best.result())
     return ranking.ranks(), scores, found, bins
 
 

@@ -45,7 +45,7 @@ def ranked_blocks(
             yield rows, rank_positives(similarity, text_pids[rows], image_pids)
         return
     gallery = Gallery(images)
-    most = int(image_pids.unique(return_counts=True)[1].max())
+    most = int(np.unique(image_pids.numpy(), return_counts=True)[1].max())
     step = max(min(_RANKS // most, _VECTORS // images.shape[1]), 1)
     for start in range(0, len(texts), step):
         rows = slice(start, min(start + step, len(texts)))
@@ -110,9 +110,9 @@ class Ranking:
 
     def ranks(self) -> PositiveRanks:
         """Return the ranks, once all blocks were added."""
-        slots = np.arange(1, self.positives.shape[1] + 1)
+        slots = np.array(range(1, self.positives.shape[1] + 1))
         ranks = np.where(slots <= self.present[:, None], self.counts + slots, 0)
-        return PositiveRanks(torch.from_numpy(ranks), torch.from_numpy(self.positives))
+        return PositiveRanks(torch.as_tensor(ranks), torch.as_tensor(self.positives))
 
 
 def _similarity_of_positives(
@@ -155,9 +155,9 @@ def _count(
         reached = values[values >= bounds[0][-1]]
         if len(reached) < 256 * slots:  # then a sort takes less time than a look for each bound
             reached.sort()
-            for count, bound in zip(counts, bounds, strict=False):
-                count[row, :slots] = len(reached) - np.searchsorted(reached, bound)
+            for side, bound in enumerate(bounds):
+                counts[side, row, :slots] = len(reached) - np.searchsorted(reached, bound)
         else:
-            for count, bound in zip(counts, bounds, strict=False):
-                count[row, :slots] = [np.count_nonzero(reached >= value) for value in bound]
+            for side, bound in enumerate(bounds):
+                counts[side, row, :slots] = [np.count_nonzero(reached >= value) for value in bound]
     return counts[0], counts[0] if high is low else counts[1]

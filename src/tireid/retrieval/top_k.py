@@ -51,7 +51,7 @@ def top_k(
         for block in prepared.blocks(text_embeddings, block_size):
             best.add(block)
         scores, indices = best.result()
-        return torch.from_numpy(scores.astype(np.float32)), torch.from_numpy(indices)
+        return torch.as_tensor(scores.astype(np.float32)), torch.as_tensor(indices)
     blocks = [
         sorted_best(similarity, k)
         for _, similarity in similarity_blocks(text_embeddings, images, block_size)
@@ -106,12 +106,12 @@ def _best_of(block: Block, k: int) -> tuple[ndarray, ndarray]:
     least = _at_most_kth(block.similarity, k) - np.float32(2.01 * block.error)
     rows, columns = np.divmod(np.flatnonzero(block.similarity >= least[:, None]), width)
     if len(rows) > 2 * k * count + _OPEN * block.similarity.size:
-        scores, best = sorted_best(torch.from_numpy(block.exact().similarity), k)
+        scores, best = sorted_best(torch.as_tensor(block.exact().similarity), k)
         return scores.numpy(), best.numpy()
     scores = block.exact_pairs(rows, columns)
     order = np.lexsort((columns, -scores, rows))
-    first = np.searchsorted(rows, np.arange(count))
-    chosen = order[first[:, None] + np.arange(k)]
+    first = np.searchsorted(rows, range(count))
+    chosen = order[first[:, None] + range(k)]
     return scores[chosen], columns[chosen]
 
 
