@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tireid.variables import check_variables
+
 if TYPE_CHECKING:
     from tireid.inference.retriever import Retriever, load
     from tireid.search.index import Index
@@ -19,5 +21,6 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     """Import what is asked for on first use: torch and Lightning take seconds."""
     if name in _MODULES:
+        check_variables()
         return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

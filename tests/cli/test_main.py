@@ -75,6 +75,14 @@ def test_ctrl_c_is_one_line(monkeypatch, capsys):
     assert (code, out, err) == (130, "", "stopped by Ctrl-C\n")
 
 
+def test_a_rank_that_is_no_number_is_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "abc")
+    code, out, err = said(monkeypatch, capsys, "train")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: RANK: expected a whole number")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_imports_nothing_heavy_and_names_the_command(name):
     modules = imported(name, "--help")

@@ -1,5 +1,8 @@
+import io
 import os
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ import torch
 from PIL import Image
 
 import tireid
+from tireid.data import images
 from tireid.data.images import (
     ImageSource,
     check_image_size,
@@ -107,6 +111,8 @@ def test_nothing_else_opens_image_files_and_never_as_any_format():
         if "Image.open(" in path.read_text() or "imread(" in path.read_text()
     }
     assert files == {"images.py": 1, "query_images.py": 1}  # the second: a plot in memory
+    jpeg = [p for p in Path(tireid.__file__).parent.rglob("*.py") if "JpegImage" in p.read_text()]
+    assert [path.name for path in jpeg] == ["images.py"]
     for name in ("data/images.py", "callbacks/query_images.py"):
         assert re.search(
             r"Image\.open\(\w+, formats=", (Path(tireid.__file__).parent / name).read_text()
@@ -121,10 +127,78 @@ def test_pipes_and_devices_are_refused_without_being_read(tmp_path):
             decode(tmp_path / name)
 
 
-def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path):
-    Image.new("1", (8192, 4097)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"a\.png: .*it has 8192 x 4097 pixels, more than 33,5"):
+@pytest.mark.parametrize("size", [(8192, 8193), (20000, 20000)])
+def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path, size):
+    write_png_header(tmp_path / "a.png", *size)
+    with pytest.raises(ValueError, match=r"a\.png: .*it has .*more than 67,108,864.*; shrink it"):
         decode(tmp_path / "a.png")
+
+
+def write_png_header(path, width, height):
+    content = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + content + struct.pack(">I", zlib.crc32(content))
+    empty = struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + empty)
+
+
+def write_jpeg_header(path, width, height, *, progressive):
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "JPEG", progressive=progressive)
+    content = bytearray(picture.getvalue())
+    frame = content.index(b"\xff\xc2" if progressive else b"\xff\xc0")
+    content[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("size", "progressive", "message"),
+    [((9000, 9000), True, "67,108,864; .*not progressive"), ((20000, 20000), False, "268,435,456")],
+)
+def test_a_jpeg_beyond_the_bound_of_its_kind_is_refused(tmp_path, size, progressive, message):
+    write_jpeg_header(tmp_path / "a.jpg", *size, progressive=progressive)
+    with pytest.raises(ValueError, match=rf"a\.jpg: .*it has {size[0]} x {size[1]} pix.*{message}"):
+        decode(tmp_path / "a.jpg")
+
+
+@pytest.fixture
+def small_limits(monkeypatch):
+    """Make images of a few thousand pixels count as those of a phone."""
+    monkeypatch.setattr(images, "_WHOLE", 32 * 32)
+    monkeypatch.setattr(images, "LARGEST_IMAGE", 64 * 64)
+
+
+@pytest.mark.parametrize(("side", "scale"), [(32, 1), (33, 2), (64, 2), (128, 4), (250, 8)])
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path, small_limits, side, scale):
+    picture = Image.new("RGB", (side, side), "white")
+    picture.paste("red", (0, 0, side // 2, side))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # left becomes top
+    picture.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    image = decode(tmp_path / "a.jpg")
+    assert image.size == (-(-side // scale), -(-side // scale))
+    assert image.mode == "RGB"
+    assert image.getpixel((2, 0))[1] < 60
+    assert min(image.getpixel((2, image.height - 1))) > 200
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "I;16"])
+def test_a_large_image_of_another_kind_is_halved_once_decoded(tmp_path, small_limits, mode):
+    if mode == "I;16":
+        picture = Image.fromarray(np.full((64, 40), 0xFFFF, np.uint16))
+    else:
+        picture = Image.new("RGB", (40, 64), "white").convert(mode)
+    picture.save(tmp_path / "a.png")
+    image = decode(tmp_path / "a.png")
+    assert (image.size, image.mode) == ((20, 32), "RGB")
+    assert image.getpixel((3, 3)) == (255, 255, 255)
+
+
+def test_an_image_of_the_caller_is_left_as_it_was(noise):
+    picture = Image.fromarray(noise(6, 4, 3))
+    picture.getexif()[0x0112] = 6
+    read_image(picture, (4, 6), BICUBIC)
+    assert picture.size == (4, 6)
+    assert picture.getexif()[0x0112] == 6
 
 
 @pytest.mark.parametrize("transparency", [None, 0, b"\x00\x80\xff"])

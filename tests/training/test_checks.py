@@ -26,6 +26,7 @@ BASELINE = ["model=baseline", "max_epochs=1"]
         ("+trainer.enable_checkpointing=false", "~callbacks.checkpoint"),
         ("+trainer.fast_dev_run=true", "debug=fast"),
         ("+trainer.fast_dev_run=3", "debug=fast"),
+        ("+trainer.overfit_batches=1", "debug=fast"),
         ("+trainer.barebones=true", "debug=fast"),
         ("+trainer.limit_test_batches=1", r"trainer\.limit_test_batches: .*part .* no result"),
         ("+trainer.limit_test_batches=0.5", "no result"),

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA, did_you_mean
 from tireid.cli.hydra_app import check_options, run_command
+from tireid.variables import check_variables
 
 _OPTIONS = {
     ("-h", "--help"): "Show this help and exit.",
@@ -56,6 +57,11 @@ def _run(arguments: list[str]) -> None:
 
         complete(options)
     else:
+        try:
+            check_variables()
+        except ValueError as error:
+            sys.stderr.write(f"error: {error}\n")
+            sys.exit(1)
         # What argparse and Hydra take for the program's name.
         sys.argv = [f"tireid {name}", *options]
         if name not in WITHOUT_HYDRA:

@@ -1,6 +1,7 @@
 """Read image files at a fixed size, check them before training, cache them in memory."""
 
 import hashlib
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -18,14 +20,21 @@ from torch import Tensor
 from tireid.files import available_cores
 
 LARGEST_SIDE = 4096
-LARGEST_IMAGE = 2**25  # pixels of a file: 100 MB once decoded
+# Pixels of a file. None takes more than 1 GiB: those above _WHOLE are decoded one at a time, and
+# a JPEG at half, a quarter or an eighth of its sides, line by line if it is stored so.
+LARGEST_IMAGE = 2**26
+LARGEST_JPEG = 2**28
+_WHOLE = 2**25
 # Pillow knows more, some of which start other programs: EPS runs Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # of TIFF 6.0
+_EIGHT_BITS = np.rint(np.arange(2**16) / 257).astype(np.uint8)  # of 16
+_JPEG, _SEQUENTIAL, _SCAN = b"\xff\xd8\xff", (0xC0, 0xC1), 0xDA  # ITU-T T.81, table B.1
 _SHOWN = 5
 _SHOW_PROGRESS_FROM = 500
 
 Item = TypeVar("Item")
+_large_image = threading.Lock()
 
 
 def check_image_size(image_size: object) -> tuple[int, int]:
@@ -61,6 +70,8 @@ def resampling(interpolation: str) -> Image.Resampling:
 def decode(path: Path) -> Image.Image:
     """Return the image in RGB, upright by its EXIF orientation; 16-bit grey is scaled to 8 bits.
 
+    One of more than 2**25 pixels is returned at a fraction of its size.
+
     Raises:
         ValueError: If the file is missing, empty, cut off, too large or no image of a kind that is
             read: JPEG, PNG, BMP, GIF, TIFF or WebP, of 8 bits a channel or 16 bits of grey. Names
@@ -68,11 +79,12 @@ def decode(path: Path) -> Image.Image:
     """
     try:
         _check_file(path)
-        with Image.open(path, formats=_FORMATS) as image:
-            if image.width * image.height > LARGEST_IMAGE:
-                size = f"{image.width} x {image.height}"
-                raise ValueError(f"it has {size} pixels, more than {LARGEST_IMAGE:,}; shrink it")
-            return _upright_rgb(image)
+        with _opened(path) as image:
+            if image.width * image.height <= _WHOLE:
+                return _upright_rgb(image, own=True)
+            _check_pixels(path, image)
+            with _large_image:
+                return _shrunk(image)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files.
         reason = str(error) if type(error) is ValueError else repr(error)
         raise ValueError(f"{path}: expected a readable image; {reason}") from error
@@ -91,7 +103,7 @@ def read_image(
     Raises:
         ValueError: If the file cannot be read; names it.
     """
-    image = decode(source) if isinstance(source, Path) else _upright_rgb(source)
+    image = decode(source) if isinstance(source, Path) else _upright_rgb(source, own=False)
     height, width = image_size
     pixels = np.array(image.resize((width, height), filter_))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
@@ -183,14 +195,65 @@ def _check_file(path: Path) -> None:
         raise ValueError("is empty")
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
+def _opened(path: Path) -> Image.Image:
+    """Open an image file; unlike other kinds, a JPEG of any number of pixels."""
+    with path.open("rb") as file:
+        is_jpeg = file.read(len(_JPEG)) == _JPEG
+    try:
+        return JpegImageFile(path) if is_jpeg else Image.open(path, formats=_FORMATS)
+    except Image.DecompressionBombError as error:  # Pillow's limit is higher
+        raise ValueError(f"it has more than {LARGEST_IMAGE:,} pixels; shrink it") from error
+
+
+def _check_pixels(path: Path, image: Image.Image) -> None:
+    """Check that a large image can be decoded in bounded memory."""
+    pixels, size = image.width * image.height, f"{image.width} x {image.height}"
+    if pixels > LARGEST_JPEG:
+        raise ValueError(f"it has {size} pixels, more than {LARGEST_JPEG:,}; shrink it")
+    if pixels > LARGEST_IMAGE and not _is_stored_by_lines(path):
+        raise ValueError(
+            f"it has {size} pixels, more than {LARGEST_IMAGE:,}; shrink it, or save it as a JPEG "
+            "that is not progressive"
+        )
+
+
+def _is_stored_by_lines(path: Path) -> bool:
+    """Whether a file is a JPEG with all channels in one scan, as cameras write it."""
+    channels = 0
+    with path.open("rb") as file:
+        if file.read(2) != _JPEG[:2]:
+            return False
+        while len(segment := file.read(4)) == 4:
+            content = file.read(int.from_bytes(segment[2:]) - 2)
+            if segment[1] in _SEQUENTIAL:
+                channels = content[5]
+            elif segment[1] == _SCAN:
+                return content[0] == channels
+    return False
+
+
+def _shrunk(image: Image.Image) -> Image.Image:
+    if not isinstance(image, JpegImageFile):
+        return _upright_rgb(image, own=True).reduce(2)
+    scale = next(scale for scale in (2, 4, 8) if image.width * image.height <= scale**2 * _WHOLE)
+    image.draft(None, (image.width // scale, image.height // scale))
+    return _upright_rgb(image, own=True)
+
+
+def _upright_rgb(image: Image.Image, *, own: bool) -> Image.Image:
+    """Turn an image upright and convert it; its own memory may serve for that, if it is ours."""
     _check_depth(image)
-    upright = ImageOps.exif_transpose(image)
+    upright = image
+    if own:
+        ImageOps.exif_transpose(image, in_place=True)
+    else:
+        upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16"):
-        upright = Image.fromarray(np.rint(np.asarray(upright) / 257).astype(np.uint8))
+        upright = Image.fromarray(_EIGHT_BITS[np.asarray(upright)])
     if upright.mode == "P" and "transparency" in upright.info:
         upright = upright.convert("RGBA")  # Pillow warns without this step
-    return upright.convert("RGB")
+    upright.load()
+    return upright if own and upright.mode == "RGB" else upright.convert("RGB")
 
 
 def _check_depth(image: Image.Image) -> None:

@@ -29,6 +29,10 @@ _ELSEWHERE: dict[str, tuple[tuple[Any, ...], str]] = {
     "enable_checkpointing": ((None, True), "set ~callbacks.checkpoint or ~callbacks.last"),
     "enable_progress_bar": ((None, True), "set ~callbacks.progress"),
     "fast_dev_run": ((False, 0), "set debug=fast"),
+    "overfit_batches": (
+        (0,),
+        "set debug=fast, or train on few people: dataset.read.num_train_ids=4",
+    ),
     "barebones": ((False,), "set debug=fast"),
 }
 _WHOLE = (
