@@ -62,6 +62,12 @@ def make_samples(folder: Path, run: Run) -> None:
         run(training(name, folder / "data" / "cuhk_pedes", "cuhk_pedes", folder / name))
     run(["evaluate", f"run={folder / 'baseline'}", "split=val"])
     run(["export", f"run={folder / 'baseline'}", f"output={folder / 'export'}"])
+    run(["compare", str(folder / "baseline"), "--no-page", "--csv", str(folder / "results.csv")])
+    images = str(folder / "data" / "cuhk_pedes" / "imgs")
+    options = ["--model", str(folder / "baseline"), "--device", "cpu", "--workers", "0"]
+    pattern = "--name-pattern=(?P<camera>[0-9]+).png"
+    run(["index", images, "--out", str(folder / "gallery"), pattern, *options])
+    run(["tune", "tuning=lgur_rates", "trials=2", f"output={folder / 'study'}"])
     sweep = folder / "sweep"
     shutil.copytree(folder / "baseline", sweep / "0")
     shutil.copytree(folder / "lgur", sweep / "1")
