@@ -1,11 +1,11 @@
-"""Kill short trainings at random moments, continue them, and compare with unbroken ones.
+"""Kill short trainings and indexings at random moments, continue them, compare with unbroken ones.
 
     make endure ARGS="--trials 20"
 
 Each trial starts a scenario as a process, kills its whole process group (kill -9) at a random
 moment, and starts it again with the same command until it finishes; some are killed twice. Then
-the metrics and the weights in all checkpoints must be those of a run that nothing stopped, bit for
-bit. Exit code 1 if one differs.
+the metrics and the weights in all checkpoints, or the rows and vectors of an index, must be those
+of a run that nothing stopped, bit for bit. Exit code 1 if one differs.
 """
 
 import argparse
@@ -16,11 +16,13 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,19 +44,22 @@ SETTINGS = [
 ]
 TWO = "strategy=ddp_cpu"
 CONTINUING = re.compile(r"continuing after (.*?), from (.*)")
+INDEX = "index.sqlite"
 POLL_SECONDS = 0.02
 
 
 class Place(NamedTuple):
-    """Folders of one training.
+    """Folders of one training, or of one indexing.
 
     Attributes:
-        folder: Run folder, or that of a sweep.
+        folder: Run folder, or that of a sweep or an index.
         cache: Data.
+        model: Run whose model indexes.
     """
 
     folder: Path
     cache: Path
+    model: Path
 
 
 Moment = Callable[[Place], bool]
@@ -80,16 +85,21 @@ def is_painting(place: Place) -> bool:
     return any(place.cache.rglob("*.tmp-*"))
 
 
+def has_rows(place: Place) -> bool:
+    """Whether the file of an index has been made."""
+    return (place.folder / INDEX).is_file()
+
+
 def never(_: Place) -> bool:
     """Let the moments to kill last until the end."""
     return False
 
 
 class Scenario(NamedTuple):
-    """A training, and the time in which it is killed.
+    """A training or an indexing, and the time in which it is killed.
 
     Attributes:
-        words: Of the command line, beside `SETTINGS`.
+        words: Of a training's command line, beside `SETTINGS`; none: images are indexed.
         begins: When it may be killed.
         ends: When no longer.
         paints: Whether each trial draws its own people.
@@ -111,14 +121,20 @@ SCENARIOS = {
     "lcr2s_lgur": Scenario(("model=lcr2s_lgur",)),
     "sweep": Scenario(("--multirun", "model=baseline,lgur")),
     "painting": Scenario(("model=baseline",), is_painting, lambda p: not is_painting(p), True),
+    "indexing": Scenario((), has_rows),
 }
 
 
 def start(scenario: Scenario, place: Place) -> "subprocess.Popen[bytes]":
-    """Start a training in a process group of its own."""
-    folder = "hydra.sweep.dir" if "--multirun" in scenario.words else "hydra.run.dir"
-    command = [sys.executable, "-m", "tireid", "train", *scenario.words, *SETTINGS]
-    command += [f"paths.cache_dir={place.cache}", f"{folder}={place.folder}"]
+    """Start a training or an indexing in a process group of its own."""
+    command = [sys.executable, "-m", "tireid"]
+    if scenario.words:
+        folder = "hydra.sweep.dir" if "--multirun" in scenario.words else "hydra.run.dir"
+        command += ["train", *scenario.words, *SETTINGS]
+        command += [f"paths.cache_dir={place.cache}", f"{folder}={place.folder}"]
+    else:
+        command += ["index", str(place.cache), "--out", str(place.folder), "--batch-size", "1"]
+        command += ["--model", str(place.model), "--device", "cpu", "--storage", "float32"]
     with place.folder.with_suffix(".log").open("ab") as file:
         return subprocess.Popen(  # noqa: S603 -- fixed words and own folders
             command,
@@ -187,7 +203,9 @@ def run_killed(
 
 
 def reached(folder: Path) -> str:
-    """Return the last step that a training has logged, and in which run."""
+    """Return the last step that a training has logged, and in which run; of an index its rows."""
+    if (folder / INDEX).is_file():
+        return f"{len(index_rows(folder))} rows"
     if _is_finished(folder / "metrics.json"):
         return "its end"
     for log in sorted(folder.rglob("metrics.csv"), key=lambda file: -file.stat().st_mtime):
@@ -203,8 +221,24 @@ def _is_finished(record: Path) -> bool:
     return record.is_file() and json.loads(record.read_text(encoding="utf-8"))["finished"]
 
 
+def index_rows(folder: Path) -> dict[str, Any]:
+    """Return what an index holds of each image, by path."""
+    rows = "SELECT path, id, digest, fields, vector FROM images LEFT JOIN vectors USING (id)"
+    try:
+        with closing(sqlite3.connect(folder / INDEX)) as database:
+            return {path: row for path, *row in database.execute(rows)}
+    except sqlite3.OperationalError:  # killed before its tables were made
+        return {}
+
+
 def differences(folder: Path, other: Path) -> list[str]:
-    """Return what differs between two trainings: metrics, files, weights; empty: nothing."""
+    """Return what differs between two trainings or indexes: metrics, files, weights, rows.
+
+    Empty: nothing does.
+    """
+    if (other / INDEX).is_file():
+        mine, its = index_rows(folder), index_rows(other)
+        return sorted(path for path in mine.keys() | its.keys() if mine.get(path) != its.get(path))
     ours, theirs = (
         {
             str(file.relative_to(run)): file
@@ -258,13 +292,18 @@ def main() -> int:
         name = arguments.scenarios[number % len(arguments.scenarios)]
         scenario, slug = SCENARIOS[name], name.replace(" ", "_")
         unbroken = root / f"unbroken_{slug}"
+        model = root / "unbroken_baseline"
+        if not scenario.words and "baseline" not in seconds:
+            seconds["baseline"] = run_unbroken(
+                SCENARIOS["baseline"], Place(model, root / "cache", model)
+            )
         if name not in seconds:
             cache = root / ("cache_unbroken" if scenario.paints else "cache")
-            seconds[name] = run_unbroken(scenario, Place(unbroken, cache))
+            seconds[name] = run_unbroken(scenario, Place(unbroken, cache, model))
         folder = root / f"trial{number + 1:02d}_{slug}"
         cache = root / (f"cache{number + 1:02d}" if scenario.paints else "cache")
         delays = [rng.uniform(0, seconds[name]) for _ in range(rng.choice((1, 1, 2)))]
-        killed, continued = run_killed(scenario, Place(folder, cache), delays)
+        killed, continued = run_killed(scenario, Place(folder, cache, model), delays)
         found = differences(folder, unbroken)
         equal += not found
         console.print(

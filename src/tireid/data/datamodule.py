@@ -32,7 +32,7 @@ from tireid.data.samplers import (
     check_batch_size,
 )
 from tireid.data.shared_memory import workers_that_fit
-from tireid.data.split_counts import Counts, count, differences
+from tireid.data.split_counts import Counts, check_counts, count, differences
 from tireid.data.supports import (
     SplitSupports,
     SupportDrawing,
@@ -120,6 +120,7 @@ class TireidDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         check_batch_size(batch_size)
+        check_counts(counts, "dataset.counts")
         _check_loading(validation_split, eval_batch_size, num_workers, sampler)
         self.name, self.root, self.terms = name, root, terms
         self.tokenizer = tokenizer

@@ -1,6 +1,7 @@
 """Compare split sizes with the published counts."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tireid.data.records import Record, Splits
 
@@ -14,6 +15,28 @@ def count(records: Sequence[Record]) -> dict[str, int]:
         "images": len(records),
         "captions": sum(len(record.captions) for record in records),
     }
+
+
+def check_counts(declared: Any, name: str) -> None:
+    """Check that counts are declared as numbers of what is counted.
+
+    Args:
+        declared: Counts of each split; None: none are declared.
+        name: Name of the setting, for messages.
+
+    Raises:
+        ValueError: If one is something else; names the setting.
+    """
+    splits = {} if declared is None else declared
+    for split, counts in splits.items() if isinstance(splits, Mapping) else [("", splits)]:
+        if not isinstance(counts, Mapping) or not all(
+            key in count([]) and type(number) is int and number >= 0
+            for key, number in counts.items()
+        ):
+            place = f"{name}.{split}" if split else name
+            raise ValueError(
+                f"{place}: expected whole numbers of {', '.join(count([]))}, got {counts!r:.200}"
+            )
 
 
 def differences(

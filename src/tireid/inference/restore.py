@@ -29,6 +29,7 @@ TEACHER_FOLDER = "teacher"  # of a student's run folder: the run of its teacher
 EARLIER_FILE = "teacher.ckpt"  # there, of versions in which a teacher was no run
 READ_SYNTHETIC = f"{read_synthetic.__module__}.{read_synthetic.__name__}"
 _MOST_PARAMETERS = 5_000
+_LONGEST_REASON = 1000  # characters
 _Built = TypeVar("_Built")
 
 
@@ -280,7 +281,8 @@ def _built(build: Callable[[], Any], kind: type[_Built], folder: Path, what: str
     try:
         built = build()
     except SETTINGS_ERRORS as error:
-        raise ValueError(f"{expected}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]  # it may repeat an endless value
+        raise ValueError(f"{expected}: {reason}") from error
     if not isinstance(built, kind):
         raise ValueError(f"{expected}, got those of a {type(built).__name__}")
     return built

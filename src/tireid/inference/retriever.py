@@ -86,7 +86,7 @@ class Retriever:
         if name not in _PRECISIONS:
             raise ValueError(f"precision: expected one of {list(_PRECISIONS)}, got {precision!r}")
         self.image_size = check_image_size(image_size)
-        self.device = torch.device(device)
+        self.device = _usable(device)
         self._precision = _PRECISIONS[name](self.device.type)
         module: Any = self._precision.convert_module(model)
         self._model: RetrievalModule = module.eval().requires_grad_(False).to(self.device)
@@ -235,6 +235,23 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Retrieve
         precision=cfg.trainer.precision,
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
     )
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    """Return a device that PyTorch can compute on here.
+
+    Raises:
+        ValueError: If it cannot, or there is none of this name.
+    """
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device: expected cpu, cuda or another that PyTorch can use here, got {device!r}: "
+            f"{reason}"
+        ) from error
+    return torch.device(device)
 
 
 def _as_list(items: Any, kind: Any, name: str, expected: str) -> list[Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from tireid.runs.foreign import regular_file
 from tireid.search.fields import plain_value, read_value
 from tireid.search.where import Value
 
@@ -135,11 +136,10 @@ class _Folder:
 
     def _visit(self, entry: os.DirEntry[str], inner: list[str]) -> Iterator[Found]:
         """Yield an image or what keeps it from being one; collect folders."""
-        if entry.is_dir(follow_symlinks=False) or (
-            self._follows and entry.is_symlink() and entry.is_dir()
-        ):
+        is_folder = os.path.isdir(entry.path)  # noqa: PTH112 -- False for links in a circle
+        if is_folder and (self._follows or not entry.is_symlink()):
             inner.append(entry.path)
-        elif entry.is_symlink() and entry.is_dir():
+        elif is_folder:
             yield self._found(entry.path, "a link to a folder; --follow-links enters it")
         elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122
             outside = entry.is_symlink() and not self._leads_inside(entry.path)
@@ -171,48 +171,51 @@ def _checked(found: Found) -> Found:
 
 
 def _read_csv(source: Source) -> Iterator[Found]:
-    with Path(source.path).open(encoding="utf-8-sig", newline="") as file:
+    with regular_file(Path(source.path)).open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
-        column = _path_column(reader.fieldnames or (), source, 1)
         try:
+            column = _path_column(reader.fieldnames or ())
             for row in reader:
                 if None in row:
                     raise ValueError("more cells than the header has columns")
                 fields = {n: read_value(n, text or "") for n, text in row.items() if n != column}
-                yield _in_list(row[column], fields, source, reader.line_num)
+                yield _in_list(row[column], fields, source)
         except (csv.Error, ValueError) as error:
-            raise _bad_list(source, reader.line_num, error) from error
+            raise _bad_list(source, max(reader.line_num, 1), error) from error
 
 
 def _read_json_lines(source: Source) -> Iterator[Found]:
-    with Path(source.path).open(encoding="utf-8") as file:
-        for line, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-                if not isinstance(row, dict):
-                    raise ValueError(f"expected an object, got a {type(row).__name__}")
-            except ValueError as error:
-                raise _bad_list(source, line, error) from error
-            column = _path_column(list(row), source, line)
-            fields = {name: plain_value(value) for name, value in row.items() if name != column}
-            yield _in_list(row[column], fields, source, line)
+    with regular_file(Path(source.path)).open(encoding="utf-8") as file:
+        line = 1
+        try:
+            for line, text in enumerate(file, start=1):  # noqa: B007 -- for the message
+                if text.strip():
+                    yield _read_json_line(text, source)
+        except (ValueError, RecursionError) as error:
+            raise _bad_list(source, line, error) from error
 
 
-def _path_column(names: Sequence[str], source: Source, line: int) -> str:
+def _read_json_line(text: str, source: Source) -> Found:
+    row = json.loads(text)
+    if not isinstance(row, dict):
+        raise ValueError(f"expected an object, got a {type(row).__name__}")
+    column = _path_column(list(row))
+    fields = {name: plain_value(value) for name, value in row.items() if name != column}
+    return _in_list(row[column], fields, source)
+
+
+def _path_column(names: Sequence[str]) -> str:
     column = next((name for name in PATH_COLUMNS if name in names), None)
     if column is None:
-        expected = (
+        raise ValueError(
             f"expected a column {' or '.join(PATH_COLUMNS)}, got {', '.join(names) or 'none'}"
         )
-        raise _bad_list(source, line, expected)
     return column
 
 
-def _in_list(path: Any, fields: dict[str, Value], source: Source, line: int) -> Found:
+def _in_list(path: Any, fields: dict[str, Value], source: Source) -> Found:
     if not isinstance(path, str) or not path:
-        raise _bad_list(source, line, f"expected a path, got {path!r}")
+        raise ValueError(f"expected a path, got {path!r}")
     folder = os.path.dirname(source.path)  # noqa: PTH120
     place = os.path.join(folder, os.path.expanduser(path))  # noqa: PTH111, PTH118
     return _named(os.path.abspath(place), source, fields)  # noqa: PTH100

@@ -8,10 +8,12 @@ from typing import Any
 
 from tireid.files import folder_lock
 from tireid.runs.folder import claim
+from tireid.runs.foreign import check, regular_file
 from tireid.sweeps.overrides import override_text
 
 STUDY_FILE = "study.db"
 _TRIAL_LOCK = ".trial.lock"
+_LONGEST_REASON = 300
 
 
 def read_space(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +86,7 @@ class Study:
         random_trials: Number of trials drawn at random before results are learned from.
 
     Raises:
-        ValueError: If the study in the folder has another space.
+        ValueError: If the study in the folder has another space, or cannot be read.
     """
 
     def __init__(
@@ -100,20 +102,24 @@ class Study:
         )
         self._states = optuna.trial.TrialState
         folder.mkdir(parents=True, exist_ok=True)
+        self._file = folder / STUDY_FILE
+        if self._file.is_symlink() or self._file.exists():
+            regular_file(self._file, inside=folder)
         with self._alone():
             self._study = optuna.create_study(
                 study_name="tireid",
-                storage=f"sqlite:///{(folder / STUDY_FILE).absolute()}",
+                storage=f"sqlite:///{self._file.absolute()}",
                 direction="maximize",
                 load_if_exists=True,
             )
-            names = self._study.user_attrs.get("space", list(space))
-            if names != list(space):
-                raise ValueError(
-                    f"{folder}: expected a study of {', '.join(space)}, got one of "
-                    f"{', '.join(names)}; set output=... to another folder"
-                )
-            self._study.set_user_attr("space", names)
+            known = self._study.user_attrs.get("space", list(space))
+        if check(known, [str], self._file, "space") != list(space):
+            raise ValueError(
+                f"{folder}: expected a study of {', '.join(space)}, got one of "
+                f"{', '.join(known)}; set output=... to another folder"
+            )
+        with self._alone():
+            self._study.set_user_attr("space", known)
 
     @contextlib.contextmanager
     def next(self, wanted: int) -> Iterator[Trial | None]:
@@ -139,7 +145,15 @@ class Study:
             self._study.tell(trial.number, value, state)
 
     def trials(self) -> list[Trial]:
-        """Return all trials but those that were tried again, the best first."""
+        """Return all trials but those that were tried again, the best first.
+
+        Raises:
+            ValueError: If the study cannot be read.
+        """
+        with self._alone():
+            return self._trials()
+
+    def _trials(self) -> list[Trial]:
         names = {"COMPLETE": "complete", "FAIL": "failed"}
         trials = [
             Trial(
@@ -154,8 +168,18 @@ class Study:
         ]
         return sorted(trials, key=lambda t: (t.value is None, -(t.value or 0.0), t.number))
 
-    def _alone(self) -> contextlib.AbstractContextManager[bool]:
-        return folder_lock(self.folder / ".lock", on_wait=lambda: None)
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the study against others; whatever its file makes Optuna raise names the file."""
+        with folder_lock(self.folder / ".lock", on_wait=lambda: None):
+            try:
+                yield
+            except Exception as error:
+                reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                raise ValueError(
+                    f"{self._file}: expected a study that can be read and written, got "
+                    f"{reason[:_LONGEST_REASON]}; set output=... to another folder"
+                ) from error
 
     def _counted(self) -> list[Any]:
         """Return the trials that are complete, failed or running and were not tried again."""

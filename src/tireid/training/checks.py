@@ -186,6 +186,10 @@ def check_scalars(cfg: DictConfig) -> None:
             cfg.monitor in metrics,
             f"a metric of what is validated, one of {', '.join(metrics)}",
         ),
+    } | {
+        f"callbacks.{name}.validation_split": (callback.validation_split == split, split)
+        for name, callback in (cfg.get("callbacks") or {}).items()
+        if isinstance(callback, DictConfig) and "validation_split" in callback
     }
     check(checks, cfg)
 

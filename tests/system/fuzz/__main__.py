@@ -11,7 +11,9 @@ files. Exit code 1 if a case fails.
 import argparse
 import collections
 import contextlib
+import gc
 import importlib
+import io
 import os
 import pkgutil
 import re
@@ -51,6 +53,7 @@ def main() -> int:
     _import_all()
     if not samples.is_dir():
         _in_fork(lambda: make_samples(samples, _run))
+    _warm_up(samples)
     say(f"samples after {time.monotonic() - began:.0f} s: {samples}")
     names = arguments.only or [f"{arguments.seed}:{n}" for n in range(arguments.cases)]
     failures: list[tuple[Outcome, str]] = []
@@ -91,6 +94,19 @@ def _import_all() -> None:
         if not module.name.endswith("__main__") and "dashboard" not in module.name:
             with contextlib.suppress(ImportError):  # of an optional package
                 importlib.import_module(module.name)
+
+
+def _warm_up(samples: Path) -> None:
+    """Compose, embed and draw once for all forks, and let them not look through what they share.
+
+    Without gradients, after which torch refuses to compute others in a fork.
+    """
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        run = shutil.copytree(samples / "baseline", Path(folder) / "run")
+        _run(["evaluate", f"run={run}", "split=val"])
+        _run(["compare", str(run)])
+    gc.collect()
+    gc.freeze()
 
 
 def _in_fork(work: Callable[[], None]) -> None:

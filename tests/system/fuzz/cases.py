@@ -5,10 +5,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from annotations import mutate_annotations
+from case import Case, Place
+from databases import mutate_database
 from files import (
     ANY,
     REFUSED,
@@ -22,11 +24,14 @@ from files import (
     mutate_zip,
 )
 from samples import LAYOUTS, training
-from values import scalars
+from searches import make_search
+from values import mutate_text, printable_scalars
 
 TESTED = "checkpoints/epoch*.ckpt"
 LAST = "checkpoints/last.ckpt"
+_STATE = '{"id": "abcdefgh", "rows": 3, "best": {"val/R1": 50.0}}'
 _TEXTS = (".json", ".yaml", ".csv", ".txt")
+_QUICK = ["load", "load", "evaluate", "evaluate", "export", "explain"]  # more often
 # Settings that may rightly take long, write elsewhere, or are code of whoever types them.
 _NOT_CHANGED = (
     "paths",
@@ -41,53 +46,33 @@ _NOT_CHANGED = (
 )
 
 
-class Case(NamedTuple):
-    """A case, ready to run.
-
-    Attributes:
-        what: The part that is wrong, and how.
-        command: Arguments of `tireid`; `load FOLDER [IMAGE]` calls `tireid.load`.
-        expected: accepted, refused or any.
-    """
-
-    what: str
-    command: list[str]
-    expected: str
-
-
-class Place(NamedTuple):
-    """Folders of a case.
-
-    Attributes:
-        samples: Valid files; only read.
-        inside: Its own, which it may change.
-        outside: Files that it may not even read.
-    """
-
-    samples: Path
-    inside: Path
-    outside: Path
-
-
 def make_case(rng: Random, place: Place) -> Case:
     """Draw a case and write its files."""
-    makers: list[Callable[[Random, Place], Case]] = [_data, _run, _weights, _export, _overrides]
-    return rng.choices(makers, weights=(40, 30, 15, 10, 5))[0](rng, place)
+    makers: dict[Callable[[Random, Place], Case], int] = {
+        _data: 28,
+        _run: 22,
+        _weights: 12,
+        _export: 8,
+        _overrides: 5,
+        _collection: 5,
+        make_search: 20,
+    }
+    return rng.choices(list(makers), weights=list(makers.values()))[0](rng, place)
 
 
 def _data(rng: Random, place: Place) -> Case:
     layout = rng.choice(sorted(LAYOUTS))
     annotation, field, _ = LAYOUTS[layout]
-    root, run = place.inside / "data", _copied(place, "baseline", "run")
+    root, run = place.inside / "data", place.copied("baseline", "run")
     shutil.copytree(place.samples / "data" / layout, root)
     entries = json.loads((root / annotation).read_text())
     split = rng.choice(["val", "test"] if layout != "icfg_pedes" else ["test"])
     image = root / "imgs" / rng.choice([e[field] for e in entries if e["split"] == split])
     command = ["evaluate", f"run={run}", f"dataset={layout}", f"dataset.root={root}"]
     command += ["dataset.num_workers=0", f"split={split}"]
-    if rng.random() < 0.15:
+    if rng.random() < 0.25:
         command = ["load", str(run), str(image)]
-    elif rng.random() < 0.2:
+    elif rng.random() < 0.12:
         command = training("baseline", root, layout, place.inside / "new")
     file, kind = root / annotation, 1 if command[0] == "load" else rng.random()
     if kind < 0.25:
@@ -110,8 +95,10 @@ def _data(rng: Random, place: Place) -> Case:
 
 def _run(rng: Random, place: Place) -> Case:
     name = rng.choice(["baseline", "lgur", "sweep"])
-    run = _copied(place, name, "run")
+    run = place.copied(name, "run")
     (run / "wandb_id.txt").write_text("abcdefgh")
+    (run / "wandb").mkdir()
+    (run / "wandb" / "state.json").write_text(_STATE)
     files = [f for f in sorted(run.rglob("*")) if f.suffix in (*_TEXTS, ".npz", ".png")]
     file = rng.choice(files)
     kind = rng.random()
@@ -123,13 +110,17 @@ def _run(rng: Random, place: Place) -> Case:
         what, expected = mutate_text_file(file, rng, place.outside)
     else:
         what, expected = rng.choice([mutate_arrays, mutate_zip])(file, rng)
-    kinds = {**_READERS, "compare": _compare} if name != "sweep" else {"compare": _compare}
-    reader = rng.choice(sorted(kinds))
+    kinds = {**_READERS, "compare": _compare} if name != "sweep" else _READERS_OF_SWEEPS
+    reader = rng.choice(sorted(kinds) + _QUICK * (name != "sweep"))
+    if "wandb" in str(file.relative_to(run)):
+        reader = "resume" if name != "sweep" else reader
     if reader == "resume":
         _make_unfinished(run / "metrics.json")
     if expected == REFUSED and not _must_read(file, reader):
         expected = ANY
     command = kinds[reader](run, place)
+    if reader == "resume" and rng.random() < 0.5:
+        command.append("logger=wandb")
     return Case(f"run {name}: {file.relative_to(run)}: {what}", command, expected)
 
 
@@ -142,8 +133,8 @@ def _must_read(file: Path, reader: str) -> bool:
 
 
 def _weights(rng: Random, place: Place) -> Case:
-    run = _copied(place, rng.choice(["baseline", "lgur"]), "run")
-    reader = rng.choice([*_READERS, "convert"])
+    run = place.copied(rng.choice(["baseline", "lgur"]), "run")
+    reader = rng.choice([*_READERS, *_QUICK, "convert"])
     if reader == "resume":
         _make_unfinished(run / "metrics.json")
     file = next(run.glob(LAST if reader == "resume" else TESTED))
@@ -162,7 +153,7 @@ def _weights(rng: Random, place: Place) -> Case:
 
 
 def _export(rng: Random, place: Place) -> Case:
-    export = _copied(place, "export", "export")
+    export = place.copied("export", "export")
     file = rng.choice(
         [export / "model.safetensors", *sorted(export.rglob("*.json")), export / "config.yaml"]
     )
@@ -183,13 +174,27 @@ def _export(rng: Random, place: Place) -> Case:
     )
 
 
+def _collection(rng: Random, place: Place) -> Case:
+    """A file about many runs: a table of results, or the study of a tuning."""
+    if rng.random() < 0.5:
+        file = place.inside / "results.csv"
+        text, what = mutate_text((place.samples / file.name).read_text(), rng)
+        file.write_text(text)
+        return Case(f"{file.name}: {what}", ["compare", str(file), "--no-page"], ANY)
+    study = place.copied("study", "study")
+    file = study / "study.db"
+    damages = [mutate_database] * 4 + [mutate_bytes, mutate_kind]
+    damage = rng.choice(damages)
+    what, expected = damage(file, rng, *((place.outside,) if damage is mutate_kind else ()))
+    command = ["tune", "tuning=lgur_rates", "trials=2", f"output={study}"]
+    return Case(f"study: {what}", command, expected)
+
+
 def _overrides(rng: Random, place: Place) -> Case:
-    run = _copied(place, "baseline", "run")
+    run = place.copied("baseline", "run")
     settings = yaml.safe_load((run / "config.yaml").read_text())
     names = [name for name in _names(settings, "") if not any(w in name for w in _NOT_CHANGED)]
-    # Hydra repeats what was typed, control characters too.
-    printable = [v for v in scalars("outside") if str(v).isprintable()]
-    value = rng.choice([v for v in printable if not isinstance(v, dict)])
+    value = rng.choice([v for v in printable_scalars() if not isinstance(v, dict)])
     text = json.dumps(value) if rng.random() < 0.7 else str(value)
     odd = [
         "=",
@@ -224,10 +229,6 @@ def _names(node: Any, name: str) -> list[str]:
     ]
 
 
-def _copied(place: Place, sample: str, name: str) -> Path:
-    return Path(shutil.copytree(place.samples / sample, place.inside / name))
-
-
 def _make_unfinished(record: Path) -> None:
     """Let a finished run look interrupted, unless its record is what was damaged."""
     if record.is_file() and not record.is_symlink():
@@ -251,6 +252,14 @@ def _compare(run: Path, place: Place) -> list[str]:
     return ["compare", str(run), "--out", str(place.inside / "report")]
 
 
+def _sweep(run: Path, place: Place) -> list[str]:
+    data = place.samples / "data" / "cuhk_pedes"
+    words = training("baseline", data, "cuhk_pedes", run)
+    words = [word for word in words if not word.startswith(("hydra.run.dir=", "model="))]
+    return [*words, "model=baseline,lgur", f"hydra.sweep.dir={run}", "--multirun"]
+
+
+_READERS_OF_SWEEPS = {"compare": _compare, "sweep": _sweep}
 _READERS: dict[str, Callable[[Path, Place], list[str]]] = {
     "load": lambda run, place: ["load", str(run)],
     "evaluate": lambda run, place: ["evaluate", f"run={run}", "split=val"],

@@ -12,8 +12,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from cases import Place, make_case
+from case import Place
+from cases import make_case
 from files import write_outside
+from stand_ins import install
 from values import SECRET
 from watch import watch
 
@@ -48,12 +50,12 @@ def run_case(name: str, samples: Path, folder: Path) -> None:
         os.dup2(handle, descriptor)
     noticed: list[str] = []
     watch(place.inside, place.outside, noticed)
-    began = time.monotonic()
+    began, since = time.monotonic(), time.time()
     outcome["exit"] = exit_code(case.command)
     outcome["seconds"] = round(time.monotonic() - began, 2)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    outcome["noticed"] = sorted(set(noticed)) + wrong_files(place.inside)
+    outcome["noticed"] = sorted(set(noticed)) + wrong_files(place.inside, since)
     if listing(place.outside) != before:
         outcome["noticed"].append("changed the folder outside")
     outcome["done"] = True
@@ -76,6 +78,7 @@ def surround(inside: Path) -> None:
 
 def exit_code(words: list[str]) -> int:
     """Run a command line of `tireid` in this process and return its exit code."""
+    install(words)
     try:
         if words[0] == "load":
             _load(*words[1:])
@@ -107,8 +110,13 @@ def _load(folder: str, *images: str) -> None:
             raise AssertionError(f"expected embeddings of norm 1, got {float(row.norm())}")
 
 
-def wrong_files(inside: Path) -> list[str]:
-    """Return what is wrong in the files that a case wrote: a secret, or an impossible metric."""
+def wrong_files(inside: Path, began: float) -> list[str]:
+    """Return what is wrong in the files that a case wrote: a secret, or an impossible metric.
+
+    Args:
+        inside: Folder of the case.
+        began: When its command did, as files are dated.
+    """
     found = []
     for file in inside.rglob("*"):
         if not file.is_file() or file.is_symlink() or file.stat().st_size > 2**20:
@@ -116,13 +124,13 @@ def wrong_files(inside: Path) -> list[str]:
         if CANARY.encode() in file.read_bytes():
             found.append(f"the secret of the environment is in {file.relative_to(inside)}")
     for file in (inside / "run").glob("evaluation_*_*.json"):
-        if not file.is_file() or file.is_symlink():
+        if file.lstat().st_mtime < began or not file.is_file() or file.is_symlink():
             continue
         try:
             metrics = json.loads(file.read_text())["metrics"].values()
             if not all(0 <= value <= 100 for value in metrics if value is not None):
                 found.append(f"{file.name} has metrics outside of [0, 100]")
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             continue  # what the case damaged
     return found
 

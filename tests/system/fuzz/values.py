@@ -75,6 +75,11 @@ def scalars(outside: str) -> list[Any]:
     ]
 
 
+def printable_scalars() -> list[Any]:
+    """Return those that can be typed: Hydra repeats what was, control characters too."""
+    return [value for value in scalars("outside") if str(value).isprintable()]
+
+
 def mutate_document(text: str, rng: Random, outside: str, *, is_yaml: bool) -> tuple[str, str]:
     """Return a damaged JSON or YAML document, and what was done to it."""
     tree = yaml.safe_load(text) if is_yaml else json.loads(text)

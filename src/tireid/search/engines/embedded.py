@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tireid.runs.foreign import regular_file
 from tireid.search.engines.filter_sql import filter_sql
 from tireid.search.engines.interface import Match, Row, Vectors
 from tireid.search.engines.scoring import best_rows, matrix_dtype
@@ -37,6 +38,8 @@ _UPDATE = (
     "UPDATE images SET path = ?2, source = ?3, size = ?4, mtime_ns = ?5, digest = ?6, fields = ?7 "
     "WHERE id = ?1"
 )
+_TABLES = {"images", "vectors", "names"}
+_KINDS = (int, str, str, int, int, str, str)  # of a row's columns
 _AT_ONCE = 500  # parameters of a statement; rows of a read
 
 
@@ -57,7 +60,7 @@ class EmbeddedEngine:
             engine if they take turns.
 
     Raises:
-        ValueError: If the file is no database.
+        ValueError: If the file is no database of rows, or lies elsewhere.
         FileNotFoundError: If it is missing and may not be made.
     """
 
@@ -70,8 +73,11 @@ class EmbeddedEngine:
         self._matrix: _Matrix | None = None
         if read_only and not self._file.is_file():
             raise FileNotFoundError(f"{self._file}: expected the rows of an index, got no file")
+        if self._file.is_symlink() or self._file.exists():
+            regular_file(self._file, inside=folder)
         with self._clear_errors():
             self._connection = self._connect(read_only)
+            self._check_tables()
 
     def _connect(self, read_only: bool) -> sqlite3.Connection:
         if not read_only:
@@ -92,6 +98,13 @@ class EmbeddedEngine:
             else:
                 return connection
         raise sqlite3.DatabaseError("an unreadable or an unfinished file")
+
+    def _check_tables(self) -> None:
+        """Refuse views and triggers, which can compute without end, and what is no index."""
+        kinds = dict(self._connection.execute("SELECT name, type FROM sqlite_master"))
+        tables = {name for name, kind in kinds.items() if kind == "table"}
+        if not tables >= _TABLES or not set(kinds.values()) <= {"table", "index"}:
+            raise sqlite3.DatabaseError(f"{', '.join(map(str, kinds)) or 'no table'}")
 
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
@@ -143,21 +156,25 @@ class EmbeddedEngine:
 
     def get(self, ids: Sequence[int]) -> dict[int, Row]:
         """See `Engine.get`."""
-        return {row.id: row for row in map(_from_sql, self._chosen("SELECT {} FROM images", ids))}
+        with self._clear_errors():
+            rows = list(map(_from_sql, self._chosen("SELECT {} FROM images", ids)))
+        return {row.id: row for row in rows}
 
     def vectors(self, digests: Sequence[str]) -> dict[str, Float[Tensor, " dim"]]:
         """See `Engine.vectors`."""
         query = "SELECT digest, vector FROM images JOIN vectors USING (id)"
         found = dict(self._chosen(query, digests, "digest"))
-        vectors = from_bytes(list(found.values()), self._dim, self._storage)
-        return dict(zip(found, vectors, strict=True))
+        with self._clear_errors():
+            return dict(zip(found, self._unpacked(list(found.values())), strict=True))
 
     def rows(self) -> Iterator[Row]:
         """See `Engine.rows`."""
         last = -1  # a cursor left open would keep the log from being cleared
         query = f"SELECT {_COLUMNS} FROM images WHERE id > ? ORDER BY id LIMIT {_AT_ONCE}"  # noqa: S608
         while chunk := self._read(query, (last,)):
-            yield from map(_from_sql, chunk)
+            with self._clear_errors():
+                rows = list(map(_from_sql, chunk))
+            yield from rows
             last = chunk[-1][0]
 
     def search(self, queries: Vectors, k: int, where: Condition | None = None) -> list[list[Match]]:
@@ -187,7 +204,7 @@ class EmbeddedEngine:
 
     def fields(self) -> list[str]:
         """See `Engine.fields`."""
-        return [name for (name,) in self._read("SELECT name FROM names")]
+        return [str(name) for (name,) in self._read("SELECT name FROM names")]
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -220,7 +237,7 @@ class EmbeddedEngine:
         version: int = db.execute("PRAGMA data_version").fetchone()[0]
         if self._matrix is None or self._matrix.version != version:
             self._matrix = None  # before memory is taken for another
-            rows: int = db.execute("SELECT count(*) FROM images").fetchone()[0]
+            rows = self._count_vectors(db)
             ids = np.empty(rows, np.int64)
             vectors = torch.empty(
                 rows, self._dim, dtype=matrix_dtype(rows, self._dim, self._storage)
@@ -229,11 +246,26 @@ class EmbeddedEngine:
             while chunk := cursor.fetchmany(_AT_ONCE):
                 part = slice(place, place + len(chunk))
                 ids[part] = [key for key, _ in chunk]
-                blobs = [blob for _, blob in chunk]
-                vectors[part] = from_bytes(blobs, self._dim, self._storage)
+                vectors[part] = self._unpacked([blob for _, blob in chunk])
                 place = part.stop
             self._matrix = _Matrix(version, ids, vectors)
         return self._matrix
+
+    def _count_vectors(self, db: sqlite3.Connection) -> int:
+        """Return the number of rows, each of which must have a vector."""
+        images, vectors, both = (
+            db.execute(f"SELECT count(*) FROM {tables}").fetchone()[0]  # noqa: S608 -- fixed
+            for tables in ("images", "vectors", "images JOIN vectors USING (id)")
+        )
+        if not images == vectors == both:
+            raise sqlite3.DatabaseError(f"{images:,} images, {vectors:,} vectors, {both:,} of both")
+        return images
+
+    def _unpacked(self, blobs: Sequence[bytes]) -> Vectors:
+        try:
+            return from_bytes(blobs, self._dim, self._storage)
+        except ValueError as error:
+            raise sqlite3.DatabaseError(str(error)) from error
 
 
 def _to_sql(row: Row) -> tuple[Any, ...]:
@@ -241,4 +273,15 @@ def _to_sql(row: Row) -> tuple[Any, ...]:
 
 
 def _from_sql(values: tuple[Any, ...]) -> Row:
-    return Row._make((*values[:-1], json.loads(values[-1])))
+    """Return a row.
+
+    Raises:
+        DatabaseError: If its values are others than `_to_sql` returns.
+    """
+    try:
+        fields = json.loads(values[-1])
+    except (TypeError, ValueError, RecursionError):
+        fields = None
+    if tuple(map(type, values)) != _KINDS or not isinstance(fields, dict):
+        raise sqlite3.DatabaseError(f"the row {values!r:.200}")
+    return Row._make((*values[:-1], fields))

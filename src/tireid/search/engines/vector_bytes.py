@@ -26,8 +26,22 @@ def to_bytes(vectors: Float[Tensor, "rows dim"], storage: str) -> list[bytes]:
 
 
 def from_bytes(rows: Sequence[bytes], dim: int, storage: str) -> Float[Tensor, "rows dim"]:
-    """Return the vectors of `to_bytes` in float32."""
-    content = b"".join(rows)
+    """Return the vectors of `to_bytes` in float32.
+
+    Raises:
+        ValueError: If a row is none of its bytes, or holds what is no number.
+    """
+    size = _FLOATS[storage].itemsize * dim if storage in _FLOATS else _SCALE.itemsize + dim
+    for row in rows:
+        if type(row) is not bytes or len(row) != size:
+            raise ValueError(f"expected vectors of {size} bytes each, got {row!r:.60}")
+    vectors = _unpacked(b"".join(rows), dim, storage)
+    if not torch.isfinite(vectors).all():
+        raise ValueError("expected vectors of finite numbers, got others")
+    return vectors
+
+
+def _unpacked(content: bytes, dim: int, storage: str) -> Float[Tensor, "rows dim"]:
     if storage in _FLOATS:
         values = np.frombuffer(content, _FLOATS[storage]).reshape(-1, dim).astype(np.float32)
         return torch.from_numpy(values)
