@@ -74,8 +74,8 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--model",
-        help="run folder, checkpoint or export, or a word in the path of a run "
-        "(default: that of the index, or the newest run)",
+        help="run folder, checkpoint or export, a word in the path of a run, or a CLIP or SigLIP 2 "
+        "as openai/clip-vit-base-patch16 (default: that of the index, or the newest run)",
     )
     parser.add_argument(
         "--split", choices=("val", "test"), help="index this split of the model's own data set too"

@@ -209,7 +209,7 @@ def _embed(
     if workers is None:
         spare = max(1, min(_MOST_WORKERS, available_cores() - 1))
         workers = spare if scan.changed >= _WORTH_WORKERS else 0
-    files = ImageFiles(retriever.image_size, retriever.interpolation)
+    files = ImageFiles(retriever.image_size, retriever.interpolation, retriever.shortest_edge)
     with _progress() as bar:
         task = bar.add_task("indexing", total=scan.changed)
         for batch in read_files(files, scan.waiting(options.batch_size), workers):
