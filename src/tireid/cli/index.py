@@ -33,6 +33,7 @@ def main() -> None:
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         device=arguments.device,
+        runtime=arguments.runtime,
         follow_links=arguments.follow_links,
     )
     try:
@@ -97,7 +98,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, help="processes that read images (default: the cores less one)"
     )
-    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_runtime()
     parser.add_argument(
         "--follow-links", action="store_true", help="follow links in folders, wherever they lead"
     )

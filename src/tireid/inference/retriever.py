@@ -26,11 +26,13 @@ from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise
 from tireid.inference.build import allow_tf32
 from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
+from tireid.inference.onnx_model import OnnxModel
 from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
 from tireid.inference.saved_config import inference_config
 from tireid.methods.base import RetrievalModule
 from tireid.runs.weights import find_saved
 
+RUNTIMES = ("torch", "onnx")
 ImageSource = Image.Image | Path | str
 
 # As `lightning.Trainer` reads its `precision`, older names included.
@@ -114,6 +116,8 @@ class Retriever:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all that embeddings depend on; a run and its export have the same one."""
+        if isinstance(self._model, OnnxModel):
+            return self._model.fingerprint
         tokenizer = self._tokenizer
         cut = (tokenizer.max_length, tokenizer.keep_sep, tokenizer.pad_id)
         digest = hashlib.sha256(repr((*self._recipe, tokenizer.fingerprint(), *cut)).encode())
@@ -213,13 +217,16 @@ class Retriever:
             raise ValueError(f"{source!r}: expected a readable image; {error}") from error
 
 
-def load(path: str | Path, device: str | torch.device | None = None) -> Retriever:
+def load(
+    path: str | Path, device: str | torch.device | None = None, runtime: str = "torch"
+) -> Retriever:
     """Load a model for use, without its data set; runs no code of the folder.
 
     Args:
         path: A run folder (its tested checkpoint), a checkpoint inside one, or a folder that
             `tireid export` wrote; or a CLIP or SigLIP 2 as it is, see `tireid.inference.hub`.
         device: Device to compute on; None: a GPU (CUDA) if there is one, else the CPU.
+        runtime: `torch`; or `onnx`, for an export with ONNX files, on the CPU.
 
     Raises:
         FileNotFoundError: If a file is missing; names it.
@@ -229,13 +236,22 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Retrieve
     Example:
         `tireid.load("exported").encode_text(["a woman in a red coat"])`
     """
+    if runtime not in RUNTIMES:
+        raise ValueError(f"runtime: expected {' or '.join(RUNTIMES)}, got {runtime!r}")
     if is_hub_model(path):
+        if runtime == "onnx":
+            raise ValueError(f"runtime: expected torch for a model of the hub, {path}, got onnx")
         cfg = hub_config(path)
         model, tokenizer = build_hub_model(cfg)
     else:
         folder, weights = find_saved(path)
         cfg = inference_config(folder)
-        model, tokenizer = restore_model(cfg, folder, weights), restore_tokenizer(cfg, folder)
+        tokenizer = restore_tokenizer(cfg, folder)
+        if runtime == "onnx":
+            cfg.trainer.precision, device = "32-true", "cpu"
+            model = OnnxModel(folder)
+        else:
+            model = restore_model(cfg, folder, weights)
     return Retriever(
         model,
         tokenizer,

@@ -57,12 +57,13 @@ def find_model(name: str | None, runs: Path = RUNS) -> Path:
     return newest
 
 
-def load_model(path: Path, device: str | None = None) -> SearchModel:
+def load_model(path: Path, device: str | None = None, runtime: str = "torch") -> SearchModel:
     """Load a model, and say so if it knows nothing but synthetic people.
 
     Args:
         path: As `find_model` returns it.
         device: Device to compute on; None: a GPU if there is one.
+        runtime: `torch` or `onnx`, as `tireid.load` takes it.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -75,7 +76,7 @@ def load_model(path: Path, device: str | None = None) -> SearchModel:
             style="yellow",
             to_stderr=True,
         )
-    return SearchModel(path, load(path, device), trained_on)
+    return SearchModel(path, load(path, device, runtime), trained_on)
 
 
 def _runs(runs: Path) -> list[Path]:
