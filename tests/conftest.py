@@ -13,8 +13,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import transformers
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from tokenizers import pre_tokenizers
 
 from tireid.files import conf_dir
 from tireid.inference.build import build_datamodule, build_encoders, build_model
@@ -25,6 +27,12 @@ collect_ignore_glob = ["system/fuzz/*"]  # a program beside its test
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["WANDB_ERROR_REPORTING"] = "false"
 
+TOWER = {  # of the library's models
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 40,
+}
 SMALL = [
     "logger=csv",
     "trainer=cpu",
@@ -115,6 +123,60 @@ def untrained_run(small_config, small_data, tmp_path_factory):
         return folder
 
     return made
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory) -> Path:
+    """Return the folder of a whole CLIP of random weights, with processor and tokenizer."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = [*alphabet, *(f"{letter}</w>" for letter in alphabet), "<|startoftext|>"]
+    words.append("<|endoftext|>")
+    tower = {**TOWER, "projection_dim": 16}
+    text = {"vocab_size": len(words), "max_position_embeddings": 20, "eos_token_id": len(words) - 1}
+    config = transformers.CLIPConfig(
+        text_config=tower | text | {"bos_token_id": len(words) - 2},
+        vision_config=tower | {"image_size": 32, "patch_size": 8},
+        projection_dim=16,
+    )
+    processor = transformers.CLIPProcessor(
+        transformers.CLIPImageProcessorPil(size={"shortest_edge": 36}, crop_size=32),
+        transformers.CLIPTokenizer({word: number for number, word in enumerate(words)}, []),
+    )
+    return _saved(transformers.CLIPModel, config, processor, tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="session")
+def siglip_folder(tmp_path_factory) -> Path:
+    """Return the folder of a whole SigLIP 2 of random weights, as `clip_folder`."""
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581"]
+    words += sorted("abcdefghijklmnopqrstuvwxyz,.")
+    text = {"vocab_size": len(words), "max_position_embeddings": 64, "pad_token_id": 0}
+    config = transformers.SiglipConfig(
+        text_config=TOWER | text | {"bos_token_id": 2, "eos_token_id": 1},
+        vision_config=TOWER | {"image_size": 32, "patch_size": 8},
+    )
+    tokenizer = transformers.GemmaTokenizer(
+        {word: number for number, word in enumerate(words)},
+        [],
+        add_bos_token=False,
+        add_eos_token=True,
+        padding_side="right",
+        model_input_names=["input_ids"],
+    )
+    images = transformers.SiglipImageProcessorPil(size={"height": 32, "width": 32}, resample=2)
+    processor = transformers.SiglipProcessor(images, tokenizer)
+    return _saved(transformers.SiglipModel, config, processor, tmp_path_factory.mktemp("siglip"))
+
+
+def _saved(model_class: Any, config: Any, processor: Any, folder: Path) -> Path:
+    torch.manual_seed(0)
+    model = model_class(config)
+    for name, weight in model.named_parameters():
+        if "norm" in name or "bias" in name or "position" in name:
+            weight.data = torch.randn_like(weight) * 0.5
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

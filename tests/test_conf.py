@@ -224,12 +224,14 @@ def test_every_alignment_loss_fits_every_method(compose_config, tmp_path, method
 
 
 @pytest.mark.parametrize("model", ["baseline", "lcr2s"])
-def test_a_dual_encoder_over_clip_begins_as_clip(compose_config, model):
-    towers = ("image_encoder=clip_vit_b16", "text_encoder=clip_text")
+@pytest.mark.parametrize("towers", [("clip_vit_b16", "clip_text"), ("siglip2_base",) * 2])
+def test_a_dual_encoder_over_pretrained_towers_begins_as_they_do(compose_config, model, towers):
+    towers = (f"image_encoder={towers[0]}", f"text_encoder={towers[1]}")
     chosen = [compose_config(f"model={model}", *towers), compose_config(f"model={model}")]
     chosen.append(compose_config(f"model={model}", *towers, "image_encoder.projection=pooled"))
     duals = [cfg.model if model == "baseline" else cfg.model.dual for cfg in chosen]
     assert [dual.projection for dual in duals] == ["pretrained", "pooled", "pooled"]
+    assert duals[0].embedding_dim == chosen[0].text_encoder.module.out_dim
     clip = compose_config("experiment=lcr2s_clip").model
     assert clip.dual.projection == clip.teacher.dual.projection == "pretrained"
 

@@ -83,6 +83,7 @@ def test_reading_is_noticed(read):
         ("vit_tiny", "bert_bilstm_tiny"),
         ("resnet_tiny", "bilstm_tiny"),
         ("clip_tiny", "clip_text_tiny"),
+        ("siglip2_tiny", "siglip2_tiny"),
         ("vit_tiny", "bert_tiny"),
     ],
 )

@@ -144,7 +144,7 @@ WITHOUT_EFFECT = {
 @pytest.fixture(scope="module")
 def tokenizer_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
-    tokenizer = TrainedWordPiece(vocab_size=200)
+    tokenizer = TrainedWordPiece(vocab_size=200, lowercase=False)
     tokenizer.fit(["a person in a red coat with a bag", "blue jeans and white shoes"])
     tokenizer.save(folder)
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
@@ -163,6 +163,8 @@ def base(compose_config, cache_dir, tmp_path, tokenizer_folder):
             overrides.append("model=baseline")
         if choice == "clip_vit_b16":  # a dual encoder over it begins as CLIP
             overrides.append("text_encoder=clip_text")
+        if choice == "siglip2_base":
+            overrides.append("text_encoder=siglip2_base")
         if group == "dataset" and choice != "synthetic":
             world = WorldSettings(layout=choice, **WORLD)
             root = ensure_world(cache_dir, world, progress=False)
@@ -172,6 +174,8 @@ def base(compose_config, cache_dir, tmp_path, tokenizer_folder):
         kept = [o for o in overrides if o.split("=")[0] != group]
         cfg = compose_config(*kept, chosen)
         small = SMALL | {"text_encoder.tokenizer.name_or_path": str(tokenizer_folder)}
+        if choice == "siglip2_base":
+            small |= {"text_encoder.module.out_dim": 24, "image_encoder.embedding_dim": 24}
         for name, value in small.items():
             if OmegaConf.select(cfg, name) is not None:
                 OmegaConf.update(cfg, name, value)

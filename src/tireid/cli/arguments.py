@@ -13,9 +13,19 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def add_model_of_index(self) -> None:
-        """Take where the model of an index is, and what it computes on."""
+        """Take where the model of an index is, and what computes it."""
         self.add_argument("--model", help="where the model of the index is now, if it has moved")
+        self.add_runtime()
+
+    def add_runtime(self) -> None:
+        """Take what computes a model."""
         self.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+        self.add_argument(
+            "--runtime",
+            choices=("torch", "onnx"),
+            default="torch",
+            help="onnx: ONNX Runtime, for an export with format=onnx (default: torch)",
+        )
 
     def parse(self) -> argparse.Namespace:
         """Parse the command line.

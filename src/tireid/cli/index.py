@@ -33,6 +33,7 @@ def main() -> None:
         batch_size=arguments.batch_size,
         workers=arguments.workers,
         device=arguments.device,
+        runtime=arguments.runtime,
         follow_links=arguments.follow_links,
     )
     try:
@@ -74,8 +75,8 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--model",
-        help="run folder, checkpoint or export, or a word in the path of a run "
-        "(default: that of the index, or the newest run)",
+        help="run folder, checkpoint or export, a word in the path of a run, or a CLIP or SigLIP 2 "
+        "as openai/clip-vit-base-patch16 (default: that of the index, or the newest run)",
     )
     parser.add_argument(
         "--split", choices=("val", "test"), help="index this split of the model's own data set too"
@@ -97,7 +98,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, help="processes that read images (default: the cores less one)"
     )
-    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_runtime()
     parser.add_argument(
         "--follow-links", action="store_true", help="follow links in folders, wherever they lead"
     )

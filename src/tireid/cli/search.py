@@ -44,7 +44,12 @@ def _search(arguments: argparse.Namespace) -> "list[tuple[str, list[Result]]]":
 
     sentences = _sentences(arguments.sentences)
     image: Path | None = arguments.image
-    with Index.open(arguments.index, model=arguments.model, device=arguments.device) as index:
+    with Index.open(
+        arguments.index,
+        model=arguments.model,
+        device=arguments.device,
+        runtime=arguments.runtime,
+    ) as index:
         found = index.search_many(
             sentences or None,
             arguments.k,

@@ -35,7 +35,12 @@ def main() -> None:
         )
         sys.exit(1)
     try:
-        with Index.open(arguments.index, model=arguments.model, device=arguments.device) as index:
+        with Index.open(
+            arguments.index,
+            model=arguments.model,
+            device=arguments.device,
+            runtime=arguments.runtime,
+        ) as index:
             _ = index.retriever  # or a clear error now
             app = make_app(index, password)
             say(f"http://{arguments.host}:{arguments.port}/ (Ctrl-C ends it)")

@@ -62,6 +62,7 @@ class TireidDataModule(LightningDataModule):
         root: Folder of the data set, for the record; `read` knows its own.
         terms: Terms of the owners, for the record.
         interpolation: Filter of the resizing: `bicubic`, `bilinear`, ...
+        shortest_edge: As in `tireid.data.images.read_image`.
         batch_size: Training pairs of a step on all processes together.
         eval_batch_size: Texts or images of an evaluation step on one process.
         num_workers: Loading processes of each training process; None: none if images are cached,
@@ -102,6 +103,7 @@ class TireidDataModule(LightningDataModule):
         root: str | Path | None = None,
         terms: str = "",
         interpolation: str = "bicubic",
+        shortest_edge: int | None = None,
         batch_size: int = 64,
         eval_batch_size: int = 256,
         num_workers: int | None = None,
@@ -130,6 +132,7 @@ class TireidDataModule(LightningDataModule):
         self.words = {}
         self._read = read
         self._interpolation, self._filter = interpolation, resampling(interpolation)
+        self._shortest_edge = shortest_edge
         self._normalise = Normalise(mean, std)
         self._train_transform = TrainTransform(
             self._normalise, pad, flip_probability, erase_probability
@@ -178,7 +181,9 @@ class TireidDataModule(LightningDataModule):
 
     def eval_image_transform(self, source: Path | Image.Image) -> Float[Tensor, "3 height width"]:
         """Return an image as an evaluation batch would hold it."""
-        return self._normalise(read_image(source, self.image_size, self._filter))
+        return self._normalise(
+            read_image(source, self.image_size, self._filter, self._shortest_edge)
+        )
 
     def supports_for(self, split: str, settings: SupportSettings | None = None) -> SplitSupports:
         """Return a support set for every image and every caption of an evaluated split.
@@ -340,7 +345,10 @@ class TireidDataModule(LightningDataModule):
     def _prepare(self, split: str) -> None:
         records = self.records(split)
         images = ImageSource(
-            [record.image_path for record in records], self.image_size, self._interpolation
+            [record.image_path for record in records],
+            self.image_size,
+            self._interpolation,
+            self._shortest_edge,
         )
         if self._cache_images:
             images.fill(progress=self._rank == 0)

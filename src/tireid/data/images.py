@@ -91,21 +91,30 @@ def decode(path: Path) -> Image.Image:
 
 
 def read_image(
-    source: Path | Image.Image, image_size: tuple[int, int], filter_: Image.Resampling
+    source: Path | Image.Image,
+    image_size: tuple[int, int],
+    filter_: Image.Resampling,
+    shortest_edge: int | None = None,
 ) -> UInt8[Tensor, "3 height width"]:
-    """Return an image resized to `image_size`, without keeping its aspect ratio.
+    """Return an image resized to `image_size`, without keeping its aspect ratio unless asked to.
 
     Args:
         source: A file, or an image already decoded.
         image_size: Height and width in pixels.
         filter_: Pillow's filter for the resizing.
+        shortest_edge: As CLIP has it: the shorter side becomes this long, the other in proportion,
+            and the middle of `image_size` is cut out; None: the whole image is resized.
 
     Raises:
         ValueError: If the file cannot be read; names it.
     """
     image = decode(source) if isinstance(source, Path) else _upright_rgb(source, own=False)
     height, width = image_size
-    pixels = np.array(image.resize((width, height), filter_))
+    if shortest_edge is None:
+        resized = image.resize((width, height), filter_)
+    else:
+        resized = _middle(image, image_size, filter_, shortest_edge)
+    pixels = np.array(resized)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -116,13 +125,19 @@ class ImageSource:
         paths: Image files.
         image_size: Height and width in pixels.
         interpolation: Name of Pillow's filter for the resizing.
+        shortest_edge: As in `read_image`.
     """
 
     def __init__(
-        self, paths: Sequence[Path], image_size: tuple[int, int], interpolation: str
+        self,
+        paths: Sequence[Path],
+        image_size: tuple[int, int],
+        interpolation: str,
+        shortest_edge: int | None = None,
     ) -> None:
         self._paths = tuple(paths)
         self.image_size = image_size
+        self._shortest_edge = shortest_edge
         self._filter = resampling(interpolation)
         self._cache: UInt8[Tensor, "images 3 height width"] | None = None
 
@@ -133,7 +148,7 @@ class ImageSource:
         """Return one image; not to be changed in place."""
         if self._cache is not None:
             return self._cache[index]
-        return read_image(self._paths[index], self.image_size, self._filter)
+        return self._read(index)
 
     def fill(self, *, progress: bool = True) -> None:
         """Read all images into memory: images x 3 x height x width bytes.
@@ -146,10 +161,13 @@ class ImageSource:
         cache = torch.empty((len(self), 3, *self.image_size), dtype=torch.uint8)
 
         def read_into_cache(index: int) -> None:
-            cache[index] = read_image(self._paths[index], self.image_size, self._filter)
+            cache[index] = self._read(index)
 
         _for_each(read_into_cache, range(len(self)), "Reading images", progress)
         self._cache = cache
+
+    def _read(self, index: int) -> UInt8[Tensor, "3 height width"]:
+        return read_image(self._paths[index], self.image_size, self._filter, self._shortest_edge)
 
 
 def verify_images(paths: Sequence[Path], marks: Path | None, *, progress: bool = True) -> None:
@@ -238,6 +256,21 @@ def _shrunk(image: Image.Image) -> Image.Image:
     scale = next(scale for scale in (2, 4, 8) if image.width * image.height <= scale**2 * _WHOLE)
     image.draft(None, (image.width // scale, image.height // scale))
     return _upright_rgb(image, own=True)
+
+
+def _middle(
+    image: Image.Image, image_size: tuple[int, int], filter_: Image.Resampling, shortest_edge: int
+) -> Image.Image:
+    height, width = image_size
+    shorter, longer = sorted(image.size)
+    length = int(shortest_edge * longer / shorter)
+    if shortest_edge * length > LARGEST_IMAGE:
+        raise ValueError(
+            f"expected an image less long than {longer} x {shorter} pixels; cut out the people"
+        )
+    size = (shortest_edge, length) if image.width <= image.height else (length, shortest_edge)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return image.resize(size, filter_).crop((left, top, left + width, top + height))
 
 
 def _upright_rgb(image: Image.Image, *, own: bool) -> Image.Image:

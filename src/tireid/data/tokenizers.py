@@ -209,6 +209,8 @@ class HubTokenizer(CaptionTokenizer):
         max_length: Most ids of a caption, start and end token included. BERT as in LGUR: 100;
             CLIP: 77.
         keep_sep: Whether a caption that is cut keeps its end token.
+        lowercase: Whether captions are lower-cased first. BERT's and CLIP's vocabularies do it
+            themselves; SigLIP 2's does not, and its encoder knows lower case only: True.
         revision: Branch, tag or commit on the hub.
     """
 
@@ -218,10 +220,12 @@ class HubTokenizer(CaptionTokenizer):
         max_length: int = 100,
         *,
         keep_sep: bool = True,
+        lowercase: bool = False,
         revision: str | None = None,
     ) -> None:
         super().__init__(max_length, keep_sep=keep_sep)
         self._name_or_path = name_or_path
+        self._lowercase = lowercase
         self._revision = revision
 
     @property
@@ -238,6 +242,8 @@ class HubTokenizer(CaptionTokenizer):
     def _backend(self) -> Tokenizer:
         if self._tokenizer is None:
             self._tokenizer, self._pad_id = _from_hub(self._name_or_path, self._revision)
+            if self._lowercase:
+                _lowercase(self._tokenizer)
         return self._tokenizer
 
 
@@ -285,6 +291,12 @@ def _from_hub(name_or_path: str, revision: str | None) -> tuple[Tokenizer, int]:
     backend.no_truncation()
     backend.no_padding()
     return backend, tokenizer.pad_token_id or 0
+
+
+def _lowercase(tokenizer: Tokenizer) -> None:
+    """Let a tokenizer lower-case captions before all else."""
+    then = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *then])
 
 
 def _word_piece(vocabulary: dict[str, int]) -> Tokenizer:

@@ -37,6 +37,7 @@ class ClipImageEncoder(nn.Module):
         heads: Number of attention heads.
         mlp_dim: Hidden width of the MLPs, four times `dim` by default.
         out_dim: Width of the space shared with the texts.
+        activation: Of the MLPs: OpenAI's have `quick_gelu`, LAION's `gelu`.
 
     Attributes:
         space: Name of the space that both towers end in.
@@ -55,6 +56,7 @@ class ClipImageEncoder(nn.Module):
         heads: int = 12,
         mlp_dim: int | None = None,
         out_dim: int = 512,
+        activation: str = "quick_gelu",
     ) -> None:
         super().__init__()
         grid = patch_grid(image_size, patch_size)
@@ -68,6 +70,7 @@ class ClipImageEncoder(nn.Module):
             num_attention_heads=heads,
             patch_size=patch_size,
             image_size=patch_size,
+            hidden_act=activation,
         )
         self.clip = CLIPVisionModelWithProjection(config)
         # The library's embeddings are for square images only.
@@ -108,6 +111,7 @@ class ClipTextEncoder(nn.Module):
         mlp_dim: Hidden width of the MLPs, four times `dim` by default.
         max_positions: Longest caption, in tokens.
         out_dim: Width of the space shared with the images.
+        activation: Of the MLPs, as in the image encoder.
 
     Attributes:
         space: Name of the space that both towers end in.
@@ -126,6 +130,7 @@ class ClipTextEncoder(nn.Module):
         mlp_dim: int | None = None,
         max_positions: int = 77,
         out_dim: int = 512,
+        activation: str = "quick_gelu",
     ) -> None:
         super().__init__()
         config = CLIPTextConfig(
@@ -136,6 +141,7 @@ class ClipTextEncoder(nn.Module):
             num_hidden_layers=depth,
             num_attention_heads=heads,
             max_position_embeddings=max_positions,
+            hidden_act=activation,
             # CLIP's last two ids; the library checks their range, and nothing here depends on them.
             bos_token_id=vocab_size - 2,
             eos_token_id=vocab_size - 1,

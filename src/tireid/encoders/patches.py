@@ -50,13 +50,20 @@ def resize_positions(
     *,
     old_grid: tuple[int, int],
     new_grid: tuple[int, int],
+    class_tokens: int = 1,
 ) -> Float[Tensor, "1 new dim"]:
-    """Resize a position table, class token first, to another grid, bilinearly.
+    """Resize a position table to another grid, bilinearly.
+
+    Args:
+        positions: Positions of the class token, if there is one, then of the patches, row by row.
+        old_grid: Rows and columns of the table.
+        new_grid: Rows and columns wanted.
+        class_tokens: Number of class tokens, whose positions stay as they are.
 
     Source:
         LGUR's official code: bilinear, corners not aligned, no antialiasing.
     """
-    class_position, patches = positions[:, :1], positions[:, 1:]
+    class_position, patches = positions[:, :class_tokens], positions[:, class_tokens:]
     patches = rearrange(patches, "1 (h w) dim -> 1 dim h w", h=old_grid[0], w=old_grid[1])
     patches = F.interpolate(patches, size=new_grid, mode="bilinear", align_corners=False)
     return cat([class_position, rearrange(patches, "1 dim h w -> 1 (h w) dim")], dim=1)

@@ -28,7 +28,7 @@ def read_pretrained(
         ValueError: If `source` cannot be read, or lacks weights other than a pooler's.
     """
     try:
-        with _without_report():
+        with quiet_library():
             loaded: Any = model_class.from_pretrained(source, output_loading_info=True)
     except UNREADABLE as error:
         raise unreadable(source, model_class.__name__, error) from error
@@ -44,8 +44,8 @@ def read_pretrained(
 
 
 @contextmanager
-def _without_report() -> Iterator[None]:
-    """Hold back the library's list of weights that a part of a model does not use."""
+def quiet_library() -> Iterator[None]:
+    """Hold back the library's remarks: weights that a part of a model does not use, odd ids."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

@@ -40,6 +40,7 @@ def build_datamodule(cfg: DictConfig, **changes: Any) -> TireidDataModule:
         "mean": cfg.image_encoder.mean,
         "std": cfg.image_encoder.std,
         "interpolation": cfg.image_encoder.interpolation,
+        "shortest_edge": cfg.image_encoder.get("shortest_edge"),
         "batch_size": cfg.batch_size,
         "seed": stage_seed(cfg),
         "supports": OmegaConf.select(cfg, "model.supports")

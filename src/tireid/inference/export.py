@@ -4,19 +4,29 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 
 from tireid.console import printable, say
 from tireid.files import replacing, write_json, write_text
 from tireid.inference.model_card import model_card
-from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
-from tireid.inference.retriever import load
-from tireid.inference.saved_config import inference_config
+from tireid.inference.onnx_model import check_installed, write_onnx
+from tireid.inference.restore import (
+    embedding_weights,
+    restore_datamodule,
+    restore_model,
+    restore_tokenizer,
+)
+from tireid.inference.retriever import Retriever, load
+from tireid.inference.saved_config import evaluation_config, inference_config
+from tireid.methods.base import RetrievalModule
+from tireid.retrieval import evaluate_embeddings
 from tireid.runs.record import EVALUATION, RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE, read_overrides, read_settings
 from tireid.runs.weights import TOKENIZER_FOLDER, WEIGHTS_FILE, find_run
 
+FORMATS = ("safetensors", "onnx")
 CARD_FILE = "README.md"
 _UNKNOWN = "not recorded"
 
@@ -34,6 +44,10 @@ def export(cfg: DictConfig) -> Path:
         ValueError: If a setting is wrong, or the run's files are damaged or do not fit together.
         FileNotFoundError: If the run lacks a file.
     """
+    if cfg.format not in FORMATS:
+        raise ValueError(f"format: expected {' or '.join(FORMATS)}, got {cfg.format!r}")
+    if cfg.format == "onnx":
+        check_installed("onnx", "onnxscript", "onnxruntime")
     if not cfg.output:
         raise ValueError("output: expected a new folder; set output=...")
     output = check_new_folder(cfg.output)
@@ -51,7 +65,10 @@ def export(cfg: DictConfig) -> Path:
     tokenizer.save(output / TOKENIZER_FOLDER)
     facts = _facts(folder, config, record)
     size = sum(value.numel() for value in weights.values())
-    facts["size"] = f"{size:,} weights; embeddings of {load(output, 'cpu').dim}"
+    retriever = load(output, "cpu")
+    facts["size"] = f"{size:,} weights; embeddings of {retriever.dim}"
+    if cfg.format == "onnx":
+        facts["ONNX"] = _write_onnx(model, output, retriever, cfg)
     exported = _record(folder, checkpoint, record)
     write_json(output / RECORD_FILE, exported)
     origin = {
@@ -66,6 +83,37 @@ def export(cfg: DictConfig) -> Path:
     if exported["selection"] == "test":
         say("Its checkpoint was chosen on the test split.", style="bold red")
     return output
+
+
+def _write_onnx(model: RetrievalModule, output: Path, retriever: Retriever, cfg: DictConfig) -> str:
+    """Write the ONNX files of an export, and return what the card says of them."""
+    size, fingerprint = retriever.image_size, retriever.fingerprint
+    write_onnx(model.eval(), output, size, fingerprint, int8=cfg.int8)
+    if not cfg.int8:
+        return "`image.onnx` and `text.onnx`"
+    try:
+        before, after = (_val_recall(r, cfg) for r in (retriever, load(output, runtime="onnx")))
+    except (ValueError, OSError) as error:
+        changed = f"change of R@1 not measured: {error}; dataset_root=... says where the data are"
+    else:
+        changed = f"R@1 on the validation split {after:.2f} instead of {before:.2f}"
+    say(f"8-bit weights: {changed}")
+    return f"`image.onnx` and `text.onnx`, of 8-bit weights; {changed}"
+
+
+def _val_recall(retriever: Retriever, cfg: DictConfig) -> float:
+    """Return R@1 on the validation split of a run's data, in percent."""
+    folder, _ = find_run(cfg.run)
+    config = evaluation_config(folder)
+    data = restore_datamodule(config, folder, dataset_root=cfg.dataset_root)
+    data.prepare_data()
+    data.setup("validate")
+    records = data.records("val")
+    images = retriever.encode_image([record.image_path for record in records])
+    texts = retriever.encode_text([caption for record in records for caption in record.captions])
+    pids = torch.tensor([record.pid for record in records])
+    asked = torch.tensor([record.pid for record in records for _ in record.captions])
+    return evaluate_embeddings(texts, images, asked, pids)["R1"]
 
 
 def check_new_folder(path: str) -> Path:

@@ -25,11 +25,14 @@ from tireid.data.records import is_text
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise
 from tireid.inference.build import allow_tf32
+from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
+from tireid.inference.onnx_model import OnnxModel
 from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
 from tireid.inference.saved_config import inference_config
 from tireid.methods.base import RetrievalModule
 from tireid.runs.weights import find_saved
 
+RUNTIMES = ("torch", "onnx")
 ImageSource = Image.Image | Path | str
 
 # As `lightning.Trainer` reads its `precision`, older names included.
@@ -48,8 +51,8 @@ class Retriever:
     """Embeds images and sentences; the dot product of two embeddings is their score.
 
     The input recipe and the arithmetic are those of `tireid evaluate`: images are turned upright,
-    converted to RGB and resized without keeping their aspect ratio, captions are cut to the
-    tokenizer's length.
+    converted to RGB and resized, without keeping their aspect ratio unless the model is CLIP as it
+    is; captions are cut to the tokenizer's length.
 
     Args:
         model: A trained method.
@@ -58,12 +61,14 @@ class Retriever:
         mean: Mean of the image encoder's input, one number a channel, in [0, 1].
         std: Standard deviation of the image encoder's input, one number a channel, in [0, 1].
         interpolation: Filter of the resizing: `bicubic`, `bilinear`, ...
+        shortest_edge: As in `tireid.data.images.read_image`.
         precision: Arithmetic, as `lightning.Trainer` names it: `32-true`, `bf16-mixed`, ...
         device: Device to compute on.
 
     Attributes:
         image_size: Height and width in pixels.
         interpolation: Filter of the resizing.
+        shortest_edge: As in `tireid.data.images.read_image`.
         device: Device to compute on.
 
     Raises:
@@ -79,6 +84,7 @@ class Retriever:
         mean: Sequence[float],
         std: Sequence[float],
         interpolation: str,
+        shortest_edge: int | None = None,
         precision: str | int = "32-true",
         device: str | torch.device = "cpu",
     ) -> None:
@@ -92,9 +98,11 @@ class Retriever:
         self._model: RetrievalModule = module.eval().requires_grad_(False).to(self.device)
         self._tokenizer = tokenizer
         self.interpolation = interpolation
+        self.shortest_edge = shortest_edge
         self._filter = resampling(interpolation)
         self._normalise = Normalise(mean, std)
-        self._recipe = (self.image_size, tuple(mean), tuple(std), interpolation, name)
+        recipe = (self.image_size, tuple(mean), tuple(std), interpolation, name)
+        self._recipe = recipe if shortest_edge is None else (*recipe, shortest_edge)
 
     def __repr__(self) -> str:
         height, width = self.image_size
@@ -108,6 +116,8 @@ class Retriever:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all that embeddings depend on; a run and its export have the same one."""
+        if isinstance(self._model, OnnxModel):
+            return self._model.fingerprint
         tokenizer = self._tokenizer
         cut = (tokenizer.max_length, tokenizer.keep_sep, tokenizer.pad_id)
         digest = hashlib.sha256(repr((*self._recipe, tokenizer.fingerprint(), *cut)).encode())
@@ -202,18 +212,21 @@ class Retriever:
     def _read(self, source: ImageSource) -> UInt8[Tensor, "3 height width"]:
         image = Path(source) if isinstance(source, str) else source
         try:
-            return read_image(image, self.image_size, self._filter)
+            return read_image(image, self.image_size, self._filter, self.shortest_edge)
         except OSError as error:  # an image that was opened, but not yet read
             raise ValueError(f"{source!r}: expected a readable image; {error}") from error
 
 
-def load(path: str | Path, device: str | torch.device | None = None) -> Retriever:
-    """Load a trained model for use, without its data set or a network; runs no code of the folder.
+def load(
+    path: str | Path, device: str | torch.device | None = None, runtime: str = "torch"
+) -> Retriever:
+    """Load a model for use, without its data set; runs no code of the folder.
 
     Args:
         path: A run folder (its tested checkpoint), a checkpoint inside one, or a folder that
-            `tireid export` wrote.
+            `tireid export` wrote; or a CLIP or SigLIP 2 as it is, see `tireid.inference.hub`.
         device: Device to compute on; None: a GPU (CUDA) if there is one, else the CPU.
+        runtime: `torch`; or `onnx`, for an export with ONNX files, on the CPU.
 
     Raises:
         FileNotFoundError: If a file is missing; names it.
@@ -223,15 +236,30 @@ def load(path: str | Path, device: str | torch.device | None = None) -> Retrieve
     Example:
         `tireid.load("exported").encode_text(["a woman in a red coat"])`
     """
-    folder, weights = find_saved(path)
-    cfg = inference_config(folder)
+    if runtime not in RUNTIMES:
+        raise ValueError(f"runtime: expected {' or '.join(RUNTIMES)}, got {runtime!r}")
+    if is_hub_model(path):
+        if runtime == "onnx":
+            raise ValueError(f"runtime: expected torch for a model of the hub, {path}, got onnx")
+        cfg = hub_config(path)
+        model, tokenizer = build_hub_model(cfg)
+    else:
+        folder, weights = find_saved(path)
+        cfg = inference_config(folder)
+        tokenizer = restore_tokenizer(cfg, folder)
+        if runtime == "onnx":
+            cfg.trainer.precision, device = "32-true", "cpu"
+            model = OnnxModel(folder)
+        else:
+            model = restore_model(cfg, folder, weights)
     return Retriever(
-        restore_model(cfg, folder, weights),
-        restore_tokenizer(cfg, folder),
+        model,
+        tokenizer,
         image_size=list(cfg.dataset.image_size),
         mean=list(cfg.image_encoder.mean),
         std=list(cfg.image_encoder.std),
         interpolation=cfg.image_encoder.interpolation,
+        shortest_edge=cfg.image_encoder.get("shortest_edge"),
         precision=cfg.trainer.precision,
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
     )

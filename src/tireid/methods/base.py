@@ -89,6 +89,8 @@ class RetrievalModule(L.LightningModule):
         if image_encoder is not None and text_encoder is not None:
             self.image_encoder = image_encoder
             self.text_encoder = text_encoder
+            if not self.reads_pooled and hasattr(image_encoder, "freeze_pooling"):
+                image_encoder.freeze_pooling()  # pyright: ignore[reportCallIssue] -- nn.Module attribute
         self.build_optimizer = optimizer
         self.build_schedule = schedule
         self.learning_rates = dict(learning_rates or {})

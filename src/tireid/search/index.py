@@ -58,6 +58,7 @@ class Index:
         engine: Holds its rows.
         model: The model as the caller names it; None: the one that the index names.
         device: Device to compute on; None: a GPU if there is one.
+        runtime: `torch` or `onnx`, as `tireid.load` takes it.
 
     Attributes:
         folder: Folder of the index.
@@ -72,16 +73,23 @@ class Index:
         *,
         model: str | None = None,
         device: str | None = None,
+        runtime: str = "torch",
     ) -> None:
         self.folder = folder
         self.settings = settings
         self._engine = engine
         self._model = model
         self._device = device
+        self._runtime = runtime
 
     @classmethod
     def open(
-        cls, folder: str | Path, *, model: str | None = None, device: str | None = None
+        cls,
+        folder: str | Path,
+        *,
+        model: str | None = None,
+        device: str | None = None,
+        runtime: str = "torch",
     ) -> "Index":
         """Open an index; its model is loaded by the first search.
 
@@ -90,6 +98,7 @@ class Index:
             model: Where the model is now, if it has been moved; a path, or a word as `find_model`
                 takes it.
             device: Device to compute on; None: a GPU if there is one.
+            runtime: `torch` or `onnx`, as `tireid.load` takes it.
 
         Raises:
             FileNotFoundError: If there is no index.
@@ -101,7 +110,7 @@ class Index:
         folder = Path(folder)
         settings = read_settings(folder)
         engine = open_engine(folder, settings, read_only=True)
-        return cls(folder, settings, engine, model=model, device=device)
+        return cls(folder, settings, engine, model=model, device=device, runtime=runtime)
 
     @cached_property
     def retriever(self) -> Retriever:
@@ -111,7 +120,8 @@ class Index:
             FileNotFoundError: If it is no longer there.
             ValueError: If it is another one now.
         """
-        model = load_model(find_model(self._model or self.settings.model), self._device)
+        path = find_model(self._model or self.settings.model)
+        model = load_model(path, self._device, self._runtime)
         check_model(model, self.settings, self.folder)
         return model.retriever
 

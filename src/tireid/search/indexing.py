@@ -50,6 +50,7 @@ class IndexOptions:
         batch_size: Images embedded at once and kept by one transaction.
         workers: Processes that read images; None: as many as there are cores beside this one.
         device: Device to compute on; None: a GPU if there is one.
+        runtime: `torch` or `onnx`, as `tireid.load` takes it.
         follow_links: Whether links in folders are followed wherever they lead.
     """
 
@@ -59,6 +60,7 @@ class IndexOptions:
     batch_size: int = 64
     workers: int | None = None
     device: str | None = None
+    runtime: str = "torch"
     follow_links: bool = False
 
 
@@ -163,7 +165,7 @@ def _settings(folder: Path, options: IndexOptions) -> tuple[IndexSettings, Searc
         ValueError: If it was made with others.
     """
     if not (folder / FILE).is_file():
-        model = load_model(find_model(options.model), options.device)
+        model = load_model(find_model(options.model), options.device, options.runtime)
         settings = IndexSettings(
             model=str(model.path),
             fingerprint=model.retriever.fingerprint,
@@ -179,7 +181,8 @@ def _settings(folder: Path, options: IndexOptions) -> tuple[IndexSettings, Searc
             f"storage: expected {settings.storage}, which {folder} was made with, got "
             f"{options.storage}; choose another folder"
         )
-    model = load_model(find_model(options.model or settings.model), options.device)
+    path = find_model(options.model or settings.model)
+    model = load_model(path, options.device, options.runtime)
     check_model(model, settings, folder)
     if str(model.path) != settings.model:  # the same one, moved
         replace(settings, model=str(model.path)).write(folder)
@@ -209,7 +212,7 @@ def _embed(
     if workers is None:
         spare = max(1, min(_MOST_WORKERS, available_cores() - 1))
         workers = spare if scan.changed >= _WORTH_WORKERS else 0
-    files = ImageFiles(retriever.image_size, retriever.interpolation)
+    files = ImageFiles(retriever.image_size, retriever.interpolation, retriever.shortest_edge)
     with _progress() as bar:
         task = bar.add_task("indexing", total=scan.changed)
         for batch in read_files(files, scan.waiting(options.batch_size), workers):

@@ -5,21 +5,24 @@ from typing import NamedTuple
 
 from tireid.console import say
 from tireid.data.synthetic import SYNTHETIC
+from tireid.inference.hub import hub_model_path, is_hub_model
 from tireid.inference.retriever import Retriever, load
 from tireid.inference.saved_config import inference_config
 from tireid.runs.settings import CONFIG_FILE
 from tireid.runs.weights import find_saved
 
+HUB = "hub"
 RUNS = Path("runs")  # as `paths.runs_dir` of conf/
 
 
 class SearchModel(NamedTuple):
-    """A model on disk, loaded.
+    """A model, loaded.
 
     Attributes:
-        path: Run folder, checkpoint or export, absolute.
+        path: Run folder, checkpoint, export or folder of a hub model, absolute; or a name on the
+            hub.
         retriever: Embeds images and sentences.
-        trained_on: Name of the data set it was trained on.
+        trained_on: Name of the data set it was trained on; `hub` for a model of the hub.
     """
 
     path: Path
@@ -28,11 +31,12 @@ class SearchModel(NamedTuple):
 
 
 def find_model(name: str | None, runs: Path = RUNS) -> Path:
-    """Return the run folder, checkpoint or export that a name stands for.
+    """Return the run folder, checkpoint, export or hub model that a name stands for.
 
     Args:
         name: Its path; or a word, for the newest run with it in its path below `runs`, as in
-            `lgur`; None: the newest run.
+            `lgur`; or a CLIP or SigLIP 2 on the hub, as in `openai/clip-vit-base-patch16`; None:
+            the newest run.
         runs: Folder that trainings write to.
 
     Raises:
@@ -40,6 +44,8 @@ def find_model(name: str | None, runs: Path = RUNS) -> Path:
     """
     if name is not None and Path(name).expanduser().exists():
         return Path(name).expanduser().absolute()
+    if name is not None and is_hub_model(name):
+        return hub_model_path(name)
     found = [folder for folder in _runs(runs) if name is None or _is_in(name, folder, runs)]
     if not found:
         wanted = "a run" if name is None else f"a path or a word in a run's path, got {name!r}"
@@ -51,26 +57,26 @@ def find_model(name: str | None, runs: Path = RUNS) -> Path:
     return newest
 
 
-def load_model(path: Path, device: str | None = None) -> SearchModel:
+def load_model(path: Path, device: str | None = None, runtime: str = "torch") -> SearchModel:
     """Load a model, and say so if it knows nothing but synthetic people.
 
     Args:
         path: As `find_model` returns it.
         device: Device to compute on; None: a GPU if there is one.
+        runtime: `torch` or `onnx`, as `tireid.load` takes it.
 
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is damaged or does not fit the others.
     """
-    folder, _ = find_saved(path)
-    trained_on = inference_config(folder).dataset.name
+    trained_on = HUB if is_hub_model(path) else inference_config(find_saved(path)[0]).dataset.name
     if trained_on == SYNTHETIC:
         say(
             "This model was trained on synthetic people: on photographs its results mean nothing.",
             style="yellow",
             to_stderr=True,
         )
-    return SearchModel(path.absolute(), load(path, device), trained_on)
+    return SearchModel(path, load(path, device, runtime), trained_on)
 
 
 def _runs(runs: Path) -> list[Path]:

@@ -60,10 +60,14 @@ class ImageFiles(Dataset[ReadBatch]):
     Args:
         image_size: Height and width in pixels.
         interpolation: Name of Pillow's filter for the resizing.
+        shortest_edge: As in `tireid.data.images.read_image`.
     """
 
-    def __init__(self, image_size: tuple[int, int], interpolation: str) -> None:
+    def __init__(
+        self, image_size: tuple[int, int], interpolation: str, shortest_edge: int | None = None
+    ) -> None:
         self._image_size = image_size
+        self._shortest_edge = shortest_edge
         self._filter = resampling(interpolation)
 
     def __getitems__(self, wanted: Sequence[Row]) -> ReadBatch:
@@ -92,10 +96,13 @@ class ImageFiles(Dataset[ReadBatch]):
         with Path(row.path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         known = digest == row.digest
-        image = None if known else read_image(Path(row.path), self._image_size, self._filter)
+        image = None if known else self._pixels(Path(row.path))
         if file_state(row.path) != before:
             raise ValueError("changed while it was read; run the command again")
         return row._replace(size=before.size, mtime_ns=before.mtime_ns, digest=digest), image
+
+    def _pixels(self, image: Path) -> Tensor:
+        return read_image(image, self._image_size, self._filter, self._shortest_edge)
 
 
 def read_files(files: ImageFiles, wanted: Iterable[list[Row]], workers: int) -> Iterator[ReadBatch]:

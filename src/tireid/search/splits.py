@@ -24,8 +24,8 @@ def split_images(model: str | None, split: str) -> list[Found]:
         ValueError: If the model is no run: an export does not say where its data are.
     """
     path = find_model(model)
-    if path.is_dir() and not (path / "checkpoints").is_dir():
-        raise ValueError(f"split: expected a run, whose data set is known, got the export {path}")
+    if not path.is_file() and not (path / "checkpoints").is_dir():
+        raise ValueError(f"split: expected a run, whose data set is known, got {path}")
     folder, _ = find_run(str(path))
     datamodule = restore_datamodule(evaluation_config(folder), folder)
     datamodule.prepare_data()

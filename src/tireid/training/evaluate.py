@@ -1,4 +1,4 @@
-"""Evaluate a run folder or one of its checkpoints, by the run's own config and tokenizer."""
+"""Evaluate a run or a checkpoint by its own config and tokenizer, or a hub model as it is."""
 
 import os
 import warnings
@@ -17,16 +17,18 @@ from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
 from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
 from tireid.files import write_json
-from tireid.inference.build import allow_tf32
+from tireid.inference.build import allow_tf32, build_datamodule
+from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
 from tireid.inference.restore import restore_datamodule, restore_model
 from tireid.inference.saved_config import evaluation_config
+from tireid.methods.base import RetrievalModule
 from tireid.runs.record import read_record
 from tireid.runs.weights import find_run
 from tireid.training.summary import CHOSEN, print_metrics
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
-    """Evaluate one checkpoint on one split.
+    """Evaluate one checkpoint, or a hub model without training, on one split.
 
     Args:
         cfg: Composed from `conf/evaluate.yaml`.
@@ -41,6 +43,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     silence_expected_warnings()
     if cfg.split not in ("val", "test"):
         raise ValueError(f"split: expected val or test, got {cfg.split!r}")
+    if cfg.run and is_hub_model(cfg.run):
+        return _evaluate_untrained(cfg)
     folder, checkpoint = find_run(cfg.run)
     run = evaluation_config(folder)
     trained_on = run.dataset.name
@@ -57,19 +61,14 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         dataset_root=cfg.dataset_root,
     )
     model = restore_model(run, folder, checkpoint)
-    datamodule.prepare_data()
-    datamodule.setup("test" if cfg.split == "test" else "validate")
-    datamodule.records(cfg.split)  # or a clear error
+    _prepare(datamodule, cfg.split)
     if other is None:
         _warn_of_other_data(folder, datamodule, cfg.split)
     name = f"{cfg.split}_{checkpoint.stem}"
     name = name if other is None else f"{other.name}_{name}"
     kept = os.access(folder, os.W_OK)
     callbacks = _callbacks(folder, name, run.selection, on_test=kept and cfg.split == "test")
-    trainer = _trainer(cfg.accelerator, run.trainer, callbacks)
-    run_split = trainer.test if cfg.split == "test" else trainer.validate
-    run_split(model, datamodule=datamodule, verbose=False)
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = _metrics(_trainer(cfg.accelerator, run.trainer, callbacks), model, datamodule, cfg)
 
     data = "" if other is None else f" of {run.dataset.name}, trained on {trained_on}"
     shown = escape(f"{cfg.split} split{data}, percent ({checkpoint.name}")
@@ -85,6 +84,48 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
             f"{folder} cannot be written to: the metrics above are not kept", stacklevel=2
         )
     return metrics
+
+
+def _evaluate_untrained(cfg: DictConfig) -> dict[str, float]:
+    """Evaluate a model of the hub as it is; nothing is written.
+
+    Raises:
+        ValueError: If no data set is named, or a setting is wrong.
+        FileNotFoundError: If the model or the data are missing.
+    """
+    if OmegaConf.select(cfg, "dataset") is None:
+        raise ValueError(
+            f"dataset: expected the data set to evaluate {cfg.run} on, got none; set "
+            "dataset=synthetic, cuhk_pedes, icfg_pedes or rstpreid"
+        )
+    model_config = hub_config(cfg.run)
+    run = _on_other_data(model_config, cfg)
+    run.update({"seed": 0, "batch_size": 1, "validation_split": "val", "paths": cfg.paths})
+    allow_tf32(True)
+    L.seed_everything(run.seed, workers=True, verbose=False)
+    model, tokenizer = build_hub_model(model_config)
+    changes = {} if cfg.batch_size is None else {"eval_batch_size": cfg.batch_size}
+    datamodule = build_datamodule(run, tokenizer=tokenizer, **changes)
+    _prepare(datamodule, cfg.split)
+    trainer = _trainer(cfg.accelerator, run.trainer, _progress())
+    metrics = _metrics(trainer, model, datamodule, cfg)
+    shown = escape(f"{cfg.split} split of {run.dataset.name}, percent ({cfg.run}, not trained)")
+    print_metrics(metrics, cfg.split, shown)
+    return metrics
+
+
+def _prepare(datamodule: TireidDataModule, split: str) -> None:
+    datamodule.prepare_data()
+    datamodule.setup("test" if split == "test" else "validate")
+    datamodule.records(split)  # or a clear error
+
+
+def _metrics(
+    trainer: L.Trainer, model: RetrievalModule, datamodule: TireidDataModule, cfg: DictConfig
+) -> dict[str, float]:
+    run_split = trainer.test if cfg.split == "test" else trainer.validate
+    run_split(model, datamodule=datamodule, verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
 def _write(file: Path, record: dict[str, Any]) -> None:
@@ -124,8 +165,12 @@ def _warn_of_other_data(folder: Path, datamodule: TireidDataModule, split: str) 
         )
 
 
+def _progress() -> list[Callback]:
+    return [RetrievalEvaluation(), make_progress_bar()]
+
+
 def _callbacks(folder: Path, name: str, selection: str, *, on_test: bool) -> list[Callback]:
-    callbacks: list[Callback] = [RetrievalEvaluation(), make_progress_bar()]
+    callbacks = _progress()
     if on_test:
         callbacks.append(QueryRecord(str(folder), f"queries_{name}.npz", required=False))
         gallery = folder / f"gallery_{name}.png"
