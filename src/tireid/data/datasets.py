@@ -9,11 +9,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tireid.data.images import ImageSource
+from tireid.data.masking import WordMasking
 from tireid.data.records import Record
 from tireid.data.samplers import SampleKey
 from tireid.data.supports import EMPTY, SupportDrawing
 from tireid.data.transforms import keyed_generator
-from tireid.structures import ImageBatch, PairBatch, SupportBatch, TextBatch, TokenIds, Valid
+from tireid.structures import (
+    ImageBatch,
+    MaskedWords,
+    PairBatch,
+    SupportBatch,
+    TextBatch,
+    TokenIds,
+    Valid,
+)
 
 TrainImageTransform = Callable[
     [UInt8[Tensor, "3 height width"], torch.Generator], Float[Tensor, "3 height width"]
@@ -22,6 +31,7 @@ WordsOf = Callable[[Sequence[int]], Float[Tensor, "batch length width"]]
 EvalImageTransform = Callable[[UInt8[Tensor, "3 height width"]], Float[Tensor, "3 height width"]]
 # Separates the random draws of a support image's augmentation from those of the anchors.
 _SUPPORT_IMAGE = int.from_bytes(b"augment", "big")
+_MASKED_WORDS = int.from_bytes(b"masking", "big")  # and those of its masked words
 
 
 class PairDataset(Dataset[SampleKey]):
@@ -43,6 +53,7 @@ class PairDataset(Dataset[SampleKey]):
         pad_id: Fills the token ids of a batch.
         words_of: Positions of captions in the split to their token features, padded to the longest.
         supports: Draws each pair's support set, for methods that need them; changes nothing else.
+        masking: Masks words of each caption, for methods that predict them; likewise.
     """
 
     def __init__(
@@ -57,6 +68,7 @@ class PairDataset(Dataset[SampleKey]):
         pad_id: int,
         words_of: WordsOf | None = None,
         supports: SupportDrawing | None = None,
+        masking: WordMasking | None = None,
     ) -> None:
         self._token_ids = token_ids
         self._images = images
@@ -65,6 +77,7 @@ class PairDataset(Dataset[SampleKey]):
         self._pad_id = pad_id
         self._words_of = words_of
         self._supports = supports
+        self._masking = masking
         self._image_of = _image_of_captions(records)
         self._pids = torch.tensor([record.pid for record in records])
         self._labels = torch.tensor([label_of[record.pid] for record in records])
@@ -88,7 +101,8 @@ class PairDataset(Dataset[SampleKey]):
         """Load and stack pairs; captions are padded to the longest of the batch."""
         pairs = [key.pair for key in keys]
         images = self._image_of[pairs]
-        token_ids, valid = pad_captions([self._token_ids[pair] for pair in pairs], self._pad_id)
+        captions = [self._token_ids[pair] for pair in pairs]
+        token_ids, valid = pad_captions(captions, self._pad_id)
         pixels = [
             self._transform(self._images[image], keyed_generator(self._seed, *key))
             for key, image in zip(keys, images.tolist(), strict=True)
@@ -103,7 +117,23 @@ class PairDataset(Dataset[SampleKey]):
             index=torch.tensor(pairs),
             words=None if self._words_of is None else self._words_of(pairs),
             support=None if self._supports is None else self._load_supports(self._supports, keys),
+            masked=None
+            if self._masking is None
+            else self._mask(self._masking, keys, captions, token_ids),
         )
+
+    def _mask(
+        self,
+        masking: WordMasking,
+        keys: Sequence[SampleKey],
+        captions: list[list[int]],
+        token_ids: TokenIds,
+    ) -> MaskedWords:
+        draws = [
+            masking.draw(ids, keyed_generator(self._seed, *key, _MASKED_WORDS))
+            for key, ids in zip(keys, captions, strict=True)
+        ]
+        return masking.batch(captions, draws, token_ids)
 
     def _load_supports(self, drawing: SupportDrawing, keys: Sequence[SampleKey]) -> SupportBatch:
         """Return the support sets of some pairs; of no images at all if all slots are empty."""

@@ -30,10 +30,16 @@ _REPEATED = (
     "image_encoder.learning_rate",
     "text_encoder.learning_rate",
     "image_encoder.projection",
+    "text_encoder.words",
 )
 
 # Settings that earlier versions lacked, and what those did.
-_ADDED = {"teaching.selection": "last", "tf32": True, "recipe.tf32": True}
+_ADDED = {
+    "teaching.selection": "last",
+    "tf32": True,
+    "recipe.tf32": True,
+    "dataset.erase_value": [0.0, 0.0, 0.0],
+}
 
 _SECTIONS = dict.fromkeys(
     ("model", "image_encoder", "text_encoder", "dataset", "trainer", "paths", "logger"), dict | None
@@ -149,7 +155,7 @@ def without_seeds(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_repeated(flat: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flat.items() if name not in _REPEATED}
+    return {name: value for name, value in flat.items() if not name.startswith(_REPEATED)}
 
 
 def fingerprint(settings: Mapping[str, Any], *, seeds: bool = True) -> str:
