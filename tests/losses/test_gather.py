@@ -6,6 +6,7 @@ import torch.distributed as dist
 from tireid.losses.contrastive import InfoNceLoss
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.projection import CmpmLoss, SdmLoss
+from tireid.losses.tal import TalLoss
 
 # Some identities stand on both ranks, so that matches cross them.
 PIDS = torch.tensor([1, 2, 3, 1, 2, 2, 4, 1])
@@ -14,6 +15,7 @@ LOSSES = {
     "sdm": SdmLoss(temperature=0.2),
     "info_nce": InfoNceLoss(),
     "info_nce_shared": InfoNceLoss(share_identity=True),
+    "tal": TalLoss(temperature=0.2),
 }
 
 
