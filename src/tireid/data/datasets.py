@@ -18,10 +18,12 @@ from tireid.structures import ImageBatch, PairBatch, SupportBatch, TextBatch, To
 TrainImageTransform = Callable[
     [UInt8[Tensor, "3 height width"], torch.Generator], Float[Tensor, "3 height width"]
 ]
+CaptionTransform = Callable[[list[int], torch.Generator], list[int]]
 WordsOf = Callable[[Sequence[int]], Float[Tensor, "batch length width"]]
 EvalImageTransform = Callable[[UInt8[Tensor, "3 height width"]], Float[Tensor, "3 height width"]]
 # Separates the random draws of a support image's augmentation from those of the anchors.
 _SUPPORT_IMAGE = int.from_bytes(b"augment", "big")
+_CAPTION = int.from_bytes(b"caption", "big")  # and of a caption's
 
 
 class PairDataset(Dataset[SampleKey]):
@@ -42,6 +44,8 @@ class PairDataset(Dataset[SampleKey]):
             of processes changes an item.
         pad_id: Fills the token ids of a batch.
         words_of: Positions of captions in the split to their token features, padded to the longest.
+        caption_transform: Augments the ids of a caption; features of `words_of` are those of other
+            words then, and left out.
         supports: Draws each pair's support set, for methods that need them; changes nothing else.
     """
 
@@ -56,14 +60,16 @@ class PairDataset(Dataset[SampleKey]):
         seed: int,
         pad_id: int,
         words_of: WordsOf | None = None,
+        caption_transform: CaptionTransform | None = None,
         supports: SupportDrawing | None = None,
     ) -> None:
         self._token_ids = token_ids
+        self._caption_transform = caption_transform
         self._images = images
         self._transform = transform
         self._seed = seed
         self._pad_id = pad_id
-        self._words_of = words_of
+        self._words_of = None if caption_transform is not None else words_of
         self._supports = supports
         self._image_of = _image_of_captions(records)
         self._pids = torch.tensor([record.pid for record in records])
@@ -88,7 +94,7 @@ class PairDataset(Dataset[SampleKey]):
         """Load and stack pairs; captions are padded to the longest of the batch."""
         pairs = [key.pair for key in keys]
         images = self._image_of[pairs]
-        token_ids, valid = pad_captions([self._token_ids[pair] for pair in pairs], self._pad_id)
+        token_ids, valid = pad_captions([self._caption(key) for key in keys], self._pad_id)
         pixels = [
             self._transform(self._images[image], keyed_generator(self._seed, *key))
             for key, image in zip(keys, images.tolist(), strict=True)
@@ -104,6 +110,12 @@ class PairDataset(Dataset[SampleKey]):
             words=None if self._words_of is None else self._words_of(pairs),
             support=None if self._supports is None else self._load_supports(self._supports, keys),
         )
+
+    def _caption(self, key: SampleKey) -> list[int]:
+        ids = self._token_ids[key.pair]
+        if self._caption_transform is None:
+            return ids
+        return self._caption_transform(ids, keyed_generator(self._seed, *key, _CAPTION))
 
     def _load_supports(self, drawing: SupportDrawing, keys: Sequence[SampleKey]) -> SupportBatch:
         """Return the support sets of some pairs; of no images at all if all slots are empty."""

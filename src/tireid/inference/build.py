@@ -44,6 +44,7 @@ def build_datamodule(cfg: DictConfig, **changes: Any) -> TireidDataModule:
         "seed": stage_seed(cfg),
         "supports": OmegaConf.select(cfg, "model.supports")
         or OmegaConf.select(cfg, "model.teacher.supports"),
+        "word_ids": OmegaConf.select(cfg, "text_encoder.words"),
         "cache_dir": cfg.paths.cache_dir,
         "validation_split": cfg.validation_split,
     }

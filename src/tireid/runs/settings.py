@@ -33,7 +33,13 @@ _REPEATED = (
 )
 
 # Settings that earlier versions lacked, and what those did.
-_ADDED = {"teaching.selection": "last", "tf32": True, "recipe.tf32": True}
+_ADDED = {
+    "teaching.selection": "last",
+    "tf32": True,
+    "recipe.tf32": True,
+    "dataset.word_probability": 0.0,
+    "dataset.noise": 0.0,
+}
 
 _SECTIONS = dict.fromkeys(
     ("model", "image_encoder", "text_encoder", "dataset", "trainer", "paths", "logger"), dict | None
