@@ -10,7 +10,7 @@ from hydra._internal.utils import get_args_parser
 
 from tireid import __version__
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA
-from tireid.cli.hydra_app import OPTIONS
+from tireid.cli.hydra_app import OPTIONS, as_overrides
 from tireid.cli.main import main
 
 HEAVY = {"torch", "lightning", "transformers", "matplotlib", "numpy", "wandb"}
@@ -222,3 +222,17 @@ class TestCompletion:
     def test_fish_and_zsh_are_hydra_s(self):
         assert "complete -c tireid" in run("-sc", "install=fish").stdout
         assert "hydra_bash_completion tireid" in run("train", "-sc", "install=zsh").stdout
+
+
+def test_convert_takes_its_source_and_file_as_options_or_overrides(monkeypatch, capsys):
+    cases = {
+        ("--from", "lgur", "a b", "output=x"): ["source=lgur", "official='a b'", "output=x"],
+        ("--from=lgur", "--cfg", "job"): ["source=lgur", "--cfg", "job"],
+        ("official=a.pth", "output=x"): ["official=a.pth", "output=x"],
+    }
+    for words, expected in cases.items():
+        assert as_overrides("convert", list(words)) == expected
+    assert as_overrides("train", ["a"]) == ["a"]
+    code, _, err = said(monkeypatch, capsys, "convert", "--from")
+    assert code == 2
+    assert "--from: expected a source" in err

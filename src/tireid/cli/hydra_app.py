@@ -24,6 +24,31 @@ def only_shows() -> bool:
     return any(word.partition("=")[0] in _SHOWING for word in sys.argv[1:])
 
 
+def as_overrides(name: str, words: list[str]) -> list[str]:
+    """Return the words of a command line with `--from SOURCE FILE` of `convert` as overrides.
+
+    Args:
+        name: The command.
+        words: What stands behind it.
+
+    Raises:
+        SystemExit: With code 2, if no source is named.
+    """
+    starts = [at for at, word in enumerate(words) if word.partition("=")[0] == "--from"]
+    if name != "convert" or not starts:
+        return words
+    before, (option, *after) = words[: starts[0]], words[starts[0] :]
+    source = option.partition("=")[2] or (after.pop(0) if after else "")
+    if not source or source.startswith("-"):
+        sys.stderr.write(f"tireid {name}: --from: expected a source, such as lgur\n")
+        sys.exit(2)
+    overrides = [f"source={source}"]
+    if after and not after[0].startswith("-") and "=" not in after[0]:
+        quoted = after.pop(0).replace("'", "\\'")
+        overrides.append(f"official='{quoted}'")
+    return [*before, *overrides, *after]
+
+
 def check_options(name: str) -> None:
     """Check that a command's options are Hydra's, before anything slow is imported.
 

@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA, did_you_mean
-from tireid.cli.hydra_app import check_options, run_command
+from tireid.cli.hydra_app import as_overrides, check_options, run_command
 
 _OPTIONS = {
     ("-h", "--help"): "Show this help and exit.",
@@ -57,7 +57,7 @@ def _run(arguments: list[str]) -> None:
         complete(options)
     else:
         # What argparse and Hydra take for the program's name.
-        sys.argv = [f"tireid {name}", *options]
+        sys.argv = [f"tireid {name}", *as_overrides(name, options)]
         if name not in WITHOUT_HYDRA:
             check_options(name)
         run_command(name)

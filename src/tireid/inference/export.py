@@ -56,6 +56,7 @@ def export(cfg: DictConfig) -> Path:
     write_json(output / RECORD_FILE, exported)
     origin = {
         "converted_from": record.get("converted_from"),
+        "official_code": record.get("official_code", "LGUR"),  # earlier versions converted no other
         "version": record.get("versions", {}).get("tireid"),
     }
     method, dataset = type(model).__name__, config.dataset.name

@@ -29,7 +29,7 @@ def model_card(
         dataset: Name of the data set.
         facts: What else describes the model, by name.
         record: The record of the export, with the `version` of this package that the run had, and
-            `converted_from`, if it was: the checkpoint of the official LGUR code.
+            `converted_from`, if it was: the checkpoint of the method's `official_code`.
     """
     commit = f"`{record['commit']}`" if record["commit"] else _UNKNOWN
     changed = ", with local changes" if record["commit"] and record["dirty"] else ""
@@ -81,8 +81,8 @@ Research on finding images by text, on images whose subjects or owners allow it.
 def _checkpoint(record: Mapping[str, Any]) -> str:
     if official := record["converted_from"]:
         return (
-            f"converted from `{official}` of the official LGUR code, which keeps the epoch that is "
-            "best on the test split"
+            f"converted from `{official}` of the official {record['official_code']} code, which "
+            "keeps the epoch that is best on the test split"
         )
     chosen = _SELECTIONS.get(record["selection"], record["selection"])
     if record["tested"]:

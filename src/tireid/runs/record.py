@@ -13,6 +13,7 @@ RECORD = {
     "selection": str | None,
     "tested_checkpoint": str | None,
     "converted_from": str | None,
+    "official_code": str | None,
     "steps": int,
     "epochs": int,
     "seconds": {str: float | None},

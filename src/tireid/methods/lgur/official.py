@@ -4,25 +4,18 @@ The layout is that of https://github.com/ZhiyinShao-H/LGUR (`best.pth.tar`): `ne
 model, `W` the identity heads.
 """
 
-import pickle
 import re
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from tireid.runs.checkpoint import check_archive, weights_fault
-from tireid.runs.foreign import regular_file
+from tireid.runs.official import Names, OfficialWeights, read_parts, renamed
 
 BERT = "text_encoder.embedding.bert."
-SHOWN_KEYS = 5
+CODE = "official LGUR code"
 
-# Per part of the model its official prefix, ours, and the names below them: official as a pattern
-# of the whole rest, then ours. `{a|b}`: the rows are split in equal parts with these names, in
-# this order. None: saved by the official code, never used by it.
 _PARAMETER = r"(weight|bias)"
 _BERT_LAYER = (
     r"attention\.self\.(?:query|key|value)|attention\.output\.(?:dense|LayerNorm)|"
@@ -37,7 +30,7 @@ _DECODER: dict[str, str | None] = {
     rf"(\d+)\.1\.fn\.fn\.net\.0\.{_PARAMETER}": r"\1.feed_forward.1.\2",
     rf"(\d+)\.1\.fn\.fn\.net\.3\.{_PARAMETER}": r"\1.feed_forward.3.\2",
 }
-_NAMES: list[tuple[str, str, dict[str, str | None]]] = [
+_NAMES: Names = [
     (
         "ImageExtract.model.",
         "image_encoder.vit.",
@@ -87,21 +80,34 @@ _PART_MAP = re.compile(r"conv_1X1_2\.(\d+)\.block\.0\.(weight)")
 _HEAD = re.compile(r"(\d+)\.W\.block\.(weight|bias)")
 
 
-class _Ignored:
-    """Takes the place of numpy's scalars and dtypes: accepts what they are made of, does nothing.
+def read_lgur(
+    path: Path,
+    *,
+    num_train_pids: int | None = None,
+    trunk_depth: int | None = None,
+    bert: str | bool = False,
+) -> OfficialWeights:
+    """Read a checkpoint for `tireid convert`.
 
-    The file's `test_best` is a numpy number that nobody needs here.
+    Args:
+        path: `best.pth.tar`.
+        num_train_pids: As in `convert_official`.
+        trunk_depth: As in `convert_official`.
+        bert: What BERT's weights are read from if the file lacks them; False: nothing.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint of the official code, or lacks BERT and none is named.
     """
-
-    def __init__(self, *_: Any) -> None: ...
-
-    def __setstate__(self, _: Any) -> None: ...
-
-
-_ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    (_Ignored, name)
-    for name in ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
-]
+    parts = read_official(path)
+    try:
+        state = convert_official(**parts, num_train_pids=num_train_pids, trunk_depth=trunk_depth)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    has_bert = any(name.startswith(BERT) for name in state)
+    if not has_bert and not bert:
+        raise ValueError(f"{path}: holds no weights of BERT; set bert=bert-base-uncased")
+    return OfficialWeights(state, state["classifier_weight"].shape[1], "" if has_bert else BERT)
 
 
 def read_official(path: Path) -> dict[str, dict[str, Tensor]]:
@@ -114,31 +120,7 @@ def read_official(path: Path) -> dict[str, dict[str, Tensor]]:
         FileNotFoundError: If there is no such file.
         ValueError: If it holds anything but what the official code saves.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: expected a checkpoint of the official LGUR code")
-    regular_file(path)
-    expected = f"{path}: expected a checkpoint of the official LGUR code, a dict with network and W"
-    try:
-        if zipfile.is_zipfile(path):  # older versions of torch wrote none
-            check_archive(path)
-        with torch.serialization.safe_globals(_ALLOWED):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # Its text advises to execute the file: not shown.
-        raise ValueError(f"{expected}; got what is not, or not only, tensors") from error
-    except Exception as error:  # Broken files raise nearly anything.
-        raise ValueError(f"{expected}; got an unreadable file ({type(error).__name__})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{expected}; got a {type(content).__name__}")
-    parts: dict[str, dict[str, Tensor]] = {}
-    for part in ("network", "W"):
-        weights = content.get(part)
-        if not isinstance(weights, dict):
-            raise ValueError(f"{expected}; got {_some(sorted(map(str, content)))}")
-        fault = weights_fault(weights) if weights else "nothing"
-        if fault:
-            raise ValueError(f"{expected}, of tensors by name; got in {part}: {fault}")
-        parts[part] = dict(weights)
-    return parts
+    return read_parts(path, CODE, ("network", "W"))
 
 
 def convert_official(
@@ -165,23 +147,14 @@ def convert_official(
     if trunk_depth is None:
         blocks = [int(found[1]) for found in map(_BLOCK.match, network) if found]
         trunk_depth = max(blocks, default=0)
-    state: dict[str, Tensor] = {}
-    unknown: list[str] = []
-    for key, value in network.items():
-        block = _BLOCK.match(key)
-        if _PART_MAP.fullmatch(key) or (block and int(block[1]) >= trunk_depth):
-            continue
-        known, name = _rename(key)
-        if not known:
-            unknown.append(key)
-        elif name is not None:
-            state |= _split(key, name, value)
-    unknown += [key for key in W if not _HEAD.fullmatch(key)]
-    if unknown:
-        raise ValueError(
-            f"expected the names of the official LGUR code, got {len(unknown)} others: "
-            f"{_some(sorted(unknown))}"
-        )
+    kept = {
+        key: value
+        for key, value in network.items()
+        if not _PART_MAP.fullmatch(key)
+        and not ((block := _BLOCK.match(key)) and int(block[1]) >= trunk_depth)
+    }
+    stray = {f"W: {key}": value for key, value in W.items() if not _HEAD.fullmatch(key)}
+    state = renamed(kept | stray, _NAMES, CODE)
     maps = _stack(network, _PART_MAP, ("weight", 4), "conv_1X1_2.{}.block.0.weight")
     weights = _stack(W, _HEAD, ("weight", 2), "W: {}.W.block.weight", num_train_pids)
     biases = _stack(W, _HEAD, ("bias", 1), "W: {}.W.block.bias", weights.shape[1])
@@ -194,32 +167,6 @@ def convert_official(
     state["classifier_weight"] = weights
     state["classifier_bias"] = biases.unsqueeze(1)
     return state
-
-
-def _rename(key: str) -> tuple[bool, str | None]:
-    """Return whether an official name is known, and ours, None for what is never used."""
-    for official, ours, names in _NAMES:
-        if key.startswith(official):
-            for pattern, name in names.items():
-                if found := re.fullmatch(pattern, key.removeprefix(official)):
-                    return True, None if name is None else ours + found.expand(name)
-    return False, None
-
-
-def _split(key: str, name: str, value: Tensor) -> dict[str, Tensor]:
-    """Return `value` by its name, or its parts by theirs where the name has alternatives."""
-    alternatives = re.search(r"\{(.+)\}", name)
-    if alternatives is None:
-        return {name: value}
-    parts = alternatives[1].split("|")
-    if value.ndim == 0 or len(value) % len(parts):
-        raise ValueError(
-            f"{key}: expected rows for {len(parts)} equal parts, got shape {tuple(value.shape)}"
-        )
-    return {
-        name.replace(alternatives[0], part): chunk
-        for part, chunk in zip(parts, value.chunk(len(parts)), strict=True)
-    }
 
 
 def _stack(
@@ -258,8 +205,3 @@ def _stack(
                 f"{shown.format(number)}: expected shape {shape}, got {tuple(value.shape)}"
             )
     return torch.stack([found[number] for number in range(len(found))])
-
-
-def _some(keys: list[str]) -> str:
-    more = f", and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
-    return (", ".join(keys[:SHOWN_KEYS]) or "nothing") + more
