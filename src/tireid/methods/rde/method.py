@@ -16,7 +16,7 @@ from tireid.losses.precision import full_precision
 from tireid.methods.base import RetrievalModule, TrainingTerms, align
 from tireid.methods.rde.division import DivisionSettings
 from tireid.methods.rde.selection import TokenEmbedding, choose, words_between
-from tireid.methods.rde.trust import STATE, Trust
+from tireid.methods.rde.trust import STATE, PairLosses, Trust
 from tireid.structures import (
     Features,
     Images,
@@ -160,9 +160,7 @@ class Rde(RetrievalModule):
                 terms[name] = self.alignment(image, text, batch.pid, kept)
         return TrainingTerms(terms, images, texts)
 
-    def pair_losses(
-        self, batch: PairBatch
-    ) -> tuple[Float[Tensor, " global_batch"], Float[Tensor, " global_batch"]]:
+    def pair_losses(self, batch: PairBatch) -> PairLosses:
         """Return the loss of each pair of the global batch, by either embedding."""
         images = self.image_features(batch.images)
         texts = self.text_features(batch.token_ids, batch.valid, batch.words)
@@ -189,7 +187,7 @@ class Rde(RetrievalModule):
     def on_train_epoch_start(self) -> None:
         """Divide the training pairs."""
         super().on_train_epoch_start()
-        self.trust.begin_epoch(self)
+        self.trust.begin_epoch(self, self.pair_losses)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the division of the epoch, which depends on weights of the past."""

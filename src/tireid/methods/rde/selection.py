@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tireid.encoders.textcnn import MaskedBatchNorm
-from tireid.structures import Features, Valid
+from tireid.structures import Valid
 
 NORMS = ("frozen", "batch")
 
@@ -45,7 +45,7 @@ class TokenEmbedding(nn.Module):
 
     def forward(
         self, tokens: Float[Tensor, "batch chosen dim"], valid: Bool[Tensor, "batch chosen"]
-    ) -> Features:
+    ) -> Float[Tensor, "batch out_dim"]:
         """Embed the tokens of each sample, at least one of which is valid."""
         length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
         tokens = tokens / (length + 1e-8)

@@ -1,7 +1,8 @@
 """The division of the training pairs as a part of a run: when it is made, kept and restored."""
 
+from collections.abc import Callable
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import lightning as L
 import torch
@@ -16,22 +17,7 @@ from tireid.structures import Ids, PairBatch
 STATE = "division"  # its key in a checkpoint
 
 
-class GivesPairLosses(Protocol):
-    """A method in training whose pairs are divided."""
-
-    trainer: L.Trainer
-    current_epoch: int
-    device: torch.device
-
-    def pair_losses(
-        self, batch: PairBatch
-    ) -> tuple[Float[Tensor, " global_batch"], Float[Tensor, " global_batch"]]:
-        """Return the loss of each pair of the global batch, by either embedding."""
-        ...
-
-    def train(self, mode: bool = True) -> Any:
-        """Set the mode."""
-        ...
+PairLosses = tuple[Float[Tensor, " global_batch"], Float[Tensor, " global_batch"]]
 
 
 class Trust:
@@ -74,49 +60,59 @@ class Trust:
             )
         self._epoch, self._kept = state["epoch"], kept
 
-    def begin_epoch(self, method: GivesPairLosses) -> None:
+    def begin_epoch(
+        self, module: L.LightningModule, pair_losses: Callable[[PairBatch], PairLosses]
+    ) -> None:
         """Divide the pairs with the weights of now, unless this epoch's division is there.
+
+        Args:
+            module: The method that is trained.
+            pair_losses: Returns the loss of each pair of the global batch, by either embedding.
 
         Raises:
             ValueError: If a restored division is of other pairs.
         """
-        epoch = method.current_epoch
+        epoch = module.current_epoch
         if not self.settings.enabled or epoch < self.settings.warmup_epochs:
             return
-        data: Any = getattr(method.trainer, "datamodule")  # noqa: B009 -- set by Trainer's connector
+        data: Any = getattr(module.trainer, "datamodule")  # noqa: B009 -- set by Trainer's connector
         key = -1 - epoch  # no epoch of the training, which must see other draws
         loader = data.training_pass(key, augmented=self.settings.inputs == "augmented")
         count = len(loader.dataset)
         if self._epoch != epoch:
-            self._kept = self._divide(method, loader, count, epoch)
+            self._kept = self._divide(module, pair_losses, loader, epoch)
             self._epoch = epoch
         elif self._kept is None or self._kept.shape != (count,):
             found = "none" if self._kept is None else tuple(self._kept.shape)
             raise ValueError(f"{STATE}: expected one value for each of {count} pairs, got {found}")
-        self._kept = self._kept.to(method.device)
+        self._kept = self._kept.to(module.device)
 
     @torch.no_grad()
     def _divide(
-        self, method: GivesPairLosses, loader: Any, count: int, epoch: int
+        self,
+        module: L.LightningModule,
+        pair_losses: Callable[[PairBatch], PairLosses],
+        loader: Any,
+        epoch: int,
     ) -> Bool[Tensor, " pairs"]:
         """Compute the losses of all pairs, in evaluation mode, and divide the pairs by them.
 
         Pairs that a shortened epoch (debug=fast) does not reach are trusted.
         """
-        trainer = method.trainer
+        trainer, count = module.trainer, len(loader.dataset)
         found = torch.full((2, count), torch.nan)
-        method.train(False)
+        module.train(False)
         for batch in islice(loader, int(trainer.num_training_batches) + 1):
             batch = trainer.strategy.batch_to_device(batch)
             with trainer.precision_plugin.forward_context():
-                losses = torch.stack(method.pair_losses(batch))
+                losses = torch.stack(pair_losses(batch))
             found[:, gather_with_gradient(batch.index).cpu()] = losses.float().cpu()
-        method.train(True)
+        module.train(True)
         reached = ~found[0].isnan()
         kept = torch.ones(count, dtype=torch.bool)
         first, second = found[:, reached]
         kept[reached] = divide((first, second), self.settings, seed=self._seed, epoch=epoch)
         if process_count() > 1:  # the losses are equal, but for the last bit of unlike processors
-            kept = kept.to(method.device)
+            kept = kept.to(module.device)
             dist.broadcast(kept, src=0)
         return kept
