@@ -104,6 +104,22 @@ class SupportBatch(NamedTuple):
     text_keys: Int[Tensor, " support_texts"] | None = None
 
 
+class MaskedWords(NamedTuple):
+    """Captions of a training batch with some words masked, to be predicted.
+
+    Attributes:
+        token_ids: As in `PairBatch`, some ids replaced.
+        rows: Caption of each masked word.
+        positions: Position of each masked word in its caption.
+        words: The ids that were there.
+    """
+
+    token_ids: TokenIds
+    rows: Int[Tensor, " masked"]
+    positions: Int[Tensor, " masked"]
+    words: Int[Tensor, " masked"]
+
+
 class PairBatch(NamedTuple):
     """Training pairs: row i is an image and one of its captions.
 
@@ -118,6 +134,7 @@ class PairBatch(NamedTuple):
         index: Position of the (image, caption) pair in the split.
         words: Token features of the text encoder's frozen embedding, if computed beforehand.
         support: Support sets, if the method asks for them.
+        masked: The captions with masked words, if the method asks for them.
     """
 
     images: Images
@@ -129,3 +146,4 @@ class PairBatch(NamedTuple):
     index: Ids  # pyright: ignore[reportIncompatibleMethodOverride] -- a field
     words: Words = None
     support: SupportBatch | None = None
+    masked: MaskedWords | None = None

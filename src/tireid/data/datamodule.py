@@ -23,6 +23,7 @@ from tireid.data.images import (
     resampling,
     verify_images,
 )
+from tireid.data.masking import WordMasking
 from tireid.data.mismatch import mismatched
 from tireid.data.records import Record, Splits, renumber, split_sha256
 from tireid.data.resumable_loader import LOADING_SECONDS, ResumableDataLoader, prepare_worker
@@ -74,6 +75,8 @@ class TireidDataModule(LightningDataModule):
         pad: Black pixels around a training image before a random crop of its size.
         flip_probability: Probability of mirroring a training image, in [0, 1].
         erase_probability: Probability of erasing a rectangle of a training image, in [0, 1].
+        erase_value: What is written there, one number a channel, after normalisation; 0 is the
+            mean colour.
         word_probability: Probability of masking, replacing or deleting a word piece of a training
             caption, in [0, 1]; see `CaptionAugmentation`.
         word_ids: `mask_id`, `first_word` and `last_word` of the vocabulary, for it.
@@ -82,6 +85,7 @@ class TireidDataModule(LightningDataModule):
         cache_images: Whether to keep all resized images in memory; changes no result.
         seed: Key of all random draws, with the epoch.
         supports: Size and content of the support sets of training batches; None: there are none.
+        masking: How words of the training captions are masked; None: they are not.
         counts: Declared `ids`, `images` and `captions` of each split of the files; another number
             is warned about. Without `val`, a split held out of `train` counts as `train`.
         other_releases: Counts of other releases, by name, to recognise them.
@@ -118,12 +122,14 @@ class TireidDataModule(LightningDataModule):
         pad: int = 10,
         flip_probability: float = 0.5,
         erase_probability: float = 0.0,
+        erase_value: Sequence[float] = (0.0, 0.0, 0.0),
         word_probability: float = 0.0,
         word_ids: Mapping[str, int] | None = None,
         noise: float | str = 0.0,
         cache_images: bool = False,
         seed: int = 0,
         supports: SupportSettings | None = None,
+        masking: WordMasking | None = None,
         counts: Counts | None = None,
         other_releases: Mapping[str, Counts] | None = None,
         cache_dir: str | Path | None = None,
@@ -138,11 +144,12 @@ class TireidDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.supports, self.support_batches = supports, supports is not None
         self.words = {}
+        self._masking = masking
         self._read = read
         self._interpolation, self._filter = interpolation, resampling(interpolation)
         self._normalise = Normalise(mean, std)
         self._train_transform = TrainTransform(
-            self._normalise, pad, flip_probability, erase_probability
+            self._normalise, pad, flip_probability, erase_probability, tuple(erase_value)
         )
         self._plain_transform = TrainTransform(self._normalise, 0, 0.0, 0.0)
         self._noise = noise
@@ -407,6 +414,7 @@ class TireidDataModule(LightningDataModule):
             supports=SupportDrawing(records, self.supports, self._seed)
             if self.supports is not None and self.support_batches
             else None,
+            masking=self._masking,
         )
 
     def _train_sampler(self, dataset: PairDataset) -> GlobalBatchSampler:

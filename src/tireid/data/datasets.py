@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tireid.data.images import ImageSource
+from tireid.data.masking import WordMasking
 from tireid.data.records import Record
 from tireid.data.samplers import SampleKey
 from tireid.data.supports import EMPTY, SupportDrawing
@@ -23,6 +24,7 @@ WordsOf = Callable[[Sequence[int]], Float[Tensor, "batch length width"]]
 EvalImageTransform = Callable[[UInt8[Tensor, "3 height width"]], Float[Tensor, "3 height width"]]
 # Separates the random draws of a support image's augmentation from those of the anchors.
 _SUPPORT_IMAGE = int.from_bytes(b"augment", "big")
+_MASKED_WORDS = int.from_bytes(b"masking", "big")  # and those of its masked words
 _CAPTION = int.from_bytes(b"caption", "big")  # and of a caption's
 
 
@@ -47,6 +49,7 @@ class PairDataset(Dataset[SampleKey]):
         caption_transform: Augments the ids of a caption; features of `words_of` are those of other
             words then, and left out.
         supports: Draws each pair's support set, for methods that need them; changes nothing else.
+        masking: Masks words of each caption, for methods that predict them; likewise.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class PairDataset(Dataset[SampleKey]):
         words_of: WordsOf | None = None,
         caption_transform: CaptionTransform | None = None,
         supports: SupportDrawing | None = None,
+        masking: WordMasking | None = None,
     ) -> None:
         self._token_ids = token_ids
         self._caption_transform = caption_transform
@@ -71,6 +75,7 @@ class PairDataset(Dataset[SampleKey]):
         self._pad_id = pad_id
         self._words_of = None if caption_transform is not None else words_of
         self._supports = supports
+        self._masking = masking
         self._image_of = _image_of_captions(records)
         self._pids = torch.tensor([record.pid for record in records])
         self._labels = torch.tensor([label_of[record.pid] for record in records])
@@ -94,7 +99,9 @@ class PairDataset(Dataset[SampleKey]):
         """Load and stack pairs; captions are padded to the longest of the batch."""
         pairs = [key.pair for key in keys]
         images = self._image_of[pairs]
-        token_ids, valid = pad_captions([self._caption(key) for key in keys], self._pad_id)
+        captions = [self._caption(key) for key in keys]
+        token_ids, valid = pad_captions(captions, self._pad_id)
+        draws = [keyed_generator(self._seed, *key, _MASKED_WORDS) for key in keys]
         pixels = [
             self._transform(self._images[image], keyed_generator(self._seed, *key))
             for key, image in zip(keys, images.tolist(), strict=True)
@@ -109,6 +116,9 @@ class PairDataset(Dataset[SampleKey]):
             index=torch.tensor(pairs),
             words=None if self._words_of is None else self._words_of(pairs),
             support=None if self._supports is None else self._load_supports(self._supports, keys),
+            masked=None
+            if self._masking is None
+            else self._masking.batch(captions, draws, token_ids),
         )
 
     def _caption(self, key: SampleKey) -> list[int]:

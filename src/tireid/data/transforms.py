@@ -62,7 +62,9 @@ class TrainTransform:
         normalise: Scaling to the encoder's statistics.
         pad: Black pixels added on each side before the crop; 0 = no crop.
         flip_probability: Probability of mirroring left and right, in [0, 1].
-        erase_probability: Probability of setting one rectangle to the mean colour, in [0, 1].
+        erase_probability: Probability of erasing one rectangle, in [0, 1].
+        erase_value: What is written there, one number a channel, after normalisation: 0 is the mean
+            colour. IRRA's code writes the mean itself, which is another colour.
 
     Source:
         LGUR's release: pad 10, flip 0.5, no erasing. Erasing is that of Zhong et al., AAAI 2020:
@@ -74,12 +76,16 @@ class TrainTransform:
     pad: int = 10
     flip_probability: float = 0.5
     erase_probability: float = 0.0
+    erase_value: tuple[float, ...] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         if not isinstance(self.pad, int) or self.pad < 0:
             raise ValueError(f"pad: expected a number of pixels >= 0, got {self.pad}")
         for name in ("flip_probability", "erase_probability"):
             check_share(name, getattr(self, name))
+        values = self.erase_value
+        if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
+            raise ValueError(f"erase_value: expected three numbers (RGB), got {list(values)}")
 
     def __call__(
         self, image: UInt8[Tensor, "3 height width"], generator: torch.Generator
@@ -101,12 +107,14 @@ class TrainTransform:
             image = image.flip(-1)
         pixels = self.normalise(image)
         if erase < self.erase_probability:
-            _erase(pixels, rectangle)
+            _erase(pixels, rectangle, self.erase_value)
         return pixels
 
 
-def _erase(pixels: Float[Tensor, "3 height width"], draws: Sequence[float]) -> None:
-    """Set a rectangle to zero, the mean colour, in place."""
+def _erase(
+    pixels: Float[Tensor, "3 height width"], draws: Sequence[float], values: Sequence[float]
+) -> None:
+    """Set a rectangle to one colour, in place."""
     height, width = pixels.shape[1:]
     area_draw, aspect_draw, top_draw, left_draw = draws
     area = (0.02 + 0.38 * area_draw) * height * width
@@ -115,4 +123,5 @@ def _erase(pixels: Float[Tensor, "3 height width"], draws: Sequence[float]) -> N
     columns = min(width, max(1, round((area / aspect) ** 0.5)))
     top = int(top_draw * (height - rows + 1))
     left = int(left_draw * (width - columns + 1))
-    pixels[:, top : top + rows, left : left + columns] = 0
+    for channel, value in zip(pixels, values, strict=True):
+        channel[top : top + rows, left : left + columns] = value

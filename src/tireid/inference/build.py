@@ -29,7 +29,7 @@ def build_datamodule(cfg: DictConfig, **changes: Any) -> TireidDataModule:
     """Instantiate the data module with the inputs that encoders and method ask for.
 
     The encoders carry the recipe of images and tokens; a method that draws on support sets, or its
-    teacher, carries their size and content.
+    teacher, carries their size and content; one that predicts masked words how they are masked.
 
     Args:
         cfg: A composed training config.
@@ -44,6 +44,8 @@ def build_datamodule(cfg: DictConfig, **changes: Any) -> TireidDataModule:
         "seed": stage_seed(cfg),
         "supports": OmegaConf.select(cfg, "model.supports")
         or OmegaConf.select(cfg, "model.teacher.supports"),
+        "masking": OmegaConf.select(cfg, "model.masking")
+        or OmegaConf.select(cfg, "model.dual.masking"),
         "word_ids": OmegaConf.select(cfg, "text_encoder.words"),
         "cache_dir": cfg.paths.cache_dir,
         "validation_split": cfg.validation_split,

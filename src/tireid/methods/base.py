@@ -52,7 +52,8 @@ class RetrievalModule(L.LightningModule):
         text_encoder: Token ids and validity to `Tokens`; None where the image encoder is.
         optimizer: Called with the parameter groups; None: the model is not trained.
         schedule: Called with the optimiser and `total_steps`; see `tireid.methods.schedules`.
-        learning_rates: One rate for each name that `parameter_groups` gives.
+        learning_rates: One rate for each name that `parameter_groups` gives. With `NAME_bias`
+            besides, the biases of that group have this rate and no weight decay.
 
     Attributes:
         seed_offset: Added to the run's seed for the global RNG and the data, so that a teacher and
@@ -213,23 +214,34 @@ class RetrievalModule(L.LightningModule):
         """Give each named group its learning rate; frozen parameters are left out."""
         if self.build_optimizer is None or self.build_schedule is None:
             raise ValueError("expected an optimizer and a schedule to train with, got none")
-        groups = []
+        biases = {id(p) for name, p in self.named_parameters() if "bias" in name.rpartition(".")[2]}
+        groups: list[dict[str, Any]] = []
         for name, parameters in self.parameter_groups().items():
+            rate = self._rate(name)
             trainable = [p for p in parameters if p.requires_grad]
-            if name not in self.learning_rates:
-                raise ValueError(
-                    f"learning_rates: expected a rate for {name!r}, "
-                    f"got {sorted(self.learning_rates)}"
-                )
-            rate = self.learning_rates[name]
-            if type(rate) not in (int, float) or not 0 <= rate < math.inf:
-                raise ValueError(f"learning_rates.{name}: expected a number >= 0, got {rate!r}")
+            apart: list[nn.Parameter] = []
+            if f"{name}_bias" in self.learning_rates:
+                apart = [p for p in trainable if id(p) in biases]
+                trainable = [p for p in trainable if id(p) not in biases]
             if trainable:
                 groups.append({"params": trainable, "lr": rate, "name": name})
+            if apart:
+                own = {"lr": self._rate(f"{name}_bias"), "name": f"{name}_bias"}
+                groups.append({"params": apart, "weight_decay": 0.0} | own)
         optimizer = self.build_optimizer(groups)
         total_steps = int(self.trainer.estimated_stepping_batches)
         schedule: Any = self.build_schedule(optimizer, total_steps=total_steps)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _rate(self, name: str) -> float:
+        if name not in self.learning_rates:
+            raise ValueError(
+                f"learning_rates: expected a rate for {name!r}, got {sorted(self.learning_rates)}"
+            )
+        rate = self.learning_rates[name]
+        if type(rate) not in (int, float) or not 0 <= rate < math.inf:
+            raise ValueError(f"learning_rates.{name}: expected a number >= 0, got {rate!r}")
+        return rate
 
 
 def _unit_norm(features: Tensor) -> Tensor:

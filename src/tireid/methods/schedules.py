@@ -35,6 +35,41 @@ def warmup_cosine(
     return {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "lr"}
 
 
+def warmup_cosine_epochs(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    epochs: int,
+    warmup_epochs: int = 5,
+    warmup_start: float = 0.1,
+) -> dict[str, Any]:
+    """Rise linearly, then fall to 0 as half a cosine; stepped after every epoch.
+
+    Args:
+        optimizer: Whose groups' rates are scaled.
+        total_steps: Not used; part of the schedules' common signature.
+        epochs: Length of the run; the epoch after it would have rate 0.
+        warmup_epochs: Epochs before the full rate.
+        warmup_start: Share of the rate in the first of them, in (0, 1].
+
+    Source:
+        IRRA's official code, `solver/lr_scheduler.py`: 60 epochs, 5 of warm-up from 0.1.
+    """
+    if warmup_epochs < 0 or not 0 < warmup_start <= 1:
+        raise ValueError(
+            "warmup_epochs, warmup_start: expected at least 0 and a share in (0, 1], "
+            f"got {warmup_epochs} and {warmup_start}"
+        )
+
+    def factor(epoch: int) -> float:
+        if epoch < warmup_epochs:
+            return warmup_start + (1 - warmup_start) * epoch / warmup_epochs
+        progress = min(1.0, (epoch - warmup_epochs) / max(1, epochs - warmup_epochs))
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+    return {"scheduler": LambdaLR(optimizer, factor), "interval": "epoch", "name": "lr"}
+
+
 def multistep(
     optimizer: Optimizer,
     *,

@@ -30,6 +30,7 @@ _REPEATED = (
     "image_encoder.learning_rate",
     "text_encoder.learning_rate",
     "image_encoder.projection",
+    "text_encoder.words",
 )
 
 # Settings that earlier versions lacked, and what those did.
@@ -37,6 +38,7 @@ _ADDED = {
     "teaching.selection": "last",
     "tf32": True,
     "recipe.tf32": True,
+    "dataset.erase_value": [0.0, 0.0, 0.0],
     "dataset.word_probability": 0.0,
     "dataset.noise": 0.0,
 }
@@ -155,7 +157,7 @@ def without_seeds(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_repeated(flat: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flat.items() if name not in _REPEATED}
+    return {name: value for name, value in flat.items() if not name.startswith(_REPEATED)}
 
 
 def fingerprint(settings: Mapping[str, Any], *, seeds: bool = True) -> str:

@@ -283,7 +283,7 @@ def double_loading(monkeypatch):
 
 def close(found, expected):
     scale = float(expected.detach().abs().max())
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * scale)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * scale + 1e-12)
 
 
 @pytest.mark.usefixtures("double_loading")
@@ -292,7 +292,11 @@ def close(found, expected):
 def test_features_losses_and_all_gradients_are_the_official_ones(name, norm):
     size = SIZES[name]
     weights = official_weights(size)
-    trained = {k: v.requires_grad_() for k, v in weights.items() if v.is_floating_point()}
+    trained = {
+        k: v.requires_grad_()
+        for k, v in weights.items()
+        if v.is_floating_point() and "running" not in k
+    }
     images, kept = pictures(size), torch.tensor([True, False, True, True, True])
     statistics = {"frozen": "running", "batch": "batch"}[norm]
     image, image_part, text, text_part = official_features(weights, size, images, statistics)
