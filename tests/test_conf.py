@@ -114,6 +114,7 @@ PUBLISHED_ENCODERS = {
     "lgur_official": ("DeiT-Small", "BERT"),
     "lgur_resnet50": ("ResNet-50", "BERT"),
     "lcr2s": ("ResNet-50", "BERT+TextCNN"),
+    "rde": ("CLIP ViT-B/16", "CLIP"),
 }
 
 
@@ -121,7 +122,7 @@ PUBLISHED_ENCODERS = {
 @pytest.mark.parametrize("choice", EXPERIMENTS)
 def test_an_experiment_states_what_is_published_on_each_data_set(compose_config, choice, dataset):
     cfg = compose_config(f"experiment={choice}", f"dataset={dataset}")
-    method = "LCR2S" if "Lcr2s" in cfg.model._target_ else "LGUR"
+    method = cfg.model._target_.rsplit(".", 1)[1].upper()
     rows = [
         {f"test/{name}": value for name, value in row.metrics.items()}
         for row in read_published(dataset)

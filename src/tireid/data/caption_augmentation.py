@@ -24,7 +24,7 @@ class CaptionAugmentation:
             20 % are deleted; what follows moves up.
         mask_id: Id that stands for a masked piece.
         first_word: Smallest id of a piece that is changed, or drawn.
-        last_word: Largest id of one.
+        end_word: Smallest id above them.
 
     Raises:
         ValueError: If the ids are not those of a vocabulary.
@@ -36,22 +36,20 @@ class CaptionAugmentation:
     probability: float
     mask_id: int
     first_word: int
-    last_word: int
+    end_word: int
 
     def __post_init__(self) -> None:
         check_share("word_probability", self.probability)
-        if not 0 <= self.first_word <= self.last_word or self.mask_id < 0:
+        if not 0 <= self.first_word < self.end_word or self.mask_id < 0:
             raise ValueError(
-                "text_encoder.words: expected 0 <= first_word <= last_word and mask_id >= 0, got "
-                f"{self.first_word}, {self.last_word} and {self.mask_id}"
+                "text_encoder.words: expected 0 <= first_word < end_word and mask_id >= 0, got "
+                f"{self.first_word}, {self.end_word} and {self.mask_id}"
             )
 
     def __call__(self, ids: list[int], generator: torch.Generator) -> list[int]:
         """Return an augmented caption; the number of draws depends on its length alone."""
         draws = torch.rand(len(ids), generator=generator)
-        others = torch.randint(
-            self.first_word, self.last_word + 1, (len(ids),), generator=generator
-        )
+        others = torch.randint(self.first_word, self.end_word, (len(ids),), generator=generator)
         return self.changed(ids, draws, others.tolist())
 
     def changed(
@@ -66,7 +64,7 @@ class CaptionAugmentation:
         """
         kept: list[int] = []
         for piece, draw, other in zip(ids, draws.tolist(), others, strict=True):
-            if not self.first_word <= piece <= self.last_word or draw >= self.probability:
+            if not self.first_word <= piece < self.end_word or draw >= self.probability:
                 kept.append(piece)
             elif draw < _MASKED * self.probability:
                 kept.append(self.mask_id)

@@ -79,7 +79,7 @@ class TireidDataModule(LightningDataModule):
             mean colour.
         word_probability: Probability of masking, replacing or deleting a word piece of a training
             caption, in [0, 1]; see `CaptionAugmentation`.
-        word_ids: `mask_id`, `first_word` and `last_word` of the vocabulary, for it.
+        word_ids: `mask_id`, `first_word` and `end_word` of the vocabulary, for it.
         noise: Share of the training pairs whose captions are exchanged, in [0, 1], or a file that
             says which; see `mismatched`.
         cache_images: Whether to keep all resized images in memory; changes no result.
@@ -502,7 +502,7 @@ def _caption_augmentation(
     check_share("word_probability", probability)
     if probability == 0:
         return None
-    names = ("mask_id", "first_word", "last_word")
+    names = ("mask_id", "first_word", "end_word")
     if word_ids is None or any(not isinstance(word_ids.get(name), int) for name in names):
         raise ValueError(
             f"word_probability: expected {', '.join(names)} in text_encoder.words, got {word_ids}; "
