@@ -6,7 +6,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tireid.inference.build import build_encoders, build_model
-from tireid.structures import PairBatch
+from tireid.structures import MaskedWords, PairBatch
 
 READING_METHODS = {
     "item",
@@ -76,7 +76,7 @@ def test_reading_is_noticed(read):
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("method", ["lgur", "baseline", "rde"])
+@pytest.mark.parametrize("method", ["lgur", "baseline", "irra", "rde"])
 @pytest.mark.parametrize(
     ("image_encoder", "text_encoder"),
     [
@@ -100,5 +100,8 @@ def test_a_training_step_reads_nothing(
     valid = torch.arange(9) < torch.tensor([9, 4, 6, 5])[:, None]
     rows = torch.arange(4)
     token_ids = torch.randint(1, 100, (4, 9)) * valid
-    batch = PairBatch(torch.randn(4, 3, 96, 32), token_ids, valid, rows, rows, rows, rows)
+    masked = MaskedWords(token_ids, rows, rows, rows)
+    batch = PairBatch(
+        torch.randn(4, 3, 96, 32), token_ids, valid, rows, rows, rows, rows, masked=masked
+    )
     assert noted_in(lambda: model.training_step(batch, 0).backward()) == []

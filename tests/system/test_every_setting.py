@@ -67,6 +67,8 @@ OTHERS: dict[str, Any] = {
     "dictionary_heads": 3,
     "dictionary_hidden_dim": 8,
     "drop_path_rate": 0.9,
+    "end_position": {"last": "largest_id", "largest_id": "last"},
+    "erase_value": [0.1, 0.2, 0.3],
     "exclude_ids": [1],
     "frozen_dropout": "always",
     "heads": 4,
@@ -78,6 +80,7 @@ OTHERS: dict[str, Any] = {
     "layer_type": {"bottleneck": "basic", "basic": "bottleneck"},
     "last_stride": 2,
     "layout": {"tipcb": "kim", "cuhk_pedes": "icfg_pedes"},
+    "masked_for": {"relation": "all", "all": "relation"},
     "max_age": 1,
     "mean": [0.1, 0.2, 0.3],
     "std": [0.1, 0.2, 0.3],
@@ -138,6 +141,10 @@ WITHOUT_EFFECT = {
     "oracle": "metrics of the teacher in the record",
     "split_seed": "of files without a val split; the tests' files have one, but for icfg_pedes",
     "val_fraction": "as split_seed",
+    "erase_value": "beside erase_probability, which is 0",
+    "words": "for methods that predict masked words, whose masking repeats them",
+    "norms": "the rate of IRRA's norms",
+    "norms_bias": "as norms",
 }
 
 
@@ -161,6 +168,8 @@ def base(compose_config, cache_dir, tmp_path, tokenizer_folder):
         overrides += [f"paths.output_dir={tmp_path}"]
         if group != "model" and choice not in ("ranking", "ranking_manet"):
             overrides.append("model=baseline")
+        if choice == "irra_official":  # needs CLIP's end token
+            overrides.append("text_encoder=clip_text_tiny")
         if choice == "clip_vit_b16":  # a dual encoder over it begins as CLIP
             overrides.append("text_encoder=clip_text")
         if group == "dataset" and choice != "synthetic":

@@ -42,6 +42,11 @@ CASES = {
     "baseline, TextCNN": (["model=baseline", *CONVOLUTIONS], "model"),
     "lgur": (["model=lgur", *DEFAULT], "model"),
     "lgur, ViT": (["model=lgur", *TRANSFORMERS], "model"),
+    "irra": (["model=irra", *DEFAULT], "model"),
+    "irra, CLIP": (
+        ["model=irra_official", "image_encoder=clip_tiny", "text_encoder=clip_text_tiny"],
+        "model",
+    ),
     "rde": (["model=rde", *DEFAULT], "model"),
     "rde, CLIP": (["model=rde", *CLIP, "model.norm=batch"], "model"),
     "teacher": (["model=lcr2s", *DEFAULT, ENCODED], "teacher"),
@@ -77,7 +82,7 @@ CASES = {
 
 # Float32 has kinks: a maximum or a ReLU that rounding turns makes its gradient jump, by more the
 # larger the pictures are. So the forward pass must not round otherwise on another process.
-SINGLE = ("baseline", "lgur", "teacher", "student")
+SINGLE = ("baseline", "lgur", "irra", "teacher", "student")
 PICTURES = ["dataset.image_size=[96,32]"]
 
 

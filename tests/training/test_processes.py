@@ -86,7 +86,7 @@ def test_evaluate_leaves_nothing_where_it_is_called(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.ddp
-@pytest.mark.parametrize("method", ["lgur", "baseline"])
+@pytest.mark.parametrize("method", ["lgur", "baseline", "irra"])
 def test_two_processes_evaluate_every_item_once(tmp_path, cache_dir, method):
     """An untrained model scores the same on one process and on two, to the last digit."""
     found = []

@@ -14,7 +14,15 @@ from tireid.data.records import Record
 from tireid.data.samplers import SampleKey
 from tireid.data.supports import EMPTY, SupportDrawing
 from tireid.data.transforms import keyed_generator
-from tireid.structures import ImageBatch, PairBatch, SupportBatch, TextBatch, TokenIds, Valid
+from tireid.structures import (
+    ImageBatch,
+    MaskedWords,
+    PairBatch,
+    SupportBatch,
+    TextBatch,
+    TokenIds,
+    Valid,
+)
 
 TrainImageTransform = Callable[
     [UInt8[Tensor, "3 height width"], torch.Generator], Float[Tensor, "3 height width"]
@@ -101,7 +109,6 @@ class PairDataset(Dataset[SampleKey]):
         images = self._image_of[pairs]
         captions = [self._caption(key) for key in keys]
         token_ids, valid = pad_captions(captions, self._pad_id)
-        draws = [keyed_generator(self._seed, *key, _MASKED_WORDS) for key in keys]
         pixels = [
             self._transform(self._images[image], keyed_generator(self._seed, *key))
             for key, image in zip(keys, images.tolist(), strict=True)
@@ -118,7 +125,7 @@ class PairDataset(Dataset[SampleKey]):
             support=None if self._supports is None else self._load_supports(self._supports, keys),
             masked=None
             if self._masking is None
-            else self._masking.batch(captions, draws, token_ids),
+            else self._mask(self._masking, keys, captions, token_ids),
         )
 
     def _caption(self, key: SampleKey) -> list[int]:
@@ -126,6 +133,19 @@ class PairDataset(Dataset[SampleKey]):
         if self._caption_transform is None:
             return ids
         return self._caption_transform(ids, keyed_generator(self._seed, *key, _CAPTION))
+
+    def _mask(
+        self,
+        masking: WordMasking,
+        keys: Sequence[SampleKey],
+        captions: list[list[int]],
+        token_ids: TokenIds,
+    ) -> MaskedWords:
+        draws = [
+            masking.draw(ids, keyed_generator(self._seed, *key, _MASKED_WORDS))
+            for key, ids in zip(keys, captions, strict=True)
+        ]
+        return masking.batch(captions, draws, token_ids)
 
     def _load_supports(self, drawing: SupportDrawing, keys: Sequence[SampleKey]) -> SupportBatch:
         """Return the support sets of some pairs; of no images at all if all slots are empty."""

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from tireid.structures import MaskedWords
+from tireid.structures import MaskedWords, TokenIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,10 @@ class WordMasking:
                 f"two at most 1 together, got {shares}"
             )
 
+    def draw(self, ids: Sequence[int], generator: torch.Generator) -> list[list[float]]:
+        """Return what `mask` needs for a caption: numbers in [0, 1), twice as many as ids."""
+        return torch.rand(2, len(ids), generator=generator).tolist()
+
     def mask(
         self, ids: Sequence[int], choices: Sequence[float], words: Sequence[float]
     ) -> tuple[list[int], list[int]]:
@@ -85,22 +88,21 @@ class WordMasking:
     def batch(
         self,
         captions: Sequence[list[int]],
-        generators: Sequence[torch.Generator],
-        padding: Tensor,
+        draws: Sequence[Sequence[Sequence[float]]],
+        padded: TokenIds,
     ) -> MaskedWords:
         """Return a batch of captions with masked words.
 
         Args:
             captions: Ids of each caption.
-            generators: Source of each caption's draws.
-            padding: The same captions, padded.
+            draws: Of each caption, from `draw`.
+            padded: The same captions, padded.
         """
-        token_ids, rows, positions = padding.clone(), list[int](), list[int]()
-        for row, (ids, generator) in enumerate(zip(captions, generators, strict=True)):
-            choices, words = torch.rand(2, len(ids), generator=generator).tolist()
+        token_ids, rows, positions = padded.clone(), list[int](), list[int]()
+        for row, (ids, (choices, words)) in enumerate(zip(captions, draws, strict=True)):
             masked, chosen = self.mask(ids, choices, words)
             token_ids[row, : len(ids)] = torch.tensor(masked)
             rows += [row] * len(chosen)
             positions += chosen
-        row_index, position_index = torch.tensor(rows), torch.tensor(positions)
-        return MaskedWords(token_ids, row_index, position_index, padding[row_index, position_index])
+        places = torch.tensor(rows), torch.tensor(positions)
+        return MaskedWords(token_ids, *places, padded[places])
