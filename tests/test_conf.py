@@ -121,6 +121,7 @@ PUBLISHED_ENCODERS = {
     "lcr2s": ("ResNet-50", "BERT+TextCNN"),
     "irra": ("CLIP ViT-B/16", "CLIP"),
     "irra_official": ("CLIP ViT-B/16", "CLIP"),
+    "rde": ("CLIP ViT-B/16", "CLIP"),
 }
 
 

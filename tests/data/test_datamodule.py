@@ -5,12 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hydra.errors import HydraException
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
 from tireid.data.cuhk_pedes import read_cuhk_pedes
 from tireid.data.datamodule import TireidDataModule
 from tireid.data.tokenizers import TrainedWordPiece, load_tokenizer
+from tireid.inference.build import build_datamodule
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
@@ -395,3 +397,29 @@ def test_a_loader_says_how_many_batches_of_an_epoch_it_gave(make):
     iterator = iter(loader)
     found = [loader.state_dict()["batches"] for _ in iterator]
     assert found == [1, 2, 3, 4, 0]
+
+
+def test_captions_of_training_are_augmented_and_those_of_a_clean_pass_are_not(
+    compose_config, cache_dir, tmp_path
+):
+    small = [f"dataset.read.num_{s}_ids={n}" for s, n in (("train", 6), ("val", 3), ("test", 3))]
+    places = [f"paths.cache_dir={cache_dir}", f"paths.output_dir={tmp_path}"]
+    cfg = compose_config(*small, *places, "dataset.word_probability=0.5", "batch_size=8")
+    data = build_datamodule(cfg)
+    data.setup("fit")
+    captions = data.tokenizer([c for record in data.records("train") for c in record.captions])
+
+    def changed(loader):
+        rows = [
+            ids[valid].tolist() != captions[index]
+            for batch in loader
+            for ids, valid, index in zip(batch.token_ids, batch.valid, batch.index, strict=True)
+        ]
+        return sum(rows) / len(rows)
+
+    assert changed(data.train_dataloader()) > 0.9
+    assert changed(data.training_pass(-1, augmented=True)) > 0.9
+    assert changed(data.training_pass(-1, augmented=False)) == 0
+    cfg.text_encoder.words = None
+    with pytest.raises(HydraException, match="word_probability: expected mask_id, first_word"):
+        build_datamodule(cfg)

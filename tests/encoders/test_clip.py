@@ -161,3 +161,36 @@ def test_misfits_are_named(clip):
         ValueError, match=r"do not fit this CLIPVisionModelWithProjection: 16 missing"
     ):
         ClipImageEncoder(folder, image_size=[32, 32], patch_size=8, **{**SIZES, "depth": 3})
+
+
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_attention_of_the_last_block_is_that_of_transformers(kind):
+    """The row of the token whose feature is ranked, mean over the heads; tokens stay the same."""
+    if kind == "image":
+        encoder = ClipImageEncoder(
+            image_size=(32, 16), patch_size=8, dim=24, depth=3, heads=4, out_dim=12
+        ).eval()
+        images = torch.randn(2, 3, 32, 16, generator=torch.Generator().manual_seed(0))
+        encoder.clip.set_attn_implementation("eager")
+        vision = encoder.clip.vision_model
+        tokens, found = encoder.with_attention(images)
+        x = vision.pre_layrnorm(vision.embeddings(images))
+        for layer in vision.encoder.layers[:-1]:
+            x = layer(x, None)
+        last = vision.encoder.layers[-1]
+        weights = last.self_attn(last.layer_norm1(x), attention_mask=None)[1]
+        expected = weights.mean(1)[:, 0, 1:]
+        plain = encoder(images)
+    else:
+        encoder = ClipTextEncoder(vocab_size=40, dim=24, depth=3, heads=4, max_positions=9).eval()
+        ids = torch.tensor([[38, 4, 5, 6, 39, 0, 0], [38, 39, 0, 0, 0, 0, 0]])
+        valid = torch.arange(7) < torch.tensor([[5], [2]])
+        encoder.clip.set_attn_implementation("eager")
+        tokens, found = encoder.with_attention(ids, valid)
+        weights = encoder.clip.text_model(ids, output_attentions=True).attentions[-1].mean(1)
+        expected = weights[torch.arange(2), valid.sum(1) - 1]
+        plain = encoder(ids, valid)
+    torch.testing.assert_close(found, expected)
+    assert not found.requires_grad
+    assert torch.equal(plain.local, tokens.local)
+    assert torch.equal(plain.pooled, tokens.pooled)

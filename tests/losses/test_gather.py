@@ -7,6 +7,7 @@ from tireid.losses.contrastive import InfoNceLoss
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.projection import CmpmLoss, SdmLoss
 from tireid.losses.sigmoid import SigmoidLoss
+from tireid.losses.tal import TalLoss
 
 # Some identities stand on both ranks, so that matches cross them.
 PIDS = torch.tensor([1, 2, 3, 1, 2, 2, 4, 1])
@@ -17,6 +18,7 @@ LOSSES = {
     "info_nce_shared": InfoNceLoss(share_identity=True),
     "sigmoid": SigmoidLoss(),
     "sigmoid_shared": SigmoidLoss(share_identity=True),
+    "tal": TalLoss(temperature=0.2),
 }
 
 

@@ -76,7 +76,7 @@ def test_reading_is_noticed(read):
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("method", ["lgur", "baseline", "irra"])
+@pytest.mark.parametrize("method", ["lgur", "baseline", "irra", "rde"])
 @pytest.mark.parametrize(
     ("image_encoder", "text_encoder"),
     [

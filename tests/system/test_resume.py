@@ -97,6 +97,8 @@ HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
         (["model=baseline"], 4, None, "epoch 1, step 4"),
         (["model=lgur"], 3, None, "epoch 1, batch 3, step 3"),
         (["model=irra"], 3, None, "epoch 1, batch 3, step 3"),
+        (["model=rde"], 6, None, "epoch 2, batch 2, step 6"),  # within what a division is for
+        (["model=rde"], 4, None, "epoch 1, step 4"),
         (HALVES, 6, None, "epoch 2, batch 2, step 6"),
         (LCR2S, 6, "Lcr2sTeacher", "epoch 2, batch 2, step 6"),
         (LCR2S, 5, "Lcr2s", "epoch 2, batch 1, step 5"),

@@ -32,6 +32,7 @@ TRANSFORMERS = [
     "text_encoder.module.embedding.dropout=0.0",
 ]
 CONVOLUTIONS = ["text_encoder=textcnn_tiny", "text_encoder.module.dropout=0.0"]
+CLIP = ["image_encoder=clip_tiny", "text_encoder=clip_text_tiny"]
 SUPPORTS = "model.teacher.supports"
 ENCODED = "model.teacher.source=dataset"  # support sets come with the batch
 # Settings, and what is trained: the model, LCR2S's teacher, or its student by teacher or table.
@@ -46,6 +47,8 @@ CASES = {
         ["model=irra_official", "image_encoder=clip_tiny", "text_encoder=clip_text_tiny"],
         "model",
     ),
+    "rde": (["model=rde", *DEFAULT], "model"),
+    "rde, CLIP": (["model=rde", *CLIP, "model.norm=batch"], "model"),
     "teacher": (["model=lcr2s", *DEFAULT, ENCODED], "teacher"),
     "teacher, many supports": (
         [

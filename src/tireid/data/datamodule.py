@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tireid.data.caption_augmentation import CaptionAugmentation
 from tireid.data.datasets import ImageDataset, PairDataset, TextDataset
 from tireid.data.images import (
     ImageSource,
@@ -23,9 +24,11 @@ from tireid.data.images import (
     verify_images,
 )
 from tireid.data.masking import WordMasking
+from tireid.data.mismatch import mismatched
 from tireid.data.records import Record, Splits, renumber, split_sha256
 from tireid.data.resumable_loader import LOADING_SECONDS, ResumableDataLoader, prepare_worker
 from tireid.data.samplers import (
+    CoveringSampler,
     EvaluationSampler,
     GlobalBatchSampler,
     IdentityBalancedSampler,
@@ -41,7 +44,7 @@ from tireid.data.supports import (
     with_several_images,
 )
 from tireid.data.tokenizers import CaptionTokenizer
-from tireid.data.transforms import Normalise, TrainTransform
+from tireid.data.transforms import Normalise, TrainTransform, check_share
 from tireid.data.word_features import WordEncoder, word_table
 from tireid.data.word_table import WordTable, WordType
 from tireid.files import available_cores, resolve_cache_dir
@@ -75,6 +78,11 @@ class TireidDataModule(LightningDataModule):
         erase_probability: Probability of erasing a rectangle of a training image, in [0, 1].
         erase_value: What is written there, one number a channel, after normalisation; 0 is the
             mean colour.
+        word_probability: Probability of masking, replacing or deleting a word piece of a training
+            caption, in [0, 1]; see `CaptionAugmentation`.
+        word_ids: `mask_id`, `first_word` and `end_word` of the vocabulary, for it.
+        noise: Share of the training pairs whose captions are exchanged, in [0, 1], or a file that
+            says which; see `mismatched`.
         cache_images: Whether to keep all resized images in memory; changes no result.
         seed: Key of all random draws, with the epoch.
         supports: Size and content of the support sets of training batches; None: there are none.
@@ -117,6 +125,9 @@ class TireidDataModule(LightningDataModule):
         flip_probability: float = 0.5,
         erase_probability: float = 0.0,
         erase_value: Sequence[float] = (0.0, 0.0, 0.0),
+        word_probability: float = 0.0,
+        word_ids: Mapping[str, int] | None = None,
+        noise: float | str = 0.0,
         cache_images: bool = False,
         seed: int = 0,
         supports: SupportSettings | None = None,
@@ -144,6 +155,9 @@ class TireidDataModule(LightningDataModule):
         self._train_transform = TrainTransform(
             self._normalise, pad, flip_probability, erase_probability, tuple(erase_value)
         )
+        self._plain_transform = TrainTransform(self._normalise, 0, 0.0, 0.0)
+        self._noise = noise
+        self._caption_augmentation = _caption_augmentation(word_probability, word_ids)
         self._num_workers = num_workers
         self._sampler, self._pairs_per_id = sampler, pairs_per_id
         self._cache_images = cache_images
@@ -253,6 +267,8 @@ class TireidDataModule(LightningDataModule):
             rank_zero_warn(f"{self.name}, {message}")
         if self.supports is not None and self.supports.short == "drop" and "train" in splits:
             splits = splits | {"train": self._with_several_images(splits["train"])}
+        if self._noise != 0 and "train" in splits:
+            splits = splits | {"train": mismatched(splits["train"], self._noise, self._seed)}
         return splits
 
     def _with_several_images(self, records: list[Record]) -> list[Record]:
@@ -324,6 +340,26 @@ class TireidDataModule(LightningDataModule):
             **self._loading(workers),
         )
 
+    def training_pass(self, key: int, *, augmented: bool) -> DataLoader[Any]:
+        """Return batches that reach every training pair, beside those that train.
+
+        Args:
+            key: Stands for the epoch in what is drawn: order and augmentation.
+            augmented: Whether images and captions are augmented as for training.
+        """
+        dataset = self._train_dataset(augmented=augmented)
+        sampler = CoveringSampler(len(dataset), batch_size=self.batch_size, **self._ranks)
+        sampler.set_epoch(key)
+        size = self.batch_size // self._num_replicas
+        workers = self._workers(size * self._image_bytes, "batch_size")
+        return DataLoader(
+            dataset,
+            batch_size=size,
+            sampler=sampler,
+            collate_fn=dataset.collate,
+            **self._loading(workers),
+        )
+
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Return the loaders of texts and of images; none where there is no such split."""
         split = self._validation_split
@@ -336,6 +372,10 @@ class TireidDataModule(LightningDataModule):
     def whole_split(self, split: str) -> list[DataLoader[Any]]:
         """Return the loaders of all texts and images of a split, the same on every process."""
         return self._evaluation_loaders(split, num_replicas=1, rank=0)
+
+    @property
+    def _ranks(self) -> dict[str, int]:
+        return {"num_replicas": self._num_replicas, "rank": self._rank, "seed": self._seed}
 
     @property
     def _num_replicas(self) -> int:
@@ -368,17 +408,18 @@ class TireidDataModule(LightningDataModule):
             self._token_ids[split] = self.tokenizer(_captions(self.records(split)))
         return self._token_ids[split]
 
-    def _train_dataset(self) -> PairDataset:
+    def _train_dataset(self, *, augmented: bool = True) -> PairDataset:
         records = self.records("train")
         return PairDataset(
             records,
             self._token_ids["train"],
             self._images["train"],
             label_of=self._label_of,
-            transform=self._train_transform,
+            transform=self._train_transform if augmented else self._plain_transform,
             seed=self._seed,
             pad_id=self.tokenizer.pad_id,
             words_of=self.words.get("train"),
+            caption_transform=self._caption_augmentation if augmented else None,
             supports=SupportDrawing(records, self.supports, self._seed)
             if self.supports is not None and self.support_batches
             else None,
@@ -386,7 +427,7 @@ class TireidDataModule(LightningDataModule):
         )
 
     def _train_sampler(self, dataset: PairDataset) -> GlobalBatchSampler:
-        ranks = {"num_replicas": self._num_replicas, "rank": self._rank, "seed": self._seed}
+        ranks = self._ranks
         if self._sampler == "shuffled":
             return ShuffledSampler(len(dataset), batch_size=self.batch_size, **ranks)
         return IdentityBalancedSampler(
@@ -462,3 +503,18 @@ def _check_loading(
 
 def _captions(records: Sequence[Record]) -> list[str]:
     return [caption for record in records for caption in record.captions]
+
+
+def _caption_augmentation(
+    probability: float, word_ids: Mapping[str, int] | None
+) -> CaptionAugmentation | None:
+    check_share("word_probability", probability)
+    if probability == 0:
+        return None
+    names = ("mask_id", "first_word", "end_word")
+    if word_ids is None or any(not isinstance(word_ids.get(name), int) for name in names):
+        raise ValueError(
+            f"word_probability: expected {', '.join(names)} in text_encoder.words, got {word_ids}; "
+            "set them, or word_probability=0"
+        )
+    return CaptionAugmentation(probability, *(word_ids[name] for name in names))

@@ -27,11 +27,13 @@ from tireid.structures import (
 TrainImageTransform = Callable[
     [UInt8[Tensor, "3 height width"], torch.Generator], Float[Tensor, "3 height width"]
 ]
+CaptionTransform = Callable[[list[int], torch.Generator], list[int]]
 WordsOf = Callable[[Sequence[int]], Float[Tensor, "batch length width"]]
 EvalImageTransform = Callable[[UInt8[Tensor, "3 height width"]], Float[Tensor, "3 height width"]]
 # Separates the random draws of a support image's augmentation from those of the anchors.
 _SUPPORT_IMAGE = int.from_bytes(b"augment", "big")
 _MASKED_WORDS = int.from_bytes(b"masking", "big")  # and those of its masked words
+_CAPTION = int.from_bytes(b"caption", "big")  # and of a caption's
 
 
 class PairDataset(Dataset[SampleKey]):
@@ -52,6 +54,8 @@ class PairDataset(Dataset[SampleKey]):
             of processes changes an item.
         pad_id: Fills the token ids of a batch.
         words_of: Positions of captions in the split to their token features, padded to the longest.
+        caption_transform: Augments the ids of a caption; features of `words_of` are those of other
+            words then, and left out.
         supports: Draws each pair's support set, for methods that need them; changes nothing else.
         masking: Masks words of each caption, for methods that predict them; likewise.
     """
@@ -67,15 +71,17 @@ class PairDataset(Dataset[SampleKey]):
         seed: int,
         pad_id: int,
         words_of: WordsOf | None = None,
+        caption_transform: CaptionTransform | None = None,
         supports: SupportDrawing | None = None,
         masking: WordMasking | None = None,
     ) -> None:
         self._token_ids = token_ids
+        self._caption_transform = caption_transform
         self._images = images
         self._transform = transform
         self._seed = seed
         self._pad_id = pad_id
-        self._words_of = words_of
+        self._words_of = None if caption_transform is not None else words_of
         self._supports = supports
         self._masking = masking
         self._image_of = _image_of_captions(records)
@@ -101,7 +107,7 @@ class PairDataset(Dataset[SampleKey]):
         """Load and stack pairs; captions are padded to the longest of the batch."""
         pairs = [key.pair for key in keys]
         images = self._image_of[pairs]
-        captions = [self._token_ids[pair] for pair in pairs]
+        captions = [self._caption(key) for key in keys]
         token_ids, valid = pad_captions(captions, self._pad_id)
         pixels = [
             self._transform(self._images[image], keyed_generator(self._seed, *key))
@@ -121,6 +127,12 @@ class PairDataset(Dataset[SampleKey]):
             if self._masking is None
             else self._mask(self._masking, keys, captions, token_ids),
         )
+
+    def _caption(self, key: SampleKey) -> list[int]:
+        ids = self._token_ids[key.pair]
+        if self._caption_transform is None:
+            return ids
+        return self._caption_transform(ids, keyed_generator(self._seed, *key, _CAPTION))
 
     def _mask(
         self,

@@ -105,6 +105,20 @@ class ShuffledSampler(GlobalBatchSampler):
             yield [SampleKey(epoch, index) for index in batch.tolist()]
 
 
+class CoveringSampler(GlobalBatchSampler):
+    """A plain shuffle that reaches every pair; the first pairs fill up the last batch."""
+
+    def __init__(self, num_pairs: int, *, batch_size: int, **ranks: int) -> None:
+        super().__init__(num_pairs, batch_size=batch_size, **ranks)
+        self._num_batches = -(-num_pairs // batch_size)
+
+    def _global_batches(self, epoch: int) -> Iterator[list[SampleKey]]:
+        order = torch.randperm(self._num_pairs, generator=keyed_generator(self._seed, epoch))
+        order = torch.cat([order, order])[: self._num_batches * self._batch_size]
+        for batch in order.split(self._batch_size):
+            yield [SampleKey(epoch, index) for index in batch.tolist()]
+
+
 class IdentityBalancedSampler(GlobalBatchSampler):
     """The same number of pairs of each of a number of identities in every batch.
 

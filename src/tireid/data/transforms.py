@@ -21,6 +21,12 @@ def keyed_generator(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
 
 
+def check_share(name: str, value: object) -> None:
+    """Raise a ValueError unless a setting is a number in [0, 1]."""
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a number in [0, 1], got {value!r}")
+
+
 class Normalise:
     """Scales bytes to [0, 1], then subtracts `mean` and divides by `std`.
 
@@ -76,9 +82,7 @@ class TrainTransform:
         if not isinstance(self.pad, int) or self.pad < 0:
             raise ValueError(f"pad: expected a number of pixels >= 0, got {self.pad}")
         for name in ("flip_probability", "erase_probability"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise ValueError(f"{name}: expected a number in [0, 1], got {value!r}")
+            check_share(name, getattr(self, name))
         values = self.erase_value
         if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
             raise ValueError(f"erase_value: expected three numbers (RGB), got {list(values)}")

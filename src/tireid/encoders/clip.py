@@ -1,11 +1,11 @@
 """The two towers of CLIP (Radford et al., ICML 2021), any image size, with all tokens projected."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import (
     CLIPTextConfig,
@@ -17,7 +17,7 @@ from transformers import (
 from tireid.encoders.bert import check_length
 from tireid.encoders.patches import check_image_size, patch_grid, resize_positions
 from tireid.encoders.pretrained import load_exactly, read_pretrained
-from tireid.structures import Images, TokenIds, Tokens, Valid
+from tireid.structures import Ids, Images, TokenIds, Tokens, Valid
 
 POSITIONS = "vision_model.embeddings.position_embedding.weight"
 
@@ -86,13 +86,30 @@ class ClipImageEncoder(nn.Module):
 
     def forward(self, images: Images) -> Tokens:
         """Encode normalised RGB images of `image_size`."""
+        return self.with_attention(images, wanted=False)[0]
+
+    def with_attention(
+        self, images: Images, *, wanted: bool = True
+    ) -> tuple[Tokens, Float[Tensor, "batch length"] | None]:
+        """Encode images, and return what the class token gives each patch in the last block.
+
+        Args:
+            images: Normalised RGB, of `image_size`.
+            wanted: Whether the attention weights are computed: the mean over the heads, in float32
+                or better, without gradient.
+        """
         check_image_size(images, self.image_size)
         vision = self.clip.vision_model
         tokens = vision.pre_layrnorm(vision.embeddings(images))
-        tokens = vision.encoder(inputs_embeds=tokens).last_hidden_state
-        tokens = self.clip.visual_projection(vision.post_layernorm(tokens))
+        last = vision.encoder.layers[-1]
+        for layer in vision.encoder.layers[:-1]:
+            tokens = layer(tokens, None)
+        first = tokens.new_zeros(len(tokens), dtype=torch.int64)
+        attention = _attention_from(first, last, tokens)[:, 1:] if wanted else None
+        tokens = self.clip.visual_projection(vision.post_layernorm(last(tokens, None)))
         pooled, local = tokens[:, 0], tokens[:, 1:]
-        return Tokens(pooled, local, local.new_ones(local.shape[:2], dtype=torch.bool))
+        valid = local.new_ones(local.shape[:2], dtype=torch.bool)
+        return Tokens(pooled, local, valid), attention
 
 
 class ClipTextEncoder(nn.Module):
@@ -155,13 +172,60 @@ class ClipTextEncoder(nn.Module):
 
     def forward(self, token_ids: TokenIds, valid: Valid) -> Tokens:
         """Encode captions of at most `max_positions` tokens."""
+        return self.with_attention(token_ids, valid, wanted=False)[0]
+
+    def with_attention(
+        self, token_ids: TokenIds, valid: Valid, *, wanted: bool = True
+    ) -> tuple[Tokens, Float[Tensor, "batch length"] | None]:
+        """Encode captions, and return what the end token gives each position in the last block.
+
+        Args:
+            token_ids: At most `max_positions` of them.
+            valid: True = real token.
+            wanted: As in `ClipImageEncoder.with_attention`.
+        """
         check_length(token_ids, self.max_positions)
         # Attention is causal: no word sees the padding that follows it, so no mask is needed.
-        hidden = self.clip.text_model(token_ids).last_hidden_state
-        local = self.clip.text_projection(hidden)
+        text = self.clip.text_model
+        output = text(token_ids, output_hidden_states=wanted)
+        local = self.clip.text_projection(output.last_hidden_state)
         last = valid.sum(dim=1) - 1
         pooled = local[torch.arange(len(local), device=local.device), last]
-        return Tokens(pooled, local, valid)
+        attention = None
+        if wanted:
+            layer = text.encoder.layers[-1]
+            attention = _attention_from(last, layer, output.hidden_states[-2], valid)
+        return Tokens(pooled, local, valid), attention
+
+
+@torch.no_grad()
+def _attention_from(
+    position: Ids,
+    layer: nn.Module,
+    hidden: Float[Tensor, "batch length dim"],
+    seen: Bool[Tensor, "batch length"] | None = None,
+) -> Float[Tensor, "batch length"]:
+    """Return the weights that one position of each sample gives all, mean over the heads.
+
+    Args:
+        position: The position of each sample.
+        layer: A block of CLIP.
+        hidden: What goes into it.
+        seen: Positions that it attends to, which share the weight; None: all.
+    """
+    attention: Any = layer.self_attn
+    normed = cast(nn.Module, layer.layer_norm1)(hidden)
+    own = normed[torch.arange(len(normed), device=normed.device), position]
+    query, keys = attention.q_proj(own), attention.k_proj(normed)
+    wide = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        query, keys = (
+            part.to(wide).unflatten(-1, (attention.num_heads, -1)) for part in (query, keys)
+        )
+        scores = torch.einsum("bhd,blhd->bhl", query, keys) * attention.scale
+        if seen is not None:
+            scores = scores.masked_fill(~seen[:, None], -torch.inf)
+        return scores.softmax(dim=-1).mean(dim=1)
 
 
 class _PatchEmbeddings(nn.Module):

@@ -47,6 +47,7 @@ def build_datamodule(cfg: DictConfig, **changes: Any) -> TireidDataModule:
         or OmegaConf.select(cfg, "model.teacher.supports"),
         "masking": OmegaConf.select(cfg, "model.masking")
         or OmegaConf.select(cfg, "model.dual.masking"),
+        "word_ids": OmegaConf.select(cfg, "text_encoder.words"),
         "cache_dir": cfg.paths.cache_dir,
         "validation_split": cfg.validation_split,
     }

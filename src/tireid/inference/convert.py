@@ -72,6 +72,7 @@ def convert(cfg: DictConfig) -> Path:
         "official_code": cfg.source.code,
     }
     write_json(output / RECORD_FILE, record)
-    say(f"run folder: {output}; {weights.num_train_pids:,} identities")
+    identities = f"; {weights.num_train_pids:,} identities" if weights.num_train_pids else ""
+    say(f"run folder: {output}{identities}")
     say(f"terms of the data that the weights were trained on: {cfg.dataset.terms}")
     return output

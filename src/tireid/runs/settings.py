@@ -39,6 +39,8 @@ _ADDED = {
     "tf32": True,
     "recipe.tf32": True,
     "dataset.erase_value": [0.0, 0.0, 0.0],
+    "dataset.word_probability": 0.0,
+    "dataset.noise": 0.0,
 }
 
 _SECTIONS = dict.fromkeys(

@@ -1,0 +1,73 @@
+"""Augment captions: mask, replace or delete word pieces."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tireid.data.transforms import check_share
+
+_MASKED, _REPLACED = (
+    0.6,
+    0.8,
+)  # of the pieces that are changed: masked, replaced up to, else deleted
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionAugmentation:
+    """Changes some word pieces of a caption; start, end and other special tokens stay.
+
+    Attributes:
+        probability: Of changing a piece. Of those 60 % are masked, 20 % become any other piece, and
+            20 % are deleted; what follows moves up.
+        mask_id: Id that stands for a masked piece.
+        first_word: Smallest id of a piece that is changed, or drawn.
+        end_word: Smallest id above them.
+
+    Raises:
+        ValueError: If the ids are not those of a vocabulary.
+
+    Source:
+        RDE, CVPR 2024, code QinYang79/RDE at b3fd396: 0.2, and CLIP's ids from 1 to 49404.
+    """
+
+    probability: float
+    mask_id: int
+    first_word: int
+    end_word: int
+
+    def __post_init__(self) -> None:
+        check_share("word_probability", self.probability)
+        if not 0 <= self.first_word < self.end_word or self.mask_id < 0:
+            raise ValueError(
+                "text_encoder.words: expected 0 <= first_word < end_word and mask_id >= 0, got "
+                f"{self.first_word}, {self.end_word} and {self.mask_id}"
+            )
+
+    def __call__(self, ids: list[int], generator: torch.Generator) -> list[int]:
+        """Return an augmented caption; the number of draws depends on its length alone."""
+        draws = torch.rand(len(ids), generator=generator)
+        others = torch.randint(self.first_word, self.end_word, (len(ids),), generator=generator)
+        return self.changed(ids, draws, others.tolist())
+
+    def changed(
+        self, ids: Sequence[int], draws: Float[Tensor, " length"], others: Sequence[int]
+    ) -> list[int]:
+        """Return a caption as given draws change it.
+
+        Args:
+            ids: The caption.
+            draws: Uniform in [0, 1), one a position.
+            others: What the piece at each position becomes if it is replaced.
+        """
+        kept: list[int] = []
+        for piece, draw, other in zip(ids, draws.tolist(), others, strict=True):
+            if not self.first_word <= piece < self.end_word or draw >= self.probability:
+                kept.append(piece)
+            elif draw < _MASKED * self.probability:
+                kept.append(self.mask_id)
+            elif draw < _REPLACED * self.probability:
+                kept.append(other)
+        return kept
