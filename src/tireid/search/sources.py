@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from tireid.search.fields import plain_value, read_value
+from tireid.search.video import is_video
 from tireid.search.where import Value
 
 SUFFIXES = (
@@ -57,7 +58,8 @@ def read_source(text: str) -> Source:
     """Return what a word of the command line stands for.
 
     Args:
-        text: A folder, an image, a list (`.csv`, `.jsonl`), or a pattern with `*`, `?`, `[`, `**`.
+        text: A folder, an image, a video, a list (`.csv`, `.jsonl`), or a pattern with `*`, `?`,
+            `[`, `**`.
 
     Raises:
         FileNotFoundError: If there is no such file and it is no pattern.
@@ -70,8 +72,8 @@ def read_source(text: str) -> Source:
     if glob.has_magic(text):
         return Source("pattern", path)
     raise FileNotFoundError(
-        f"{text}: expected a folder, an image, a list (.csv, .jsonl) or a pattern in quotes, got "
-        "nothing of this name"
+        f"{text}: expected a folder, an image, a video, a list (.csv, .jsonl) or a pattern in "
+        "quotes, got nothing of this name"
     )
 
 
@@ -80,9 +82,9 @@ def find_images(
 ) -> Iterator[Found]:
     """Yield the images of a source, in an order of their names.
 
-    In a folder these are the files with a suffix of images. A link there is followed if it leads to
-    a file inside; others, and links to folders, which could lead anywhere or in a circle, are
-    yielded with the reason why not.
+    In a folder these are the files with a suffix of images or videos. A link there is followed if
+    it leads to a file inside; others, and links to folders, which could lead anywhere or in a
+    circle, are yielded with the reason why not.
 
     Args:
         source: From `read_source`.
@@ -134,14 +136,14 @@ class _Folder:
             folders += reversed(inner)
 
     def _visit(self, entry: os.DirEntry[str], inner: list[str]) -> Iterator[Found]:
-        """Yield an image or what keeps it from being one; collect folders."""
+        """Yield an image, a video or what keeps it from being one; collect folders."""
         if entry.is_dir(follow_symlinks=False) or (
             self._follows and entry.is_symlink() and entry.is_dir()
         ):
             inner.append(entry.path)
         elif entry.is_symlink() and entry.is_dir():
             yield self._found(entry.path, "a link to a folder; --follow-links enters it")
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122
+        elif _is_image(entry.name) or is_video(entry.name):
             outside = entry.is_symlink() and not self._leads_inside(entry.path)
             reason = "a link to a file outside of the folder; --follow-links takes it"
             yield self._found(entry.path, reason if outside and not self._follows else "")
@@ -151,6 +153,10 @@ class _Folder:
 
     def _found(self, path: str, reason: str) -> Found:
         return _checked(Found(path, self._root, reason=reason))
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:

@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS images (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL, fields TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS digests ON images (digest);
+CREATE INDEX IF NOT EXISTS paths ON images (path);
 CREATE TABLE IF NOT EXISTS vectors (id INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY) WITHOUT ROWID;
 """
@@ -144,6 +145,10 @@ class EmbeddedEngine:
     def get(self, ids: Sequence[int]) -> dict[int, Row]:
         """See `Engine.get`."""
         return {row.id: row for row in map(_from_sql, self._chosen("SELECT {} FROM images", ids))}
+
+    def of_files(self, paths: Sequence[str]) -> list[Row]:
+        """See `Engine.of_files`."""
+        return list(map(_from_sql, self._chosen("SELECT {} FROM images", paths, "path")))
 
     def vectors(self, digests: Sequence[str]) -> dict[str, Float[Tensor, " dim"]]:
         """See `Engine.vectors`."""
