@@ -97,6 +97,18 @@ def test_names_of_files_cannot_break_the_table(typed, pictures, draw, model):
     assert len(out.splitlines()) == 15
 
 
+def test_images_of_an_empty_folder_are_kept_and_it_says_how_to_remove_them(
+    typed, gallery, pictures, model
+):
+    for path in (pictures / "day 0").iterdir():
+        path.unlink()
+    _, out, _ = typed("index", pictures, "--device", "cpu")
+    assert "gallery: 12 images (0 added" in out
+    assert f"6 images are kept though {pictures / 'day 0'} is empty" in " ".join(out.split())
+    _, out, _ = typed("index", pictures, "--device", "cpu", "--prune")
+    assert "6 removed" in out
+
+
 def test_files_that_are_not_indexed_are_counted_and_their_list_named(typed, pictures, model):
     (pictures / "text.jpg").write_text("no image")
     code, out, _ = typed("index", pictures, "--model", model, "--workers", 0, "--device", "cpu")

@@ -99,6 +99,53 @@ def test_sources_beside_those_given_are_left_alone(pictures, index_it, tmp_path,
     assert index_it(pictures).total == 7
 
 
+class TestEmptyFolders:
+    """What an unmounted disk leaves must not empty an index."""
+
+    def test_an_empty_source_keeps_its_images_until_they_are_pruned(
+        self, pictures, index_it, tmp_path
+    ):
+        index_it(pictures)
+        shutil.rmtree(pictures)
+        pictures.mkdir()
+        report = index_it(pictures)
+        assert (report.total, report.removed, report.kept) == (12, 0, {str(pictures): 12})
+        report = index_it(pictures, prune=True)
+        assert (report.total, report.removed, report.kept) == (0, 12, {})
+
+    def test_so_does_an_empty_folder_in_a_source(self, pictures, index_it, draw):
+        draw(pictures / "disk" / "inner" / "a.png", 40)
+        index_it(pictures)
+        shutil.rmtree(pictures / "disk" / "inner")
+        assert index_it(pictures).kept == {str(pictures / "disk"): 1}
+        (pictures / "disk").rmdir()
+        assert index_it(pictures).removed == 1
+
+    def test_so_do_a_list_and_a_pattern(self, pictures, index_it, tmp_path):
+        names = sorted(str(path) for path in (pictures / "day 0").iterdir())
+        (tmp_path / "list.csv").write_text("\n".join(["path", *names]))
+        sources = tmp_path / "list.csv", f"{pictures}/day 1/*.png"
+        assert index_it(*sources).total == 12
+        for folder in (pictures / "day 0", pictures / "day 1"):
+            shutil.rmtree(folder)
+            folder.mkdir()
+        assert index_it(*sources).total == 12
+
+    def test_a_folder_that_cannot_be_listed_keeps_its_images(self, pictures, index_it, monkeypatch):
+        index_it(pictures)
+        whole = os.scandir
+
+        def broken(folder):
+            if str(folder).endswith("day 1"):
+                raise OSError(5, "Input/output error")
+            return whole(folder)
+
+        monkeypatch.setattr(os, "scandir", broken)
+        report = index_it(pictures)
+        assert report.kept == {str(pictures / "day 1"): 6}
+        assert report.total == 12
+
+
 def test_a_pattern_and_single_images_are_sources(pictures, index_it, tmp_path):
     assert index_it(f"{pictures}/**/*_c1_*.png").total == 4
     report = index_it(sorted(pictures.rglob("*.png"))[0])

@@ -35,6 +35,9 @@ def main() -> None:
         device=arguments.device,
         runtime=arguments.runtime,
         follow_links=arguments.follow_links,
+        detect=arguments.detect,
+        every=arguments.every,
+        prune=arguments.prune,
     )
     try:
         split = split_images(arguments.model, arguments.split) if arguments.split else []
@@ -49,6 +52,14 @@ def main() -> None:
         f"{folder}: {report.total:,} images ({report.added:,} added, {report.updated:,} updated, "
         f"{report.removed:,} removed, {report.unchanged:,} unchanged; {report.embedded:,} embedded)"
     )
+    if report.scenes:
+        say(f"looked for people in {report.scenes:,} images and frames of videos")
+    for place, count in report.kept.items():
+        say(
+            f"{count:,} images are kept though {place} is empty or cannot be listed: is its disk "
+            "mounted? --prune removes them",
+            style="yellow",
+        )
     if report.failures:
         say(f"{len(report.failures):,} files are not in it; reasons: {folder / FAILURES_FILE}")
 
@@ -66,7 +77,7 @@ def _parse() -> argparse.Namespace:
         nargs="*",
         metavar="SOURCE",
         help=(
-            "folder of images, image, pattern in quotes, or list (.csv, .jsonl) with a column "
+            "folder, image, video, pattern in quotes, or list (.csv, .jsonl) with a column "
             "`path`; its other columns become fields"
         ),
     )
@@ -101,6 +112,18 @@ def _parse() -> argparse.Namespace:
     parser.add_runtime()
     parser.add_argument(
         "--follow-links", action="store_true", help="follow links in folders, wherever they lead"
+    )
+    parser.add_argument(
+        "--detect",
+        metavar="NAME",
+        help="images are scenes: index the people that hog, dfine, or an object detector of "
+        "transformers (hub name or folder) finds in them; needed for videos",
+    )
+    parser.add_argument(
+        "--every", type=float, metavar="SECONDS", help="between frames of a video (default: 1)"
+    )
+    parser.add_argument(
+        "--prune", action="store_true", help="remove the images of folders that are empty now, too"
     )
     arguments = parser.parse()
     if not arguments.sources and not arguments.split:

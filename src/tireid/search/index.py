@@ -9,14 +9,17 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from tireid.inference.retriever import ImageSource, Retriever
+from tireid.search.crops import read_crop
 from tireid.search.engines.interface import Engine, Match
 from tireid.search.engines.opening import open_engine
 from tireid.search.indexing import check_model
 from tireid.search.model import find_model, load_model
+from tireid.search.parts import Part, part_of
 from tireid.search.settings import IndexSettings, read_settings
 from tireid.search.where import Value, parse_where
 
@@ -33,7 +36,9 @@ class Result:
         score: Cosine similarity with the query, in [-1, 1]; it orders images and is no probability.
         path: The image file.
         id: Number of the image in its index.
-        fields: What the index knows of it, such as `camera` and `time`.
+        fields: What the index knows of it, such as `camera` and `time`; of a person in a scene
+            also `box` (left, top, width, height in pixels), `detector_score`, and in a video
+            `second`.
     """
 
     rank: int
@@ -41,6 +46,19 @@ class Result:
     path: Path
     id: int
     fields: dict[str, Value]
+
+    @property
+    def part(self) -> Part | None:
+        """The person in a scene; None if the image shows one person."""
+        return part_of(self.id, str(self.path), self.fields)
+
+    def image(self) -> Image.Image:
+        """Return the image that was found: the file, or the person cut out of the scene.
+
+        Raises:
+            ValueError: If the file is gone, damaged, or another one now.
+        """
+        return read_crop(self.path, self.part)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as JSON takes it."""
@@ -262,10 +280,14 @@ class Index:
         condition = None if where is None else parse_where(where)
         return [_results(matches) for matches in self._engine.search(queries, k, condition)]
 
-    def path_of(self, key: int) -> Path | None:
-        """Return the file of an image by its id; None if the index has no such image."""
+    def place_of(self, key: int) -> tuple[Path, Part | None] | None:
+        """Return the file of an image by its id, and the person in it if it is a scene.
+
+        Returns:
+            None if the index has no such image.
+        """
         row = self._engine.get([key]).get(key)
-        return None if row is None else Path(row.path)
+        return None if row is None else (Path(row.path), part_of(key, row.path, row.fields))
 
     def count(self, where: str | None = None) -> int:
         """Return the number of images, or of those that pass a filter.

@@ -4,10 +4,10 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,18 +19,21 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
-from torch import Tensor
 
 from tireid.files import available_cores, folder_lock, write_text
 from tireid.inference.retriever import Retriever
+from tireid.search.detectors.opening import open_detector
 from tireid.search.engines.interface import Engine
 from tireid.search.engines.opening import open_engine
 from tireid.search.fields import NamePattern
 from tireid.search.model import SearchModel, find_model, load_model
-from tireid.search.reading import ImageFiles, ReadBatch, read_files
-from tireid.search.scan import Scan
+from tireid.search.people import PeopleIndexer
+from tireid.search.reading import ImageFiles, read_files
+from tireid.search.scan import Scan, in_batches
+from tireid.search.scenes import Scenes
 from tireid.search.settings import FILE, IndexSettings, read_settings
 from tireid.search.sources import Found, Source, read_source
+from tireid.search.writing import IndexReport, write_batch
 
 FAILURES_FILE = "unreadable.csv"
 _LOCK = ".lock"
@@ -52,6 +55,10 @@ class IndexOptions:
         device: Device to compute on; None: a GPU if there is one.
         runtime: `torch` or `onnx`, as `tireid.load` takes it.
         follow_links: Whether links in folders are followed wherever they lead.
+        detect: `hog`, `dfine`, or another detector as `open_detector` takes it: images are scenes,
+            and the people in them are indexed; None: as in the index, which is none if it is new.
+        every: Seconds between the frames of a video; None: the index's, or 1.
+        prune: Whether images leave the index, too, whose folder is empty now.
     """
 
     model: str | None = None
@@ -62,29 +69,9 @@ class IndexOptions:
     device: str | None = None
     runtime: str = "torch"
     follow_links: bool = False
-
-
-@dataclass
-class IndexReport:
-    """What an indexing has done.
-
-    Attributes:
-        added: Images that are new.
-        updated: Images whose content or fields have changed.
-        removed: Images that are gone.
-        unchanged: Images that are as they were.
-        embedded: Images that the model has embedded; equal files count once.
-        failures: Files that are not in the index, with the reason.
-        total: Images in the index now.
-    """
-
-    added: int = 0
-    updated: int = 0
-    removed: int = 0
-    unchanged: int = 0
-    embedded: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    total: int = 0
+    detect: str | None = None
+    every: float | None = None
+    prune: bool = False
 
 
 def build_index(
@@ -99,14 +86,15 @@ def build_index(
     A process that is killed loses at most the batch under way: called again, this goes on.
 
     Args:
-        sources: Folders, images, patterns, and lists (`.csv`, `.jsonl`) with a column `path`.
+        sources: Folders, images, videos, patterns, and lists (`.csv`, `.jsonl`) with a column
+            `path`.
         folder: The index; made if there is none.
         options: How images are indexed.
         split: Images found otherwise, with their fields.
 
     Raises:
-        ValueError: If the index was made with another model or storage, another process writes to
-            it, or an argument is wrong.
+        ValueError: If the index was made with another model, storage or detector, another process
+            writes to it, or an argument is wrong.
         FileNotFoundError: If a source, the model or the images of a source are missing.
     """
     options = options or IndexOptions()
@@ -115,15 +103,36 @@ def build_index(
     read_fields = NamePattern(options.name_pattern)
     if options.batch_size < 1:
         raise ValueError(f"batch-size: expected at least 1, got {options.batch_size}")
+    if options.every is not None and not options.every > 0:
+        raise ValueError(f"every: expected a number of seconds above 0, got {options.every}")
     with _alone(folder):
         settings, model = _settings(folder, options)
+        device = str(model.retriever.device)
+        detector = open_detector(settings.detect, device) if settings.detect else None
+        settings.write(folder)
         engine = open_engine(folder, settings)
-        scan = Scan(engine, read_fields, folder)
+        scenes = None if detector is None else Scenes(folder)
+        scan = Scan(engine, read_fields, folder, scenes)
         try:
             scan.look_at(split)
             scan.run(named, follow_links=options.follow_links)
-            report = IndexReport(removed=scan.remove_gone(_all_sources(named, split)))
-            _embed(engine, scan, model.retriever, options, report)
+            gone = scan.remove_gone(_all_sources(named, split), prune=options.prune)
+            report = IndexReport(removed=gone, kept=scan.kept)
+            if detector is None or scenes is None:
+                _embed(engine, scan, model.retriever, options, report)
+            else:
+                people = PeopleIndexer(
+                    engine,
+                    scenes,
+                    model.retriever,
+                    detector,
+                    every=settings.every,
+                    batch_size=options.batch_size,
+                    report=report,
+                )
+                with _progress() as bar:
+                    task = bar.add_task("looking for people", total=scan.changed)
+                    people.run(scan.waiting(), partial(bar.advance, task))
             report.unchanged += scan.unchanged
             report.updated += scan.updated
             report.failures = scan.failures + report.failures
@@ -159,34 +168,46 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _settings(folder: Path, options: IndexOptions) -> tuple[IndexSettings, SearchModel]:
-    """Return an index's settings, written if it is new, and its model.
+    """Return an index's settings, new ones if it is new, and its model.
 
     Raises:
         ValueError: If it was made with others.
     """
     if not (folder / FILE).is_file():
         model = load_model(find_model(options.model), options.device, options.runtime)
-        settings = IndexSettings(
+        new = IndexSettings(
             model=str(model.path),
             fingerprint=model.retriever.fingerprint,
             trained_on=model.trained_on,
             dim=model.retriever.dim,
             storage=options.storage or IndexSettings.storage,
+            detect=_detector_name(options) or "",
+            every=options.every or IndexSettings.every,
         )
-        settings.write(folder)
-        return settings, model
+        return new, model
     settings = read_settings(folder)
-    if options.storage not in (None, settings.storage):
-        raise ValueError(
-            f"storage: expected {settings.storage}, which {folder} was made with, got "
-            f"{options.storage}; choose another folder"
-        )
+    given = {
+        "storage": options.storage,
+        "detect": _detector_name(options),
+        "every": options.every,
+    }
+    for name, value in given.items():
+        made_with = getattr(settings, name)
+        if value not in (None, made_with):
+            raise ValueError(
+                f"{name}: expected {made_with or 'nothing'}, which {folder} was made with, got "
+                f"{value}; choose another folder"
+            )
     path = find_model(options.model or settings.model)
     model = load_model(path, options.device, options.runtime)
     check_model(model, settings, folder)
-    if str(model.path) != settings.model:  # the same one, moved
-        replace(settings, model=str(model.path)).write(folder)
-    return settings, model
+    return replace(settings, model=str(model.path)), model  # it may have been moved
+
+
+def _detector_name(options: IndexOptions) -> str | None:
+    """Return the detector's name; that of a folder is valid from anywhere."""
+    name = options.detect
+    return str(Path(name).absolute()) if name and Path(name).is_dir() else name
 
 
 def check_model(model: SearchModel, settings: IndexSettings, folder: Path) -> None:
@@ -215,46 +236,15 @@ def _embed(
     files = ImageFiles(retriever.image_size, retriever.interpolation, retriever.shortest_edge)
     with _progress() as bar:
         task = bar.add_task("indexing", total=scan.changed)
-        for batch in read_files(files, scan.waiting(options.batch_size), workers):
-            _write(engine, batch, retriever, report)
+        for batch in read_files(files, in_batches(scan.waiting(), options.batch_size), workers):
+            write_batch(engine, batch, retriever, report)
             done = len(batch.rows) + len(batch.unchanged) + len(batch.failures)
             bar.advance(task, done)
 
 
-def _write(engine: Engine, batch: ReadBatch, retriever: Retriever, report: IndexReport) -> None:
-    known = engine.get([row.id for row in batch.rows])
-    if batch.rows:
-        engine.add(batch.rows, _vectors(engine, batch, retriever, report))
-    new = [row for row in batch.rows if row.id not in known]
-    report.added += len(new)
-    report.updated += len(batch.rows) - len(new)
-    engine.update(batch.unchanged)
-    report.unchanged += len(batch.unchanged)
-    if batch.failures:
-        gone = [key for key, _, _ in batch.failures]
-        report.removed += len(engine.get(gone))
-        engine.remove(gone)
-        report.failures += [(path, reason) for _, path, reason in batch.failures]
-
-
-def _vectors(engine: Engine, batch: ReadBatch, retriever: Retriever, report: IndexReport) -> Tensor:
-    """Return the vector of each row: that of a file with the same content, or a new one."""
-    vectors = engine.vectors([row.digest for row in batch.rows])
-    new: dict[str, int] = {}
-    for place, row in enumerate(batch.rows):
-        if row.digest not in vectors:
-            new.setdefault(row.digest, place)
-    if new:
-        pixels = batch.pixels[list(new.values())]
-        embedded = retriever.encode_pixels(pixels, batch_size=len(pixels))
-        vectors |= dict(zip(new, embedded, strict=True))
-        report.embedded += len(new)
-    return torch.stack([vectors[row.digest] for row in batch.rows])
-
-
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f} images/s")
+        return Text("" if task.speed is None else f"{task.speed:,.3g} files/s")
 
 
 def _progress() -> Progress:

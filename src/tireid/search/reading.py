@@ -54,6 +54,16 @@ def file_state(path: str) -> FileState:
     return FileState(state.st_size, state.st_mtime_ns)
 
 
+def file_digest(path: str) -> str:
+    """Return the SHA-256 of a file's content.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class ImageFiles(Dataset[ReadBatch]):
     """Reads batches of files; what is read is decided by who asks, not by an index.
 
@@ -93,8 +103,7 @@ class ImageFiles(Dataset[ReadBatch]):
 
     def _read(self, row: Row) -> tuple[Row, Tensor | None]:
         before = file_state(row.path)
-        with Path(row.path).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_digest(row.path)
         known = digest == row.digest
         image = None if known else self._pixels(Path(row.path))
         if file_state(row.path) != before:

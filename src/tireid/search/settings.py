@@ -22,6 +22,8 @@ class IndexSettings:
         dim: Width of the vectors.
         engine: Name of the engine.
         storage: How vectors are kept.
+        detect: Name of the detector that finds people in scenes; empty: images show one person.
+        every: Seconds between the frames of a video.
         format: Number of the layout of the folder.
     """
 
@@ -31,6 +33,8 @@ class IndexSettings:
     dim: int
     engine: str = "embedded"
     storage: str = "float16"
+    detect: str = ""
+    every: float = 1.0
     format: int = FORMAT
 
     def write(self, folder: Path) -> None:
@@ -58,5 +62,6 @@ def read_settings(folder: Path) -> IndexSettings:
             f"version reads format {FORMAT}"
         )
     kinds = get_type_hints(IndexSettings)
+    content = {"detect": IndexSettings.detect, "every": IndexSettings.every} | content
     check(content, kinds, file, complete=True)
     return IndexSettings(**{name: content[name] for name in kinds})

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from tireid.data.images import decode
 from tireid.figures.pages import GAP, PALE, SMALL_SIZE, beside, save_page, stack, text_block
 from tireid.files import replacing
 from tireid.search.index import Result
@@ -38,7 +37,7 @@ def draw_sheet(queries: Sequence[tuple[str, Sequence[Result]]], path: Path) -> N
 def _tile(result: Result) -> Image.Image:
     """Return an image whole, below its rank and score; an empty one if its file cannot be read."""
     try:
-        image = ImageOps.pad(decode(result.path), _TILE, color=_EMPTY)
+        image = ImageOps.pad(result.image(), _TILE, color=_EMPTY)
     except ValueError:
         image = Image.new("RGB", _TILE, _EMPTY)
     label = f"{result.rank}  {result.score:.3f}"

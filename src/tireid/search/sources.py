@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from tireid.runs.foreign import regular_file
 from tireid.search.fields import plain_value, read_value
+from tireid.search.video import is_video
 from tireid.search.where import Value
 
 SUFFIXES = (
@@ -58,7 +59,8 @@ def read_source(text: str) -> Source:
     """Return what a word of the command line stands for.
 
     Args:
-        text: A folder, an image, a list (`.csv`, `.jsonl`), or a pattern with `*`, `?`, `[`, `**`.
+        text: A folder, an image, a video, a list (`.csv`, `.jsonl`), or a pattern with `*`, `?`,
+            `[`, `**`.
 
     Raises:
         FileNotFoundError: If there is no such file and it is no pattern.
@@ -71,8 +73,8 @@ def read_source(text: str) -> Source:
     if glob.has_magic(text):
         return Source("pattern", path)
     raise FileNotFoundError(
-        f"{text}: expected a folder, an image, a list (.csv, .jsonl) or a pattern in quotes, got "
-        "nothing of this name"
+        f"{text}: expected a folder, an image, a video, a list (.csv, .jsonl) or a pattern in "
+        "quotes, got nothing of this name"
     )
 
 
@@ -81,9 +83,9 @@ def find_images(
 ) -> Iterator[Found]:
     """Yield the images of a source, in an order of their names.
 
-    In a folder these are the files with a suffix of images. A link there is followed if it leads to
-    a file inside; others, and links to folders, which could lead anywhere or in a circle, are
-    yielded with the reason why not.
+    In a folder these are the files with a suffix of images or videos. A link there is followed if
+    it leads to a file inside; others, and links to folders, which could lead anywhere or in a
+    circle, are yielded with the reason why not.
 
     Args:
         source: From `read_source`.
@@ -135,13 +137,13 @@ class _Folder:
             folders += reversed(inner)
 
     def _visit(self, entry: os.DirEntry[str], inner: list[str]) -> Iterator[Found]:
-        """Yield an image or what keeps it from being one; collect folders."""
+        """Yield an image, a video or what keeps it from being one; collect folders."""
         is_folder = os.path.isdir(entry.path)  # noqa: PTH112 -- False for links in a circle
         if is_folder and (self._follows or not entry.is_symlink()):
             inner.append(entry.path)
         elif is_folder:
             yield self._found(entry.path, "a link to a folder; --follow-links enters it")
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122
+        elif _is_image(entry.name) or is_video(entry.name):
             outside = entry.is_symlink() and not self._leads_inside(entry.path)
             reason = "a link to a file outside of the folder; --follow-links takes it"
             yield self._found(entry.path, reason if outside and not self._follows else "")
@@ -151,6 +153,10 @@ class _Folder:
 
     def _found(self, path: str, reason: str) -> Found:
         return _checked(Found(path, self._root, reason=reason))
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:

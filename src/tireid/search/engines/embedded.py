@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS images (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL, fields TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS digests ON images (digest);
+CREATE INDEX IF NOT EXISTS paths ON images (path);
 CREATE TABLE IF NOT EXISTS vectors (id INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY) WITHOUT ROWID;
 """
@@ -159,6 +160,10 @@ class EmbeddedEngine:
         with self._clear_errors():
             rows = list(map(_from_sql, self._chosen("SELECT {} FROM images", ids)))
         return {row.id: row for row in rows}
+
+    def of_files(self, paths: Sequence[str]) -> list[Row]:
+        """See `Engine.of_files`."""
+        return list(map(_from_sql, self._chosen("SELECT {} FROM images", paths, "path")))
 
     def vectors(self, digests: Sequence[str]) -> dict[str, Float[Tensor, " dim"]]:
         """See `Engine.vectors`."""

@@ -12,15 +12,15 @@ Vectors = Float[Tensor, "rows dim"]
 
 
 class Row(NamedTuple):
-    """What an index knows of one image.
+    """What an index knows of one image: a file, or a person in a scene.
 
     Attributes:
-        id: Number made from the path, the same on every machine.
-        path: Absolute path of the file.
+        id: Number made from the path and the part, the same on every machine.
+        path: Absolute path of the file; the people of a scene are rows of one file.
         source: The folder, list, pattern or file that brought it.
         size: Bytes of the file when it was read.
         mtime_ns: Time of the file's last change then, in nanoseconds.
-        digest: SHA-256 of the file's content.
+        digest: SHA-256 of the file's content, or of it and the part.
         fields: Camera, time and whatever else is known of it, by name.
     """
 
@@ -66,6 +66,10 @@ class Engine(Protocol):
 
     def get(self, ids: Sequence[int]) -> dict[int, Row]:
         """Return the rows that are there, by id."""
+        ...
+
+    def of_files(self, paths: Sequence[str]) -> list[Row]:
+        """Return all rows of some files."""
         ...
 
     def vectors(self, digests: Sequence[str]) -> dict[str, Float[Tensor, " dim"]]:

@@ -2,18 +2,22 @@
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
+from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from tireid.data.synthetic import SYNTHETIC
+from tireid.search.crops import read_crop, read_scene
 from tireid.search.index import Index, Result
 from tireid.search.page.guard import guard
 from tireid.search.page.images import LARGE, MOST_BYTES, THUMB, Uploads, as_jpeg
+from tireid.search.parts import Part
 
 _FILES = {"": "page.html", "page.js": "page.js", "page.css": "page.css"}
 _MOST_RESULTS = 1000
@@ -45,6 +49,7 @@ class Asked(BaseModel):
 
 
 Query_ = Annotated[Asked, Query()]
+Reader = Callable[[Path, Part | None], Image.Image]
 
 
 class _Gallery:
@@ -81,10 +86,20 @@ class _Gallery:
         with self._lock:
             return self._uploads.add(content)
 
-    def path_of(self, key: int) -> Path | None:
-        """Return the file of an image of the index."""
+    def read(self, key: int, reader: Reader, most: tuple[int, int]) -> bytes:
+        """Return an image of the index as a JPEG.
+
+        Raises:
+            HTTPException: If it is none of the index, or cannot be read.
+        """
         with self._lock:
-            return self._index.path_of(key)
+            place = self._index.place_of(key) if 0 <= key < 2**63 else None
+        if place is None:
+            raise HTTPException(404)
+        try:
+            return as_jpeg(reader(*place), most)
+        except ValueError as error:  # it has changed since; the message would name its path
+            raise HTTPException(404) from error
 
 
 def make_app(index: Index, password: str | None = None) -> FastAPI:
@@ -121,15 +136,11 @@ def make_app(index: Index, password: str | None = None) -> FastAPI:
 
     @app.get("/image/{key}")
     def image(key: int, *, thumb: bool = False) -> Response:  # pyright: ignore[reportUnusedFunction]
-        path = gallery.path_of(key) if 0 <= key < 2**63 else None
-        if path is None:
-            raise HTTPException(404)
-        try:
-            content = as_jpeg(path, THUMB if thumb else LARGE)
-        except ValueError as error:  # it has changed since; the message would name its path
-            raise HTTPException(404) from error
-        cache = {"Cache-Control": "private, max-age=600"}
-        return Response(content, media_type="image/jpeg", headers=cache)
+        return _jpeg(gallery.read(key, read_crop, THUMB if thumb else LARGE))
+
+    @app.get("/scene/{key}")
+    def scene(key: int) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return _jpeg(gallery.read(key, read_scene, LARGE))
 
     @app.get("/{name}")
     def file(name: str) -> FileResponse:  # pyright: ignore[reportUnusedFunction]
@@ -148,6 +159,11 @@ def _file(name: str) -> FileResponse:
     return FileResponse(Path(__file__).with_name("static") / _FILES[name])
 
 
+def _jpeg(content: bytes) -> Response:
+    cache = {"Cache-Control": "private, max-age=600"}
+    return Response(content, media_type="image/jpeg", headers=cache)
+
+
 def _shown(result: Result) -> dict[str, Any]:
     """Return a result for the browser: no path, and the id as text, for numbers there are short."""
     return {
@@ -156,6 +172,7 @@ def _shown(result: Result) -> dict[str, Any]:
         "id": str(result.id),
         "name": result.path.name,
         "fields": result.fields,
+        "scene": result.part is not None,
     }
 
 

@@ -16,13 +16,8 @@ _KEPT = 64  # uploads held at a time; the oldest is dropped
 _UPLOAD_SIDE = 1024
 
 
-def as_jpeg(path: Path, most: tuple[int, int]) -> bytes:
-    """Return an image as a JPEG without its metadata, no larger than a width and height.
-
-    Raises:
-        ValueError: If the file is gone or damaged.
-    """
-    image = decode(path)
+def as_jpeg(image: Image.Image, most: tuple[int, int]) -> bytes:
+    """Return an image as a JPEG without its metadata, no larger than a width and height."""
     image.thumbnail(most)
     content = io.BytesIO()
     image.save(content, "JPEG", quality=88)

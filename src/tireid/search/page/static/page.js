@@ -95,7 +95,7 @@ function tile(result) {
 }
 
 function enlarge(result) {
-  at("large-image").src = `image/${result.id}`;
+  at("large-image").src = `${result.scene ? "scene" : "image"}/${result.id}`;
   at("large-image").alt = result.name;
   const facts = { file: result.name, score: result.score.toFixed(4), ...result.fields };
   at("large-fields").replaceChildren(...Object.entries(facts).flatMap(([name, value]) =>

@@ -1,0 +1,1 @@
+"""Detectors of people: what finds them in scenes before they are indexed."""

@@ -1,0 +1,158 @@
+"""Find the people in scenes and index each as an image of its own."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tireid.data.images import decode, read_image, resampling
+from tireid.inference.retriever import Retriever
+from tireid.search.crops import crop
+from tireid.search.detectors.interface import Detector
+from tireid.search.engines.interface import Engine, Row
+from tireid.search.parts import Part, image_id, known_person, part_fields
+from tireid.search.reading import ReadBatch, file_digest, file_state
+from tireid.search.scenes import Scenes, SceneState
+from tireid.search.video import frames, is_video
+from tireid.search.writing import IndexReport, write_batch
+
+_MOST_UNKEPT = 256  # scenes: what a kill loses
+
+
+class PeopleIndexer:
+    """Looks through scenes, and writes the people in them in batches.
+
+    A scene counts as done after its people are kept; a video that was stopped goes on at the last
+    frame whose people are.
+
+    Args:
+        engine: Holds the rows.
+        scenes: What has been looked through.
+        retriever: Embeds people.
+        detector: Finds them.
+        every: Seconds between frames of a video.
+        batch_size: People embedded at once.
+        report: What is counted.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        scenes: Scenes,
+        retriever: Retriever,
+        detector: Detector,
+        *,
+        every: float,
+        batch_size: int,
+        report: IndexReport,
+    ) -> None:
+        self._engine = engine
+        self._scenes = scenes
+        self._retriever = retriever
+        self._filter = resampling(retriever.interpolation)
+        self._detector = detector
+        self._every = every
+        self._batch_size = batch_size
+        self._report = report
+        self._rows: list[Row] = []
+        self._pixels: list[Tensor] = []
+        self._states: dict[str, SceneState] = {}
+        self._unkept = 0
+
+    def run(self, wanted: Iterable[Row], advance: Callable[[float], None]) -> None:
+        """Look through scenes.
+
+        Args:
+            wanted: A row for each: path, source and fields.
+            advance: Told the part of a scene that is done, as it goes on.
+        """
+        for row in wanted:
+            done = 0.0
+            try:
+                for share in self._look_through(row):
+                    advance(share - done)
+                    done = share
+            except (ValueError, OSError) as error:
+                self._keep()
+                self._remove_others(row.path, self._readable_part(row.path))
+                reason = str(error).removeprefix(f"{row.path}: ")
+                self._report.failures.append((row.path, reason))
+            advance(1 - done)
+        self._keep()
+
+    def _look_through(self, row: Row) -> Iterator[float]:
+        before = file_state(row.path)
+        now = SceneState(row.path, *before, file_digest(row.path))
+        known = self._scenes.get(row.path)
+        same = known is not None and known.digest == now.digest
+        if same and known.until is None:  # touched, not changed
+            rows = self._engine.of_files([row.path])
+            seen = row._replace(**before._asdict())
+            self._engine.update([known_person(person, seen) for person in rows])
+            self._scenes.keep(now)
+            self._report.unchanged += len(rows)
+            return
+        resumed = known.until if same and (known.size, known.mtime_ns) == before else None
+        for second, share, image in self._images(row.path, resumed):
+            self._find(row._replace(**before._asdict(), digest=now.digest), second, image)
+            self._states[row.path] = replace(now, until=second)
+            if len(self._rows) >= self._batch_size or self._unkept >= _MOST_UNKEPT:
+                self._keep()
+            yield share
+        if file_state(row.path) != before:
+            raise ValueError("changed while it was read; run the command again")
+        self._states[row.path] = now
+
+    def _images(
+        self, path: str, after: float | None
+    ) -> Iterator[tuple[float | None, float, Image.Image]]:
+        if is_video(path):
+            yield from frames(Path(path), self._every, after)
+        else:
+            yield None, 1.0, decode(Path(path))
+
+    def _find(self, scene: Row, second: float | None, image: Image.Image) -> None:
+        self._unkept += 1
+        self._report.scenes += 1
+        for box, score in self._detector(image):
+            part = Part(box, second)
+            digest = hashlib.sha256(f"{scene.digest} {part}".encode()).hexdigest()
+            fields = part_fields(scene.fields, part, score)
+            key = image_id(scene.path, part)
+            self._rows.append(scene._replace(id=key, digest=digest, fields=fields))
+            self._pixels.append(
+                read_image(crop(image, box), self._retriever.image_size, self._filter)
+            )
+
+    def _keep(self) -> None:
+        """Write all people found so far, then that their scenes were looked through."""
+        if self._rows:
+            batch = ReadBatch(self._rows, torch.stack(self._pixels), [], [])
+            write_batch(self._engine, batch, self._retriever, self._report)
+        for path, state in self._states.items():
+            if state.until is None:
+                self._remove_others(path, state)
+            self._scenes.keep(state)
+        self._rows, self._pixels, self._states, self._unkept = [], [], {}, 0
+
+    def _readable_part(self, path: str) -> SceneState | None:
+        """Return the state of a video of which a part was read, and the rest cannot be."""
+        state = self._scenes.get(path)
+        try:
+            if state is not None and (state.size, state.mtime_ns) == file_state(path):
+                return state
+        except ValueError:  # it is gone
+            pass
+        self._scenes.drop(path)
+        return None
+
+    def _remove_others(self, path: str, state: SceneState | None) -> None:
+        """Remove the people of an earlier content of a file."""
+        now = None if state is None else (state.size, state.mtime_ns)
+        gone = [r.id for r in self._engine.of_files([path]) if (r.size, r.mtime_ns) != now]
+        self._engine.remove(gone)
+        self._report.removed += len(gone)
