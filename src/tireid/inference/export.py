@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 
@@ -11,7 +12,7 @@ from tireid.console import printable, say
 from tireid.files import replacing, write_json, write_text
 from tireid.inference.model_card import model_card
 from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
-from tireid.inference.retriever import load
+from tireid.inference.retriever import retriever_of
 from tireid.inference.saved_config import inference_config
 from tireid.runs.record import EVALUATION, RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE, read_overrides, read_settings
@@ -43,6 +44,9 @@ def export(cfg: DictConfig) -> Path:
     state = embedding_weights(model, model.state_dict())
     weights = {name: value.clone().contiguous() for name, value in state.items()}
     tokenizer = restore_tokenizer(config, folder)
+    retriever = retriever_of(config, model, tokenizer, checkpoint, "cpu")
+    retriever.encode_pixels(torch.zeros(1, 3, *retriever.image_size, dtype=torch.uint8))
+    dim = retriever.dim  # these two refuse weights that embed nothing
 
     output.mkdir(parents=True, exist_ok=True)
     with replacing(output / WEIGHTS_FILE) as file:
@@ -51,7 +55,7 @@ def export(cfg: DictConfig) -> Path:
     tokenizer.save(output / TOKENIZER_FOLDER)
     facts = _facts(folder, config, record)
     size = sum(value.numel() for value in weights.values())
-    facts["size"] = f"{size:,} weights; embeddings of {load(output, 'cpu').dim}"
+    facts["size"] = f"{size:,} weights; embeddings of {dim}"
     exported = _record(folder, checkpoint, record)
     write_json(output / RECORD_FILE, exported)
     origin = {

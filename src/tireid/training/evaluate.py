@@ -47,7 +47,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     other = OmegaConf.select(cfg, "dataset")
     if other is not None:
         run = _on_other_data(run, cfg)
-    allow_tf32(run.get("tf32", True))  # earlier versions allowed it always
+    allow_tf32(run.tf32)
     L.seed_everything(run.seed, workers=True, verbose=False)
     datamodule = restore_datamodule(
         run,
@@ -65,7 +65,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     name = f"{cfg.split}_{checkpoint.stem}"
     name = name if other is None else f"{other.name}_{name}"
     kept = os.access(folder, os.W_OK)
-    callbacks = _callbacks(folder, name, run.selection, on_test=kept and cfg.split == "test")
+    callbacks = [RetrievalEvaluation(weights=str(checkpoint)), make_progress_bar()]
+    if kept and cfg.split == "test":
+        callbacks += _kept_results(folder, name, run.selection)
     trainer = _trainer(cfg.accelerator, run.trainer, callbacks)
     run_split = trainer.test if cfg.split == "test" else trainer.validate
     run_split(model, datamodule=datamodule, verbose=False)
@@ -124,15 +126,15 @@ def _warn_of_other_data(folder: Path, datamodule: TireidDataModule, split: str) 
         )
 
 
-def _callbacks(folder: Path, name: str, selection: str, *, on_test: bool) -> list[Callback]:
-    callbacks: list[Callback] = [RetrievalEvaluation(), make_progress_bar()]
-    if on_test:
-        callbacks.append(QueryRecord(str(folder), f"queries_{name}.npz", required=False))
-        gallery = folder / f"gallery_{name}.png"
-        if gallery.is_symlink():  # matplotlib would write to where it leads
-            gallery.unlink()
-        callbacks.append(ResultGallery(str(folder), gallery.name, selection=selection))
-    return callbacks
+def _kept_results(folder: Path, name: str, selection: str) -> list[Callback]:
+    """Return what writes the ranks and the gallery of a test."""
+    gallery = folder / f"gallery_{name}.png"
+    if gallery.is_symlink():  # matplotlib would write to where it leads
+        gallery.unlink()
+    return [
+        QueryRecord(str(folder), f"queries_{name}.npz", required=False),
+        ResultGallery(str(folder), gallery.name, selection=selection),
+    ]
 
 
 def _trainer(accelerator: Any, settings: DictConfig, callbacks: list[Callback]) -> L.Trainer:

@@ -6,7 +6,6 @@ model, `W` the identity heads.
 
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tireid.runs.checkpoint import check_archive, weights_fault
-from tireid.runs.foreign import regular_file
+from tireid.runs.checkpoint import load_saved, weights_fault
 
 BERT = "text_encoder.embedding.bert."
 SHOWN_KEYS = 5
@@ -116,13 +114,9 @@ def read_official(path: Path) -> dict[str, dict[str, Tensor]]:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected a checkpoint of the official LGUR code")
-    regular_file(path)
     expected = f"{path}: expected a checkpoint of the official LGUR code, a dict with network and W"
     try:
-        if zipfile.is_zipfile(path):  # older versions of torch wrote none
-            check_archive(path)
-        with torch.serialization.safe_globals(_ALLOWED):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_saved(path, _ALLOWED)
     except pickle.UnpicklingError as error:  # Its text advises to execute the file: not shown.
         raise ValueError(f"{expected}; got what is not, or not only, tensors") from error
     except Exception as error:  # Broken files raise nearly anything.
