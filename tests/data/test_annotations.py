@@ -199,6 +199,36 @@ def test_an_image_of_two_identities_or_splits_is_named_with_both_entries(write_d
     assert "the first are entries 1 and 4" in said
 
 
+@pytest.mark.parametrize(
+    ("entry", "like", "message"),
+    [
+        (2, 0, "1 of the 3 entries of test name an image that one of train names: it leaks"),
+        (4, 1, "1 of the 5 entries of train name an image that one of another identity names"),
+    ],
+)
+def test_an_image_of_two_identities_or_splits_is_refused_by_the_configs(
+    write_data_set, entries, compose_config, entry, like, message
+):
+    root = write_data_set()
+    (root / "imgs/linked.png").symlink_to(root / "imgs" / entries[like]["file_path"])
+    entries[entry]["file_path"] = "linked.png"
+    (root / "reid_raw.json").write_text(json.dumps(entries))
+    for name in ("cuhk_pedes", "icfg_pedes", "rstpreid"):
+        cfg = compose_config(f"dataset={name}", f"dataset.root={root}")
+        assert cfg.dataset.read.repeats == "refuse"
+    places = f"{like} and {entry}"
+    with pytest.raises(ValueError, match=rf"raw\.json: {message}.* {places};.*read\.repeats=warn"):
+        read_cuhk_pedes(root, repeats="refuse")
+    with pytest.raises(ValueError, match="repeats: expected refuse or warn, got 'x'"):
+        read_cuhk_pedes(root, repeats="x")
+
+
+def test_an_image_named_twice_for_one_identity_is_warned_about(write_annotations, entries):
+    entries[3]["file_path"] = entries[0]["file_path"]
+    with pytest.warns(UserWarning, match="1 of the 5 entries of train name an image"):
+        read_cuhk_pedes(write_annotations(entries), repeats="refuse")
+
+
 def test_excluded_identities_are_left_out(write_annotations, entries):
     splits = read_cuhk_pedes(write_annotations(entries), exclude_ids=[12, 40])
     assert [r.pid for r in splits["train"]] == [70, 3, 70, 3]

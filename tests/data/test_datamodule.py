@@ -91,6 +91,29 @@ def test_labels_are_contiguous_in_the_order_of_the_identities(make):
     assert pairs == {(3, 0), (12, 1), (70, 2)}
 
 
+def test_captions_that_are_cut_are_counted_for_each_split(make):
+    whole = make(tokenizer=TrainedWordPiece(vocab_size=150, max_length=99))
+    whole.setup("fit")
+    assert whole.cut_captions() == ""
+    short = make(tokenizer=TrainedWordPiece(vocab_size=150, max_length=4))
+    short.setup("fit")
+    lengths = {
+        split: [
+            len(whole.tokenizer([caption])[0])
+            for record in whole.records(split)
+            for caption in record.captions
+        ]
+        for split in ("train", "val", "test")
+    }
+    longest = max(max(values) for values in lengths.values())
+    cut = sum(length > 4 for length in lengths["test"])
+    total = len(lengths["test"])
+    said = short.cut_captions()
+    assert f"test {cut} of {total} ({100 * cut / total:.1f} %)" in said
+    assert said.startswith("captions cut to 4 tokens: train ")
+    assert said.endswith(f"text_encoder.tokenizer.max_length={longest} would cut none")
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_every_caption_is_a_query_and_every_image_is_there_once(make, split):
     datamodule = make(eval_batch_size=2)

@@ -1,3 +1,7 @@
+import json
+import os
+import zipfile
+
 import pytest
 import torch
 from torch import nn
@@ -18,6 +22,47 @@ def test_unreadable_names_the_source_and_the_way_out(content, tmp_path):
     with pytest.raises(ValueError, match="save_pretrained, or `pretrained=false`") as error:
         read_pretrained(AutoModel, str(source))
     assert str(source) in str(error.value)
+
+
+SIZES = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+def pipe(folder):
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+
+
+def bomb(folder):
+    with zipfile.ZipFile(folder / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**6))
+
+
+def elsewhere(folder):
+    content = {"metadata": {}, "weight_map": {"a": "../../other.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+
+
+def infinite(folder):
+    model = BertModel(BertConfig(**SIZES, intermediate_size=8))
+    model.embeddings.word_embeddings.weight.data[0] = torch.inf
+    model.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (pipe, "model.safetensors: expected a regular file, got a pipe"),
+        (bomb, "pytorch_model.bin: damaged .compressed parts"),
+        (elsewhere, "weight_map: expected names of files, got '../../other.safetensors'"),
+        (lambda f: (f / "config.json").write_text("[" * 10_000), "config.json: .*levels of nest"),
+        (infinite, "holds numbers that are not finite in embeddings.word_embeddings.weight"),
+    ],
+)
+def test_files_of_a_folder_are_bounded_like_any_other(tmp_path, damage, message):
+    BertModel(BertConfig(**SIZES, intermediate_size=8)).save_pretrained(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        read_pretrained(BertModel, str(tmp_path))
 
 
 def test_a_checkpoint_without_all_weights_is_refused(tmp_path):

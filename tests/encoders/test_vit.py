@@ -1,3 +1,6 @@
+import pickle
+import zipfile
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -242,6 +245,23 @@ def test_an_unreadable_file_is_named(content, tmp_path):
     with pytest.raises(ValueError, match="pretrained=false") as error:
         ViTEncoder(str(file), image_size=[32, 16], **SIZES)
     assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["bomb", "number", "infinite", "code"])
+def test_a_file_is_bounded_and_checked_like_any_checkpoint(deit, tmp_path, kind):
+    state, file = original_layout(deit[0].state_dict()), tmp_path / "deit.pth"
+    expected = {"number": "no tensor by name", "infinite": "not finite in pos_embed"}
+    if kind == "bomb":
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("archive/data.pkl", bytes(10**6))
+    elif kind == "code":
+        file.write_bytes(pickle.dumps({"model": print}))
+    else:
+        state["pos_embed"] = 3 if kind == "number" else state["pos_embed"] / 0
+        torch.save({"model": state}, file)
+    message = expected.get(kind, "compressed parts" if kind == "bomb" else "may carry code; none")
+    with pytest.raises(ValueError, match=rf"deit\.pth' as a DeiT file.*{message}"):
+        ViTEncoder(str(file), image_size=[32, 16], **SIZES)
 
 
 def test_another_family_is_refused(tmp_path):

@@ -29,7 +29,7 @@ def test_their_configs_build_models_with_the_weights_that_they_hold(method):
     written = json.loads((EARLIER / method / "weights.json").read_text())
     assert {name: list(value.shape) for name, value in model.state_dict().items()} == written
     assert set(inference_config(EARLIER / method)) == {
-        *("model", "image_encoder", "text_encoder", "dataset", "trainer")
+        *("model", "image_encoder", "text_encoder", "dataset", "trainer", "tf32")
     }
 
 

@@ -78,7 +78,7 @@ def test_identity_heads_stay_behind_and_all_else_is_exported(lgur_export):
 def test_the_config_holds_what_embedding_needs(lgur_export):
     run, folder, _ = lgur_export
     config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    assert set(config) == {"model", "image_encoder", "text_encoder", "dataset", "trainer"}
+    assert set(config) == {"model", "image_encoder", "text_encoder", "dataset", "trainer", "tf32"}
     assert set(config["image_encoder"]) == {"module", "mean", "std", "interpolation"}
     assert set(config["dataset"]) == {"name", "image_size", "terms"}
     assert not {"optimizer", "schedule", "learning_rates"} & set(config["model"])

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import pickle
 import re
@@ -20,10 +21,13 @@ from torch.nn import functional as F
 import tireid
 import tireid.training.evaluate
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
+from tireid.explanations.explain import explain
+from tireid.inference.export import export
 from tireid.inference.restore import load_weights, restore_model
 from tireid.inference.saved_config import evaluation_config, inference_config
 from tireid.retrieval import evaluate_embeddings, top_k
 from tireid.runs.weights import find_run, find_saved, read_weights
+from tireid.search.indexing import IndexOptions, build_index
 
 ENCODERS = {
     "baseline": ["image_encoder=vit_tiny", "text_encoder=bert_bilstm_tiny"],
@@ -565,3 +569,66 @@ def test_settings_that_fit_nothing_are_named(copied_run):
         OmegaConf.save(settings, copied_run / "config.yaml")
         with pytest.raises(ValueError, match=rf"(?s){message}"):
             tireid.load(copied_run, "cpu")
+
+
+@pytest.fixture(scope="module")
+def absurd_run(untrained_run):
+    """Return a run folder whose weights are finite, and so large that all it computes is not."""
+    folder = untrained_run("model=baseline")
+    file = folder / "checkpoints" / "last.ckpt"
+    content = torch.load(file)
+    for value in content["state_dict"].values():
+        if value.is_floating_point():
+            value.fill_(1e38)
+    torch.save(content, file)
+    return folder
+
+
+def test_weights_whose_embeddings_are_not_finite_are_refused_where_these_are_made(
+    absurd_run, compose_config, small_data, tmp_path
+):
+    refused = pytest.raises(ValueError, match=r"last\.ckpt: expected weights that give finite emb")
+    retriever = tireid.load(absurd_run, "cpu")
+    with refused:
+        retriever.encode_text(["a"])
+    with refused:
+        retriever.encode_image([small_data.records("test")[0].image_path])
+    options = IndexOptions(model=str(absurd_run), device="cpu")
+    with refused:
+        build_index([small_data.records("test")[0].image_path], tmp_path / "index", options)
+    output = tmp_path / "export"
+    for command, setting in (
+        (tireid.training.evaluate.evaluate, "accelerator=cpu"),
+        (explain, "accelerator=cpu"),
+        (export, f"output={output}"),
+    ):
+        with refused:
+            command(compose_config(f"run={absurd_run}", setting, name=command.__name__))
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("vector", [[math.nan, 1.0], [0.0, 0.0], [math.inf, 0.0]])
+def test_embeddings_without_a_direction_are_refused(lgur_run, monkeypatch, vector):
+    retriever = tireid.load(lgur_run[0], "cpu")
+    monkeypatch.setattr(retriever, "_embed_texts", lambda texts: torch.tensor([[0.6, 0.8], vector]))
+    with pytest.raises(ValueError, match="NaN, Inf or zero in 1 of 2"):
+        retriever.encode_text(["a", "b"])
+
+
+@pytest.mark.parametrize("allowed", [True, False, None])
+def test_tf32_is_that_of_the_runs_recipe(copied_run, monkeypatch, allowed):
+    cfg = OmegaConf.load(copied_run / "config.yaml")
+    if allowed is None:  # a run of an earlier version
+        del cfg["tf32"]
+    else:
+        cfg.tf32 = allowed
+    OmegaConf.save(cfg, copied_run / "config.yaml")
+    retriever, seen = tireid.load(copied_run, "cpu"), []
+
+    def embed(texts):
+        seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+        return torch.eye(len(texts))
+
+    monkeypatch.setattr(retriever, "_embed_texts", embed)
+    retriever.encode_text(["a"])
+    assert seen == [("highest", False) if allowed is False else ("high", True)]

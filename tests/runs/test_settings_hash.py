@@ -30,6 +30,12 @@ def test_paths_and_display_are_no_settings():
     }
 
 
+def test_what_is_accepted_of_a_data_set_is_no_setting_of_what_is_learned():
+    assert flat_settings({"dataset": {"read": {"repeats": "warn", "a": 1}}}) == {
+        "dataset.read.a": 1
+    }
+
+
 def test_a_fingerprint_changes_with_settings_only():
     elsewhere = CONFIG | {"paths": {"output_dir": "z"}, "label": "b"}
     assert fingerprint(elsewhere) == fingerprint(CONFIG)

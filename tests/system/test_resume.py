@@ -289,6 +289,42 @@ TAMPERED = {
         lambda c: of_optimizer(c)["state"].update({9999: {}}),
         r"state\.9999: expected a parameter's number",
     ),
+    "a parameter too few": (
+        lambda c: of_optimizer(c)["state"].pop(3),
+        r"optimizer_states\[0\]\.state: expected that of step \d for \d+ parameters, got \d+",
+    ),
+    "half a state": (
+        lambda c: of_optimizer(c)["state"][3].pop("exp_avg"),
+        r"state\.3: expected \['exp_avg', 'exp_avg_sq', 'step'\], got \['exp_avg_sq', 'step'\]",
+    ),
+    "more than a state": (
+        lambda c: of_optimizer(c)["state"][3].update(other=torch.zeros(())),
+        r"state\.3: expected .*, got .*'other'",
+    ),
+    "a setting too many": (
+        lambda c: of_optimizer(c)["param_groups"][0].update(other=1),
+        r"param_groups\[0\]: expected no setting 'other'",
+    ),
+    "a switch that is a number": (
+        lambda c: of_optimizer(c)["param_groups"][0].update(amsgrad=3),
+        r"param_groups\[0\]\.amsgrad: expected true or false or null, got 3",
+    ),
+    "a rate below 0": (
+        lambda c: of_optimizer(c)["param_groups"][0].update(lr=-1.0),
+        r"param_groups\[0\]\.lr: expected 1 numbers >= 0, got \[-1\.0\]",
+    ),
+    "one beta": (
+        lambda c: of_optimizer(c)["param_groups"][0].update(betas=(0.9,)),
+        r"betas: expected 2 numbers >= 0, got \[0\.9\]",
+    ),
+    "no betas": (
+        lambda c: of_optimizer(c)["param_groups"][0].pop("betas"),
+        r"param_groups\[0\]\.betas: expected a value, got none",
+    ),
+    "a parameter twice": (
+        lambda c: of_optimizer(c)["param_groups"][0]["params"].__setitem__(0, 1),
+        r"param_groups: expected each parameter once",
+    ),
     "no state": (lambda c: of_optimizer(c)["state"].clear(), r"state: expected that of step \d"),
     "no optimizer": (lambda c: c["optimizer_states"].clear(), "optimizer_states: expected 1 of"),
     "no groups": (lambda c: of_optimizer(c)["param_groups"].clear(), "expected groups of"),

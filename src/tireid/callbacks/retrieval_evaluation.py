@@ -6,6 +6,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from tireid.retrieval.collection import RetrievalMetrics, SplitEmbeddings
+from tireid.retrieval.similarity import NonFiniteError, diverged
 
 
 class RetrievalEvaluation(Callback):
@@ -17,6 +18,7 @@ class RetrievalEvaluation(Callback):
     Args:
         block_size: Queries ranked at once; bounds the memory.
         validation_split: Split that validation embeds: `val`, or `test` if that selects.
+        weights: What made the weights that are evaluated, for messages; None: the training.
 
     Attributes:
         embeddings: Those of the last test; None before.
@@ -24,7 +26,10 @@ class RetrievalEvaluation(Callback):
 
     embeddings: SplitEmbeddings | None
 
-    def __init__(self, block_size: int = 256, validation_split: str = "val") -> None:
+    def __init__(
+        self, block_size: int = 256, validation_split: str = "val", weights: str | None = None
+    ) -> None:
+        self.weights = weights
         self.validation_split = validation_split
         self.embeddings = None
         self.metric = RetrievalMetrics(block_size)
@@ -50,14 +55,19 @@ class RetrievalEvaluation(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the validation split."""
-        self._log(pl_module, self.validation_split)
+        self._log(pl_module, self.validation_split, f"epoch {trainer.current_epoch}")
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the test split, and keep its embeddings."""
-        self.embeddings = self._log(pl_module, "test")
+        self.embeddings = self._log(pl_module, "test", trainer.ckpt_path)
 
-    def _log(self, pl_module: L.LightningModule, split: str) -> SplitEmbeddings | None:
-        values = self.metric.compute()
+    def _log(
+        self, pl_module: L.LightningModule, split: str, weights: object
+    ) -> SplitEmbeddings | None:
+        try:
+            values = self.metric.compute()
+        except NonFiniteError as error:  # on all processes alike
+            raise NonFiniteError(diverged(self.weights or weights, str(error))) from error
         embeddings, self.metric.split = self.metric.split, None
         self.metric.reset()
         # All processes have the same values; a mean of three of them would round.

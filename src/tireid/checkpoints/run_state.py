@@ -68,6 +68,7 @@ def add_state(
         "rows": logged_rows(trainer),
         "logged_steps": logged_steps,
         "batches": batches,
+        "optimized": [len(optimizer.state) for optimizer in trainer.optimizers],
     }
 
 
@@ -98,7 +99,8 @@ class Resumption:
     def check_fits(self, trainer: L.Trainer) -> None:
         """Check that what Lightning restores next fits the training, and let go of it."""
         schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
-        check_fits(self._checkpoint, trainer.optimizers, schedules, self._file)
+        optimized = self._state.get("optimized")
+        check_fits(self._checkpoint, trainer.optimizers, schedules, self._file, optimized)
         self._checkpoint = {}
 
     def restore_place(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -10,12 +10,12 @@ from tireid.data.records import (
     SPLITS,
     Record,
     Splits,
+    check_repeats,
     exclude,
     hold_out,
     is_text,
     refuse_shared_ids,
     renumber,
-    warn_of_repeats,
 )
 
 _LARGEST_ID = 2**63 - 1  # batches hold identities as int64
@@ -49,6 +49,7 @@ def read_layout(
     exclude_ids: Sequence[int] = (),
     val_fraction: float = 0.05,
     split_seed: int = 0,
+    repeats: str = "warn",
 ) -> Splits:
     """Read an annotation file into records for each split.
 
@@ -59,6 +60,7 @@ def read_layout(
         val_fraction: Share of the training identities, in [0, 1), that becomes the validation split
             when the file has none; at least one identity unless 0.
         split_seed: Seed of the choice of those identities.
+        repeats: `refuse` or `warn`: what is done about an image of two identities or two splits.
 
     Returns:
         Records in the order of the file, for those of `train`, `val` and `test` that have any.
@@ -69,6 +71,8 @@ def read_layout(
     """
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction: expected a number in [0, 1), got {val_fraction}")
+    if repeats not in ("refuse", "warn"):
+        raise ValueError(f"repeats: expected refuse or warn, got {repeats!r}")
     folder, annotation_file = _locate(layout, root)
     entries = _load_list(annotation_file)
     parse = _EntryParser(layout, annotation_file, folder / "imgs")
@@ -77,7 +81,7 @@ def read_layout(
         split, record = parse(number, entry)
         splits[split].append(record)
     refuse_shared_ids(splits, annotation_file)
-    warn_of_repeats(splits, annotation_file)
+    check_repeats(splits, annotation_file, accept=repeats == "warn")
     splits = exclude(splits, exclude_ids, annotation_file)
     if not splits["val"] and splits["train"] and val_fraction > 0:
         try:

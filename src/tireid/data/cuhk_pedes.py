@@ -30,6 +30,7 @@ def read_cuhk_pedes(root: str | Path | None, **options: Any) -> Splits:
 
     Args:
         root: The folder that holds `reid_raw.json` and `imgs/`, or its parent.
-        **options: `exclude_ids`, and `val_fraction` and `split_seed` for files without a val split.
+        **options: `exclude_ids`, `repeats`, and `val_fraction` and `split_seed` for files without a
+            val split.
     """
     return read_layout(CUHK_PEDES, root, **options)

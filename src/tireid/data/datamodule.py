@@ -168,6 +168,7 @@ class TireidDataModule(LightningDataModule):
         self._splits: Splits | None = None
         self._label_of: dict[int, int] = {}
         self._token_ids: dict[str, list[list[int]]] = {}
+        self._lengths: dict[str, list[int]] = {}
         self._images: dict[str, ImageSource] = {}
 
     @property
@@ -195,6 +196,24 @@ class TireidDataModule(LightningDataModule):
     def describe(self) -> dict[str, dict[str, int]]:
         """Return the numbers of `ids`, `images` and `captions` of each split."""
         return {split: count(self.records(split)) for split in self._splits or {}}
+
+    def cut_captions(self) -> str:
+        """Describe how many captions of each split are cut; empty if none is."""
+        limit, parts = self.tokenizer.max_length, list[str]()
+        for split in self._splits or {}:
+            self._tokens(split)
+            lengths = self._lengths[split]
+            cut = sum(length > limit for length in lengths)
+            parts.append(f"{split} {cut:,} of {len(lengths):,} ({100 * cut / len(lengths):.1f} %)")
+        longest = max(
+            (length for lengths in self._lengths.values() for length in lengths), default=0
+        )
+        if longest <= limit:
+            return ""
+        return (
+            f"captions cut to {limit} tokens: {', '.join(parts)}; the longest has {longest}, and "
+            f"text_encoder.tokenizer.max_length={longest} would cut none"
+        )
 
     def fingerprints(self) -> dict[str, str]:
         """Return a SHA-256 of each split's pids, file names and captions, in their order."""
@@ -405,7 +424,8 @@ class TireidDataModule(LightningDataModule):
     def _tokens(self, split: str) -> list[list[int]]:
         """Return the ids of all captions of a split, in their order."""
         if split not in self._token_ids:
-            self._token_ids[split] = self.tokenizer(_captions(self.records(split)))
+            captions = _captions(self.records(split))
+            self._token_ids[split], self._lengths[split] = self.tokenizer.encode(captions)
         return self._token_ids[split]
 
     def _train_dataset(self, *, augmented: bool = True) -> PairDataset:

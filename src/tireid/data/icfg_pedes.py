@@ -26,6 +26,6 @@ def read_icfg_pedes(root: str | Path | None, **options: Any) -> Splits:
 
     Args:
         root: The folder that holds `ICFG-PEDES.json` and `imgs/`, or its parent.
-        **options: `exclude_ids`, `val_fraction` and `split_seed`.
+        **options: `exclude_ids`, `repeats`, `val_fraction` and `split_seed`.
     """
     return read_layout(ICFG_PEDES, root, **options)

@@ -98,15 +98,23 @@ def refuse_shared_ids(splits: Splits, file: Path) -> None:
             )
 
 
-def warn_of_repeats(splits: Splits, file: Path) -> None:
-    """Warn of images that are named more than once, under any path; none is dropped.
+def check_repeats(splits: Splits, file: Path, *, accept: bool) -> None:
+    """Check that an image is named once, under any path; warn where that does no harm.
+
+    One image in two splits leaks, and one of two identities is wrong for one of them; one of the
+    same identity counts as often as it is named. None is dropped.
 
     Args:
         splits: Records whose `image_id` is the number of their entry.
         file: The annotation file.
+        accept: Whether to warn of what is wrong, too.
+
+    Raises:
+        ValueError: Names the entries, unless they are accepted.
     """
     first: dict[tuple[int, int] | Path, tuple[str, Record]] = {}
     found: dict[str, list[tuple[int, int]]] = {}
+    harmless = set[str]()
     for split, records in splits.items():
         for record in records:
             earlier, other = first.setdefault(_image_key(record.image_path), (split, record))
@@ -118,14 +126,19 @@ def warn_of_repeats(splits: Splits, file: Path) -> None:
                 kind = f"{split} name an image that one of another identity names"
             else:
                 kind = f"{split} name an image that an earlier entry names"
+                harmless.add(kind)
             found.setdefault(kind, []).append((other.image_id, record.image_id))
     for kind, pairs in found.items():
-        split, (one, another) = kind.split()[0], pairs[0]
-        warnings.warn(
-            f"{file}: {len(pairs)} of the {len(splits[split])} entries of {kind}; the first are"
-            f" entries {one} and {another}; each entry counts as an image of its own",
-            stacklevel=3,
+        shown = ", ".join(f"{one} and {another}" for one, another in pairs[:_SHOWN])
+        message = (
+            f"{file}: {len(pairs)} of the {len(splits[kind.split()[0]])} entries of {kind}; "
+            f"the first are entries {shown}"
         )
+        if not accept and kind not in harmless:
+            raise ValueError(
+                f"{message}; mend the file, or accept it as it is: dataset.read.repeats=warn"
+            )
+        warnings.warn(f"{message}; each entry counts as an image of its own", stacklevel=3)
 
 
 def _image_key(path: Path) -> tuple[int, int] | Path:

@@ -23,6 +23,7 @@ def read_rstp_reid(root: str | Path | None, **options: Any) -> Splits:
 
     Args:
         root: The folder that holds `data_captions.json` and `imgs/`, or its parent.
-        **options: `exclude_ids`, and `val_fraction` and `split_seed` for files without a val split.
+        **options: `exclude_ids`, `repeats`, and `val_fraction` and `split_seed` for files without a
+            val split.
     """
     return read_layout(RSTP_REID, root, **options)

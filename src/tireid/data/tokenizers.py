@@ -103,9 +103,14 @@ class CaptionTokenizer:
 
     def __call__(self, captions: Sequence[str]) -> list[list[int]]:
         """Return the ids of each caption, with start and end token, cut to `max_length`."""
+        return self.encode(captions)[0]
+
+    def encode(self, captions: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        """Return the ids of each caption, and how many they were before they were cut."""
         with panics_as_errors():
             encodings = self._backend().encode_batch_fast(list(captions))
-        return [self._cut(encoding.ids) for encoding in encodings]
+        ids = [encoding.ids for encoding in encodings]
+        return [self._cut(whole) for whole in ids], [len(whole) for whole in ids]
 
     def places(self, caption: str) -> list[TokenPlace]:
         """Return the place in a caption of each of its ids."""

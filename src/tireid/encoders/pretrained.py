@@ -1,14 +1,19 @@
 """Read pretrained weights from a hub name or a folder, and load them without silent gaps."""
 
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import logging
+
+from tireid.runs.checkpoint import check_archive, weights_fault
+from tireid.runs.foreign import check, read_json, regular_file
 
 WHAT_TO_DO = "pass a local folder saved with save_pretrained, or `pretrained=false`"
 SHOWN_KEYS = 5
@@ -28,11 +33,16 @@ def read_pretrained(
         ValueError: If `source` cannot be read, or lacks weights other than a pooler's.
     """
     try:
+        if (folder := Path(source)).is_dir():
+            _check_folder(folder)
         with quiet_library():
             loaded: Any = model_class.from_pretrained(source, output_loading_info=True)
     except UNREADABLE as error:
-        raise unreadable(source, model_class.__name__, error) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise unreadable(source, model_class.__name__, reason) from error
     model, report = loaded
+    if fault := weights_fault(model.state_dict()):
+        raise ValueError(f"pretrained: '{source}' holds {fault}; {WHAT_TO_DO}")
     # Poolers are optional in checkpoints, and no encoder here uses them.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
@@ -41,6 +51,30 @@ def read_pretrained(
             f"({_some(missing)}); {WHAT_TO_DO}"
         )
     return model
+
+
+def _check_folder(folder: Path) -> None:
+    """Check the files of a folder that the library may read, which bounds none of them.
+
+    Raises:
+        ValueError: If one is no regular file, is nested too deep, unpacks to more than its size, or
+            names weights elsewhere; names it.
+    """
+    for file in sorted(folder.iterdir()):
+        if file.suffix == ".json":
+            content = read_json(file, "settings", dict | list)
+            names = content.get("weight_map") if isinstance(content, dict) else None
+            named = check(names, {str: str}, file, "weight_map").values() if names else ()
+            for name in set(named):
+                if name != Path(name).name:
+                    raise ValueError(f"{file}: weight_map: expected names of files, got {name!r}")
+        elif file.suffix in (".safetensors", ".bin"):
+            regular_file(file)
+            if file.suffix == ".bin" and zipfile.is_zipfile(file):
+                try:
+                    check_archive(file)
+                except zipfile.BadZipFile as error:
+                    raise ValueError(f"{file}: damaged ({error})") from error
 
 
 @contextmanager
@@ -54,9 +88,8 @@ def quiet_library() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def unreadable(source: str, expected: str, error: Exception) -> ValueError:
+def unreadable(source: str, expected: str, reason: str) -> ValueError:
     """Return the error for a source that does not hold what was expected."""
-    reason = f"{type(error).__name__}: {error}"
     return ValueError(f"pretrained: cannot read '{source}' as {expected}; {WHAT_TO_DO} ({reason})")
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import AutoModel, ViTConfig, ViTModel
 
 from tireid.encoders.patches import check_image_size, patch_grid, resize_positions
-from tireid.encoders.pretrained import UNREADABLE, load_exactly, read_pretrained, unreadable
-from tireid.runs.foreign import regular_file
+from tireid.encoders.pretrained import load_exactly, read_pretrained, unreadable
+from tireid.runs.checkpoint import load_saved, loading_fault, weights_fault
 from tireid.structures import Images, Tokens
 
 POSITIONS = "embeddings.position_embeddings"
@@ -148,10 +148,13 @@ class ViTEncoder(nn.Module):
 def _read_original(source: str) -> dict[str, Tensor]:
     """Return the weights of an original DeiT file under the names of transformers."""
     try:
-        file = regular_file(Path(source))
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)["model"]
-    except (*UNREADABLE, KeyError, TypeError) as error:
-        raise unreadable(source, "a DeiT file with the key 'model'", error) from error
+        content = load_saved(Path(source))
+        checkpoint = content.get("model") if isinstance(content, dict) else None
+        fault = weights_fault(checkpoint) if isinstance(checkpoint, dict) else "no such key"
+    except Exception as error:  # Broken files raise nearly anything.
+        fault = loading_fault(error)
+    if fault:
+        raise unreadable(source, "a DeiT file with the key 'model'", fault)
     state: dict[str, Tensor] = {}
     for key, value in checkpoint.items():
         name = "layernorm." + key.removeprefix("norm.") if key.startswith("norm.") else key

@@ -15,6 +15,7 @@ from tireid.explanations.embedded_split import EmbeddedSplit, embed_split
 from tireid.explanations.query_pages import QueryPage, draw_overview, draw_query
 from tireid.explanations.support_pages import draw_supports
 from tireid.explanations.token_weights import query_page
+from tireid.inference.build import allow_tf32
 from tireid.inference.restore import (
     find_teacher,
     restore_datamodule,
@@ -24,6 +25,7 @@ from tireid.inference.restore import (
 from tireid.inference.saved_config import evaluation_config
 from tireid.methods.base import RetrievalModule
 from tireid.methods.lcr2s import Lcr2sTeacher
+from tireid.retrieval.similarity import check_finite
 from tireid.runs.settings import read_settings
 from tireid.runs.weights import find_run
 from tireid.tracking.logger import log_images
@@ -49,6 +51,7 @@ def explain(cfg: DictConfig) -> list[Path]:
     _check(cfg)
     folder, checkpoint = find_run(cfg.run)
     run_cfg = evaluation_config(folder)
+    allow_tf32(run_cfg.tf32)
     datamodule = restore_datamodule(
         run_cfg,
         folder,
@@ -62,6 +65,7 @@ def explain(cfg: DictConfig) -> list[Path]:
     datamodule.records(cfg.split)  # or a clear error
     device = Fabric(accelerator=cfg.accelerator, devices=1).device
     split = embed_split(model, datamodule, cfg.split, device)
+    check_finite(checkpoint, text=split.texts, image=split.images)
     queries = _queries(cfg.queries, len(split.texts))
     teacher = _teacher(model, run_cfg, folder, checkpoint, cfg.teacher)
 

@@ -18,7 +18,7 @@ from tireid.inference.restore import (
     restore_model,
     restore_tokenizer,
 )
-from tireid.inference.retriever import Retriever, load
+from tireid.inference.retriever import Retriever, load, retriever_of
 from tireid.inference.saved_config import evaluation_config, inference_config
 from tireid.methods.base import RetrievalModule
 from tireid.retrieval import evaluate_embeddings
@@ -57,6 +57,9 @@ def export(cfg: DictConfig) -> Path:
     state = embedding_weights(model, model.state_dict())
     weights = {name: value.clone().contiguous() for name, value in state.items()}
     tokenizer = restore_tokenizer(config, folder)
+    retriever = retriever_of(config, model, tokenizer, checkpoint, "cpu")
+    retriever.encode_pixels(torch.zeros(1, 3, *retriever.image_size, dtype=torch.uint8))
+    dim = retriever.dim  # these two refuse weights that embed nothing
 
     output.mkdir(parents=True, exist_ok=True)
     with replacing(output / WEIGHTS_FILE) as file:
@@ -65,10 +68,11 @@ def export(cfg: DictConfig) -> Path:
     tokenizer.save(output / TOKENIZER_FOLDER)
     facts = _facts(folder, config, record)
     size = sum(value.numel() for value in weights.values())
-    retriever = load(output, "cpu")
-    facts["size"] = f"{size:,} weights; embeddings of {retriever.dim}"
+    facts["size"] = f"{size:,} weights; embeddings of {dim}"
     if cfg.format == "onnx":
-        facts["ONNX"] = _write_onnx(model, output, retriever, cfg)
+        # Restored anew: a retriever may have changed the first one's precision.
+        anew = restore_model(config, folder, checkpoint)
+        facts["ONNX"] = _write_onnx(anew, output, load(output, "cpu"), cfg)
     exported = _record(folder, checkpoint, record)
     write_json(output / RECORD_FILE, exported)
     origin = {

@@ -15,6 +15,7 @@ from lightning.pytorch.plugins.precision import (
     MixedPrecision,
     Precision,
 )
+from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,6 +31,7 @@ from tireid.inference.onnx_model import OnnxModel
 from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
 from tireid.inference.saved_config import inference_config
 from tireid.methods.base import RetrievalModule
+from tireid.retrieval.similarity import NonFiniteError, diverged
 from tireid.runs.weights import find_saved
 
 RUNTIMES = ("torch", "onnx")
@@ -44,6 +46,7 @@ _PRECISIONS: dict[str, Callable[[str], Precision]] = {
     "16-mixed": lambda device: MixedPrecision("16-mixed", device),
     "bf16-mixed": lambda device: MixedPrecision("bf16-mixed", device),
 }
+_HALF = 0.5  # further than rounding takes a norm from 1
 _ALIASES = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
@@ -63,6 +66,8 @@ class Retriever:
         interpolation: Filter of the resizing: `bicubic`, `bilinear`, ...
         shortest_edge: As in `tireid.data.images.read_image`.
         precision: Arithmetic, as `lightning.Trainer` names it: `32-true`, `bf16-mixed`, ...
+        tf32: Whether products and convolutions of a GPU may use TensorFloat-32.
+        weights: File of the weights, for messages.
         device: Device to compute on.
 
     Attributes:
@@ -86,6 +91,8 @@ class Retriever:
         interpolation: str,
         shortest_edge: int | None = None,
         precision: str | int = "32-true",
+        tf32: bool = True,
+        weights: Path | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         name = _ALIASES.get(str(precision), str(precision))
@@ -94,6 +101,7 @@ class Retriever:
         self.image_size = check_image_size(image_size)
         self.device = _usable(device)
         self._precision = _PRECISIONS[name](self.device.type)
+        self._tf32, self._weights = tf32, weights or f"the weights of {type(model).__name__}"
         module: Any = self._precision.convert_module(model)
         self._model: RetrievalModule = module.eval().requires_grad_(False).to(self.device)
         self._tokenizer = tokenizer
@@ -141,7 +149,8 @@ class Retriever:
             One unit-norm row an image, in float32 on the CPU.
 
         Raises:
-            ValueError: If this is no list of images, or one cannot be read; names it.
+            ValueError: If this is no list of images, or one cannot be read; names it. Also if the
+                weights give embeddings that are not finite, or zero.
         """
         sources = _as_list(images, ImageSource, "images", "images (PIL) and paths")
         return self._encode(sources, batch_size, self._embed_images)
@@ -157,6 +166,9 @@ class Retriever:
 
         Returns:
             As `encode_image`.
+
+        Raises:
+            ValueError: If the weights give embeddings that are not finite, or zero.
         """
         return self._encode(pixels, batch_size, self._embed_pixels)
 
@@ -174,7 +186,7 @@ class Retriever:
             One unit-norm row a sentence, in float32 on the CPU.
 
         Raises:
-            ValueError: If this is no list of strings, or one is no text.
+            ValueError: If this is no list of strings, or one is no text; or as `encode_pixels`.
         """
         sentences = _as_list(captions, str, "captions", "strings")
         for number, sentence in enumerate(sentences):
@@ -190,13 +202,17 @@ class Retriever:
         if not len(items):
             return torch.zeros(0, self.dim)
         starts = range(0, len(items), batch_size)
-        with torch.no_grad(), _matmul_of_evaluation(), self._precision.forward_context():
+        with torch.no_grad(), _matmul(self._tf32), self._precision.forward_context():
             batches = [embed(items[start : start + batch_size]).cpu() for start in starts]
         embeddings = torch.cat(batches)
-        if embeddings.dtype == torch.float32:
-            return embeddings
-        # In another precision than float32 they have unit norm only to that precision.
-        return F.normalize(embeddings.double(), dim=-1).float()
+        if embeddings.dtype != torch.float32:
+            # In another precision than float32 they have unit norm only to that precision.
+            embeddings = F.normalize(embeddings.double(), dim=-1).float()
+        broken = int(((embeddings.norm(dim=-1) - 1).abs() < _HALF).logical_not().sum())
+        if broken:  # a norm that overflows leaves zeros
+            what = f"NaN, Inf or zero in {broken} of {len(embeddings)}"
+            raise NonFiniteError(diverged(self._weights, what))
+        return embeddings
 
     def _embed_images(self, sources: list[ImageSource]) -> Tensor:
         return self._embed_pixels(torch.stack([self._read(source) for source in sources]))
@@ -241,7 +257,7 @@ def load(
     if is_hub_model(path):
         if runtime == "onnx":
             raise ValueError(f"runtime: expected torch for a model of the hub, {path}, got onnx")
-        cfg = hub_config(path)
+        cfg, weights = hub_config(path), Path(path)
         model, tokenizer = build_hub_model(cfg)
     else:
         folder, weights = find_saved(path)
@@ -252,6 +268,26 @@ def load(
             model = OnnxModel(folder)
         else:
             model = restore_model(cfg, folder, weights)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return retriever_of(cfg, model, tokenizer, weights, device)
+
+
+def retriever_of(
+    cfg: DictConfig,
+    model: RetrievalModule,
+    tokenizer: CaptionTokenizer,
+    weights: Path,
+    device: str | torch.device,
+) -> Retriever:
+    """Return a model with the inputs and the arithmetic that its config names.
+
+    Args:
+        cfg: From `tireid.inference.saved_config`.
+        model: Built from it; is changed.
+        tokenizer: The model's.
+        weights: File of the model's weights.
+        device: Device to compute on.
+    """
     return Retriever(
         model,
         tokenizer,
@@ -261,7 +297,9 @@ def load(
         interpolation=cfg.image_encoder.interpolation,
         shortest_edge=cfg.image_encoder.get("shortest_edge"),
         precision=cfg.trainer.precision,
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        tf32=cfg.get("tf32", True),
+        weights=weights,
+        device=device,
     )
 
 
@@ -298,14 +336,14 @@ def _as_list(items: Any, kind: Any, name: str, expected: str) -> list[Any]:
 
 
 @contextmanager
-def _matmul_of_evaluation() -> Iterator[None]:
+def _matmul(tf32: bool) -> Iterator[None]:
     try:
         previous = torch.get_float32_matmul_precision()
         convolutions = torch.backends.cudnn.allow_tf32
     except RuntimeError:  # The caller has set it by torch's newer switches, and knows best.
         yield
         return
-    allow_tf32(True)
+    allow_tf32(tf32)
     try:
         yield
     finally:

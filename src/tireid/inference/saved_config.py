@@ -38,6 +38,7 @@ _EVALUATION = {
             "val_fraction": float,
             "split_seed": int,
             "layout": str,
+            "repeats": str,
             "world_seed": int,
         },
         "terms": str | None,
@@ -75,7 +76,7 @@ def inference_config(folder: Path, *, of_teacher: bool = False) -> DictConfig:
         ValueError: If it cannot be read, lacks something, or names what must not be built.
     """
     settings = _complete_settings(folder)
-    part = {"model": settings["model"]}
+    part = {"model": settings["model"], "tf32": settings["tf32"]}
     if of_teacher:
         teacher = settings["model"].get("teacher")
         if not isinstance(teacher, dict) or not _is_method(teacher.get("_target_")):
@@ -129,7 +130,8 @@ def _complete_settings(folder: Path) -> dict[str, Any]:
         for name in names:
             if not isinstance(values, dict) or values.get(name) is None:
                 raise ValueError(f"{file}: {section}.{name}: expected a value, got none")
-    return check(settings, _INFERENCE, file)
+    settings.setdefault("tf32", True)  # earlier versions allowed it always
+    return check(settings, _INFERENCE | {"tf32": bool}, file)
 
 
 def _checked(part: dict[str, Any], folder: Path) -> DictConfig:

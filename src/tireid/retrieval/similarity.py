@@ -8,7 +8,7 @@ order of summation gives the same bits. The rounding moves a similarity by about
 float32 arithmetic does; and unlike a float32 product, this one is beyond the reach of TF32.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _GRID = 2.0**26
+
+
+class NonFiniteError(ValueError):
+    """Embeddings are NaN or infinite, which has no rank."""
 
 
 def unit_vectors(embeddings: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
@@ -40,8 +44,9 @@ def check_embeddings(
     """Check that two sides can be compared.
 
     Raises:
-        ValueError: If a side has not two axes or is empty, widths differ, values are NaN or
-            infinite, or the block size is below 1.
+        ValueError: If a side has not two axes or is empty, widths differ, or the block size is
+            below 1.
+        NonFiniteError: If values are NaN or infinite.
     """
     sides = (("text", text_embeddings), ("image", image_embeddings))
     for side, embeddings in sides:
@@ -55,13 +60,8 @@ def check_embeddings(
             f"expected text and image embeddings of one width, got {text_embeddings.shape[1]} and "
             f"{image_embeddings.shape[1]}"
         )
-    broken = [
-        f"{int(count)} of {len(embeddings)} {side} embeddings"
-        for side, embeddings in sides
-        if (count := (~embeddings.isfinite()).any(dim=1).sum())
-    ]
-    if broken:
-        raise ValueError(f"{' and '.join(broken)} contain NaN or Inf")
+    if broken := _non_finite(dict(sides)):
+        raise NonFiniteError(f"{broken} contain NaN or Inf")
     if block_size < 1:
         raise ValueError(f"expected a block_size of at least 1, got {block_size}")
 
@@ -76,6 +76,42 @@ def rounded_error(dim: int) -> float:
         dim: Width of the embeddings.
     """
     return 1.01 * (dim + 4) * 2.0**-24
+
+
+def check_finite(weights: object, **sides: Float[Tensor, "_ dim"]) -> None:
+    """Check embeddings where they are made.
+
+    Args:
+        weights: What made them: a file, or words.
+        **sides: Embeddings by name.
+
+    Raises:
+        NonFiniteError: If some are NaN or infinite; names the weights and what to do.
+    """
+    if broken := _non_finite(sides):
+        raise NonFiniteError(diverged(weights, f"NaN or Inf in {broken}"))
+
+
+def diverged(weights: object, got: str) -> str:
+    """Return the message for weights that give no embeddings.
+
+    Args:
+        weights: As in `check_finite`.
+        got: What they give.
+    """
+    return (
+        f"{weights}: expected weights that give finite embeddings, got {got}; take another "
+        "checkpoint, or train again: a lower learning rate or trainer.precision=32-true diverges "
+        "less"
+    )
+
+
+def _non_finite(sides: Mapping[str, Tensor]) -> str:
+    return " and ".join(
+        f"{int(count)} of {len(embeddings)} {side} embeddings"
+        for side, embeddings in sides.items()
+        if (count := (~embeddings.isfinite()).any(dim=1).sum())
+    )
 
 
 def similarity_blocks(

@@ -7,7 +7,7 @@ of their own, or repeat one number without end: files are checked before it and 
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -68,15 +68,37 @@ def _content(path: Path) -> tuple[Any, str]:
     if kind := _other_kind(path):
         return None, kind
     try:
-        check_archive(path)
-        with warnings.catch_warnings(action="ignore"):  # of kinds that are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_saved(path)
     except Exception as error:  # Broken files raise nearly anything.
-        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
-            return None, _CODE
-        reason = error if isinstance(error, zipfile.BadZipFile) else type(error).__name__
-        return None, f"a file that is cut off or damaged ({reason})"
+        return None, loading_fault(error)
     return content, other_values(content) if isinstance(content, dict) else _a(content)
+
+
+def load_saved(path: Path, allowed: Sequence[Any] = ()) -> Any:
+    """Return what any version of torch has saved, on the CPU; nothing in the file is executed.
+
+    Args:
+        path: The file.
+        allowed: Other objects that may be in it, as `torch.serialization.safe_globals` takes them.
+
+    Raises:
+        Exception: Nearly any, if the file is damaged or holds something else; see `loading_fault`.
+    """
+    if zipfile.is_zipfile(regular_file(path)):  # older versions of torch wrote none
+        check_archive(path)
+    with (
+        warnings.catch_warnings(action="ignore"),  # of kinds of tensors that are refused later
+        torch.serialization.safe_globals(list(allowed)),
+    ):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def loading_fault(error: Exception) -> str:
+    """Describe what is wrong with a file by the error of `load_saved`."""
+    if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
+        return _CODE  # the error's own text advises to run it
+    reason = error if isinstance(error, zipfile.BadZipFile) else type(error).__name__
+    return f"a file that is cut off or damaged ({reason})"
 
 
 def check_archive(path: Path) -> None:

@@ -2,16 +2,13 @@
 
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from tireid.runs.checkpoint import check_archive, weights_fault
-from tireid.runs.foreign import regular_file
+from tireid.runs.checkpoint import load_saved, weights_fault
 
 SHOWN_KEYS = 5
 
@@ -70,13 +67,9 @@ def read_parts(path: Path, code: str, parts: Sequence[str]) -> dict[str, dict[st
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected a checkpoint of the {code}")
-    regular_file(path)
     expected = f"{path}: expected a checkpoint of the {code}, a dict with {' and '.join(parts)}"
     try:
-        if zipfile.is_zipfile(path):  # older versions of torch wrote none
-            check_archive(path)
-        with torch.serialization.safe_globals(_ALLOWED):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_saved(path, _ALLOWED)
     except pickle.UnpicklingError as error:  # Its text advises to execute the file: not shown.
         raise ValueError(f"{expected}; got what is not, or not only, tensors") from error
     except Exception as error:  # Broken files raise nearly anything.

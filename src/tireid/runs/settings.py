@@ -147,7 +147,7 @@ def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in flat.items()
-        if value != {} and not name.endswith(("_dir", "dirpath"))
+        if value != {} and not name.endswith(("_dir", "dirpath", ".read.repeats"))
     }
 
 

@@ -4,10 +4,13 @@ torch and Lightning take it as it comes: a fused optimiser writes through the sh
 and what is missing begins anew without a word.
 """
 
-from collections.abc import Sequence
+import copy
+from collections import defaultdict
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -45,7 +48,9 @@ _RUN = {  # the entry of this package
     "rows": str | None,
     "logged_steps": int | None,
     "batches": int,
+    "optimized": [int],
 }
+_ADDED = ("optimized",)  # since the first release
 _RESUMABLE = {
     "state_dict": dict,
     "epoch": int,
@@ -75,7 +80,9 @@ def check_resumable(content: dict[str, Any], entry: str, file: Path) -> None:
     Raises:
         ValueError: If something is missing, of another kind, or empty; names it.
     """
-    check(content, _RESUMABLE | {entry: _RUN}, file, complete=True)
+    needed = {name: kind for name, kind in _RUN.items() if name not in _ADDED}
+    check(content, _RESUMABLE | {entry: needed}, file, complete=True)
+    check(content[entry], _RUN, file, entry)
     check(content.get("run_record", {}), _RUN_RECORD, file, "run_record")
     for name, state in content["callbacks"].items():
         if "Checkpoint" in name:
@@ -102,6 +109,7 @@ def check_fits(
     optimizers: Sequence[Optimizer],
     schedules: Sequence[LRScheduler],
     file: Path,
+    optimized: Sequence[int] | None = None,
 ) -> None:
     """Check that optimiser and schedule states fit those that are to take them.
 
@@ -110,9 +118,11 @@ def check_fits(
         optimizers: Those of the training.
         schedules: Those of the training.
         file: The checkpoint, for messages.
+        optimized: For each optimiser, of how many parameters it had a state; None: not recorded,
+            of all after a step.
 
     Raises:
-        ValueError: If a number or a shape differs, or the optimiser has no state after a step.
+        ValueError: If a number, a name or a shape differs, or the state of a parameter is missing.
     """
     pairs = (("optimizer_states", optimizers), ("lr_schedulers", schedules))
     for name, parts in pairs:
@@ -122,10 +132,16 @@ def check_fits(
             )
     for number, optimizer in enumerate(optimizers):
         field = f"optimizer_states[{number}]"
-        _check_optimizer(content["optimizer_states"][number], optimizer, file, field)
-        if content["global_step"] > 0 and not content["optimizer_states"][number]["state"]:
+        saved = content["optimizer_states"][number]
+        _check_groups(saved["param_groups"], optimizer.param_groups, file, field)
+        _check_states(saved, optimizer, file, field)
+        expected = sum(len(group["params"]) for group in saved["param_groups"])
+        if optimized is not None and number < len(optimized):
+            expected = optimized[number]
+        if content["global_step"] > 0 and len(saved["state"]) != expected:
             raise ValueError(
-                f"{file}: {field}.state: expected that of step {content['global_step']}, got none"
+                f"{file}: {field}.state: expected that of step {content['global_step']} for "
+                f"{expected} parameters, got {len(saved['state'])}"
             )
     for number, schedule in enumerate(schedules):
         groups = len(schedule.optimizer.param_groups)
@@ -137,29 +153,47 @@ def check_fits(
             )
 
 
-def _check_optimizer(saved: dict[str, Any], optimizer: Optimizer, file: Path, field: str) -> None:
-    groups, own = saved["param_groups"], optimizer.param_groups
+def _check_groups(
+    groups: list[dict[str, Any]], own: list[dict[str, Any]], file: Path, field: str
+) -> None:
     sizes, own_sizes = ([len(group["params"]) for group in part] for part in (groups, own))
     if sizes != own_sizes:
         raise ValueError(
             f"{file}: {field}.param_groups: expected groups of {own_sizes} parameters, got {sizes}"
         )
+    names = [name for group in groups for name in group["params"]]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{file}: {field}.param_groups: expected each parameter once, got more")
     for number, (group, defaults) in enumerate(zip(groups, own, strict=True)):
         place = f"{field}.param_groups[{number}]"
         kinds = {name: _kinds(value) for name, value in defaults.items() if name != "params"}
+        if unknown := sorted(group.keys() - kinds.keys() - {"params"}):
+            raise ValueError(f"{file}: {place}: expected no setting {unknown[0]!r}, got one")
         check(group, kinds, file, place)
-        numbers = {name: float for name, kind in kinds.items() if kind is float}
-        check(group, numbers, file, place, complete=True)
-        for name in [name for name, value in defaults.items() if isinstance(value, tuple)]:
-            check(list(group[name]), [float], file, f"{place}.{name}")
-    names = [name for group in groups for name in group["params"]]
-    parameters = [parameter for group in own for parameter in group["params"]]
+        needed = {name: kind for name, kind in kinds.items() if kind in (float, tuple)}
+        check(group, needed, file, place, complete=True)
+        for name, kind in needed.items():
+            values = [group[name]] if kind is float else list(group[name])
+            check(values, [float], file, f"{place}.{name}")
+            count = 1 if kind is float else len(defaults[name])
+            if len(values) != count or min(values) < 0:
+                raise ValueError(
+                    f"{file}: {place}.{name}: expected {count} numbers >= 0, got {values}"
+                )
+
+
+def _check_states(saved: dict[str, Any], optimizer: Optimizer, file: Path, field: str) -> None:
+    names = [name for group in saved["param_groups"] for name in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     shapes = {name: value.shape for name, value in zip(names, parameters, strict=True)}
+    needed = _state_names(optimizer)
     for name, state in saved["state"].items():
         place = f"{field}.state.{name}"
         if name not in shapes:
             raise ValueError(f"{file}: {place}: expected a parameter's number, got another")
-        for key, value in check(state, {}, file, place).items():
+        if (got := check(state, {}, file, place).keys()) != needed:
+            raise ValueError(f"{file}: {place}: expected {sorted(needed)}, got {sorted(got)}")
+        for key, value in state.items():
             # A step is one number, all else has a number for each one of the parameter.
             shape = () if key == "step" else tuple(shapes[name])
             found = tuple(value.shape) if isinstance(value, Tensor) else ()
@@ -167,6 +201,17 @@ def _check_optimizer(saved: dict[str, Any], optimizer: Optimizer, file: Path, fi
                 raise ValueError(f"{file}: {place}.{key}: expected shape {shape}, got {found}")
             if isinstance(value, Tensor) and not bool(value.isfinite().all()):
                 raise ValueError(f"{file}: {place}.{key}: expected finite numbers")
+
+
+def _state_names(optimizer: Optimizer) -> Set[str]:
+    """Return the names of what an optimiser keeps for a parameter, by a step of a copy of it."""
+    parameter = torch.zeros_like(optimizer.param_groups[0]["params"][0]).requires_grad_()
+    parameter.grad = torch.zeros_like(parameter)
+    probe = copy.copy(optimizer)
+    probe.state = defaultdict(dict)
+    probe.param_groups = [{**optimizer.param_groups[0], "params": [parameter]}]
+    probe.step()
+    return probe.state[parameter].keys()
 
 
 def _kinds(value: Any) -> Any:

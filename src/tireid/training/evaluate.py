@@ -51,7 +51,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     other = OmegaConf.select(cfg, "dataset")
     if other is not None:
         run = _on_other_data(run, cfg)
-    allow_tf32(run.get("tf32", True))  # earlier versions allowed it always
+    allow_tf32(run.tf32)
     L.seed_everything(run.seed, workers=True, verbose=False)
     datamodule = restore_datamodule(
         run,
@@ -67,7 +67,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     name = f"{cfg.split}_{checkpoint.stem}"
     name = name if other is None else f"{other.name}_{name}"
     kept = os.access(folder, os.W_OK)
-    callbacks = _callbacks(folder, name, run.selection, on_test=kept and cfg.split == "test")
+    callbacks = _callbacks(
+        folder, name, checkpoint, run.selection, on_test=kept and cfg.split == "test"
+    )
     metrics = _metrics(_trainer(cfg.accelerator, run.trainer, callbacks), model, datamodule, cfg)
 
     data = "" if other is None else f" of {run.dataset.name}, trained on {trained_on}"
@@ -107,7 +109,7 @@ def _evaluate_untrained(cfg: DictConfig) -> dict[str, float]:
     changes = {} if cfg.batch_size is None else {"eval_batch_size": cfg.batch_size}
     datamodule = build_datamodule(run, tokenizer=tokenizer, **changes)
     _prepare(datamodule, cfg.split)
-    trainer = _trainer(cfg.accelerator, run.trainer, _progress())
+    trainer = _trainer(cfg.accelerator, run.trainer, _progress(cfg.run))
     metrics = _metrics(trainer, model, datamodule, cfg)
     shown = escape(f"{cfg.split} split of {run.dataset.name}, percent ({cfg.run}, not trained)")
     print_metrics(metrics, cfg.split, shown)
@@ -165,12 +167,14 @@ def _warn_of_other_data(folder: Path, datamodule: TireidDataModule, split: str) 
         )
 
 
-def _progress() -> list[Callback]:
-    return [RetrievalEvaluation(), make_progress_bar()]
+def _progress(weights: object) -> list[Callback]:
+    return [RetrievalEvaluation(weights=str(weights)), make_progress_bar()]
 
 
-def _callbacks(folder: Path, name: str, selection: str, *, on_test: bool) -> list[Callback]:
-    callbacks = _progress()
+def _callbacks(
+    folder: Path, name: str, checkpoint: Path, selection: str, *, on_test: bool
+) -> list[Callback]:
+    callbacks = _progress(checkpoint)
     if on_test:
         callbacks.append(QueryRecord(str(folder), f"queries_{name}.npz", required=False))
         gallery = folder / f"gallery_{name}.png"

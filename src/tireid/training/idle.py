@@ -1,9 +1,14 @@
 """Refuse settings that were changed and would do nothing beside the others."""
 
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
+
+from tireid.files import conf_dir
+from tireid.runs.settings import flatten
 
 
 class Idle(NamedTuple):
@@ -11,13 +16,11 @@ class Idle(NamedTuple):
 
     Attributes:
         name: The setting.
-        usual: Its values in the configs that bring it along.
         beside: The other setting.
         counts: Values of the other with which it counts.
     """
 
     name: str
-    usual: tuple[Any, ...]
     beside: str
     counts: tuple[Any, ...]
 
@@ -25,31 +28,35 @@ class Idle(NamedTuple):
 _WEIGHING = ("anchor_query", "self_attention", "self_attentive")
 _LAYOUT = "text_encoder.module.layout"
 _SETTINGS = (
-    Idle("dataset.pairs_per_id", (4,), "dataset.sampler", ("identity_balanced",)),
-    Idle("text_encoder.module.kernel_sizes", ([2, 3, 4, 5],), _LAYOUT, ("kim",)),
-    Idle("text_encoder.module.stem_dim", (128, 1024), _LAYOUT, ("tipcb",)),
-    Idle("text_encoder.module.bottleneck_dim", (64, 512), _LAYOUT, ("tipcb",)),
+    Idle("dataset.pairs_per_id", "dataset.sampler", ("identity_balanced",)),
+    Idle("text_encoder.module.kernel_sizes", _LAYOUT, ("kim",)),
+    Idle("text_encoder.module.stem_dim", _LAYOUT, ("tipcb",)),
+    Idle("text_encoder.module.bottleneck_dim", _LAYOUT, ("tipcb",)),
     Idle(
         "text_encoder.module.embedding.frozen_dropout",
-        ("never",),
         "text_encoder.module.embedding.frozen",
         (True,),
     ),
 )
 _TEACHER = (
-    Idle("memory.capacity", (16384,), "source", ("memory",)),
-    Idle("memory.max_age", (None,), "source", ("memory",)),
-    Idle("supports.exclude_same_image_text", (True,), "source", ("dataset",)),
-    Idle("fusion.heads", (8,), "fusion.kind", _WEIGHING),
-    Idle("fusion.residual", (True,), "fusion.kind", _WEIGHING),
+    Idle("memory.capacity", "source", ("memory",)),
+    Idle("memory.max_age", "source", ("memory",)),
+    Idle("supports.exclude_same_image_text", "source", ("dataset",)),
+    Idle("fusion.heads", "fusion.kind", _WEIGHING),
+    Idle("fusion.residual", "fusion.kind", _WEIGHING),
 )
 _LGUR = (
-    Idle("head.dictionary_size", (400,), "head.use_dictionary", (True,)),
-    Idle("head.num_prototypes", (6,), "head.pooling", ("prototypes",)),
-    Idle("head.prototype_depth", (2,), "head.pooling", ("prototypes",)),
-    Idle("head.prototype_head_dim", (512,), "head.pooling", ("prototypes",)),
-    Idle("head.prototype_hidden_dim", (512,), "head.pooling", ("prototypes",)),
-    Idle("head.shared_prototypes", (True,), "head.pooling", ("prototypes",)),
+    Idle("head.dictionary_size", "head.use_dictionary", (True,)),
+    *(
+        Idle(f"head.{name}", "head.pooling", ("prototypes",))
+        for name in (
+            "num_prototypes",
+            "prototype_depth",
+            "prototype_head_dim",
+            "prototype_hidden_dim",
+            "shared_prototypes",
+        )
+    ),
 )
 
 
@@ -71,16 +78,28 @@ def check_idle(cfg: DictConfig) -> None:
 
 def _check(cfg: DictConfig, prefix: str, idle: Idle) -> None:
     beside = OmegaConf.select(cfg, prefix + idle.beside)
-    value = OmegaConf.select(cfg, prefix + idle.name)
-    if beside is None or beside in idle.counts or value in idle.usual:
+    if beside is None or beside in idle.counts:
         return
-    raise _idle(
-        prefix + idle.name,
-        value,
-        f"{prefix}{idle.beside}={beside}",
-        idle.usual[0],
-        f"{prefix}{idle.beside}={idle.counts[0]}",
-    )
+    name, value = prefix + idle.name, OmegaConf.select(cfg, prefix + idle.name)
+    usual = _usual(idle.name if prefix else name)
+    if value not in usual:
+        fix = f"{prefix}{idle.beside}={idle.counts[0]}"
+        raise _idle(name, value, f"{prefix}{idle.beside}={beside}", usual[0], fix)
+
+
+def _usual(name: str) -> list[Any]:
+    """Return the values of a setting in the configs that bring it along, which nobody chose."""
+    group, _, rest = name.partition(".")
+    if group not in ("dataset", "image_encoder", "text_encoder"):
+        group, rest = "model", name
+    return [value for key, value in _group_values(group) if key == rest or key.endswith(f".{rest}")]
+
+
+@cache
+def _group_values(group: str) -> list[tuple[str, Any]]:
+    files = sorted(Path(conf_dir(), group).glob("*.yaml"))
+    settings: list[Any] = [OmegaConf.to_container(OmegaConf.load(file)) for file in files]
+    return [item for content in settings for item in flatten(content).items()]
 
 
 def _check_pretrained(cfg: DictConfig) -> None:
@@ -101,10 +120,10 @@ def _check_pooling(cfg: DictConfig, dual: str) -> None:
     method = get_class(OmegaConf.select(cfg, f"{dual}._target_"))
     if getattr(method, "reads_pooled", True):
         return
-    for name, usual in (("module.pool", "max"), ("projection", "pretrained")):
-        value = OmegaConf.select(cfg, f"image_encoder.{name}")
-        if value not in (None, usual):
-            raise _idle(f"image_encoder.{name}", value, f"the method {method.__name__}", usual, "")
+    for name in ("image_encoder.module.pool", "image_encoder.projection"):
+        value, usual = OmegaConf.select(cfg, name), _usual(name)
+        if value is not None and value not in usual:
+            raise _idle(name, value, f"the method {method.__name__}", usual[0], "")
 
 
 def _check_short_supports(cfg: DictConfig, teacher: str) -> None:
@@ -116,9 +135,8 @@ def _check_short_supports(cfg: DictConfig, teacher: str) -> None:
     short = OmegaConf.select(cfg, f"{teacher}.supports.short")
     if short == "pad" and not drawn:
         name = f"{teacher}.supports.short"
-        raise _idle(
-            name, short, f"{teacher}.source={source}", "replace", f"{teacher}.source=dataset"
-        )
+        usual, fix = _usual("supports.short")[0], f"{teacher}.source=dataset"
+        raise _idle(name, short, f"{teacher}.source={source}", usual, fix)
 
 
 def _idle(name: str, value: Any, beside: str, usual: Any, fix: str) -> ValueError:

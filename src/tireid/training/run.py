@@ -241,6 +241,8 @@ def _introduce(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
         f"{type(parts.model).__name__} on {run.dataset.name}: {'; '.join(splits)}; "
         f"{millions:.1f} M parameters; seed {run.seed}"
     )
+    if cut := parts.datamodule.cut_captions():
+        say(cut)
     say(f"run folder: {start.folder}")
     if start.checkpoint is not None:
         say(f"continuing after {start.position}, from {start.checkpoint.name}")
