@@ -12,7 +12,7 @@ from tireid.sweeps.overrides import override_text
 
 # Seeds and rows: what the folders of earlier sweeps are named after.
 SWEEPS = {
-    "methods_quick": (2, "baseline lgur_infonce lcr2s rde"),
+    "methods_quick": (2, "baseline lgur_infonce irra lcr2s rde"),
     "lgur_ablation": (
         3,
         "baseline baseline_sdm baseline_ranking lgur lgur_sdm lgur_infonce lgur_official_columns "
@@ -34,9 +34,9 @@ SWEEPS = {
     ),
     "like_for_like": (
         3,
-        "vit_bilstm_baseline vit_bilstm_lgur vit_bilstm_lcr2s vit_bilstm_lcr2s_lgur vit_bilstm_rde "
-        "resnet_textcnn_baseline resnet_textcnn_lgur resnet_textcnn_lcr2s "
-        "resnet_textcnn_lcr2s_lgur resnet_textcnn_rde",
+        "vit_bilstm_baseline vit_bilstm_lgur vit_bilstm_irra vit_bilstm_lcr2s "
+        "vit_bilstm_lcr2s_lgur vit_bilstm_rde resnet_textcnn_baseline resnet_textcnn_lgur "
+        "resnet_textcnn_irra resnet_textcnn_lcr2s resnet_textcnn_lcr2s_lgur resnet_textcnn_rde",
     ),
 }
 

@@ -168,7 +168,8 @@ def base(compose_config, cache_dir, tmp_path, tokenizer_folder):
         overrides += [f"paths.output_dir={tmp_path}"]
         if group != "model" and choice not in ("ranking", "ranking_manet"):
             overrides.append("model=baseline")
-        if choice == "irra_official":  # needs CLIP's end token
+        if (group, choice) in (("model", "irra_official"), ("recipe", "irra")):
+            # The one needs CLIP's end token, the other a text encoder with biases.
             overrides.append("text_encoder=clip_text_tiny")
         if choice == "clip_vit_b16":  # a dual encoder over it begins as CLIP
             overrides.append("text_encoder=clip_text")
