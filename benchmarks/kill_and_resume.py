@@ -46,6 +46,7 @@ TWO = "strategy=ddp_cpu"
 CONTINUING = re.compile(r"continuing after (.*?), from (.*)")
 INDEX = "index.sqlite"
 POLL_SECONDS = 0.02
+ATTEMPTS = 5  # at a kill before the end
 
 
 class Place(NamedTuple):
@@ -202,6 +203,24 @@ def run_killed(
     return killed, [where for where, _ in places]
 
 
+def run_trial(
+    scenario: Scenario, place: Place, unbroken: Path, delays: list[float]
+) -> tuple[list[str], list[str]]:
+    """Run a killed training, again with earlier kills if all came when nothing was left to do."""
+    killed: list[str] = []
+    continued: list[str] = []
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            if scenario.paints:
+                shutil.rmtree(place.cache)
+            shutil.rmtree(place.folder)
+            place.folder.with_suffix(".log").unlink()
+        killed, continued = run_killed(scenario, place, [delay / 2**attempt for delay in delays])
+        if any(where != reached(unbroken) for where in killed):
+            break
+    return killed, continued
+
+
 def reached(folder: Path) -> str:
     """Return the last step that a training has logged, and in which run; of an index its rows."""
     if (folder / INDEX).is_file():
@@ -303,7 +322,7 @@ def main() -> int:
         folder = root / f"trial{number + 1:02d}_{slug}"
         cache = root / (f"cache{number + 1:02d}" if scenario.paints else "cache")
         delays = [rng.uniform(0, seconds[name]) for _ in range(rng.choice((1, 1, 2)))]
-        killed, continued = run_killed(scenario, Place(folder, cache, model), delays)
+        killed, continued = run_trial(scenario, Place(folder, cache, model), unbroken, delays)
         found = differences(folder, unbroken)
         equal += not found
         console.print(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tireid.data.cuhk_pedes import read_cuhk_pedes
 from tireid.data.datamodule import TireidDataModule
+from tireid.data.split_counts import check_counts
 from tireid.data.tokenizers import TrainedWordPiece, load_tokenizer
 from tireid.inference.build import build_datamodule
 
@@ -320,6 +321,17 @@ def test_other_release_is_recognised(make):
     counts = COUNTS | {"test": {"ids": 200, "images": 1000, "captions": 2000}}
     with pytest.warns(UserWarning, match="they are those of the old release, whose results do not"):
         make(counts=counts, other_releases={"the old release": COUNTS}).setup("fit")
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [7, [], {"train": []}, {"train": {"ids": []}}, {"val": {"people": 1}}, {"val": {"ids": -1}}],
+)
+def test_counts_that_are_none_are_named(counts):
+    with pytest.raises(
+        ValueError, match=r"dataset\.counts.*: expected whole numbers of ids, images"
+    ):
+        check_counts(counts, "dataset.counts")
 
 
 def test_val_held_out_counts_as_train(make, entries):

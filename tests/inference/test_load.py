@@ -199,6 +199,12 @@ def test_a_tokenizer_with_more_ids_than_the_encoder_knows_is_refused(copied_run)
         tireid.load(copied_run)
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_here_is_refused(lgur_run, device):
+    with pytest.raises(ValueError, match=f"device: expected cpu, .* got '{device}'"):
+        tireid.load(lgur_run[0], device)
+
+
 def test_whole_numbers_are_no_weights_where_fractions_are_expected(copied_run):
     path = find_run(str(copied_run))[1]
     state = read_weights(path)
@@ -561,6 +567,7 @@ def test_settings_that_fit_nothing_are_named(copied_run):
         "model._target_": ("tireid.encoders.vit.ViTEncoder", r"model\._target_: expected a method"),
         "trainer.precision": ("8-bit", r"precision: expected one of .*32-true.*, got '8-bit'"),
         "dataset.image_size": ([0, 4], r"image_size: expected"),
+        "image_encoder.module.color": (["a"] * 9999, r"config\.yaml: [^\n]{1,1200}$"),
         "image_encoder.interpolation": ("best", "interpolation: expected one of"),
     }
     for place, (value, message) in faults.items():

@@ -1,6 +1,8 @@
 """Every engine keeps the one contract. A new one is a line in `ENGINES`."""
 
+import contextlib
 import signal
+import sqlite3
 import subprocess
 import sys
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tireid.search.engines.embedded import EmbeddedEngine
+from tireid.search.engines.embedded import FILE, EmbeddedEngine
 from tireid.search.engines.interface import Row
 from tireid.search.where import parse_where
 
@@ -262,6 +264,40 @@ class TestEmbedded:
         file.write_bytes(content)
         with pytest.raises(ValueError, match=r"index\.sqlite: expected the rows of an index"):
             EmbeddedEngine(tmp_path, DIM).count()
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ("UPDATE vectors SET vector = 'text' WHERE id = 1", "vectors of 64 bytes each"),
+            ("UPDATE vectors SET vector = x'00'", "vectors of 64 bytes each"),
+            ("UPDATE vectors SET vector = x'{nan}'", "of finite numbers"),
+            ("DELETE FROM vectors WHERE id = 1", "8 images, 7 vectors, 7 of both"),
+            ("UPDATE vectors SET id = 99 WHERE id = 1", "8 images, 8 vectors, 7 of both"),
+            ("UPDATE images SET fields = '[]'", r"the row \("),
+            ("UPDATE images SET fields = '{deep}'", r"the row \("),
+            ("UPDATE images SET size = 'much'", r"the row \("),
+            ("DROP TABLE names", "images"),
+            ("CREATE VIEW more AS SELECT 1", "more"),
+            ("CREATE TRIGGER more AFTER INSERT ON images BEGIN SELECT 1; END", "more"),
+        ],
+    )
+    def test_rows_that_it_has_not_written_are_refused(self, tmp_path, change, message):
+        engine = EmbeddedEngine(tmp_path, DIM, "float32")
+        fill(engine, count=8)
+        engine.close()
+        with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as database, database:
+            deep = "[" * 100_000
+            database.execute(change.replace("{nan}", "ff" * 64).replace("{deep}", deep))
+        with pytest.raises(ValueError, match=rf"index\.sqlite: .*{message}"):
+            EmbeddedEngine(tmp_path, DIM, "float32", read_only=True).search(unit(1, DIM), 8)
+
+    def test_a_link_to_a_file_elsewhere_is_refused(self, tmp_path):
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+        EmbeddedEngine(tmp_path / "one", DIM).close()
+        (tmp_path / "two" / FILE).symlink_to(tmp_path / "one" / FILE)
+        with pytest.raises(ValueError, match="expected a file inside"):
+            EmbeddedEngine(tmp_path / "two", DIM)
 
     def test_int8_takes_a_quarter_of_float32(self, tmp_path):
         sizes = {}

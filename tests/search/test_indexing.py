@@ -216,11 +216,20 @@ class TestLists:
             ("a.jsonl", '{"path": "x.png"}\n["x.png"]\n', "line 2: expected an object"),
             ("a.jsonl", '{"path": 3}\n', "line 1: expected a path, got 3"),
             ("a.jsonl", "{", "line 1: Expecting"),
+            ("a.jsonl", '{"path": ' + "[" * 100_000, "line 1: maximum recursion depth"),
+            ("a.jsonl", "\udcff", "line 1: 'utf-8' codec"),
+            ("a.csv", "path\udcff\n", "line 1: 'utf-8' codec"),
         ],
     )
     def test_a_broken_list_is_named_with_its_line(self, index_it, tmp_path, name, text, message):
-        (tmp_path / name).write_text(text)
-        with pytest.raises(ValueError, match=message):
+        (tmp_path / name).write_text(text, errors="surrogateescape")
+        with pytest.raises(ValueError, match=rf"{name}: {message}"):
+            index_it(tmp_path / name)
+
+    @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+    def test_a_pipe_is_no_list(self, index_it, tmp_path, name):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ValueError, match="expected a regular file, got a pipe"):
             index_it(tmp_path / name)
 
 
@@ -252,12 +261,13 @@ class TestOddFiles:
         (pictures / "cut.png").write_bytes(first.read_bytes()[:60])
         os.mkfifo(pictures / "pipe.png")
         (pictures / "gone.png").symlink_to(pictures / "nothing")
+        (pictures / "circle.png").symlink_to(pictures / "circle.png")
         (pictures / "notes.txt").write_text("left alone")
         report = index_it(pictures)
         assert (report.added, report.total) == (12, 12)
         found = reasons(tmp_path / "gallery")
         assert {Path(path).name for path in found} == {
-            *("text.jpg", "empty.jpg", "cut.png", "pipe.png", "gone.png")
+            *("text.jpg", "empty.jpg", "cut.png", "pipe.png", "gone.png", "circle.png")
         }
         assert "is empty" in found[str(pictures / "empty.jpg")]
         assert "regular file" in found[str(pictures / "pipe.png")]

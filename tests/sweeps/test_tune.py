@@ -1,8 +1,10 @@
 """Tuning: its space, its study, and that a stopped study continues as if it had not been."""
 
+import contextlib
 import json
 import math
 import os
+import sqlite3
 import subprocess
 import sys
 
@@ -14,7 +16,7 @@ from tireid.files import conf_dir
 from tireid.runs.failure import FAILURE_FILE
 from tireid.runs.record import read_record
 from tireid.sweeps import tune
-from tireid.sweeps.study import Study, read_space
+from tireid.sweeps.study import STUDY_FILE, Study, read_space
 
 pytest.importorskip("optuna", reason="needs the extra `sweep`")
 
@@ -94,6 +96,35 @@ def test_another_space_is_another_study(tmp_path):
     Study(tmp_path, read_space(SPACE), seed=3, random_trials=5)
     with pytest.raises(ValueError, match=r"expected a study of seed, got one of recipe\."):
         Study(tmp_path, read_space({"seed": {"int": [1, 3]}}), seed=3, random_trials=5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE study_user_attributes SET value_json = '7'",
+        "UPDATE study_user_attributes SET value_json = '['",
+        "UPDATE alembic_version SET version_num = 'v9'",
+        "",
+    ],
+)
+def test_a_damaged_study_is_named(tmp_path, change):
+    Study(tmp_path, read_space(SPACE), seed=3, random_trials=5)
+    if change:
+        with contextlib.closing(sqlite3.connect(tmp_path / STUDY_FILE)) as database, database:
+            database.execute(change)
+    else:
+        (tmp_path / STUDY_FILE).write_bytes(b"no database" * 100)
+    with pytest.raises(ValueError, match=r"study\.db: .*expected"):
+        Study(tmp_path, read_space(SPACE), seed=3, random_trials=5).trials()
+
+
+def test_a_study_elsewhere_is_not_written(tmp_path):
+    (tmp_path / "outside.db").touch()
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / STUDY_FILE).symlink_to(tmp_path / "outside.db")
+    with pytest.raises(ValueError, match=r"study\.db: expected a file inside"):
+        Study(tmp_path / "study", read_space(SPACE), seed=3, random_trials=5)
+    assert not (tmp_path / "outside.db").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Damaged files are accepted rightly or refused in one message; the fuzzer sees where not."""
 
+import contextlib
 import filecmp
 import importlib
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -128,3 +130,19 @@ def test_a_number_draws_the_same_damage_again(fuzz, tmp_path):
     )
     assert not different
     assert not odd
+
+
+def test_a_database_is_damaged_in_a_value_or_a_table(fuzz, tmp_path):
+    said, changed = set(), 0
+    for number in range(30):
+        file = tmp_path / f"{number}.sqlite"
+        with contextlib.closing(sqlite3.connect(file)) as database, database:
+            database.execute("CREATE TABLE images (id INTEGER PRIMARY KEY, path TEXT)")
+            database.execute("INSERT INTO images VALUES (1, 'a')")
+        before = file.read_bytes()
+        what, expected = fuzz("databases").mutate_database(file, Random(number))  # noqa: S311
+        assert expected == "any"
+        said.add(what.split(":")[1].split("=")[0])
+        changed += file.read_bytes() != before
+    assert changed > 10  # others are refused, or draw the value that is there
+    assert len(said) > 5

@@ -1,5 +1,6 @@
 """Real processes, really killed."""
 
+import importlib
 import json
 import os
 import re
@@ -10,6 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+
+from tireid.search.engines.embedded import EmbeddedEngine
+from tireid.search.engines.interface import Row
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "kill_and_resume.py"
 
@@ -27,8 +32,6 @@ def test_a_trial_ends_equal_and_the_script_counts_it(tmp_path):
     # The comparison sees one changed weight.
     sys.path.insert(0, str(SCRIPT.parent))
     try:
-        import torch
-
         import kill_and_resume
     finally:
         sys.path.remove(str(SCRIPT.parent))
@@ -41,6 +44,20 @@ def test_a_trial_ends_equal_and_the_script_counts_it(tmp_path):
     torch.save(content, file)
     (difference,) = kill_and_resume.differences(ours, theirs)
     assert difference.startswith("checkpoints/last.ckpt: ")
+
+
+def test_one_changed_vector_of_an_index_is_seen(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    script = importlib.import_module("kill_and_resume")
+    folders = [tmp_path / name for name in ("ours", "theirs")]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        engine = EmbeddedEngine(folder, 4)
+        rows = [Row(n, f"/{n}.png", "/", 1, 1, "a", {}) for n in range(2)]
+        engine.add(rows, torch.eye(4)[[0, 1 + number]])
+        engine.close()
+    assert script.differences(folders[0], folders[0]) == []
+    assert script.differences(*folders) == ["/1.png"]
 
 
 @pytest.mark.slow

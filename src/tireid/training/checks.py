@@ -186,12 +186,24 @@ def check_scalars(cfg: DictConfig) -> None:
             cfg.monitor in metrics,
             f"a metric of what is validated, one of {', '.join(metrics)}",
         ),
-    } | {
+    }
+    check(checks | _other_checks(cfg, split), cfg)
+
+
+def _other_checks(cfg: DictConfig, split: str) -> dict[str, tuple[Any, str]]:
+    """Return the checks of what names saved files, and of what callbacks take from the root."""
+    paths = {
+        name: (
+            cfg.get(name) is None or isinstance(cfg[name], str),
+            "the path of a run, a checkpoint or an export, or null",
+        )
+        for name in ("init_weights", "vocabulary", "teacher")
+    }
+    return paths | {
         f"callbacks.{name}.validation_split": (callback.validation_split == split, split)
         for name, callback in (cfg.get("callbacks") or {}).items()
         if isinstance(callback, DictConfig) and "validation_split" in callback
     }
-    check(checks, cfg)
 
 
 def check(checks: Mapping[str, tuple[Any, str]], cfg: DictConfig) -> None:

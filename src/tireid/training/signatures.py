@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from tireid.inference.build import plain
 
 _KINDS = {int, float, bool, NoneType}
+_TOO_LARGE = 2**63  # for a tensor
 
 
 def check_signatures(cfg: DictConfig) -> None:
@@ -46,15 +47,17 @@ def _check(node: Any, key: str) -> None:
 def _check_arguments(node: dict[str, Any], kinds: dict[str, set[Any]], key: str) -> None:
     for name, value in node.items():
         accepted = kinds.get(name, {Any})
-        if not accepted <= _KINDS or type(value) in accepted:
+        is_large = type(value) is int and abs(value) >= _TOO_LARGE
+        if not accepted <= _KINDS or (type(value) in accepted and not is_large):
             continue
-        if type(value) is int and float in accepted:
+        if type(value) is int and float in accepted and not is_large:
             continue
         words = {bool: "true or false", int: "a whole number", float: "a number"}
         if float in accepted:
             words.pop(int)
         expected = " or ".join(word for kind, word in words.items() if kind in accepted)
-        raise ValueError(f"{key}.{name}: expected {expected}, got {value!r}")
+        size = " below 2**63" if is_large else ""
+        raise ValueError(f"{key}.{name}: expected {expected}{size}, got {value!r}")
 
 
 def _kinds(target: Any) -> dict[str, set[Any]]:

@@ -79,6 +79,8 @@ def _list(rng: Random, place: Place) -> Case:
     file.write_bytes("".join(lines).encode("utf-8", "surrogatepass"))
     if kind >= 0.8:
         what, expected = mutate_kind(file, rng, None)
+        if file.is_dir():
+            expected = ANY  # a source of that name
     elif kind >= 0.6:
         what, expected = mutate_bytes(file, rng)
     return Case(f"{file.name}: line {at + 1}: {what}", _new(file, place), expected)
