@@ -51,7 +51,7 @@ class Trust:
         Raises:
             ValueError: If it is none.
         """
-        kept = state.get("kept") if isinstance(state, dict) else 0
+        kept: Any = state.get("kept") if isinstance(state, dict) else 0
         is_kept = kept is None or (isinstance(kept, Tensor) and kept.dtype == torch.bool)
         if not is_kept or not isinstance(state.get("epoch"), int):
             raise ValueError(
