@@ -1,17 +1,21 @@
 """Every engine keeps the one contract. A new one is a line in `ENGINES`."""
 
 import contextlib
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import uuid
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from tireid.search.engines.embedded import FILE, EmbeddedEngine
+from tireid.search.engines.filter_milvus import filter_milvus, terms
 from tireid.search.engines.interface import Row
+from tireid.search.engines.milvus import MilvusEngine
 from tireid.search.where import parse_where
 
 DIM = 16
@@ -20,16 +24,40 @@ ENGINES = {
     "embedded, float16": lambda folder: EmbeddedEngine(folder, DIM, "float16"),
     "embedded, int8": lambda folder: EmbeddedEngine(folder, DIM, "int8"),
 }
-TOLERANCE = {"embedded, float32": 1e-6, "embedded, float16": 1e-3, "embedded, int8": 1e-2}
+TOLERANCE = {
+    "embedded, float32": 1e-6,
+    "embedded, float16": 1e-3,
+    "embedded, int8": 1e-2,
+    "milvus": 1e-6,
+}
+MILVUS = os.environ.get("TIREID_MILVUS", "")  # as in milvus://127.0.0.1:19530
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture
+def collection():
+    """Return the address of a collection of a Milvus server; it is dropped afterwards."""
+    if not MILVUS:
+        pytest.skip("needs a Milvus server: set TIREID_MILVUS=milvus://HOST:PORT")
+    pymilvus = pytest.importorskip("pymilvus", reason="needs tireid[milvus]")
+    name = f"test_{uuid.uuid4().hex}"
+    yield f"{MILVUS}/{name}"
+    client = pymilvus.MilvusClient(MILVUS.replace("milvus:", "http:"))
+    for one in (name, f"{name}_fields"):
+        client.drop_collection(one)
+    client.close()
+
+
+@pytest.fixture(params=[*ENGINES, "milvus"])
 def opened(request, tmp_path):
     """Return a function that opens the engine on the same data again, and how exact it is."""
     made = []
+    address = request.getfixturevalue("collection") if request.param == "milvus" else None
 
     def open_engine():
-        made.append(ENGINES[request.param](tmp_path))
+        if address is None:
+            made.append(ENGINES[request.param](tmp_path))
+        else:
+            made.append(MilvusEngine(address, DIM))
         return made[-1]
 
     yield open_engine, TOLERANCE[request.param]
@@ -123,6 +151,14 @@ def test_what_is_removed_is_not_found(engine):
     engine.remove([3, 4, 12345])
     assert engine.count() == 298
     assert not {3, 4} & set(found_ids(engine, vectors[3:4], k=298)[0])
+
+
+def test_the_rows_of_a_file_are_found_by_its_path(engine):
+    rows, _ = fill(engine, 4)
+    person = rows[2]._replace(id=77, digest="part", fields={"box": "1,2,3,4"})
+    engine.add([person], unit(1, DIM, seed=3))
+    found = engine.of_files([rows[1].path, rows[2].path, "/nowhere"])
+    assert sorted(found) == sorted([rows[1], rows[2], person])
 
 
 def test_a_vector_is_known_by_its_file_s_content(engine, opened):
@@ -336,3 +372,43 @@ class TestEmbedded:
         vectors = engine.vectors([str(n) for n in ids])
         assert all((vectors[str(n)] == n // 50).all() for n in ids)
         engine.close()
+
+
+class TestMilvus:
+    @pytest.mark.parametrize(
+        "address", ["milvus://host", "milvus:///people", "milvus://host/a-b", "http://host/people"]
+    )
+    def test_an_address_that_is_none_is_refused(self, address):
+        with pytest.raises(ValueError, match="engine: expected milvus://HOST:PORT/COLLECTION"):
+            MilvusEngine(address, DIM)
+
+    def test_without_pymilvus_it_says_what_to_install(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pymilvus", None)
+        with pytest.raises(ValueError, match=r"pip install 'tireid\[milvus\]'"):
+            MilvusEngine("milvus://127.0.0.1:1/people", DIM)
+
+    def test_a_server_that_is_not_there_is_one_clear_error(self):
+        pytest.importorskip("pymilvus", reason="needs tireid[milvus]")
+        with pytest.raises(
+            OSError, match=r"milvus://127\.0\.0\.1:1/people: Milvus does not answer"
+        ):
+            MilvusEngine("milvus://127.0.0.1:1/people", DIM)
+
+    def test_only_a_writer_makes_a_collection(self, collection):
+        with pytest.raises(FileNotFoundError, match="expected a collection, got none"):
+            MilvusEngine(collection, DIM, read_only=True)
+
+    def test_filters_are_expressions_over_stored_terms(self):
+        fields = {"camera": 3, "time": "2026-05-01 10:30:00", "place": None}
+        assert terms(fields) == {
+            "camera#number": 3.0,
+            "time#text": "2026-05-01 10:30:00",
+            "time#time": "10:30:00",
+            "time#date": "2026-05-01",
+            "time#datetime": "2026-05-01 10:30:00",
+        }
+        where = parse_where("camera in (1, 2) and not time>10:00")
+        camera, time = 'terms["camera#number"]', 'terms["time#time"]'
+        expression = filter_milvus(where, ["camera", "time"], lambda name, text: [])
+        assert f"((exists {camera}) and ({camera} in [1.0, 2.0]))" in expression
+        assert f'(not (((exists {time}) and ({time} > "10:00:00"))))' in expression

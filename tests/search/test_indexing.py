@@ -254,6 +254,58 @@ class TestOddFiles:
         assert report.failures == []
         assert report.total == 16
 
+    @pytest.mark.long
+    @pytest.mark.slow
+    def test_two_thousand_odd_files_are_indexed_or_listed(self, tmp_path, draw, index_it):
+        folder, chance = tmp_path / "odd", np.random.default_rng(0)
+        parts = [
+            " ",
+            "'",
+            '"',
+            "%",
+            "😀",
+            "\n",
+            "[1]*?",
+            "é",
+            "e\u0301",
+            "x" * 150,
+            "\\",
+            "\t",
+            "#",
+        ]
+        modes = ["RGB", "L", "P", "RGBA", "LA", "1", "CMYK"]
+        good = 0
+        for number in range(2000):
+            name = f"{number}{''.join(chance.choice(parts, 2))[:200]}"
+            path = folder / f"day {number % 7}" / name
+            whole = draw(path.with_name("whole.png"), number).read_bytes()
+            match number % 10:
+                case 0:
+                    path.with_name(f"{name}.jpg").write_text("no image")
+                case 1:
+                    path.with_name(f"{name}.png").write_bytes(whole[: int(chance.integers(90))])
+                case 2:
+                    path.with_name(f"{name}.png").symlink_to("/etc/passwd")
+                case 3:
+                    damaged = bytearray(whole)
+                    damaged[int(chance.integers(len(whole)))] ^= 255
+                    path.with_name(f"{name}.png").write_bytes(damaged)
+                case _:
+                    mode = modes[number % len(modes)]
+                    suffix = "jpg" if mode == "CMYK" else "png"
+                    with Image.open(path.with_name("whole.png")) as image:
+                        image.convert(mode).save(path.with_name(f"{name}.{suffix}"))
+                    good += 1
+            path.with_name("whole.png").unlink()
+        (folder / "loop").symlink_to(folder)
+        report = index_it(folder)
+        assert report.total + len(report.failures) == 2001
+        assert good <= report.total <= good + 200
+        assert "passwd" not in str(contents(tmp_path / "gallery")[0])
+        again = index_it(folder)
+        assert (again.total, again.embedded) == (report.total, 0)
+        assert again.failures == report.failures
+
     def test_what_cannot_be_read_is_listed_with_its_reason(self, pictures, index_it, tmp_path):
         first = sorted(pictures.rglob("*.png"))[0]
         (pictures / "text.jpg").write_text("no image")
@@ -396,7 +448,7 @@ def test_killed_at_random_it_ends_as_if_never_interrupted(tmp_path, draw, index_
         "build_index([sys.argv[1]], Path(sys.argv[2]), options)"
     )
     command = [sys.executable, "-c", code, str(pictures), str(tmp_path / "gallery"), str(model)]
-    for _ in range(6):
+    for _ in range(20):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == "go\n"
             time.sleep(chance.uniform(0.1, 3))

@@ -34,6 +34,7 @@ def main() -> None:
         workers=arguments.workers,
         device=arguments.device,
         runtime=arguments.runtime,
+        engine=arguments.engine,
         follow_links=arguments.follow_links,
         detect=arguments.detect,
         every=arguments.every,
@@ -95,7 +96,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--storage",
         choices=("float16", "float32", "int8"),
-        help="how vectors are kept (default: that of the index, or float16)",
+        help="how vectors are kept (default: that of the index, or float16; float32 in Milvus)",
+    )
+    parser.add_argument(
+        "--engine",
+        help="embedded, or milvus://HOST:PORT/COLLECTION (default: that of the index, or embedded)",
     )
     parser.add_argument(
         "--name-pattern",

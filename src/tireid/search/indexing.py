@@ -24,7 +24,7 @@ from tireid.files import available_cores, folder_lock, write_text
 from tireid.inference.retriever import Retriever
 from tireid.search.detectors.opening import open_detector
 from tireid.search.engines.interface import Engine
-from tireid.search.engines.opening import open_engine
+from tireid.search.engines.opening import default_storage, open_engine
 from tireid.search.fields import NamePattern
 from tireid.search.model import SearchModel, find_model, load_model
 from tireid.search.people import PeopleIndexer
@@ -54,6 +54,7 @@ class IndexOptions:
         workers: Processes that read images; None: as many as there are cores beside this one.
         device: Device to compute on; None: a GPU if there is one.
         runtime: `torch` or `onnx`, as `tireid.load` takes it.
+        engine: `embedded`, or `milvus://HOST:PORT/COLLECTION`; None: the index's, or embedded.
         follow_links: Whether links in folders are followed wherever they lead.
         detect: `hog`, `dfine`, or another detector as `open_detector` takes it: images are scenes,
             and the people in them are indexed; None: as in the index, which is none if it is new.
@@ -68,6 +69,7 @@ class IndexOptions:
     workers: int | None = None
     device: str | None = None
     runtime: str = "torch"
+    engine: str | None = None
     follow_links: bool = False
     detect: str | None = None
     every: float | None = None
@@ -180,13 +182,15 @@ def _settings(folder: Path, options: IndexOptions) -> tuple[IndexSettings, Searc
             fingerprint=model.retriever.fingerprint,
             trained_on=model.trained_on,
             dim=model.retriever.dim,
-            storage=options.storage or IndexSettings.storage,
+            engine=options.engine or IndexSettings.engine,
+            storage=options.storage or default_storage(options.engine),
             detect=_detector_name(options) or "",
             every=options.every or IndexSettings.every,
         )
         return new, model
     settings = read_settings(folder)
     given = {
+        "engine": options.engine,
         "storage": options.storage,
         "detect": _detector_name(options),
         "every": options.every,

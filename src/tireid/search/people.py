@@ -88,15 +88,15 @@ class PeopleIndexer:
         before = file_state(row.path)
         now = SceneState(row.path, *before, file_digest(row.path))
         known = self._scenes.get(row.path)
-        same = known is not None and known.digest == now.digest
-        if same and known.until is None:  # touched, not changed
+        same = known if known is not None and known.digest == now.digest else None
+        if same is not None and same.until is None:  # touched, not changed
             rows = self._engine.of_files([row.path])
             seen = row._replace(**before._asdict())
             self._engine.update([known_person(person, seen) for person in rows])
             self._scenes.keep(now)
             self._report.unchanged += len(rows)
             return
-        resumed = known.until if same and (known.size, known.mtime_ns) == before else None
+        resumed = same.until if same and (same.size, same.mtime_ns) == before else None
         for second, share, image in self._images(row.path, resumed):
             self._find(row._replace(**before._asdict(), digest=now.digest), second, image)
             self._states[row.path] = replace(now, until=second)

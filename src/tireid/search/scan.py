@@ -175,8 +175,9 @@ class Scan:
                         self.kept[folder] += 1
                     else:
                         gone.append(row)
-            for row in gone if self._scenes else ():
-                self._scenes.drop(row.path)
+            if self._scenes is not None:
+                for row in gone:
+                    self._scenes.drop(row.path)
             if gone:
                 self._engine.remove([row.id for row in gone])
             removed += len(gone)

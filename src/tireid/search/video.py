@@ -11,6 +11,7 @@ from tireid.data.images import LARGEST_IMAGE
 
 if TYPE_CHECKING:
     import av
+    import av.container
 
 SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
@@ -87,7 +88,7 @@ def _opened(path: Path) -> "Iterator[tuple[av.container.InputContainer, av.Video
                 raise ValueError(f"its frames have more than {LARGEST_IMAGE:,} pixels")
             stream.thread_type = "AUTO"
             yield container, stream
-    except (av.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"{path}: expected a readable video; {reason}") from error
 

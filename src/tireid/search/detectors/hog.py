@@ -1,5 +1,7 @@
 """Upright people by OpenCV's histograms of oriented gradients, whose weights it brings along."""
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
@@ -24,7 +26,7 @@ class HogDetector:
         try:
             import cv2
 
-            self._hog = cv2.HOGDescriptor()
+            self._hog: Any = cv2.HOGDescriptor()
             self._hog.setSVMDetector(cv2.HOGDescriptor.getDefaultPeopleDetector())
         except (ImportError, AttributeError) as error:
             raise ValueError(

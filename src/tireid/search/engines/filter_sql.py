@@ -44,8 +44,12 @@ def filter_sql(condition: Condition, names: Sequence[str]) -> tuple[str, list[An
     return f"({joint.join(sql for sql, _ in parts)})", parameters
 
 
-def _comparison_sql(comparison: Comparison, names: Sequence[str]) -> tuple[str, list[Any]]:
-    name, operator = comparison.name, comparison.operator
+def check_name(name: str, names: Sequence[str]) -> None:
+    """Check that rows have a field.
+
+    Raises:
+        ValueError: If none has it; names the nearest.
+    """
     if name != PATH and name not in names:
         near = difflib.get_close_matches(name, [PATH, *names], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -53,6 +57,11 @@ def _comparison_sql(comparison: Comparison, names: Sequence[str]) -> tuple[str, 
             f"where: expected a field of this index ({', '.join([PATH, *names])}), got {name!r}"
             f"{hint}"
         )
+
+
+def _comparison_sql(comparison: Comparison, names: Sequence[str]) -> tuple[str, list[Any]]:
+    name, operator = comparison.name, comparison.operator
+    check_name(name, names)
     column = PATH if name == PATH else "json_extract(fields, ?)"
     read = _READ[comparison.kind].format(column)
     parameters: list[Any] = [] if name == PATH else [f'$."{name}"'] * read.count("?")
