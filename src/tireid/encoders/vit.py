@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import isqrt
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -147,6 +147,7 @@ class ViTEncoder(nn.Module):
 
 def _read_original(source: str) -> dict[str, Tensor]:
     """Return the weights of an original DeiT file under the names of transformers."""
+    checkpoint: Any = None
     try:
         content = load_saved(Path(source))
         checkpoint = content.get("model") if isinstance(content, dict) else None

@@ -75,6 +75,7 @@ def _interval(second: float, every: float) -> int:
 def _opened(path: Path) -> "Iterator[tuple[av.container.InputContainer, av.VideoStream]]":
     try:
         import av
+        import av.error
     except ImportError as error:
         raise ValueError(
             f"{path}: a video needs PyAV; type: pip install 'tireid[video]'"

@@ -49,8 +49,8 @@ class HubDetector:
             self._model(**inputs), threshold=_LEAST_SCORE, target_sizes=[image.size[::-1]]
         )
         people = [
-            Person(inside(*box, image.size), round(score, 4))
-            for box, score, label in zip(
+            Person(inside(left, top, right, bottom, image.size), round(score, 4))
+            for (left, top, right, bottom), score, label in zip(
                 *(found[name].tolist() for name in ("boxes", "scores", "labels")), strict=True
             )
             if label in self._person
