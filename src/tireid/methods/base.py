@@ -298,3 +298,36 @@ def freeze_unused(classifier: nn.Linear, identity_weight: float, alignment: nn.M
     classifier.requires_grad_(bool(identity_weight))
     if classifies(alignment):
         classifier.weight.requires_grad_(True)
+
+
+def token_contributions(
+    tokens: Tokens, project: Callable[[Tokens], Tensor], projection: nn.Module, others: Features
+) -> Float[Tensor, "batch length"] | None:
+    """Return the terms of `others`' dot product with the unit-norm features, by local token.
+
+    A mean and a maximum are sums of what they take from each token, which is their gradient there
+    times the token.
+
+    Args:
+        tokens: Output of an encoder, computed with gradients.
+        project: From it to the features that are ranked, not normalised.
+        projection: The linear map in it, whose bias no token brings.
+        others: Row i is what sample i is scored with.
+
+    Returns:
+        None where the features do not come from the local tokens, come from a single one of each
+        sample, such as the end token, or are no such sum.
+    """
+    features = project(tokens)
+    scores = (features * others).sum(dim=1)
+    if not tokens.local.requires_grad:
+        return None
+    (gradient,) = torch.autograd.grad(scores.sum(), tokens.local, allow_unused=True)
+    if gradient is None or gradient.any(dim=2).sum(dim=1).max() < 2:
+        return None
+    terms = (gradient * tokens.local).sum(dim=2)
+    bias = getattr(projection, "bias", None)
+    constant = 0.0 if bias is None else others @ bias
+    if not torch.allclose(terms.sum(dim=1) + constant, scores, rtol=1e-3, atol=1e-4):
+        return None
+    return (terms / features.norm(dim=1, keepdim=True)).detach()

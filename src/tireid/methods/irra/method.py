@@ -5,16 +5,24 @@ CVPR 2023 (arXiv 2303.12501). The reasoning is in `tireid.methods.irra.relation`
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tireid.data.masking import WordMasking
 from tireid.losses.identity import identity_loss
 from tireid.losses.masked_words import masked_word_loss
-from tireid.methods.base import RetrievalModule, TrainingTerms, align, freeze_unused
+from tireid.methods.base import (
+    RetrievalModule,
+    TrainingTerms,
+    align,
+    freeze_unused,
+    token_contributions,
+)
 from tireid.methods.irra.relation import RelationReasoning
 from tireid.structures import (
     Features,
@@ -118,7 +126,10 @@ class Irra(RetrievalModule):
 
     def image_features(self, images: Images) -> Features:
         """Return the mapped pooled feature, of CLIP the class token, not normalised."""
-        return self.image_projection(self.image_encoder(images).pooled)
+        return self._image_feature(self.image_encoder(images))
+
+    def _image_feature(self, tokens: Tokens) -> Tensor:
+        return self.image_projection(tokens.pooled)
 
     def text_features(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Features:
         """Return the pooled feature, of CLIP the end token, not normalised."""
@@ -129,6 +140,23 @@ class Irra(RetrievalModule):
             return tokens.pooled
         end = token_ids.masked_fill(~tokens.valid, 0).argmax(dim=1)
         return tokens.local[torch.arange(len(end), device=end.device), end]
+
+    def image_contributions(
+        self, images: Images, texts: Features
+    ) -> Float[Tensor, "batch length"] | None:
+        """Return the terms of the score by image token, of an encoder that pools its tokens."""
+        with torch.enable_grad():
+            tokens = self.image_encoder(images)
+            return token_contributions(tokens, self._image_feature, self.image_projection, texts)
+
+    def text_contributions(
+        self, token_ids: TokenIds, valid: Valid, images: Features
+    ) -> Float[Tensor, "batch length"] | None:
+        """Return the terms of the score by text token, of an encoder that pools its tokens."""
+        with torch.enable_grad():
+            tokens = self.text_tokens(token_ids, valid)
+            feature = partial(self._text_feature, token_ids=token_ids)
+            return token_contributions(tokens, feature, nn.Identity(), images)
 
     def training_terms(self, batch: PairBatch, step: int) -> TrainingTerms:
         """Align and identify the two modalities, and predict the masked words."""
