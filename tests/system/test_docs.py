@@ -21,6 +21,7 @@ from PIL import Image
 import tireid
 from tireid.cli.arguments import Parser
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA
+from tireid.cli.hydra_app import as_overrides
 from tireid.files import conf_dir
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +140,7 @@ def check_tireid(arguments, conf, monkeypatch):
         return
     name, *rest = arguments
     assert name in COMMANDS
+    rest = as_overrides(name, rest)
     options = [word for word in rest if word.startswith("-")]
     if "--help" in options:
         return
