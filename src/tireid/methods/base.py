@@ -65,9 +65,12 @@ class RetrievalModule(L.LightningModule):
         feature_dim: Width of the features that are ranked.
         feature_parts: Number of equal parts that they are the concatenation of.
         latest_terms: Weighted terms of the latest training step, by name, without gradient.
+        flip_images: Whether an evaluation embeds an image by the mean of its embedding and that of
+            its mirror image.
     """
 
     latest_terms: dict[str, Tensor]
+    flip_images: bool = False
     seed_offset: int = 0
     reads_pooled: bool = True
     takes_supports: bool = False
@@ -191,7 +194,10 @@ class RetrievalModule(L.LightningModule):
         """Embed an evaluation batch of either modality, in float32."""
         if isinstance(batch, TextBatch):
             return self.encode_text(batch.token_ids, batch.valid, batch.words).float()
-        return self.encode_image(batch.images).float()
+        images = self.encode_image(batch.images)
+        if self.flip_images:
+            images = _unit_norm(images + self.encode_image(batch.images.flip(-1)))
+        return images.float()
 
     def validation_step(
         self, batch: TextBatch | ImageBatch, batch_idx: int, dataloader_idx: int = 0
