@@ -1,6 +1,7 @@
 """The control: two towers, one embedding each, one alignment loss and an identity loss."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ class Baseline(RetrievalModule):
             nothing is mapped: untrained, it ranks as CLIP does.
         alignment_weight: Weight of the alignment loss.
         identity_weight: Weight of the identity loss; one classifier serves both modalities.
+        label_smoothing: Of the identity loss, see `identity_loss`.
         **base: Encoders, optimiser, schedule and rates, see `RetrievalModule`. Rates:
             `image_encoder`, `text_encoder`, `head`, `classifier`.
     """
@@ -53,6 +55,7 @@ class Baseline(RetrievalModule):
         projection: str = "pooled",
         alignment_weight: float = 1.0,
         identity_weight: float = 1.0,
+        label_smoothing: float = 0.0,
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -64,6 +67,7 @@ class Baseline(RetrievalModule):
         self.alignment = alignment
         self.alignment_weight = alignment_weight
         self.identity_weight = identity_weight
+        self.label_smoothing = label_smoothing
 
     def _projections(self, width: int) -> tuple[nn.Module, nn.Module]:
         """Return what maps either modality's features to the shared space.
@@ -136,9 +140,10 @@ class Baseline(RetrievalModule):
         aligned = align(self.alignment, images, texts, batch.pid, draw=step, classes=classes)
         terms = {"alignment": self.alignment_weight * aligned}
         if self.identity_weight:
+            identity = partial(identity_loss, smoothing=self.label_smoothing)
             terms["id"] = self.identity_weight * (
-                identity_loss(self.classifier(images), batch.label)
-                + identity_loss(self.classifier(texts), batch.label)
+                identity(self.classifier(images), batch.label)
+                + identity(self.classifier(texts), batch.label)
             )
         return TrainingTerms(terms, images, texts)
 

@@ -154,3 +154,14 @@ def test_contributions_of_tokens_that_are_pooled_add_up_to_the_score(base_argume
         terms = model.text_contributions(ids, valid, sides[0])
     torch.testing.assert_close(terms.sum(dim=1), score)
     assert not terms[~valid].any()
+
+
+def test_smoothed_labels_change_the_identity_terms_only(base_arguments, pair_batch):
+    def build(share):
+        torch.manual_seed(0)
+        return small(base_arguments, label_smoothing=share)[0]
+
+    batch = masked_batch(pair_batch, small(base_arguments)[1])
+    usual, smooth = (build(share).training_terms(batch, 0).terms for share in (0.0, 0.2))
+    changed = {name for name, term in usual.items() if smooth[name] != term}
+    assert changed == {name for name in usual if name.startswith("id")}

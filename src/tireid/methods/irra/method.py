@@ -58,6 +58,7 @@ class Irra(RetrievalModule):
             CLIP's text encoder. They differ for captions that are empty or hold an end token.
         alignment_weight: Weight of the alignment loss. Official: 1.
         identity_weight: Weight of the identity loss, the mean over both modalities. Official: 1.
+        label_smoothing: Of the identity loss, see `identity_loss`. Official: 0.
         word_weight: Weight of the masked-word prediction. Official: 1; 0 builds none of it.
         **base: Encoders, optimiser, schedule and rates, see `RetrievalModule`. Rates:
             `image_encoder`, `text_encoder`, `head` (reasoning), `classifier` (identities, words);
@@ -86,6 +87,7 @@ class Irra(RetrievalModule):
         end_position: str = "last",
         alignment_weight: float = 1.0,
         identity_weight: float = 1.0,
+        label_smoothing: float = 0.0,
         word_weight: float = 1.0,
         **base: Any,
     ) -> None:
@@ -115,6 +117,7 @@ class Irra(RetrievalModule):
         self.alignment = alignment
         self.alignment_weight = alignment_weight
         self.identity_weight = identity_weight
+        self.label_smoothing = label_smoothing
         self.word_weight = word_weight
 
     def _need_clip(self, setting: str) -> None:
@@ -179,7 +182,8 @@ class Irra(RetrievalModule):
         aligned = align(self.alignment, images, texts, batch.pid, draw=step, classes=classes)
         terms = {"alignment": self.alignment_weight * aligned}
         if self.identity_weight:
-            both = identity_loss(self.classifier(images), batch.label) + identity_loss(
+            identity = partial(identity_loss, smoothing=self.label_smoothing)
+            both = identity(self.classifier(images), batch.label) + identity(
                 self.classifier(texts), batch.label
             )
             terms["id"] = self.identity_weight * both / 2
