@@ -63,8 +63,17 @@ def test_lgur_leaves_pages_of_queries_and_atoms(untrained_run, explained):
     assert {p.name for p in (run / "explanations").iterdir()} == {*names(again), "notes.txt"}
 
 
-def test_a_baseline_shows_its_score_where_tokens_are_pooled(untrained_run, explained, capsys):
-    assert len(explained(untrained_run("model=baseline"))) == 3
+@pytest.mark.parametrize("model", ["baseline", "irra", "rde"])
+def test_the_score_is_shown_where_tokens_are_pooled(untrained_run, explained, model):
+    assert len(explained(untrained_run(f"model={model}"))) == 3
+
+
+def test_rde_shows_its_chosen_tokens_over_any_encoder(untrained_run, explained):
+    towers = ["image_encoder=clip_tiny", "text_encoder=clip_text_tiny"]
+    assert len(explained(untrained_run("model=rde", *towers))) == 3
+
+
+def test_where_no_tokens_are_pooled_there_is_nothing_to_show(untrained_run, explained, capsys):
     run = untrained_run("model=baseline", "image_encoder=vit_tiny", "text_encoder=clip_text_tiny")
     assert explained(run) == []
     assert "nothing to show over images and words" in capsys.readouterr().out

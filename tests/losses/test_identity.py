@@ -15,6 +15,18 @@ def test_equals_its_equation():
     assert identity_loss(logits, labels).item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_smoothing_spreads_a_share_of_the_target_over_all_classes():
+    logits = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    labels = torch.tensor([3, 0, 0, 2, 1])
+    target = torch.full((5, 4), 0.3 / 4, dtype=torch.float64)
+    target[torch.arange(5), labels] += 0.7
+    expected = -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    torch.testing.assert_close(identity_loss(logits, labels, smoothing=0.3), expected)
+    for share in (-0.1, 1.0):
+        with pytest.raises(ValueError, match=r"label_smoothing: expected a share in \[0, 1\)"):
+            identity_loss(logits, labels, smoothing=share)
+
+
 def test_uniform_logits_give_log_of_the_classes():
     loss = identity_loss(torch.full((3, 11003), 2.5), torch.tensor([0, 5, 11002]))
     assert loss.item() == pytest.approx(math.log(11003), rel=1e-6)

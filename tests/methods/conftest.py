@@ -1,11 +1,15 @@
-"""Small encoders and batches that need no files."""
+"""Small encoders and batches that need no files, and all commands for a checkpoint."""
 
+import json
+import sys
 from functools import partial
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from tireid.cli.main import main
 from tireid.methods.schedules import warmup_cosine
 from tireid.structures import PairBatch, SupportBatch, Tokens
 
@@ -116,3 +120,61 @@ def family_batch():
         index=torch.arange(20, 29),
         support=support,
     )
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys, tmp_path):
+    """Return a function that runs `tireid` in `tmp_path` and in this process, and what it shows."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"):  # the command sets them
+        monkeypatch.setenv(name, "1")
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["tireid", *map(str, words)])
+        main()
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def clip_words(clip_folder):
+    """Return the number of words of the tokenizer that checkpoints are converted with."""
+    return json.loads((clip_folder / "config.json").read_text())["text_config"]["vocab_size"]
+
+
+@pytest.fixture
+def take_through_all_commands(typed, small_config, clip_folder, cache_dir, tmp_path):
+    """Return a function that does with an official checkpoint, `best.pth`, all that users do."""
+    from tireid.training.run import train
+
+    def take(source, *settings):
+        shown = typed("convert", "--from", source, "best.pth", "output=run", *settings,
+                      f"tokenizer={clip_folder}", "dataset=cuhk_pedes")  # fmt: skip
+        assert "Research only; ask the owners" in shown
+        sizes = ("train_ids=8", "val_ids=3", "test_ids=4")
+        people = ["dataset.read.images_per_id=2", *(f"dataset.read.num_{size}" for size in sizes)]
+        shown = typed("evaluate", "run=run", "accelerator=cpu", "dataset=synthetic", *people,
+                      f"paths.cache_dir={cache_dir}")  # fmt: skip
+        assert "trained on cuhk_pedes" in shown
+
+        typed("export", "run=run", "output=out")
+        card = (tmp_path / "out" / "README.md").read_text()
+        assert f"converted from `best.pth` of the official {source.upper()} code" in card
+        assert "| terms of the data | Research only; ask the owners" in card
+
+        for number in range(3):
+            (tmp_path / "images").mkdir(exist_ok=True)
+            Image.new("RGB", (16, 48), (80 * number, 90, 20)).save(f"images/{number}.png")
+        for model in ("run", "out"):
+            quiet = ("--workers", 0, "--device", "cpu")
+            typed("index", "images", "--model", model, "--out", f"gallery_{model}", *quiet)
+            found = json.loads(typed("search", "red", "--in", f"gallery_{model}", "--json"))
+            assert len(found[0]["results"]) == 3
+
+        towers = ["image_encoder=clip_vit_b16", "text_encoder=clip_text", "init_weights=run"]
+        towers += ["image_encoder.interpolation=bilinear", "image_encoder.pretrained=false"]
+        towers += ["text_encoder.pretrained=false", "max_epochs=1"]
+        assert 0 < train(small_config(tmp_path / "tuned", *towers, *settings))["test/mAP"] <= 100
+
+    return take

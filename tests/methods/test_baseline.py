@@ -6,6 +6,7 @@ from tireid.losses.contrastive import InfoNceLoss
 from tireid.losses.projection import CmpmCmpcLoss, cmpc_loss, cmpm_loss
 from tireid.losses.ranking import RankingLoss
 from tireid.methods.baseline import Baseline
+from tireid.structures import ImageBatch
 
 
 @pytest.fixture
@@ -101,3 +102,27 @@ def test_the_ranking_loss_draws_anew_each_step(base_arguments, pair_batch):
     torch.testing.assert_close(first.terms["alignment"], expected)
     assert torch.equal(first.terms["alignment"], again.terms["alignment"])
     assert later.terms["alignment"] != first.terms["alignment"]
+
+
+def test_smoothed_labels_change_the_identity_terms_only(base_arguments, pair_batch):
+    def build(share):
+        torch.manual_seed(0)
+        return Baseline(**base_arguments, alignment=InfoNceLoss(), label_smoothing=share)
+
+    usual, smooth = (build(share).training_terms(pair_batch, 0).terms for share in (0.0, 0.2))
+    changed = {name for name, term in usual.items() if smooth[name] != term}
+    assert changed == {name for name in usual if name.startswith("id")}
+
+
+def test_a_mirrored_image_has_the_same_embedding_where_both_are_averaged(
+    base_arguments, pair_batch
+):
+    model = Baseline(**base_arguments, alignment=InfoNceLoss()).eval()
+    images = ImageBatch(pair_batch.images, pair_batch.pid, pair_batch.index)
+    mirrored = images._replace(images=images.images.flip(-1))
+    sides = model.embed(images), model.embed(mirrored)
+    assert not torch.allclose(*sides)
+    model.flip_images = True
+    expected = F.normalize(sides[0] + sides[1], dim=1)
+    torch.testing.assert_close(model.embed(images), expected)
+    torch.testing.assert_close(model.embed(mirrored), expected)

@@ -67,3 +67,13 @@ def test_a_rate_that_earlier_recipes_ignored_makes_no_other_run(tmp_path):
     assert "recipe.learning_rates.image_encoder=0.002 instead of 0.1" in difference(
         tmp_path, changed
     )
+
+
+def test_a_setting_that_earlier_versions_lacked_makes_no_other_run_where_it_is_off(tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    off, on = (
+        CONFIG | {"model": {**CONFIG["model"], "dual": {"label_smoothing": share}}}
+        for share in (0.0, 0.1)
+    )
+    assert difference(tmp_path, off) == ""
+    assert "model.dual.label_smoothing=0.0 instead of 0.1" in difference(tmp_path, on)

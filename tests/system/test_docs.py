@@ -21,6 +21,7 @@ from PIL import Image
 import tireid
 from tireid.cli.arguments import Parser
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA
+from tireid.cli.hydra_app import as_overrides
 from tireid.files import conf_dir
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,6 @@ TARGETS = set(
     re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
 )
 TINY = "trainer=cpu logger=csv max_epochs=1 batch_size=8 dataset.image_size=[48,16]"
-FEW = "dataset.read.num_train_ids=8 dataset.read.num_val_ids=3 dataset.read.num_test_ids=4"
 
 
 class Block(NamedTuple):
@@ -139,6 +139,7 @@ def check_tireid(arguments, conf, monkeypatch):
         return
     name, *rest = arguments
     assert name in COMMANDS
+    rest = as_overrides(name, rest)
     options = [word for word in rest if word.startswith("-")]
     if "--help" in options:
         return
@@ -303,10 +304,7 @@ def test_the_readme_is_short():
 @pytest.mark.slow
 def test_the_examples_of_extending_train(tmp_path, cache_dir):
     """Written into a copy of the repository, nothing else edited but a line for the metric."""
-    for folder in ("src", "conf"):
-        shutil.copytree(
-            ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
-        )
+    copy_of_the_repository(tmp_path)
     for block in SHOWN_FILES:
         if block.title.endswith("in METRICS after R10"):
             table = tmp_path / block.title.partition(",")[0]
@@ -316,18 +314,41 @@ def test_the_examples_of_extending_train(tmp_path, cache_dir):
         else:
             assert not (tmp_path / block.title).exists()
             (tmp_path / block.title).write_text(block.text)
+    changes = git(tmp_path, "status", "--porcelain", "--untracked-files=all").splitlines()
+    new_files = {f"?? {block.title}" for block in SHOWN_FILES if "METRICS" not in block.title}
+    assert set(changes) == new_files | {" M src/tireid/metrics/names.py"}
+    test = "-P -m pytest -q -p no:cacheprovider tests/methods/test_gem.py"
+    run_in_copy(tmp_path, [sys.executable, *test.split()])
     write_people(tmp_path / "people")
     tiny = [*TINY.split(), f"paths.cache_dir={cache_dir}"]
     new = (
-        "model=gem image_encoder=patch_mlp text_encoder=bilstm_tiny monitor=val/R20 recipe=scratch"
+        "model=gem model/alignment=margin image_encoder=patch_mlp text_encoder=bilstm_tiny "
+        "monitor=val/R20 recipe=scratch"
     )
-    folders = "dataset=folders dataset.root=people dataset.pad=4 dataset.num_workers=0"
-    for run, data in (("synthetic", FEW), ("folders", folders)):
-        settings = [*new.split(), *data.split(), *tiny, f"hydra.run.dir={run}"]
-        run_tireid(tmp_path, "train", *settings)
-        assert "test/R20" in (tmp_path / run / "metrics.json").read_text()
-        run_tireid(tmp_path, "evaluate", f"run={run}", "split=val")
-    assert "R@20" in run_tireid(tmp_path, "compare", "synthetic")
+    people = "dataset=folders dataset.root=people dataset.pad=4 dataset.num_workers=0"
+    run_tireid(tmp_path, "train", *new.split(), *people.split(), *tiny, "hydra.run.dir=run")
+    assert "test/R20" in (tmp_path / "run" / "metrics.json").read_text()
+    run_tireid(tmp_path, "evaluate", "run=run", "split=val")
+    assert "R@20" in run_tireid(tmp_path, "compare", "run")
+
+
+def copy_of_the_repository(folder):
+    """Copy what the examples need into a repository of its own, and commit it."""
+    without = shutil.ignore_patterns("__pycache__")
+    for part in ("src", "conf"):
+        shutil.copytree(ROOT / part, folder / part, ignore=without)
+    for file in ("pyproject.toml", "tests/conftest.py", "tests/methods/conftest.py"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, folder / file)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    author = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
+    git(folder, *author, "commit", "--quiet", "--message=before", "--no-verify", "--no-gpg-sign")
+
+
+def git(folder, *arguments):
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def write_people(root):
@@ -343,7 +364,10 @@ def write_people(root):
 
 def run_tireid(folder, *arguments):
     """Run the command from a copy's source, and return what it shows."""
-    command = [sys.executable, "-P", "-m", "tireid", *arguments]
+    return run_in_copy(folder, [sys.executable, "-P", "-m", "tireid", *arguments])
+
+
+def run_in_copy(folder, command):
     environment = {"PYTHONPATH": str(folder / "src"), "COLUMNS": "200", "WANDB_MODE": "disabled"}
     done = subprocess.run(
         command, cwd=folder, env=os.environ | environment, capture_output=True, text=True

@@ -340,6 +340,10 @@ def test_a_text_length_beyond_the_encoders_positions_is_refused_before_training(
     ("overrides", "message"),
     [
         (["dataset.pairs_per_id=2"], r"pairs_per_id: does nothing with dataset\.sampler=shuffled"),
+        (
+            ["model.identity_weight=0", "model.label_smoothing=0.1"],
+            r"model\.label_smoothing: does nothing with model\.identity_weight=0, got 0\.1",
+        ),
         (["image_encoder.module.pool=avg"], r"pool: does nothing with the method Lgur, got avg"),
         (
             ["model=lcr2s", "model.teacher.supports.exclude_same_image_text=false"],

@@ -184,8 +184,8 @@ def _contributions(
             note += f" The encoder's score is no sum over {name}: nothing to show for them."
     row = MapRow("What each token adds to the score", note, words, maps)
     subtitle = (
-        "This method weighs no tokens; the encoders pool them by maximum or mean, so the score is "
-        "a sum over tokens, which are hidden states that have seen their neighbours."
+        "The score is a sum over tokens where they are pooled by maximum or mean; what a class or "
+        "end token brings is left out. Tokens are hidden states that have seen their neighbours."
     )
     return Weights(subtitle, [row], scales, True, row)
 

@@ -8,7 +8,9 @@ from tireid.losses.precision import full_precision
 from tireid.structures import Ids, Scalar
 
 
-def identity_loss(logits: Float[Tensor, "batch ids"], labels: Ids) -> Scalar:
+def identity_loss(
+    logits: Float[Tensor, "batch ids"], labels: Ids, *, smoothing: float = 0.0
+) -> Scalar:
     """Compute the cross-entropy of identity logits.
 
     It needs no gathering: the mean of equal batches over processes is the mean of the whole.
@@ -16,12 +18,14 @@ def identity_loss(logits: Float[Tensor, "batch ids"], labels: Ids) -> Scalar:
     Args:
         logits: Scores of the classes, before the softmax.
         labels: Training classes, 0 .. ids - 1, not the data set's own pids.
+        smoothing: Share of the target that all classes, the right one among them, divide evenly
+            (label smoothing: Szegedy et al., CVPR 2016, section 7), at least 0 and below 1.
 
     Returns:
         Mean over the batch, in nats, float32 or better.
 
     Raises:
-        ValueError: If the batch sizes differ.
+        ValueError: If the batch sizes differ, or the smoothing is out of its range.
 
     Example:
         >>> import torch
@@ -32,5 +36,7 @@ def identity_loss(logits: Float[Tensor, "batch ids"], labels: Ids) -> Scalar:
         raise ValueError(
             f"expected one label per row of logits, got {len(labels)} labels, {len(logits)} rows"
         )
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"label_smoothing: expected a share in [0, 1), got {smoothing}")
     with full_precision(logits) as (wide,):
-        return F.cross_entropy(wide, labels.long())
+        return F.cross_entropy(wide, labels.long(), label_smoothing=smoothing)

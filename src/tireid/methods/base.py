@@ -65,9 +65,12 @@ class RetrievalModule(L.LightningModule):
         feature_dim: Width of the features that are ranked.
         feature_parts: Number of equal parts that they are the concatenation of.
         latest_terms: Weighted terms of the latest training step, by name, without gradient.
+        flip_images: Whether an evaluation embeds an image by the mean of its embedding and that of
+            its mirror image.
     """
 
     latest_terms: dict[str, Tensor]
+    flip_images: bool = False
     seed_offset: int = 0
     reads_pooled: bool = True
     takes_supports: bool = False
@@ -191,7 +194,10 @@ class RetrievalModule(L.LightningModule):
         """Embed an evaluation batch of either modality, in float32."""
         if isinstance(batch, TextBatch):
             return self.encode_text(batch.token_ids, batch.valid, batch.words).float()
-        return self.encode_image(batch.images).float()
+        images = self.encode_image(batch.images)
+        if self.flip_images:
+            images = _unit_norm(images + self.encode_image(batch.images.flip(-1)))
+        return images.float()
 
     def validation_step(
         self, batch: TextBatch | ImageBatch, batch_idx: int, dataloader_idx: int = 0
@@ -298,3 +304,36 @@ def freeze_unused(classifier: nn.Linear, identity_weight: float, alignment: nn.M
     classifier.requires_grad_(bool(identity_weight))
     if classifies(alignment):
         classifier.weight.requires_grad_(True)
+
+
+def token_contributions(
+    tokens: Tokens, project: Callable[[Tokens], Tensor], projection: nn.Module, others: Features
+) -> Float[Tensor, "batch length"] | None:
+    """Return the terms of `others`' dot product with the unit-norm features, by local token.
+
+    A mean and a maximum are sums of what they take from each token, which is their gradient there
+    times the token.
+
+    Args:
+        tokens: Output of an encoder, computed with gradients.
+        project: From it to the features that are ranked, not normalised.
+        projection: The linear map in it, whose bias no token brings.
+        others: Row i is what sample i is scored with.
+
+    Returns:
+        None where the features do not come from the local tokens, come from a single one of each
+        sample, such as the end token, or are no such sum.
+    """
+    features = project(tokens)
+    scores = (features * others).sum(dim=1)
+    if not tokens.local.requires_grad:
+        return None
+    (gradient,) = torch.autograd.grad(scores.sum(), tokens.local, allow_unused=True)
+    if gradient is None or gradient.any(dim=2).sum(dim=1).max() < 2:
+        return None
+    terms = (gradient * tokens.local).sum(dim=2)
+    bias = getattr(projection, "bias", None)
+    constant = 0.0 if bias is None else others @ bias
+    if not torch.allclose(terms.sum(dim=1) + constant, scores, rtol=1e-3, atol=1e-4):
+        return None
+    return (terms / features.norm(dim=1, keepdim=True)).detach()

@@ -1,6 +1,7 @@
 """The control: two towers, one embedding each, one alignment loss and an identity loss."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tireid.losses.identity import identity_loss
-from tireid.methods.base import RetrievalModule, TrainingTerms, align, freeze_unused
+from tireid.methods.base import (
+    RetrievalModule,
+    TrainingTerms,
+    align,
+    freeze_unused,
+    token_contributions,
+)
 from tireid.structures import Features, Images, PairBatch, TokenIds, Tokens, Valid, Words
 
 PROJECTIONS = ("pretrained", "none", "pooled", "per_position")
@@ -28,6 +35,7 @@ class Baseline(RetrievalModule):
             nothing is mapped: untrained, it ranks as CLIP does.
         alignment_weight: Weight of the alignment loss.
         identity_weight: Weight of the identity loss; one classifier serves both modalities.
+        label_smoothing: Of the identity loss, see `identity_loss`.
         **base: Encoders, optimiser, schedule and rates, see `RetrievalModule`. Rates:
             `image_encoder`, `text_encoder`, `head`, `classifier`.
     """
@@ -47,6 +55,7 @@ class Baseline(RetrievalModule):
         projection: str = "pooled",
         alignment_weight: float = 1.0,
         identity_weight: float = 1.0,
+        label_smoothing: float = 0.0,
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -58,6 +67,7 @@ class Baseline(RetrievalModule):
         self.alignment = alignment
         self.alignment_weight = alignment_weight
         self.identity_weight = identity_weight
+        self.label_smoothing = label_smoothing
 
     def _projections(self, width: int) -> tuple[nn.Module, nn.Module]:
         """Return what maps either modality's features to the shared space.
@@ -112,7 +122,7 @@ class Baseline(RetrievalModule):
         """Return the terms of the score by image token, if tokens are pooled by mean or maximum."""
         with torch.enable_grad():
             tokens = self.image_encoder(images)
-            return _contributions(tokens, self._project_image, self.image_projection, texts)
+            return token_contributions(tokens, self._project_image, self.image_projection, texts)
 
     def text_contributions(
         self, token_ids: TokenIds, valid: Valid, images: Features
@@ -120,7 +130,7 @@ class Baseline(RetrievalModule):
         """Return the terms of the score by text token, if tokens are pooled by mean or maximum."""
         with torch.enable_grad():
             tokens = self.text_tokens(token_ids, valid)
-            return _contributions(tokens, self._project_text, self.text_projection, images)
+            return token_contributions(tokens, self._project_text, self.text_projection, images)
 
     def training_terms(self, batch: PairBatch, step: int) -> TrainingTerms:
         """Align the two modalities and identify both."""
@@ -130,9 +140,10 @@ class Baseline(RetrievalModule):
         aligned = align(self.alignment, images, texts, batch.pid, draw=step, classes=classes)
         terms = {"alignment": self.alignment_weight * aligned}
         if self.identity_weight:
+            identity = partial(identity_loss, smoothing=self.label_smoothing)
             terms["id"] = self.identity_weight * (
-                identity_loss(self.classifier(images), batch.label)
-                + identity_loss(self.classifier(texts), batch.label)
+                identity(self.classifier(images), batch.label)
+                + identity(self.classifier(texts), batch.label)
             )
         return TrainingTerms(terms, images, texts)
 
@@ -144,26 +155,3 @@ class Baseline(RetrievalModule):
             "head": [*self.image_projection.parameters(), *self.text_projection.parameters()],
             "classifier": self.classifier.parameters(),
         }
-
-
-def _contributions(
-    tokens: Tokens, project: Callable[[Tokens], Tensor], projection: nn.Module, others: Tensor
-) -> Tensor | None:
-    """Return the terms of `others`' dot product with the unit-norm features, by local token.
-
-    A mean and a maximum are sums of what they take from each token, which is their gradient there
-    times the token. None where the features do not come from the local tokens, come from a single
-    one of each sample, such as the end token, or are no such sum.
-    """
-    features = project(tokens)
-    scores = (features * others).sum(dim=1)
-    if not tokens.local.requires_grad:
-        return None
-    (gradient,) = torch.autograd.grad(scores.sum(), tokens.local, allow_unused=True)
-    if gradient is None or gradient.any(dim=2).sum(dim=1).max() < 2:
-        return None
-    terms = (gradient * tokens.local).sum(dim=2)
-    bias = others @ projection.bias if isinstance(projection, nn.Linear) else 0.0
-    if not torch.allclose(terms.sum(dim=1) + bias, scores, rtol=1e-3, atol=1e-4):
-        return None
-    return (terms / features.norm(dim=1, keepdim=True)).detach()

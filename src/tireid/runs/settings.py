@@ -36,6 +36,10 @@ _REPEATED = (
 # Settings that earlier versions lacked, and what those did.
 _ADDED = {
     "teaching.selection": "last",
+    "model.label_smoothing": 0.0,
+    "model.dual.label_smoothing": 0.0,
+    "model.teacher.label_smoothing": 0.0,
+    "model.teacher.dual.label_smoothing": 0.0,
     "tf32": True,
     "recipe.tf32": True,
     "dataset.erase_value": [0.0, 0.0, 0.0],

@@ -43,6 +43,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     silence_expected_warnings()
     if cfg.split not in ("val", "test"):
         raise ValueError(f"split: expected val or test, got {cfg.split!r}")
+    if not isinstance(cfg.flip, bool):
+        raise ValueError(f"flip: expected true or false, got {cfg.flip!r}")
     if cfg.run and is_hub_model(cfg.run):
         return _evaluate_untrained(cfg)
     folder, checkpoint = find_run(cfg.run)
@@ -64,7 +66,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     _prepare(datamodule, cfg.split)
     if other is None:
         _warn_of_other_data(folder, datamodule, cfg.split)
-    name = f"{cfg.split}_{checkpoint.stem}"
+    name = f"{cfg.split}_{checkpoint.stem}" + ("_flip" if cfg.flip else "")
     name = name if other is None else f"{other.name}_{name}"
     kept = os.access(folder, os.W_OK)
     callbacks = _callbacks(
@@ -73,9 +75,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     metrics = _metrics(_trainer(cfg.accelerator, run.trainer, callbacks), model, datamodule, cfg)
 
     data = "" if other is None else f" of {run.dataset.name}, trained on {trained_on}"
-    shown = escape(f"{cfg.split} split{data}, percent ({checkpoint.name}")
+    shown = escape(f"{cfg.split} split{data}, percent ({checkpoint.name}{_mirrored(cfg)}")
     print_metrics(metrics, cfg.split, f"{shown}; the run's choice: {CHOSEN[run.selection]})")
     record = {"checkpoint": checkpoint.name, "split": cfg.split, "metrics": metrics}
+    record |= {"flip": True} if cfg.flip else {}
     if other is not None:
         record |= {"dataset": run.dataset.name, "trained_on": trained_on}
     record["data_sha256"] = datamodule.fingerprints()[cfg.split]
@@ -111,9 +114,14 @@ def _evaluate_untrained(cfg: DictConfig) -> dict[str, float]:
     _prepare(datamodule, cfg.split)
     trainer = _trainer(cfg.accelerator, run.trainer, _progress(cfg.run))
     metrics = _metrics(trainer, model, datamodule, cfg)
-    shown = escape(f"{cfg.split} split of {run.dataset.name}, percent ({cfg.run}, not trained)")
+    weights = f"{cfg.run}, not trained{_mirrored(cfg)}"
+    shown = escape(f"{cfg.split} split of {run.dataset.name}, percent ({weights})")
     print_metrics(metrics, cfg.split, shown)
     return metrics
+
+
+def _mirrored(cfg: DictConfig) -> str:
+    return ", mean with mirrored images" if cfg.flip else ""
 
 
 def _prepare(datamodule: TireidDataModule, split: str) -> None:
@@ -125,6 +133,7 @@ def _prepare(datamodule: TireidDataModule, split: str) -> None:
 def _metrics(
     trainer: L.Trainer, model: RetrievalModule, datamodule: TireidDataModule, cfg: DictConfig
 ) -> dict[str, float]:
+    model.flip_images = cfg.flip
     run_split = trainer.test if cfg.split == "test" else trainer.validate
     run_split(model, datamodule=datamodule, verbose=False)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -74,6 +74,8 @@ def check_idle(cfg: DictConfig) -> None:
     _check_pretrained(cfg)
     _check_pooling(cfg, dual)
     _check_short_supports(cfg, teacher)
+    for method in dict.fromkeys((teacher, f"{teacher}.dual", dual)):
+        _check_smoothing(cfg, method)
 
 
 def _check(cfg: DictConfig, prefix: str, idle: Idle) -> None:
@@ -124,6 +126,14 @@ def _check_pooling(cfg: DictConfig, dual: str) -> None:
         value, usual = OmegaConf.select(cfg, name), _usual(name)
         if value is not None and value not in usual:
             raise _idle(name, value, f"the method {method.__name__}", usual[0], "")
+
+
+def _check_smoothing(cfg: DictConfig, method: str) -> None:
+    """Check the smoothing of identity losses, which a weight of 0 leaves out."""
+    name, beside = f"{method}.label_smoothing", f"{method}.identity_weight"
+    value = OmegaConf.select(cfg, name)
+    if value and OmegaConf.select(cfg, beside) == 0:
+        raise _idle(name, value, f"{beside}=0", 0.0, f"{beside}=1")
 
 
 def _check_short_supports(cfg: DictConfig, teacher: str) -> None:

@@ -11,7 +11,6 @@ from tireid.inference.convert import convert
 from tireid.inference.export import export
 from tireid.methods.irra.official import read_irra
 from tireid.training.evaluate import evaluate
-from tireid.training.run import train
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 # As in CLIP, mask, start and end have the largest ids, in this order.
@@ -103,13 +102,13 @@ def test_the_run_folder_is_evaluated_exported_and_scores_as_the_official_code(
 
 
 @pytest.mark.slow
-def test_the_run_folder_starts_a_training(checkpoint, small_convert, small_config, tmp_path):
-    folder = convert(small_convert(checkpoint, *PEOPLE))
-    towers = ["model=irra_official", "image_encoder=clip_vit_b16", "text_encoder=clip_text"]
-    towers += ["image_encoder.interpolation=bilinear", "image_encoder.pretrained=false"]
-    towers += ["text_encoder.pretrained=false", f"text_encoder.tokenizer.name_or_path={tmp_path}"]
-    settings = [*towers, *OVERRIDES, "max_epochs=1", f"init_weights={folder}"]
-    assert 0 < train(small_config(tmp_path / "tuned", *settings))["test/mAP"] <= 100
+def test_a_checkpoint_goes_through_all_commands(
+    official, clip_words, take_through_all_commands, tmp_path
+):
+    torch.save({"model": official.weights(SIZES | {"words": clip_words})}, tmp_path / "best.pth")
+    last = f"mask_id:{clip_words - 3},first_word:1,end_word:{clip_words - 3},num_ids:{clip_words}"
+    words = [f"text_encoder.module.vocab_size={clip_words}", f"text_encoder.words={{{last}}}"]
+    take_through_all_commands("irra", *OVERRIDES, *words, "model=irra_official")
 
 
 def test_what_does_not_fit_is_refused_by_one_message(checkpoint, small_convert, tmp_path):

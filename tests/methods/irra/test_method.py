@@ -142,3 +142,26 @@ def test_the_published_size_trains_a_step_and_embeds(compose_config, tmp_path, d
         texts = model.encode_text(batch.token_ids, batch.valid)
     assert images.shape == texts.shape == (2, 512)
     assert bool((texts @ images.T).isfinite().all())
+
+
+def test_contributions_of_tokens_that_are_pooled_add_up_to_the_score(base_arguments, pair_batch):
+    model = small(base_arguments)[0].eval()
+    images, ids, valid = pair_batch.images, pair_batch.token_ids, pair_batch.valid
+    with torch.no_grad():
+        sides = model.encode_image(images), model.encode_text(ids, valid)
+        score = (sides[0] * sides[1]).sum(dim=1)
+        torch.testing.assert_close(model.image_contributions(images, sides[1]).sum(dim=1), score)
+        terms = model.text_contributions(ids, valid, sides[0])
+    torch.testing.assert_close(terms.sum(dim=1), score)
+    assert not terms[~valid].any()
+
+
+def test_smoothed_labels_change_the_identity_terms_only(base_arguments, pair_batch):
+    def build(share):
+        torch.manual_seed(0)
+        return small(base_arguments, label_smoothing=share)[0]
+
+    batch = masked_batch(pair_batch, small(base_arguments)[1])
+    usual, smooth = (build(share).training_terms(batch, 0).terms for share in (0.0, 0.2))
+    changed = {name for name, term in usual.items() if smooth[name] != term}
+    assert changed == {name for name in usual if name.startswith("id")}

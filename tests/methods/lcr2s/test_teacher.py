@@ -228,6 +228,12 @@ def test_the_terms(make, family_batch):
         torch.testing.assert_close(terms[f"anchor_{name}"], 0.25 * term)
     assert set(terms) == {"alignment", "id", "anchor_alignment", "anchor_id"}
     assert set(make().training_terms(family_batch, 4).terms) == {"alignment", "id"}
+    smooth = make(label_smoothing=0.2).training_terms(family_batch, 4)
+    identity = (
+        F.cross_entropy(teacher.classifier(x), family_batch.label, label_smoothing=0.2)
+        for x in (smooth.images, smooth.texts)
+    )
+    torch.testing.assert_close(smooth.terms["id"], sum(identity))
     assert set(make(identity_weight=0.0).training_terms(family_batch, 4).terms) == {"alignment"}
 
 

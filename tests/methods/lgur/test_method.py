@@ -150,3 +150,13 @@ def test_another_alignment_loss_sees_the_concatenated_parts(base_arguments, pair
     result = model.training_terms(pair_batch, 0)
     expected = 2.0 * alignment(result.images, result.texts, pair_batch.pid)
     torch.testing.assert_close(result.terms["alignment_dictionary"], expected)
+
+
+def test_smoothed_labels_change_the_identity_terms_only(base_arguments, pair_batch):
+    def build(share):
+        torch.manual_seed(0)
+        return Lgur(**base_arguments, head=HEAD, alignment=SdmLoss(), label_smoothing=share)
+
+    usual, smooth = (build(share).training_terms(pair_batch, 0).terms for share in (0.0, 0.2))
+    changed = {name for name, term in usual.items() if smooth[name] != term}
+    assert changed == {name for name in usual if name.startswith("id")}

@@ -151,3 +151,35 @@ def test_every_group_has_the_official_rate_and_decay_in_every_epoch(compose_conf
         schedule["scheduler"].step()
     assert schedule["interval"] == "epoch"
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(names)
+
+
+def test_contributions_of_tokens_that_are_pooled_add_up_to_the_score(model, pair_batch):
+    model.eval()
+    images, ids, valid = pair_batch.images, pair_batch.token_ids, pair_batch.valid
+    with torch.no_grad():
+        sides = model.encode_image(images), model.encode_text(ids, valid)
+        found = (
+            model.image_contributions(images, sides[1]),
+            model.text_contributions(ids, valid, sides[0]),
+        )
+        pooled = model.image_encoder(images).pooled, model.text_encoder(ids, valid).pooled
+    projections = model.image_projection, model.text_projection
+    score = (sides[0] * sides[1]).sum(dim=1)
+    for terms, tokens, project, others in zip(found, pooled, projections, sides[::-1], strict=True):
+        constant = others[:, :10] @ project.bias / project(tokens).norm(dim=1) / 2**0.5
+        torch.testing.assert_close(terms.sum(dim=1) + constant, score)
+    assert not found[1][~valid].any()
+
+
+def test_over_clip_the_chosen_tokens_bring_all_of_the_token_embedding(compose_config, tmp_path):
+    cfg = compose_config("model=rde", *CLIP, f"paths.output_dir={tmp_path}")
+    model = build_model(cfg, build_encoders(cfg), 7).eval()
+    images = torch.randn(2, 3, *cfg.dataset.image_size)
+    texts = nn.functional.normalize(torch.randn(2, model.feature_dim), dim=1)
+    with torch.no_grad():
+        terms = model.image_contributions(images, texts)
+        products = model.encode_image(images) * texts
+    torch.testing.assert_close(terms.sum(dim=1), products[:, 128:].sum(dim=1))
+    count = int(terms.shape[1] * cfg.model.token_share)
+    assert ((terms != 0).sum(dim=1) > 0).all()
+    assert ((terms != 0).sum(dim=1) <= count).all()

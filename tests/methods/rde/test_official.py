@@ -48,82 +48,13 @@ SIZES = {
     },
 }
 PATCH, TOKENS = 4, 14
+for _size in SIZES.values():
+    _size |= {"patch": PATCH, "tokens": TOKENS, "words": VOCABULARY, "positions": POSITIONS}
 PIDS = torch.tensor([5, 7, 5, 9, 7])
 IDS = torch.zeros(5, POSITIONS, dtype=torch.int64)
 for _row, _words in enumerate(([4, 9, 8, 30, 2, 21, 6, 7, 11], [3], [9, 9, 4], [5, 6], [12] * 12)):
     IDS[_row, : len(_words) + 2] = torch.tensor([START, *_words, END])
 LENGTHS = IDS.argmax(1) + 1
-
-
-def blocks(prefix, width, count, normal):
-    weights = {}
-    for index in range(count):
-        block = f"{prefix}.resblocks.{index}"
-        weights |= {
-            f"{block}.attn.in_proj_weight": normal(3 * width, width),
-            f"{block}.attn.in_proj_bias": normal(3 * width),
-            f"{block}.attn.out_proj.weight": normal(width, width),
-            f"{block}.attn.out_proj.bias": normal(width),
-            f"{block}.ln_1.weight": 1 + normal(width),
-            f"{block}.ln_1.bias": normal(width),
-            f"{block}.mlp.c_fc.weight": normal(4 * width, width),
-            f"{block}.mlp.c_fc.bias": normal(4 * width),
-            f"{block}.mlp.c_proj.weight": normal(width, 4 * width),
-            f"{block}.mlp.c_proj.bias": normal(width),
-            f"{block}.ln_2.weight": 1 + normal(width),
-            f"{block}.ln_2.bias": normal(width),
-        }
-    return weights
-
-
-def tokens_layer(prefix, shortcut, space, normal):
-    weights = {
-        f"{prefix}.mlp.layers.0.weight": normal(space, space),
-        f"{prefix}.mlp.layers.0.bias": normal(space),
-        f"{prefix}.mlp.layers.1.weight": normal(TOKENS, space),
-        f"{prefix}.mlp.layers.1.bias": normal(TOKENS),
-        f"{prefix}.{shortcut}.weight": normal(TOKENS, space),
-        f"{prefix}.{shortcut}.bias": normal(TOKENS),
-    }
-    for number, width in enumerate((space, TOKENS)):
-        norm = f"{prefix}.mlp.bns.{number}"
-        weights |= {
-            f"{norm}.weight": 1 + normal(width),
-            f"{norm}.bias": normal(width),
-            f"{norm}.running_mean": normal(width),
-            f"{norm}.running_var": 1 + normal(width).abs(),
-            f"{norm}.num_batches_tracked": torch.tensor(0),
-        }
-    return weights
-
-
-def official_weights(size, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape):
-        return torch.randn(shape, generator=generator, dtype=dtype) * 0.4
-
-    image, text, space = size["image"], size["text"], size["space"]
-    visual, places = "base_model.visual", 1 + size["grid"][0] * size["grid"][1]
-    weights = {
-        f"{visual}.class_embedding": normal(image),
-        f"{visual}.conv1.weight": normal(image, 3, PATCH, PATCH),
-        f"{visual}.positional_embedding": normal(places, image),
-        f"{visual}.proj": normal(image, space),
-        "base_model.token_embedding.weight": normal(VOCABULARY, text),
-        "base_model.positional_embedding": normal(POSITIONS, text),
-        "base_model.text_projection": normal(text, space),
-        "visul_emb_layer.linear.weight": normal(TOKENS, space),
-        "visul_emb_layer.linear.bias": normal(TOKENS),
-    }
-    for norm, width in ((f"{visual}.ln_pre", image), (f"{visual}.ln_post", image)):
-        weights |= {f"{norm}.weight": 1 + normal(width), f"{norm}.bias": normal(width)}
-    final = "base_model.ln_final"
-    weights |= {f"{final}.weight": 1 + normal(text), f"{final}.bias": normal(text)}
-    weights |= blocks(f"{visual}.transformer", image, size["blocks"], normal)
-    weights |= blocks("base_model.transformer", text, size["blocks"], normal)
-    weights |= tokens_layer("visul_emb_layer", "fc", space, normal)
-    return weights | tokens_layer("texual_emb_layer", "linear", space, normal)
 
 
 def affine(weights, name, x):
@@ -289,7 +220,7 @@ def close(found, expected):
 @pytest.mark.usefixtures("double_loading")
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("norm", ["frozen", "batch"])
-def test_features_losses_and_all_gradients_are_the_official_ones(name, norm):
+def test_features_losses_and_all_gradients_are_the_official_ones(official_weights, name, norm):
     size = SIZES[name]
     weights = official_weights(size)
     trained = {
@@ -327,7 +258,7 @@ def test_features_losses_and_all_gradients_are_the_official_ones(name, norm):
 
 @pytest.mark.usefixtures("double_loading")
 @pytest.mark.parametrize("name", SIZES)
-def test_similarity_is_the_mean_of_the_official_two(name):
+def test_similarity_is_the_mean_of_the_official_two(official_weights, name):
     size = SIZES[name]
     weights, images = official_weights(size), pictures(size)
     image, image_part, text, text_part = official_features(weights, size, images)
@@ -347,7 +278,7 @@ def saved(path, weights, **others):
     return path
 
 
-def test_a_file_of_the_official_code_is_read_in_its_precisions(tmp_path):
+def test_a_file_of_the_official_code_is_read_in_its_precisions(official_weights, tmp_path):
     size = SIZES["small"]
     weights = official_weights(size, torch.float32)
     halved = {k: v.half() if "weight" in k and v.ndim == 2 else v for k, v in weights.items()}
@@ -368,7 +299,7 @@ def test_a_file_of_the_official_code_is_read_in_its_precisions(tmp_path):
         ({"base_model.visual.proj": partial(print)}, "got what is not, or not only, tensors"),
     ],
 )
-def test_what_is_not_of_the_official_layout_is_named(tmp_path, change, message):
+def test_what_is_not_of_the_official_layout_is_named(official_weights, tmp_path, change, message):
     weights = official_weights(SIZES["small"], torch.float32)
     with pytest.raises(ValueError, match=message):
         read_rde(saved(tmp_path / "best.pth", weights | change))

@@ -5,16 +5,24 @@ CVPR 2023 (arXiv 2303.12501). The reasoning is in `tireid.methods.irra.relation`
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tireid.data.masking import WordMasking
 from tireid.losses.identity import identity_loss
 from tireid.losses.masked_words import masked_word_loss
-from tireid.methods.base import RetrievalModule, TrainingTerms, align, freeze_unused
+from tireid.methods.base import (
+    RetrievalModule,
+    TrainingTerms,
+    align,
+    freeze_unused,
+    token_contributions,
+)
 from tireid.methods.irra.relation import RelationReasoning
 from tireid.structures import (
     Features,
@@ -50,6 +58,7 @@ class Irra(RetrievalModule):
             CLIP's text encoder. They differ for captions that are empty or hold an end token.
         alignment_weight: Weight of the alignment loss. Official: 1.
         identity_weight: Weight of the identity loss, the mean over both modalities. Official: 1.
+        label_smoothing: Of the identity loss, see `identity_loss`. Official: 0.
         word_weight: Weight of the masked-word prediction. Official: 1; 0 builds none of it.
         **base: Encoders, optimiser, schedule and rates, see `RetrievalModule`. Rates:
             `image_encoder`, `text_encoder`, `head` (reasoning), `classifier` (identities, words);
@@ -78,6 +87,7 @@ class Irra(RetrievalModule):
         end_position: str = "last",
         alignment_weight: float = 1.0,
         identity_weight: float = 1.0,
+        label_smoothing: float = 0.0,
         word_weight: float = 1.0,
         **base: Any,
     ) -> None:
@@ -107,6 +117,7 @@ class Irra(RetrievalModule):
         self.alignment = alignment
         self.alignment_weight = alignment_weight
         self.identity_weight = identity_weight
+        self.label_smoothing = label_smoothing
         self.word_weight = word_weight
 
     def _need_clip(self, setting: str) -> None:
@@ -118,7 +129,10 @@ class Irra(RetrievalModule):
 
     def image_features(self, images: Images) -> Features:
         """Return the mapped pooled feature, of CLIP the class token, not normalised."""
-        return self.image_projection(self.image_encoder(images).pooled)
+        return self._image_feature(self.image_encoder(images))
+
+    def _image_feature(self, tokens: Tokens) -> Tensor:
+        return self.image_projection(tokens.pooled)
 
     def text_features(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Features:
         """Return the pooled feature, of CLIP the end token, not normalised."""
@@ -129,6 +143,23 @@ class Irra(RetrievalModule):
             return tokens.pooled
         end = token_ids.masked_fill(~tokens.valid, 0).argmax(dim=1)
         return tokens.local[torch.arange(len(end), device=end.device), end]
+
+    def image_contributions(
+        self, images: Images, texts: Features
+    ) -> Float[Tensor, "batch length"] | None:
+        """Return the terms of the score by image token, of an encoder that pools its tokens."""
+        with torch.enable_grad():
+            tokens = self.image_encoder(images)
+            return token_contributions(tokens, self._image_feature, self.image_projection, texts)
+
+    def text_contributions(
+        self, token_ids: TokenIds, valid: Valid, images: Features
+    ) -> Float[Tensor, "batch length"] | None:
+        """Return the terms of the score by text token, of an encoder that pools its tokens."""
+        with torch.enable_grad():
+            tokens = self.text_tokens(token_ids, valid)
+            feature = partial(self._text_feature, token_ids=token_ids)
+            return token_contributions(tokens, feature, nn.Identity(), images)
 
     def training_terms(self, batch: PairBatch, step: int) -> TrainingTerms:
         """Align and identify the two modalities, and predict the masked words."""
@@ -151,7 +182,8 @@ class Irra(RetrievalModule):
         aligned = align(self.alignment, images, texts, batch.pid, draw=step, classes=classes)
         terms = {"alignment": self.alignment_weight * aligned}
         if self.identity_weight:
-            both = identity_loss(self.classifier(images), batch.label) + identity_loss(
+            identity = partial(identity_loss, smoothing=self.label_smoothing)
+            both = identity(self.classifier(images), batch.label) + identity(
                 self.classifier(texts), batch.label
             )
             terms["id"] = self.identity_weight * both / 2

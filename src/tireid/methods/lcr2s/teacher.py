@@ -5,6 +5,7 @@ what is ours is said at each setting.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -78,6 +79,7 @@ class Lcr2sTeacher(RetrievalModule):
         slot_dropout: Probability that a slot is emptied, else.
         alignment_weight: Weight of the alignment of the enriched features.
         identity_weight: Weight of their identity loss; one classifier serves both modalities.
+        label_smoothing: Of this identity loss, see `identity_loss`.
         anchor_weight: Weight of the dual encoder's own terms, on features without support.
         seed: Keys all draws, with the step.
         image_encoder: Image encoder of the dual encoder.
@@ -118,6 +120,7 @@ class Lcr2sTeacher(RetrievalModule):
         slot_dropout: float = 0.0,
         alignment_weight: float = 1.0,
         identity_weight: float = 1.0,
+        label_smoothing: float = 0.0,
         anchor_weight: float = 0.0,
         seed: int = 0,
         **base: Any,
@@ -154,6 +157,7 @@ class Lcr2sTeacher(RetrievalModule):
         self.slot_dropout = slot_dropout
         self.alignment_weight = alignment_weight
         self.identity_weight = identity_weight
+        self.label_smoothing = label_smoothing
         self.anchor_weight = anchor_weight
         self.seed = seed
         self.image_memory = self.text_memory = None
@@ -207,9 +211,10 @@ class Lcr2sTeacher(RetrievalModule):
         aligned = align(self.alignment, images, texts, batch.pid, draw=draw, classes=classes)
         terms = {"alignment": self.alignment_weight * aligned}
         if self.identity_weight:
+            identity = partial(identity_loss, smoothing=self.label_smoothing)
             terms["id"] = self.identity_weight * (
-                identity_loss(self.classifier(images), batch.label)
-                + identity_loss(self.classifier(texts), batch.label)
+                identity(self.classifier(images), batch.label)
+                + identity(self.classifier(texts), batch.label)
             )
         terms |= {f"anchor_{name}": term for name, term in anchors.terms.items()}
         return TrainingTerms(terms, images, texts)

@@ -4,6 +4,7 @@ Shao et al., ACM MM 2022 (arXiv 2207.07802). The blocks are in `tireid.methods.l
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ class Lgur(RetrievalModule):
         head: Settings of `LgurHead` other than its width.
         alignment: The loss of the four alignment terms. Official: the ranking loss.
         identity_weight: Weight of the identity terms. Official: 1.
+        label_smoothing: Of the identity terms, see `identity_loss`. Official: 0.
         alignment_weight: Weight of the alignment terms. Official: 1.
         **base: Encoders, optimiser, schedule and rates, see `RetrievalModule`. Rates:
             `image_encoder`, `text_encoder`, `head`, `classifier` (identity heads, part maps).
@@ -68,6 +70,7 @@ class Lgur(RetrievalModule):
         head: dict[str, Any],
         alignment: nn.Module,
         identity_weight: float = 1.0,
+        label_smoothing: float = 0.0,
         alignment_weight: float = 1.0,
         **base: Any,
     ) -> None:
@@ -86,6 +89,7 @@ class Lgur(RetrievalModule):
         self.classifier_bias = nn.Parameter(torch.zeros(parts, 1, num_train_pids))
         self.alignment = alignment
         self.identity_weight = identity_weight
+        self.label_smoothing = label_smoothing
         self.alignment_weight = alignment_weight
 
     def image_features(self, images: Images) -> Features:
@@ -114,8 +118,9 @@ class Lgur(RetrievalModule):
         stacked = torch.cat(list(features.values())).transpose(0, 1)  # (parts, sets * batch, dim)
         # In this order the gradient of the weights comes out as they lie in memory: no copy.
         logits = torch.baddbmm(self.classifier_bias.mT, self.classifier_weight, stacked.mT).mT
+        loss = partial(identity_loss, smoothing=self.label_smoothing)
         return {
-            name: identity_loss(part.flatten(0, 1), labels.repeat(len(part)))
+            name: loss(part.flatten(0, 1), labels.repeat(len(part)))
             for name, part in zip(features, logits.chunk(len(features), dim=1), strict=True)
         }
 

@@ -4,16 +4,17 @@ Qin et al., "Noisy-Correspondence Learning for Text-to-Image Person Re-identific
 (arXiv 2308.09911). Official code: QinYang79/RDE at b3fd396, folder 2024-CVPR-RDE.
 """
 
+import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tireid.losses.precision import full_precision
-from tireid.methods.base import RetrievalModule, TrainingTerms, align
+from tireid.methods.base import RetrievalModule, TrainingTerms, align, token_contributions
 from tireid.methods.rde.division import DivisionSettings
 from tireid.methods.rde.selection import TokenEmbedding, choose, words_between
 from tireid.methods.rde.trust import STATE, PairLosses, Trust
@@ -123,19 +124,54 @@ class Rde(RetrievalModule):
 
     def image_features(self, images: Images) -> Features:
         """Return both embeddings of images side by side, each of unit norm."""
+        return _embeddings(self._chosen_patches(images), self.image_token_embedding)
+
+    def _chosen_patches(self, images: Tensor) -> "Chosen":
         tokens, attention = self._encoded(self.image_encoder, images)
         count = max(1, int(tokens.local.shape[1] * self._token_share))
-        project, embed = self.image_projection, self.image_token_embedding
-        return _embeddings(tokens, attention, tokens.valid, count, project, embed)
+        return _chosen(tokens, attention, tokens.valid, count, self.image_projection)
 
     def text_features(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Features:
         """Return both embeddings of texts side by side, each of unit norm."""
+        return _embeddings(self._chosen_words(token_ids, valid, words), self.text_token_embedding)
+
+    def _chosen_words(self, token_ids: Tensor, valid: Tensor, words: Tensor | None) -> "Chosen":
         given = () if words is None else (words,)
         tokens, attention = self._encoded(self.text_encoder, token_ids, valid, *given)
         # With attention it is known which tokens are start and end; LGUR counts them as words.
         candidates = valid if attention is None else words_between(valid)
-        project, embed = self.text_projection, self.text_token_embedding
-        return _embeddings(tokens, attention, candidates, self._text_count, project, embed)
+        return _chosen(tokens, attention, candidates, self._text_count, self.text_projection)
+
+    def image_contributions(self, images: Images, texts: Features) -> Float[Tensor, "batch length"]:
+        """Return the terms of the score by patch: those of the token embedding are all there.
+
+        Those of the global embedding are where the encoder pools its tokens.
+        """
+        with torch.enable_grad():
+            chosen = self._chosen_patches(images)
+            embed = self.image_token_embedding
+            return self._contributions(chosen, self.image_projection, embed, texts)
+
+    def text_contributions(
+        self, token_ids: TokenIds, valid: Valid, images: Features
+    ) -> Float[Tensor, "batch length"]:
+        """Return the terms of the score by text token, as for images."""
+        with torch.enable_grad():
+            chosen = self._chosen_words(token_ids, valid, None)
+            embed = self.text_token_embedding
+            return self._contributions(chosen, self.text_projection, embed, images)
+
+    def _contributions(
+        self, chosen: "Chosen", project: nn.Module, embed: TokenEmbedding, others: Tensor
+    ) -> Tensor:
+        of_global, of_tokens = others.split(self._widths, 1)
+        terms = embed.contributions(chosen.local, chosen.valid, of_tokens)
+        everywhere = terms.new_zeros(chosen.tokens.valid.shape).scatter(1, chosen.places, terms)
+        pooled = token_contributions(
+            chosen.tokens, lambda tokens: project(tokens.pooled), project, of_global
+        )
+        whole = everywhere if pooled is None else everywhere + pooled
+        return whole.detach() / math.sqrt(len(EMBEDDINGS))  # both have unit norm in the score
 
     def _encoded(
         self, encoder: nn.Module, *inputs: Tensor
@@ -208,21 +244,42 @@ def _check(scores: str, token_share: float, text_length: int) -> None:
         raise ValueError(f"text_length: expected at least 3 positions, got {text_length}")
 
 
-def _embeddings(
+class Chosen(NamedTuple):
+    """Tokens of a modality, and those of them that are embedded.
+
+    Attributes:
+        tokens: As the encoder returns them.
+        pooled: The mapped pooled feature.
+        local: The mapped chosen tokens.
+        places: Their places.
+        valid: True where one is real.
+    """
+
+    tokens: Tokens
+    pooled: Features
+    local: Float[Tensor, "batch chosen dim"]
+    places: Int[Tensor, "batch chosen"]
+    valid: Bool[Tensor, "batch chosen"]
+
+
+def _chosen(
     tokens: Tokens,
     attention: Float[Tensor, "batch length"] | None,
     candidates: Valid,
     count: int,
     project: nn.Module,
-    embed: TokenEmbedding,
-) -> Features:
-    """Return the pooled feature and the embedding of `count` tokens, both of unit norm."""
+) -> Chosen:
+    """Map all tokens and choose `count` of the candidates."""
     pooled, local = project(tokens.pooled), project(tokens.local)
     if attention is None:
         with torch.no_grad(), full_precision(pooled, local) as (query, keys):
             attention = F.cosine_similarity(query[:, None], keys, dim=-1)
     places, valid = choose(attention, candidates, count)
     rows = torch.arange(len(local), device=local.device)[:, None]
-    chosen = embed(local[rows, places], valid)
-    with full_precision(pooled, chosen) as sides:
+    return Chosen(tokens, pooled, local[rows, places], places, valid)
+
+
+def _embeddings(chosen: Chosen, embed: TokenEmbedding) -> Features:
+    """Return the pooled feature and the embedding of the chosen tokens, both of unit norm."""
+    with full_precision(chosen.pooled, embed(chosen.local, chosen.valid)) as sides:
         return torch.cat([F.normalize(side, dim=-1) for side in sides], dim=1)

@@ -47,11 +47,28 @@ class TokenEmbedding(nn.Module):
         self, tokens: Float[Tensor, "batch chosen dim"], valid: Bool[Tensor, "batch chosen"]
     ) -> Float[Tensor, "batch out_dim"]:
         """Embed the tokens of each sample, at least one of which is valid."""
+        return self._mapped(tokens, valid).amax(dim=1)
+
+    def _mapped(self, tokens: Tensor, valid: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
         tokens = tokens / (length + 1e-8)
         hidden = self.norm(self.hidden(tokens).mT, valid[:, None]).mT.relu()
         mapped = self.output(hidden) + self.shortcut(tokens)
-        return mapped.masked_fill(~valid[..., None], -torch.inf).amax(dim=1)
+        return mapped.masked_fill(~valid[..., None], -torch.inf)
+
+    def contributions(
+        self,
+        tokens: Float[Tensor, "batch chosen dim"],
+        valid: Bool[Tensor, "batch chosen"],
+        others: Float[Tensor, "batch out_dim"],
+    ) -> Float[Tensor, "batch chosen"]:
+        """Return the terms of `others`' dot product with the unit-norm embedding, by token.
+
+        Each channel of the embedding is that of one token, so they add up to the whole.
+        """
+        embedding, winners = self._mapped(tokens, valid).max(dim=1)
+        terms = embedding * others / embedding.norm(dim=1, keepdim=True)
+        return terms.new_zeros(valid.shape).scatter_add(1, winners, terms)
 
 
 def choose(
