@@ -238,20 +238,29 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
+def load_content(file: Path) -> Any:
+    """Return what an annotation file holds, whatever its form.
+
+    Raises:
+        ValueError: If it is no JSON in UTF-8; names the file.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        return json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:  # also of bytes, and of numbers of many digits
+        raise ValueError(
+            f"{file}: expected valid JSON in UTF-8, got {error}"
+            f" ({file.stat().st_size} bytes); is the file complete?"
+        ) from error
+
+
 def load_entries(file: Path) -> list[Any]:
     """Return the entries of an annotation file.
 
     Raises:
         ValueError: If it is no list in JSON; names the file.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-        content = json.loads(text, object_pairs_hook=_object)
-    except (ValueError, RecursionError) as error:  # also of bytes, and of numbers of many digits
-        raise ValueError(
-            f"{file}: expected valid JSON in UTF-8, got {error}"
-            f" ({file.stat().st_size} bytes); is the file complete?"
-        ) from error
+    content = load_content(file)
     if not isinstance(content, list) or not content:
         raise ValueError(
             f"{file}: expected a JSON list with one object an image, got {_describe(content)}"
