@@ -72,3 +72,41 @@ def test_the_report_has_the_hash_and_images_only_if_asked(run, data, entries, tm
     assert told["counts"]["train"]["ids"] == 3
     assert told["findings"][0]["title"].startswith("1 caption on several identities")
     assert "Research only" in page
+
+
+def test_a_corrected_copy_is_read_without_problems_and_each_change_is_said(
+    run, data, entries, examined, tmp_path
+):
+    entries[0]["captions"] = []
+    entries[3]["file_path"] = entries[3]["file_path"].replace("/", "\\")
+    root = data()
+    (root / "imgs/cam_a/2_a.png").unlink()
+    (root / "imgs/cam_a/5_a.png").write_bytes(b"no image")
+    before, fixed = (root / "reid_raw.json").read_bytes(), tmp_path / "fixed.json"
+    code, out, _ = run("cuhk_pedes", root, "--own", "--fix", fixed)
+    assert code == 1
+    assert "removed entry 0: field 'captions'" in out
+    assert "removed entry 2: cam_a/2_a.png: does not exist" in out
+    assert "removed entry 8: cam_a/5_a.png: expected a readable image" in out
+    assert "9 entries kept, 3 removed" in out
+    assert (root / "reid_raw.json").read_bytes() == before
+    assert run("cuhk_pedes", root, "--own", "--fix", fixed)[0] == 2
+    (root / "reid_raw.json").write_bytes(fixed.read_bytes())
+    assert examined(root).harmful == []
+
+
+def test_files_a_split_become_one_file_of_the_layout(run, data, entries, examined, tmp_path):
+    root, fixed = data(name=None), tmp_path / "fixed.json"
+    for split in ("train", "val", "test"):
+        rows = [
+            {"image": entry["file_path"], "caption": text, "image_id": entry["id"]}
+            for entry in entries
+            if entry["split"] == split
+            for text in (entry["captions"][0], "the same in other words")
+        ]
+        (root / f"cuhk_{split}.json").write_text(json.dumps(rows))
+    run("cuhk_pedes", root, "--own", "--fix", fixed)
+    (root / "reid_raw.json").write_bytes(fixed.read_bytes())
+    result = examined(root)
+    assert result.harmful == []
+    assert result.counts["train"] == {"ids": 3, "images": 6, "captions": 12}

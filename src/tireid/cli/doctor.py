@@ -13,6 +13,7 @@ _DATA_SETS = ("cuhk_pedes", "icfg_pedes", "rstpreid")
 def main() -> None:
     """Run `tireid doctor`; the exit code is 0 if all is well, 1 for problems, 2 for no data set."""
     arguments = _parse()
+    from tireid.doctor.correcting import write_corrected
     from tireid.doctor.examination import examine  # late: the help needs no torch
     from tireid.doctor.report import write_report
     from tireid.doctor.screen import show_examination
@@ -26,6 +27,10 @@ def main() -> None:
         show_examination(result)
         for file in write_report(result, out, images=arguments.images) if out is not None else ():
             say(f"written: {file}")
+        if arguments.fix is not None:
+            for change in write_corrected(result.corrected, arguments.fix, list(result.files)):
+                say(change)
+            say(f"written: {arguments.fix}")
     except (ValueError, OSError) as error:
         complain(str(error))
         sys.exit(2)
@@ -37,7 +42,7 @@ def _parse() -> argparse.Namespace:
         prog="tireid doctor",
         description=(
             "Examine the files of a data set as training reads them: what is missing, damaged, "
-            "repeated or other than published, and what to do about it. Nothing is changed."
+            "repeated or not as published, and what to do about it. Nothing of it is changed."
         ),
         epilog="Exit code: 0 if nothing loses data or falsifies results, 1 if something does, "
         "2 if there is nothing to examine.",
@@ -56,6 +61,12 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--images", action="store_true", help="show images in report.html, if their terms allow it"
+    )
+    parser.add_argument(
+        "--fix",
+        type=Path,
+        metavar="FILE",
+        help="write a corrected copy of the annotation file and print each change",
     )
     parser.add_argument(
         "--cache",

@@ -14,7 +14,7 @@ from tireid.doctor.layouts import Published
 
 def parse_entries(
     layout: Layout, file: Path, entries: Sequence[Any], image_root: Path
-) -> tuple[Splits, list[Finding]]:
+) -> tuple[Splits, list[str], list[Finding]]:
     """Return the records of the entries that training takes, and why it refuses the others.
 
     Entries of a file that names no splits are taken for those of `train`.
@@ -26,7 +26,8 @@ def parse_entries(
         image_root: The folder of the images.
 
     Returns:
-        Records whose `image_id` is the number of their entry, and the findings.
+        Records whose `image_id` is the number of their entry, a message for each entry that is
+        refused, and the findings.
     """
     parse = EntryParser(layout, file, image_root)
     splits: Splits = {split: [] for split in SPLITS}
@@ -47,7 +48,7 @@ def parse_entries(
         title = f"{len(messages):,} of {number(len(entries), 'entry', 'entries')}: {reason}"
         advice = "training stops at the first of them; mend or remove them (--fix FILE removes)"
         findings.append(Finding(title, advice, examples=first(messages)))
-    return splits, findings
+    return splits, [text for texts in refused.values() for text in texts], findings
 
 
 def names_splits(entries: Sequence[Any]) -> bool:

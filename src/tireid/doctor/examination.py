@@ -8,6 +8,7 @@ from typing import Any
 from tireid.data.annotations import Layout, load_entries
 from tireid.data.split_counts import count
 from tireid.doctor.captions import Cut, caption_findings, cut_shares
+from tireid.doctor.correcting import Corrected, correct
 from tireid.doctor.entries import (
     count_findings,
     identity_findings,
@@ -36,6 +37,7 @@ class Examination:
         declared: The published counts; None: none are expected.
         cuts: Captions longer than the text lengths in use.
         findings: The worst first.
+        corrected: What `--fix` writes; None: there is nothing to read.
     """
 
     dataset: str
@@ -48,6 +50,7 @@ class Examination:
     declared: dict[str, dict[str, int]] | None = None
     cuts: list[Cut] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    corrected: Corrected | None = None
 
     @property
     def harmful(self) -> list[Finding]:
@@ -99,11 +102,14 @@ def _examine_files(
         layout, folder, [name for name in names if isinstance(name, str) and name]
     )
     result.findings += findings
-    splits, findings = parse_entries(layout, file, entries, result.image_root)
+    splits, refused, findings = parse_entries(layout, file, entries, result.image_root)
     result.findings += findings
     result.counts = {split: count(records) for split, records in splits.items() if records}
     result.findings += identity_findings(splits)
-    result.findings += image_findings(splits, result.image_root, memory, progress=progress)
+    unusable, findings = image_findings(splits, result.image_root, memory, progress=progress)
+    result.findings += findings
+    if names_splits(entries):
+        result.corrected = correct(layout, splits, result.image_root, refused, unusable)
     result.findings += count_findings(splits, known, has_splits=names_splits(entries))
     result.findings += caption_findings(splits)
     result.cuts = cut_shares(splits)
@@ -120,14 +126,18 @@ def _read(result: Examination, layout: Layout, place: Place) -> list[Any]:
         fields = other_fields(layout, rows)
         if fields:
             title = f"{file.name} has other names of fields: {', '.join(fields)}"
+            needed = f"split, id, {layout.path_field}, captions"
             result.findings.append(
-                Finding(title, f"{layout.name} needs split, id, {layout.path_field}, captions")
+                Finding(
+                    title,
+                    f"{layout.name} needs {needed} (--fix FILE writes them)",
+                )
             )
         entries += as_entries(layout, rows, split)
     entries, backward = with_forward_slashes(layout, entries)
     if backward:
         title = f"{number(backward, 'path')} written with \\, as on Windows"
-        result.findings.append(Finding(title, "write / in the annotation file"))
+        result.findings.append(Finding(title, "write / in the annotation file (--fix FILE does)"))
     return entries
 
 

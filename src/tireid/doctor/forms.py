@@ -16,7 +16,6 @@ _CAPTIONS = ("captions", "caption", "sentence", "sentences")
 _IDS = ("id", "person_id", "pid", "image_id")
 
 
-@lru_cache(maxsize=4)  # a file is looked at, then read
 def read_rows(file: Path) -> list[Any]:
     """Return the rows of an annotation file in any form; empty if it is none.
 
@@ -24,10 +23,15 @@ def read_rows(file: Path) -> list[Any]:
         file: A list of rows in JSON, also as `annotations` of an object, or a list for each split.
     """
     try:
-        regular_file(file, largest=_LARGEST)
-        content = load_content(file)
+        state = regular_file(file, largest=_LARGEST).stat()
+        return _read_rows(file, state.st_size, state.st_mtime_ns)
     except (OSError, ValueError):
         return []
+
+
+@lru_cache(maxsize=4)  # a file is looked at, then read
+def _read_rows(file: Path, _size: int, _changed: int) -> list[Any]:
+    content = load_content(file)
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
         return content["annotations"]
     if isinstance(content, dict):

@@ -42,7 +42,7 @@ class Facts(NamedTuple):
 
 def image_findings(
     splits: Splits, image_root: Path, memory: Path, *, progress: bool = True
-) -> list[Finding]:
+) -> tuple[dict[Path, str], list[Finding]]:
     """Decode every image that was not decoded before, and return what is wrong with any.
 
     Args:
@@ -50,6 +50,9 @@ def image_findings(
         image_root: The folder of the images.
         memory: Folder of the marks by which training and this function remember files.
         progress: Whether to show a progress bar on standard error.
+
+    Returns:
+        The files that cannot be used, each with the reason, and the findings.
     """
     records = [record for group in splits.values() for record in group]
     paths = list(dict.fromkeys(record.image_path for record in records))
@@ -64,7 +67,8 @@ def image_findings(
         title = f"{len(broken):,} of {number(len(present), 'image')} cannot be read"
         advice = "training refuses them: get these files anew, or remove their entries (--fix FILE)"
         findings.append(Finding(title, advice, examples=first(names)))
-    return [*findings, *_copies(splits, facts, image_root)]
+    unusable = dict.fromkeys(missing, "does not exist") | dict(broken)
+    return unusable, [*findings, *_copies(splits, facts, image_root)]
 
 
 def _examine(

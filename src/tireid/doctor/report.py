@@ -53,11 +53,17 @@ def write_report(result: Examination, folder: Path, *, images: bool) -> list[Pat
 
 def as_json(result: Examination) -> dict[str, Any]:
     """Return an examination as JSON has it."""
-    content = asdict(result) | {"root": str(result.root), "image_root": str(result.image_root)}
-    content["cuts"] = [cut._asdict() for cut in result.cuts]
-    for finding in content["findings"]:
+    names = ("dataset", "name", "terms", "files", "counts", "declared")
+    findings = [asdict(finding) for finding in result.findings]
+    for finding in findings:
         del finding["images"]
-    return content
+    return {
+        **{name: getattr(result, name) for name in names},
+        "root": str(result.root),
+        "image_root": str(result.image_root),
+        "cuts": [cut._asdict() for cut in result.cuts],
+        "findings": findings,
+    }
 
 
 def _sources(finding: Finding) -> list[str]:
