@@ -146,3 +146,30 @@ def test_no_images_at_all_is_one_cause(data, examined):
     shutil.rmtree(root / "imgs")
     said = titles(examined(root))
     assert f"there is no folder {root}/imgs" in said[0]
+
+
+def test_a_linked_folder_is_examined_as_it_is(data, examined, tmp_path):
+    root = data()
+    (tmp_path / "disk").mkdir()
+    (root / "imgs").rename(tmp_path / "disk/images")
+    (root / "imgs").symlink_to(tmp_path / "disk/images", target_is_directory=True)
+    (tmp_path / "link").symlink_to(root, target_is_directory=True)
+    (root / "imgs/cam_a/1_a.png").unlink()
+    assert [f.examples for f in examined(tmp_path / "link").findings if f.harms] == [
+        ("cam_a/ lacks some: 1 train",)
+    ]
+
+
+def test_the_folder_of_another_data_set_is_named_though_the_right_one_lies_beside_it(
+    data, examined
+):
+    data()
+    other = data(name="data_captions.json", folder="RSTPReid")
+    assert "this is RSTPReid" in titles(examined(other))[0]
+
+
+def test_rstpreid_with_the_fields_of_cuhk_pedes_says_which(data, examined):
+    result = examined(data(name="data_captions.json"), "rstpreid")
+    assert titles(result) == [
+        "data_captions.json has other names of fields: file_path for img_path"
+    ]

@@ -97,19 +97,17 @@ def _examine_files(
     folder = file.parent
     if not (folder / "imgs").is_dir() and (folder.parent / "imgs").is_dir():
         folder = folder.parent
-    names = [e.get(layout.path_field) for e in entries if isinstance(e, dict)]
-    result.image_root, findings = find_images(
-        layout, folder, [name for name in names if isinstance(name, str) and name]
-    )
+    image_root, findings = find_images(layout, folder, _image_names(layout, entries))
+    image_root = result.image_root = image_root.resolve()  # as that of the records
     result.findings += findings
-    splits, refused, findings = parse_entries(layout, file, entries, result.image_root)
+    splits, refused, findings = parse_entries(layout, file, entries, image_root)
     result.findings += findings
     result.counts = {split: count(records) for split, records in splits.items() if records}
     result.findings += identity_findings(splits)
-    unusable, findings = image_findings(splits, result.image_root, memory, progress=progress)
+    unusable, findings = image_findings(splits, image_root, memory, progress=progress)
     result.findings += findings
     if names_splits(entries):
-        result.corrected = correct(layout, splits, result.image_root, refused, unusable)
+        result.corrected = correct(layout, splits, image_root, refused, unusable)
     result.findings += count_findings(splits, known, has_splits=names_splits(entries))
     result.findings += caption_findings(splits)
     result.cuts = cut_shares(splits)
@@ -139,6 +137,13 @@ def _read(result: Examination, layout: Layout, place: Place) -> list[Any]:
         title = f"{number(backward, 'path')} written with \\, as on Windows"
         result.findings.append(Finding(title, "write / in the annotation file (--fix FILE does)"))
     return entries
+
+
+def _image_names(layout: Layout, entries: list[Any]) -> list[str]:
+    """Return the images' paths that do not leave their folder."""
+    names = (entry.get(layout.path_field) for entry in entries if isinstance(entry, dict))
+    paths = (Path(name) for name in names if isinstance(name, str) and name)
+    return [str(path) for path in paths if not path.is_absolute() and ".." not in path.parts]
 
 
 def _unreadable(file: Path) -> Finding:

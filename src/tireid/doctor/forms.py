@@ -35,10 +35,11 @@ def _read_rows(file: Path, _size: int, _changed: int) -> list[Any]:
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
         return content["annotations"]
     if isinstance(content, dict):
+        lists = {split: content.get(split) for split in SPLITS}
         return [
             row | {"split": split} if isinstance(row, dict) else row
-            for split in SPLITS
-            for row in (content.get(split) if isinstance(content.get(split), list) else ())
+            for split, rows in lists.items()
+            for row in (rows if isinstance(rows, list) else ())
         ]
     return content if isinstance(content, list) else []
 
@@ -65,7 +66,7 @@ def as_entries(layout: Layout, rows: list[Any], split: str | None) -> list[Any]:
         Entries; rows of one image that hold a single sentence each become one entry.
     """
     entries: list[Any] = []
-    merged: dict[tuple[str, str, str], dict[str, Any]] = {}
+    merged: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in rows:
         entry = _as_entry(layout, row, split) if isinstance(row, dict) else row
         if entry is not row and "captions" in entry and isinstance(entry["captions"], str):

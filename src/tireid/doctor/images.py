@@ -1,6 +1,7 @@
 """Images: missing, unreadable or the same as others; each file is decoded once and remembered."""
 
 import hashlib
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -92,9 +93,13 @@ def _examine(
 
     unknown = [path for path in paths if path not in facts]
     broken = failures(look, unknown, "Decoding images", progress=progress)
+    facts = {path: facts[path] for path in paths if path in facts}  # in order, whoever was first
     if len(broken) < len(unknown):
-        memory.mkdir(parents=True, exist_ok=True)
-        write_json(file, {str(path): list(fact) for path, fact in facts.items()})
+        try:
+            memory.mkdir(parents=True, exist_ok=True)
+            write_json(file, {str(path): list(fact) for path, fact in facts.items()})
+        except OSError as error:
+            warnings.warn(f"the images will be decoded again next time: {error}", stacklevel=3)
     return facts, broken
 
 

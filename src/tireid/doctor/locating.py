@@ -23,7 +23,7 @@ class Place(NamedTuple):
         findings: How this differs from what training expects.
     """
 
-    files: list[tuple[str | None, Path]]
+    files: Sequence[tuple[str | None, Path]]
     findings: list[Finding]
 
 
@@ -49,7 +49,10 @@ def find_annotations(dataset: str, root: Path) -> Place:
         for file in _files(folder):
             if file.name in layout.annotation_files or (file == root and is_annotation(file)):
                 return Place([(None, file)], _misplaced(layout, root, file))
-    for folder in (start, *below):
+            other = layout_of_file(file.name)
+            if other is not None and folder == start:
+                return Place([], [_other_set(*other, file)])
+    for folder in below:
         for file in _files(folder):
             other = layout_of_file(file.name)
             if other is not None:
@@ -166,7 +169,7 @@ def _another_name(layout: Layout, file: Path) -> Finding:
 def _renamed(layout: Layout, folder: Path) -> Place | None:
     """Return annotation files of a folder by what they hold, whatever their names are."""
     files = [file for file in _files(folder)[:_MOST_FILES] if is_annotation(file)]
-    by_split: list[tuple[str | None, Path]] = [
+    by_split = [
         (split, file)
         for split in SPLITS
         for file in files

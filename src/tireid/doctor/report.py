@@ -70,7 +70,10 @@ def _sources(finding: Finding) -> list[str]:
     """Return the images of a finding in small, as data URIs."""
     sources: list[str] = []
     for path in finding.images:
-        image = decode(path)
+        try:
+            image = decode(path)
+        except ValueError:  # another finding says so
+            continue
         image.thumbnail((2 * _HEIGHT, _HEIGHT))
         content = io.BytesIO()
         image.save(content, "JPEG", quality=85)
