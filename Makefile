@@ -16,6 +16,7 @@ LOCK := $(if $(shell command -v flock),flock .venv.lock)
 
 MODEL ?=
 DATASET ?=
+export ROOT ?=
 ARGS ?=
 RUN ?=
 RUNS ?= runs
@@ -34,6 +35,7 @@ TAKES_sweep := SWEEP MODEL DATASET ARGS
 TAKES_tune := TUNING TRAIN ARGS
 TAKES_compare := RUNS ARGS
 TAKES_evaluate := RUN ARGS
+TAKES_doctor := DATASET ROOT ARGS
 TAKES_explain := RUN ARGS
 TAKES_export := RUN OUT ARGS
 TAKES_index := ARGS
@@ -52,7 +54,7 @@ $(error make $(GOAL): expected $(foreach name,$(TAKES),$(name)=...), got $(forea
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare dashboard evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports bench-evaluation bench-gpu bench-search fuzz endure clean
+.PHONY: help install train sweep tune compare dashboard doctor evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports bench-evaluation bench-gpu bench-search fuzz endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -94,6 +96,9 @@ dashboard: $(READY) ## Write a report on Weights & Biases: make dashboard ARGS="
 
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
 	@$(PY) -m tireid evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)
+
+doctor: $(READY) ## Examine a data set: make doctor DATASET=cuhk_pedes ROOT=/data/CUHK-PEDES
+	@$(PY) -m tireid doctor $(DATASET) "$$ROOT" $(ARGS)
 
 explain: $(READY) ## Draw what a run looks at: make explain RUN=runs/... ARGS="queries=20"
 	@$(PY) -m tireid explain $(if $(RUN),'run="$(RUN)"') $(ARGS)

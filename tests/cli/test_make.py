@@ -54,6 +54,7 @@ def test_a_variable_that_would_be_ignored_is_refused_with_the_names_that_are_tak
         (["sweep", "SWEEP=lgur_ablation", "MODEL=lgur"], "train sweep=lgur_ablation model=lgur"),
         (["tune", "TUNING=x", "TRAIN=y", "ARGS=z"], "tune tuning=x 'train=\"y\"' z"),
         (["compare", "RUNS=a b"], "compare a b"),
+        (["doctor", "DATASET=rstpreid", "ROOT=a b"], 'doctor rstpreid "$ROOT"'),
         (["export", "RUN=a", "OUT=b"], "export 'run=\"a\"' 'output=\"b\"'"),
         (["test", "WORKERS=4", "ARGS=-x"], "-n 4 "),
         (["wheel", "PYTHON=python3.12"], "-m build"),

@@ -74,8 +74,8 @@ def read_layout(
     if repeats not in ("refuse", "warn"):
         raise ValueError(f"repeats: expected refuse or warn, got {repeats!r}")
     folder, annotation_file = _locate(layout, root)
-    entries = _load_list(annotation_file)
-    parse = _EntryParser(layout, annotation_file, folder / "imgs")
+    entries = load_entries(annotation_file)
+    parse = EntryParser(layout, annotation_file, folder / "imgs")
     splits: Splits = {split: [] for split in SPLITS}
     for number, entry in enumerate(entries):
         split, record = parse(number, entry)
@@ -91,8 +91,14 @@ def read_layout(
     return {split: renumber(records) for split, records in splits.items() if records}
 
 
-class _EntryParser:
-    """Turns an entry of the annotation file into a split's name and a record."""
+class EntryParser:
+    """Turns an entry of the annotation file into a split's name and a record.
+
+    Args:
+        layout: File and field names.
+        annotation_file: Its path, for messages.
+        image_root: The folder that no image's path may leave.
+    """
 
     def __init__(self, layout: Layout, annotation_file: Path, image_root: Path) -> None:
         self._path_field = layout.path_field
@@ -101,6 +107,11 @@ class _EntryParser:
         self._inside: dict[Path, bool] = {}
 
     def __call__(self, number: int, entry: Any) -> tuple[str, Record]:
+        """Return the split and the record of the entry of a number.
+
+        Raises:
+            ValueError: If the entry breaks the layout's rules; names it.
+        """
         if not isinstance(entry, dict):
             raise ValueError(
                 f"{self._file}: entry {number}: expected an object, got {_describe(entry)}"
@@ -227,15 +238,29 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _load_list(file: Path) -> list[Any]:
+def load_content(file: Path) -> Any:
+    """Return what an annotation file holds, whatever its form.
+
+    Raises:
+        ValueError: If it is no JSON in UTF-8; names the file.
+    """
     try:
         text = file.read_text(encoding="utf-8-sig")
-        content = json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:  # also of bytes, and of numbers of many digits
         raise ValueError(
             f"{file}: expected valid JSON in UTF-8, got {error}"
             f" ({file.stat().st_size} bytes); is the file complete?"
         ) from error
+
+
+def load_entries(file: Path) -> list[Any]:
+    """Return the entries of an annotation file.
+
+    Raises:
+        ValueError: If it is no list in JSON; names the file.
+    """
+    content = load_content(file)
     if not isinstance(content, list) or not content:
         raise ValueError(
             f"{file}: expected a JSON list with one object an image, got {_describe(content)}"

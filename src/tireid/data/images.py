@@ -184,8 +184,7 @@ def verify_images(paths: Sequence[Path], marks: Path | None, *, progress: bool =
             first few, and the folders that are missing.
     """
     unique = list(dict.fromkeys(paths))
-    mark = marks / _fingerprint(unique) if marks is not None else None
-    if mark is not None and mark.exists():
+    if marks is not None and (marks / _fingerprint(unique)).exists():
         return
     missing = [path for path in unique if not path.exists()]
     folders = sorted({str(path.parent) for path in missing if not path.parent.is_dir()})
@@ -196,12 +195,23 @@ def verify_images(paths: Sequence[Path], marks: Path | None, *, progress: bool =
             f" folders: {shown}; is the data set complete?"
         )
     _for_each(decode, unique, "Checking images", progress)
-    if mark is not None:
-        try:
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.touch()
-        except OSError as error:
-            warnings.warn(f"the images will be checked again next time: {error}", stacklevel=2)
+    if marks is not None:
+        mark_as_checked(unique, marks)
+
+
+def mark_as_checked(paths: Sequence[Path], marks: Path) -> None:
+    """Let `verify_images` know that all of these files can be decoded.
+
+    Args:
+        paths: Image files.
+        marks: As in `verify_images`.
+    """
+    mark = marks / _fingerprint(list(dict.fromkeys(paths)))
+    try:
+        marks.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError as error:
+        warnings.warn(f"the images will be checked again next time: {error}", stacklevel=2)
 
 
 def _check_file(path: Path) -> None:
@@ -308,7 +318,7 @@ def _check_depth(image: Image.Image) -> None:
 
 def _fingerprint(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    for path in paths:
+    for path in sorted(paths):  # the order of the splits does not matter
         try:
             state = path.stat()
             facts = f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0"
@@ -318,13 +328,19 @@ def _fingerprint(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _for_each(
-    function: Callable[[Item], object], items: Sequence[Item], title: str, progress: bool
-) -> None:
+def failures(
+    function: Callable[[Item], object], items: Sequence[Item], title: str, *, progress: bool = True
+) -> list[tuple[Item, str]]:
     """Call a function on every item in threads (Pillow decodes without the interpreter's lock).
 
-    Raises:
-        ValueError: If any call raised one; says how many and repeats the first few messages.
+    Args:
+        function: Raises ValueError where it fails.
+        items: What it is called on.
+        title: Stands before the progress bar.
+        progress: Whether to show a progress bar on standard error.
+
+    Returns:
+        The items for which it failed, in their order, each with the message.
     """
 
     def attempt(item: Item) -> str | None:
@@ -336,21 +352,34 @@ def _for_each(
 
     console = Console(stderr=True)
     hidden = not progress or not console.is_terminal or len(items) < _SHOW_PROGRESS_FROM
-    failures: list[str] = []
+    failed: list[tuple[Item, str]] = []
     with (
         ThreadPoolExecutor(min(8, available_cores())) as pool,
         Progress(console=console, transient=True, disable=hidden) as bar,
     ):
         try:
-            for message in bar.track(pool.map(attempt, items), total=len(items), description=title):
+            messages = bar.track(pool.map(attempt, items), total=len(items), description=title)
+            for item, message in zip(items, messages, strict=True):
                 if message is not None:
-                    failures.append(message)
+                    failed.append((item, message))
         except BaseException:  # an interrupt must not wait for the whole queue
             pool.shutdown(cancel_futures=True)
             raise
-    if failures:
-        shown = "\n  ".join(failures[:_SHOWN])
+    return failed
+
+
+def _for_each(
+    function: Callable[[Item], object], items: Sequence[Item], title: str, progress: bool
+) -> None:
+    """Call a function on every item in threads.
+
+    Raises:
+        ValueError: If any call raised one; says how many and repeats the first few messages.
+    """
+    failed = failures(function, items, title, progress=progress)
+    if failed:
+        shown = "\n  ".join(message for _, message in failed[:_SHOWN])
         raise ValueError(
-            f"{len(failures)} of {len(items)} images cannot be read; the first are\n  {shown}\n"
+            f"{len(failed)} of {len(items)} images cannot be read; the first are\n  {shown}\n"
             "Download them again, or remove their entries from the annotation file."
         )

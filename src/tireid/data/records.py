@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 SPLITS = ("train", "val", "test")
 _SHOWN = 10
@@ -82,20 +83,69 @@ def hold_out(
     return [r for r in records if r.pid not in held], [r for r in records if r.pid in held]
 
 
+def shared_ids(splits: Splits) -> dict[tuple[str, str], list[int]]:
+    """Return the identities that are in both of two splits, for the pairs of splits with any."""
+    pids = {split: {record.pid for record in records} for split, records in splits.items()}
+    pairs = (("train", "val"), ("train", "test"), ("val", "test"))
+    shared = {pair: sorted(pids[pair[0]] & pids[pair[1]]) for pair in pairs}
+    return {pair: ids for pair, ids in shared.items() if ids}
+
+
 def refuse_shared_ids(splits: Splits, file: Path) -> None:
     """Check that no identity is in two splits.
 
     Raises:
         ValueError: If one is; names the first few.
     """
-    pids = {split: {record.pid for record in records} for split, records in splits.items()}
-    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
-        shared = sorted(pids[first] & pids[second])
-        if shared:
-            raise ValueError(
-                f"{file}: expected every identity in one split, got {len(shared)} in both"
-                f" {first} and {second}: {_shorten(shared)}"
-            )
+    for (first, second), shared in shared_ids(splits).items():
+        raise ValueError(
+            f"{file}: expected every identity in one split, got {len(shared)} in both"
+            f" {first} and {second}: {_shorten(shared)}"
+        )
+
+
+class Repeats(NamedTuple):
+    """Entries of a split that name an image that an earlier entry names.
+
+    Attributes:
+        text: How many and which, in words.
+        harmless: Whether split and identity are those of the earlier entry.
+        pairs: Numbers of the earlier and the later entries.
+    """
+
+    text: str
+    harmless: bool
+    pairs: list[tuple[int, int]]
+
+
+def find_repeats(splits: Splits) -> list[Repeats]:
+    """Return the images that are named more than once, under any path, by kind.
+
+    Args:
+        splits: Records whose `image_id` is the number of their entry.
+    """
+    first: dict[tuple[int, int] | Path, tuple[str, Record]] = {}
+    found: dict[tuple[str, bool], list[tuple[int, int]]] = {}
+    for split, records in splits.items():
+        for record in records:
+            earlier, other = first.setdefault(_image_key(record.image_path), (split, record))
+            if other is record:
+                continue
+            if earlier != split:
+                kind = f"one of {earlier} names: it leaks"
+            elif other.pid != record.pid:
+                kind = "one of another identity names"
+            else:
+                kind = "an earlier entry names"
+            text = f"of the {len(records)} entries of {split} name an image that {kind}"
+            harmless = earlier == split and other.pid == record.pid
+            found.setdefault((text, harmless), []).append((other.image_id, record.image_id))
+    repeats: list[Repeats] = []
+    for (text, harmless), pairs in found.items():
+        shown = ", ".join(f"{one} and {another}" for one, another in pairs[:_SHOWN])
+        text = f"{len(pairs)} {text}; the first are entries {shown}"
+        repeats.append(Repeats(text, harmless, pairs))
+    return repeats
 
 
 def check_repeats(splits: Splits, file: Path, *, accept: bool) -> None:
@@ -112,33 +162,12 @@ def check_repeats(splits: Splits, file: Path, *, accept: bool) -> None:
     Raises:
         ValueError: Names the entries, unless they are accepted.
     """
-    first: dict[tuple[int, int] | Path, tuple[str, Record]] = {}
-    found: dict[str, list[tuple[int, int]]] = {}
-    harmless = set[str]()
-    for split, records in splits.items():
-        for record in records:
-            earlier, other = first.setdefault(_image_key(record.image_path), (split, record))
-            if other is record:
-                continue
-            if earlier != split:
-                kind = f"{split} name an image that one of {earlier} names: it leaks"
-            elif other.pid != record.pid:
-                kind = f"{split} name an image that one of another identity names"
-            else:
-                kind = f"{split} name an image that an earlier entry names"
-                harmless.add(kind)
-            found.setdefault(kind, []).append((other.image_id, record.image_id))
-    for kind, pairs in found.items():
-        shown = ", ".join(f"{one} and {another}" for one, another in pairs[:_SHOWN])
-        message = (
-            f"{file}: {len(pairs)} of the {len(splits[kind.split()[0]])} entries of {kind}; "
-            f"the first are entries {shown}"
-        )
-        if not accept and kind not in harmless:
+    for text, harmless, _ in find_repeats(splits):
+        if not accept and not harmless:
             raise ValueError(
-                f"{message}; mend the file, or accept it as it is: dataset.read.repeats=warn"
+                f"{file}: {text}; mend the file, or accept it as it is: dataset.read.repeats=warn"
             )
-        warnings.warn(f"{message}; each entry counts as an image of its own", stacklevel=3)
+        warnings.warn(f"{file}: {text}; each entry counts as an image of its own", stacklevel=3)
 
 
 def _image_key(path: Path) -> tuple[int, int] | Path:

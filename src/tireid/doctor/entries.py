@@ -1,0 +1,135 @@
+"""The entries of an annotation file, by the rules of training: which it refuses, and why."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tireid.data.annotations import EntryParser, Layout
+from tireid.data.records import SPLITS, Splits, find_repeats, shared_ids
+from tireid.data.split_counts import Counts, count, differences
+from tireid.doctor.findings import Finding, first, number
+from tireid.doctor.layouts import Published
+
+
+def parse_entries(
+    layout: Layout, file: Path, entries: Sequence[Any], image_root: Path
+) -> tuple[Splits, list[str], list[Finding]]:
+    """Return the records of the entries that training takes, and why it refuses the others.
+
+    Entries of a file that names no splits are taken for those of `train`.
+
+    Args:
+        layout: File and field names.
+        file: The annotation file, for messages.
+        entries: Its entries.
+        image_root: The folder of the images.
+
+    Returns:
+        Records whose `image_id` is the number of their entry, a message for each entry that is
+        refused, and the findings.
+    """
+    parse = EntryParser(layout, file, image_root)
+    splits: Splits = {split: [] for split in SPLITS}
+    refused: defaultdict[str, list[str]] = defaultdict(list)
+    findings: list[Finding] = []
+    if not names_splits(entries):
+        findings.append(_no_splits(layout, file, entries))
+        entries = [e | {"split": "train"} if isinstance(e, dict) else e for e in entries]
+    for position, entry in enumerate(entries):
+        try:
+            split, record = parse(position, entry)
+        except ValueError as error:
+            message = str(error).removeprefix(f"{file}: ")
+            refused[message.partition(": ")[2].partition(", got ")[0]].append(message)
+        else:
+            splits[split].append(record)
+    for reason, messages in refused.items():
+        title = f"{len(messages):,} of {number(len(entries), 'entry', 'entries')}: {reason}"
+        advice = "training stops at the first of them; mend or remove them (--fix FILE removes)"
+        findings.append(Finding(title, advice, examples=first(messages)))
+    return splits, [text for texts in refused.values() for text in texts], findings
+
+
+def names_splits(entries: Sequence[Any]) -> bool:
+    """Whether any entry names its split."""
+    return any(isinstance(entry, dict) and "split" in entry for entry in entries)
+
+
+def count_findings(splits: Splits, published: Published, *, has_splits: bool) -> list[Finding]:
+    """Return how the counts differ from the published ones.
+
+    Args:
+        splits: The records of each split.
+        published: What is published of the data set.
+        has_splits: Whether the file names splits; without them only the sums are compared.
+    """
+    if published.counts is None:
+        return []
+    declared, others = published.counts, published.other_releases
+    if not has_splits:
+        declared = {"train": _total(declared)}
+        others = {}
+    release = _release(splits, others)
+    if release is not None:
+        title = f"the counts are those of {release}"
+        return [Finding(title, "results do not compare with those on the other release; say which")]
+    messages = differences(splits, declared, others)
+    if not has_splits:
+        messages = [f"all splits{message.removeprefix('train')}" for message in messages]
+    advice = "get the file from the owners anew; or, if these files are your own, use --own"
+    title = "the counts are not those of the published data set"
+    return [Finding(title, advice, examples=tuple(messages))] if messages else []
+
+
+def identity_findings(splits: Splits) -> list[Finding]:
+    """Return identities in two splits, images named twice, and identities of one image."""
+    findings = [
+        Finding(
+            f"{number(len(ids), 'identity', 'identities')} in both {one} and {other}",
+            "training refuses the file: give each identity one split",
+            examples=(", ".join(first(ids)),),
+        )
+        for (one, other), ids in shared_ids(splits).items()
+    ]
+    for text, harmless, _ in find_repeats(splits):
+        advice = (
+            "each entry counts as an image of its own; give one entry all captions"
+            if harmless
+            else "training refuses the file unless dataset.read.repeats=warn: remove the wrong ones"
+        )
+        findings.append(Finding(text, advice, harms=not harmless))
+    for split, records in splits.items():
+        images = Counter(record.pid for record in records)
+        single = [pid for pid, times in images.items() if times == 1]
+        if single:
+            title = f"{number(len(single), 'identity', 'identities')} of {split} with one image"
+            advice = "kept; in training they have no second image, and no other support"
+            examples = (", ".join(first(sorted(single))),)
+            findings.append(Finding(title, advice, harms=False, examples=examples))
+    return findings
+
+
+def _no_splits(layout: Layout, file: Path, entries: Sequence[Any]) -> Finding:
+    has = sorted({name for entry in entries[:100] if isinstance(entry, dict) for name in entry})
+    needed = ("split", "id", layout.path_field, "captions")
+    lacks = ", ".join(name for name in needed if name not in has)
+    return Finding(
+        f"{file.name} lacks {lacks}; its {number(len(entries), 'entry', 'entries')} hold"
+        f" {', '.join(has)}",
+        f"nothing says what is for training: ask the owners for {layout.annotation_files[0]}",
+    )
+
+
+def _total(counts: Counts) -> dict[str, int]:
+    return {name: sum(split[name] for split in counts.values()) for name in count([])}
+
+
+def _release(splits: Splits, others: dict[str, Counts]) -> str | None:
+    read = {split: count(records) for split, records in splits.items() if records}
+    fitting = (
+        name
+        for name, counts in others.items()
+        if read == {split: dict(numbers) for split, numbers in counts.items()}
+    )
+    return next(fitting, None)

@@ -1,0 +1,160 @@
+"""Examine a data set: where it is, what its files hold, and all findings, the worst first."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tireid.data.annotations import Layout, load_entries
+from tireid.data.split_counts import count
+from tireid.doctor.captions import Cut, caption_findings, cut_shares
+from tireid.doctor.correcting import Corrected, correct
+from tireid.doctor.entries import (
+    count_findings,
+    identity_findings,
+    names_splits,
+    parse_entries,
+)
+from tireid.doctor.findings import Finding, number
+from tireid.doctor.forms import as_entries, other_fields, read_rows, with_forward_slashes
+from tireid.doctor.images import image_findings
+from tireid.doctor.layouts import LAYOUTS, Published, published
+from tireid.doctor.locating import Place, find_annotations, find_images
+
+
+@dataclass
+class Examination:
+    """What was found of a data set.
+
+    Attributes:
+        dataset: As `dataset=` names it.
+        name: Its name in full.
+        root: The folder that was asked for.
+        terms: Who hands it out, and for what.
+        files: SHA-256 of each annotation file.
+        image_root: The folder of the images; None: not looked for.
+        counts: Counts of each split of what can be read.
+        declared: The published counts; None: none are expected.
+        cuts: Captions longer than the text lengths in use.
+        findings: The worst first.
+        corrected: What `--fix` writes; None: there is nothing to read.
+    """
+
+    dataset: str
+    name: str
+    root: Path
+    terms: str
+    files: dict[str, str] = field(default_factory=dict)
+    image_root: Path | None = None
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    declared: dict[str, dict[str, int]] | None = None
+    cuts: list[Cut] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    corrected: Corrected | None = None
+
+    @property
+    def harmful(self) -> list[Finding]:
+        """The findings that lose data or falsify results."""
+        return [finding for finding in self.findings if finding.harms]
+
+
+def examine(
+    dataset: str, root: Path, *, memory: Path, own: bool = False, progress: bool = True
+) -> Examination:
+    """Examine a data set; nothing of it is changed.
+
+    Args:
+        dataset: As `dataset=` names it.
+        root: Its folder, also a level too high or too deep, or its annotation file.
+        memory: Folder of the marks by which training remembers images that can be decoded.
+        own: Whether the files are anybody's own, so that no published counts are expected.
+        progress: Whether to show progress bars on standard error.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    known = published(dataset)
+    if own:
+        known = known._replace(counts=None)
+    declared = None if known.counts is None else {s: dict(c) for s, c in known.counts.items()}
+    result = Examination(dataset, LAYOUTS[dataset].name, root, known.terms, declared=declared)
+    place = find_annotations(dataset, root)
+    result.findings += place.findings
+    result.files = {str(file): _sha256(file) for _, file in place.files}
+    if place.files:
+        _examine_files(result, place, known, memory, progress)
+    result.findings.sort(key=lambda finding: not finding.harms)
+    return result
+
+
+def _examine_files(
+    result: Examination, place: Place, known: Published, memory: Path, progress: bool
+) -> None:
+    layout, file = LAYOUTS[result.dataset], place.files[0][1]
+    entries = _read(result, layout, place)
+    if not entries:
+        return
+    folder = file.parent
+    if not (folder / "imgs").is_dir() and (folder.parent / "imgs").is_dir():
+        folder = folder.parent
+    image_root, findings = find_images(layout, folder, _image_names(layout, entries))
+    image_root = result.image_root = image_root.resolve()  # as that of the records
+    result.findings += findings
+    splits, refused, findings = parse_entries(layout, file, entries, image_root)
+    result.findings += findings
+    result.counts = {split: count(records) for split, records in splits.items() if records}
+    result.findings += identity_findings(splits)
+    unusable, findings = image_findings(splits, image_root, memory, progress=progress)
+    result.findings += findings
+    if names_splits(entries):
+        result.corrected = correct(layout, splits, image_root, refused, unusable)
+    result.findings += count_findings(splits, known, has_splits=names_splits(entries))
+    result.findings += caption_findings(splits)
+    result.cuts = cut_shares(splits)
+
+
+def _read(result: Examination, layout: Layout, place: Place) -> list[Any]:
+    """Return the entries of all files, in the layout's form; findings say what was not."""
+    entries: list[Any] = []
+    for split, file in place.files:
+        rows = read_rows(file)
+        if not rows:
+            result.findings.append(_unreadable(file))
+            continue
+        fields = other_fields(layout, rows)
+        if fields:
+            title = f"{file.name} has other names of fields: {', '.join(fields)}"
+            needed = f"split, id, {layout.path_field}, captions"
+            result.findings.append(
+                Finding(
+                    title,
+                    f"{layout.name} needs {needed} (--fix FILE writes them)",
+                )
+            )
+        entries += as_entries(layout, rows, split)
+    entries, backward = with_forward_slashes(layout, entries)
+    if backward:
+        title = f"{number(backward, 'path')} written with \\, as on Windows"
+        result.findings.append(Finding(title, "write / in the annotation file (--fix FILE does)"))
+    return entries
+
+
+def _image_names(layout: Layout, entries: list[Any]) -> list[str]:
+    """Return the images' paths that do not leave their folder."""
+    names = (entry.get(layout.path_field) for entry in entries if isinstance(entry, dict))
+    paths = (Path(name) for name in names if isinstance(name, str) and name)
+    return [str(path) for path in paths if not path.is_absolute() and ".." not in path.parts]
+
+
+def _unreadable(file: Path) -> Finding:
+    try:
+        load_entries(file)
+        reason = f"{file}: expected a list with one object an image"
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    return Finding(reason, "get the file anew: a download that broke off looks like this")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,130 @@
+"""Annotation files in the forms that other repositories give them, as entries of a layout."""
+
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tireid.data.annotations import Layout, load_content
+from tireid.data.records import SPLITS
+from tireid.runs.foreign import regular_file
+
+_LARGEST = 512 * 2**20  # bytes of a file that is opened because of its ending
+# Other names of fields: TextReID's files have one row a caption in `annotations`, APTM's and
+# ALBEF's name the identity `image_id`.
+_PATHS = ("file_path", "img_path", "image")
+_CAPTIONS = ("captions", "caption", "sentence", "sentences")
+_IDS = ("id", "person_id", "pid", "image_id")
+
+
+def read_rows(file: Path) -> list[Any]:
+    """Return the rows of an annotation file in any form; empty if it is none.
+
+    Args:
+        file: A list of rows in JSON, also as `annotations` of an object, or a list for each split.
+    """
+    try:
+        state = regular_file(file, largest=_LARGEST).stat()
+        return _read_rows(file, state.st_size, state.st_mtime_ns)
+    except (OSError, ValueError):
+        return []
+
+
+@lru_cache(maxsize=4)  # a file is looked at, then read
+def _read_rows(file: Path, _size: int, _changed: int) -> list[Any]:
+    content = load_content(file)
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        return content["annotations"]
+    if isinstance(content, dict):
+        lists = {split: content.get(split) for split in SPLITS}
+        return [
+            row | {"split": split} if isinstance(row, dict) else row
+            for split, rows in lists.items()
+            for row in (rows if isinstance(rows, list) else ())
+        ]
+    return content if isinstance(content, list) else []
+
+
+def is_annotation(file: Path) -> bool:
+    """Whether a file holds rows with an image and captions."""
+    rows = read_rows(file)
+    return any(
+        _name(row, _PATHS) is not None and _name(row, _CAPTIONS) is not None
+        for row in rows[:5]
+        if isinstance(row, dict)
+    )
+
+
+def as_entries(layout: Layout, rows: list[Any], split: str | None) -> list[Any]:
+    """Return rows as entries of a layout; what has its fields stays as it is.
+
+    Args:
+        layout: File and field names.
+        rows: Of any form.
+        split: Split of rows that name none; None: they stay without one.
+
+    Returns:
+        Entries; rows of one image that hold a single sentence each become one entry.
+    """
+    entries: list[Any] = []
+    merged: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:
+        entry = _as_entry(layout, row, split) if isinstance(row, dict) else row
+        if entry is not row and "captions" in entry and isinstance(entry["captions"], str):
+            key = tuple(str(entry.get(name)) for name in ("split", "id", layout.path_field))
+            if key in merged:
+                merged[key]["captions"].append(entry["captions"])
+                continue
+            entry["captions"] = [entry["captions"]]
+            merged[key] = entry
+        entries.append(entry)
+    return entries
+
+
+def other_fields(layout: Layout, rows: list[Any]) -> list[str]:
+    """Return the names of fields that stand in place of the layout's, each as `A for B`."""
+    row = next((row for row in rows if isinstance(row, dict)), {})
+    wanted = ((layout.path_field, _PATHS), ("captions", _CAPTIONS), ("id", _IDS))
+    return [
+        f"{found} for {name}"
+        for name, names in wanted
+        if name not in row and (found := _name(row, names)) is not None
+    ]
+
+
+def with_forward_slashes(layout: Layout, entries: list[Any]) -> tuple[list[Any], int]:
+    """Return entries whose paths are written with `/`, and how many were not, as on Windows."""
+    changed, count = list[Any](), 0
+    for entry in entries:
+        path = entry.get(layout.path_field) if isinstance(entry, dict) else None
+        if isinstance(path, str) and "\\" in path:
+            entry = entry | {layout.path_field: path.replace("\\", "/")}
+            count += 1
+        changed.append(entry)
+    return changed, count
+
+
+def _as_entry(layout: Layout, row: dict[str, Any], split: str | None) -> dict[str, Any]:
+    has_all = {layout.path_field, "captions", "id"} <= row.keys()
+    if has_all and (split is None or "split" in row):
+        return row
+    entry = dict(row)
+    for name, names in ((layout.path_field, _PATHS), ("captions", _CAPTIONS), ("id", _IDS)):
+        found = _name(row, names)
+        if name not in row and found is not None:
+            entry[name] = entry.pop(found)
+            if found == "image" and isinstance(entry[name], str):
+                entry[name] = _below_imgs(entry[name])
+    if split is not None:
+        entry.setdefault("split", split)
+    return entry
+
+
+def _below_imgs(path: str) -> str:
+    """Return a path without what stands before the last `imgs/` in it."""
+    parts = PurePosixPath(path).parts
+    last = max((number for number, part in enumerate(parts) if part == "imgs"), default=-1)
+    return str(PurePosixPath(*parts[last + 1 :]))
+
+
+def _name(row: dict[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in row), None)

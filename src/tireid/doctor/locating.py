@@ -1,0 +1,202 @@
+"""Find the annotation files and the images of a data set, also where training would not look."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tireid.data.annotations import Layout
+from tireid.data.records import SPLITS
+from tireid.doctor.findings import Finding
+from tireid.doctor.forms import is_annotation, read_rows
+from tireid.doctor.layouts import LAYOUTS, layout_of_file
+
+_MOST_FOLDERS = 200
+_MOST_FILES = 20  # of a folder that are opened because of their ending
+_SAMPLE = 200
+
+
+class Place(NamedTuple):
+    """The annotation files that were found.
+
+    Attributes:
+        files: Each with the split that its name says; None: its entries say it. Empty: none found.
+        findings: How this differs from what training expects.
+    """
+
+    files: Sequence[tuple[str | None, Path]]
+    findings: list[Finding]
+
+
+def find_annotations(dataset: str, root: Path) -> Place:
+    """Find the annotation files of a data set.
+
+    Args:
+        dataset: As `dataset=` names it.
+        root: Its folder, a file of it, or a folder one or two levels above or below.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    layout, root = LAYOUTS[dataset], root.expanduser().absolute()
+    if ".." in root.parts:
+        root = root.resolve()
+    if not root.exists():
+        raise FileNotFoundError(f"{root}: expected the folder of {layout.name}, got no such folder")
+    start = root if root.is_dir() else root.parent
+    below = list(_below(start))
+    above = [start.parent, start.parent / layout.name, start.parent.parent]
+    for folder in (start, start / layout.name, *below, *above):
+        for file in _files(folder):
+            if file.name in layout.annotation_files or (file == root and is_annotation(file)):
+                return Place([(None, file)], _misplaced(layout, root, file))
+            other = layout_of_file(file.name)
+            if other is not None and folder == start:
+                return Place([], [_other_set(*other, file)])
+    for folder in below:
+        for file in _files(folder):
+            other = layout_of_file(file.name)
+            if other is not None:
+                return Place([], [_other_set(*other, file)])
+    for folder in (start, *below, *above):
+        for file in _files(folder):
+            if file.name in layout.foreign_files and is_annotation(file):
+                return Place([(None, file)], [_foreign(layout, file)])
+    for folder in (start, *below):
+        found = _renamed(layout, folder)
+        if found is not None:
+            return found
+    return Place([], [_nothing(layout, root, start)])
+
+
+def find_images(layout: Layout, folder: Path, names: Sequence[str]) -> tuple[Path, list[Finding]]:
+    """Find the folder below which the images lie.
+
+    Args:
+        layout: File and field names.
+        folder: The folder of the annotation file.
+        names: The images' paths, as the entries have them.
+
+    Returns:
+        The folder, and what is wrong about it.
+    """
+    expected = folder / "imgs"
+    sample = names[:: max(1, len(names) // _SAMPLE)]
+    near = (expected, *_subfolders(expected), folder, *_subfolders(folder), folder.parent)
+    candidates = [*near, *(inner for outer in _subfolders(folder) for inner in _subfolders(outer))]
+    candidates += [folder.parent / "imgs", *_subfolders(folder.parent)]
+    held = {place: _count_held(place, sample) for place in candidates[:_MOST_FOLDERS]}
+    best = max(held, key=lambda place: held[place])  # of equals the first
+    if best == expected or held[best] <= held[expected]:
+        if expected.is_dir():
+            return expected, []
+        missing = Finding(
+            f"there is no folder {expected}, and the images are nowhere near",
+            f"put the images of {layout.name} into it, in the folders that the entries name",
+        )
+        return expected, [missing]
+    wrong = Finding(
+        f"the images lie below {best}, and are expected below {expected}",
+        f"move that folder or link it: ln -s {best} {expected}"
+        if not expected.exists()
+        else f"move what is in {best} into {expected}",
+    )
+    return best, [wrong]
+
+
+def _count_held(place: Path, names: Sequence[str]) -> int:
+    count = 0
+    for name in names:
+        try:
+            count += (place / name).is_file()
+        except (OSError, ValueError):  # too long, or no name of a file
+            continue
+    return count
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".json" and p.is_file())
+    except OSError:
+        return []
+
+
+def _below(start: Path) -> Iterator[Path]:
+    """Yield folders one and two levels further down; none inside `imgs/`."""
+    level = [start]
+    for _ in range(2):
+        level = [p for folder in level for p in _subfolders(folder) if folder.name != "imgs"]
+        level = level[:_MOST_FOLDERS]
+        yield from level
+
+
+def _misplaced(layout: Layout, root: Path, file: Path) -> list[Finding]:
+    if file.name not in layout.annotation_files:
+        return [_another_name(layout, file)]
+    if file.parent in (root, root / layout.name):
+        return []
+    advice = f"set dataset.root={file.parent}"
+    return [Finding(f"{root} is not the folder of {layout.name}: {file} lies elsewhere", advice)]
+
+
+def _other_set(dataset: str, layout: Layout, file: Path) -> Finding:
+    return Finding(
+        f"this is {layout.name}, by its annotation file {file}",
+        f"use dataset={dataset}, and tireid doctor {dataset} {file.parent}",
+    )
+
+
+def _foreign(layout: Layout, file: Path) -> Finding:
+    return Finding(
+        f"{file.name} in place of {' or '.join(layout.annotation_files)}, in {file.parent}",
+        layout.foreign_files[file.name],
+    )
+
+
+def _another_name(layout: Layout, file: Path) -> Finding:
+    return Finding(
+        f"the annotation file has another name, {file}",
+        f"rename it to {file.parent / layout.annotation_files[0]}",
+    )
+
+
+def _renamed(layout: Layout, folder: Path) -> Place | None:
+    """Return annotation files of a folder by what they hold, whatever their names are."""
+    files = [file for file in _files(folder)[:_MOST_FILES] if is_annotation(file)]
+    by_split = [
+        (split, file)
+        for split in SPLITS
+        for file in files
+        if split in file.stem.lower() and not _says_split(file)
+    ][:_MOST_FILES]
+    splits = {split for split, _ in by_split}
+    if len(splits) > 1:
+        names = ", ".join(file.name for _, file in by_split)
+        wrong = Finding(
+            f"one annotation file a split, as other repositories have them, in {folder}: {names}",
+            f"--fix FILE writes them as one; put it into the folder of imgs/ as "
+            f"{layout.annotation_files[0]}",
+        )
+        return Place(by_split, [wrong])
+    return Place([(None, files[0])], [_another_name(layout, files[0])]) if files else None
+
+
+def _says_split(file: Path) -> bool:
+    """Whether the entries of a file name several splits."""
+    rows: list[Any] = read_rows(file)
+    return len({str(row.get("split")) for row in rows if isinstance(row, dict)}) > 1
+
+
+def _nothing(layout: Layout, root: Path, start: Path) -> Finding:
+    found = [p.name + "/" * p.is_dir() for p in sorted(start.iterdir())[:10]]
+    return Finding(
+        f"no annotation file of {layout.name} in {root}, two levels below it or above it",
+        f"the owners hand out {' or '.join(layout.annotation_files)} beside the folder imgs/",
+        examples=(f"found: {', '.join(found) or 'nothing'}",),
+    )

@@ -1,0 +1,56 @@
+"""An examination on one screen: the data set in a few lines, then what to do, the worst first."""
+
+from tireid.console import printable, say
+from tireid.doctor.captions import LENGTHS
+from tireid.doctor.examination import Examination
+from tireid.doctor.findings import Finding, number
+
+_MOST_FINDINGS = 6
+_WIDTH = 200  # characters of a line
+
+
+def show_examination(result: Examination) -> None:
+    """Print an examination."""
+    say(f"{result.name} in {result.root}", style="bold")
+    for file, sha256 in result.files.items():
+        say(f"  {file}, SHA-256 {sha256[:16]}")
+    for line in count_lines(result):
+        say(f"  {line}")
+    if not result.findings:
+        say("nothing wrong was found", style="green")
+    for finding in result.findings[:_MOST_FINDINGS]:
+        _show(finding)
+    rest = len(result.findings) - _MOST_FINDINGS
+    if rest > 0:
+        say(f"and {number(rest, 'finding')} more: --out FOLDER lists all")
+    harmful = len(result.harmful)
+    if harmful:
+        verdict = number(harmful, "problem")
+        say(f"{verdict} that {'loses' if harmful == 1 else 'lose'} data or would falsify results")
+
+
+def count_lines(result: Examination) -> list[str]:
+    """Return a line for each split with its counts, and one with what is cut."""
+    lines = [
+        f"{split}: " + ", ".join(f"{n:,} {name}" for name, n in counts.items())
+        for split, counts in result.counts.items()
+    ]
+    if result.cuts:
+        total = sum(cut.captions for cut in result.cuts) // len(LENGTHS)
+        cut = {n: sum(c.cut for c in result.cuts if c.length == n) for n in LENGTHS}
+        shares = [f"{100 * count / total:.1f} % at {length}" for length, count in cut.items()]
+        lines.append(f"captions cut, by the text length in word pieces: {', '.join(shares)}")
+    return lines
+
+
+def _show(finding: Finding) -> None:
+    mark, style = ("problem", "bold red") if finding.harms else ("note", "yellow")
+    say(f"{mark}: {_line(finding.title)}", style=style)
+    for example in finding.examples[:3]:
+        say(f"    {_line(example)}", style="dim")
+    say(f"    do: {_line(finding.advice)}")
+
+
+def _line(text: str) -> str:
+    text = " ".join(printable(text).split())
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."

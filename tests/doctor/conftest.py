@@ -1,0 +1,58 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tireid.doctor.examination import examine
+
+# Split, identity, image and captions of each entry.
+ENTRIES = [
+    (split, pid, f"cam_{camera}/{pid}_{camera}.png", [f"person {pid} in a coat, seen by {camera}"])
+    for split, pids in (("train", (1, 2, 3)), ("val", (4,)), ("test", (5, 6)))
+    for pid in pids
+    for camera in "ab"
+]
+
+
+def draw(path, seed):
+    """Write an image of coarse noise that looks like no other seed's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    levels = np.random.default_rng(seed).integers(0, 256, (20, 10, 3), dtype=np.uint8)
+    Image.fromarray(levels).resize((40, 80), Image.Resampling.BICUBIC).save(path)
+
+
+@pytest.fixture
+def entries():
+    """Entries of a sound annotation file, which a test may damage."""
+    return [
+        {"split": split, "id": pid, "file_path": path, "captions": captions}
+        for split, pid, path, captions in ENTRIES
+    ]
+
+
+@pytest.fixture
+def data(tmp_path, entries):
+    """Return a function that writes the entries and their images, and returns the folder."""
+
+    def write(*, name="reid_raw.json", content=None, folder="CUHK-PEDES"):
+        root = tmp_path / folder
+        for seed, (_, _, path, _) in enumerate(ENTRIES):
+            draw(root / "imgs" / path, seed)
+        if name is not None:
+            text = json.dumps(entries if content is None else content)
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text, encoding="utf-8")
+        return root
+
+    return write
+
+
+@pytest.fixture
+def examined(tmp_path):
+    """Return a function that examines a folder whose counts are not the published ones."""
+
+    def run(root, dataset="cuhk_pedes", *, own=True):
+        return examine(dataset, root, memory=tmp_path / "memory", own=own, progress=False)
+
+    return run

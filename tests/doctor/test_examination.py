@@ -1,0 +1,177 @@
+"""Damaged entries, images and captions: each is named with its numbers and what to do."""
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from tireid.data.cuhk_pedes import read_cuhk_pedes
+from tireid.data.images import verify_images
+from tireid.doctor import layouts
+from tireid.doctor.layouts import Published
+
+
+def found(result, words):
+    """Return the one finding whose title holds some words."""
+    (finding,) = [finding for finding in result.findings if words in finding.title]
+    return finding
+
+
+def test_missing_folders_are_named_with_what_each_split_loses(data, examined):
+    root = data()
+    shutil.rmtree(root / "imgs/cam_a")
+    (root / "imgs/cam_b/5_b.png").unlink()
+    finding = found(examined(root), "missing below")
+    assert "7 images missing" in finding.title
+    assert "3 of 6 of train, 1 of 2 of val, 3 of 4 of test" in finding.title
+    assert finding.examples == (
+        "cam_a/ is missing: 3 train, 1 val, 2 test",
+        "cam_b/ lacks some: 1 test",
+    )
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text"])
+def test_images_that_cannot_be_read_are_counted_and_named(data, examined, damage):
+    root = data()
+    path = root / "imgs/cam_a/1_a.png"
+    whole = path.read_bytes()
+    path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"no image"}[damage])
+    finding = found(examined(root), "cannot be read")
+    assert finding.title.startswith("1 of 12 images")
+    assert finding.examples[0].startswith("cam_a/1_a.png: expected a readable image")
+    assert finding.harms
+
+
+def test_copies_leak_between_splits_and_contradict_as_to_identity(data, examined):
+    root = data()
+    images = root / "imgs"
+    shutil.copy(images / "cam_a/1_a.png", images / "cam_b/5_b.png")
+    shutil.copy(images / "cam_a/2_a.png", images / "cam_b/3_b.png")
+    shutil.copy(images / "cam_a/6_a.png", images / "cam_b/6_b.png")
+    result = examined(root)
+    leak = found(result, "the same file twice, once in train and once in test: 1 pair")
+    assert leak.examples == ("cam_a/1_a.png and cam_b/5_b.png",)
+    assert leak.harms
+    assert found(result, "the same file twice, of two identities of train: 1 pair").harms
+    assert not found(result, "the same file twice, of one identity of test: 1 pair").harms
+
+
+def test_a_copy_that_was_saved_again_is_a_near_copy(data, examined):
+    root = data()
+    with Image.open(root / "imgs/cam_a/1_a.png") as image:
+        image.save(root / "imgs/cam_b/4_b.png", "JPEG", quality=85)
+    finding = found(examined(root), "nearly the same image twice, once in train and once in val")
+    assert finding.examples == ("cam_a/1_a.png and cam_b/4_b.png",)
+    assert not finding.harms
+
+
+def test_entries_are_refused_by_the_rules_of_training_and_counted_by_reason(
+    data, entries, examined
+):
+    entries[0]["captions"] = ["  "]
+    entries[1]["captions"] = []
+    entries[2]["id"] = "2"
+    entries[3]["file_path"] = "../../etc/passwd"
+    entries[4] = 5
+    result = examined(data())
+    blank = found(result, "field 'captions'")
+    assert blank.title.startswith("2 of 12 entries: field 'captions': expected one caption")
+    assert blank.examples[0].startswith("entry 0: ")
+    assert found(result, "field 'id': expected a non-negative integer").harms
+    assert found(result, "which it must not leave")
+    assert found(result, "1 of 12 entries: expected an object")
+    assert result.counts["train"]["images"] == 1
+
+
+def test_an_identity_in_two_splits_is_a_problem_and_a_single_image_is_none(data, entries, examined):
+    entries[0]["id"] = 5
+    result = examined(data())
+    finding = found(result, "1 identity in both train and test")
+    assert finding.harms
+    assert finding.examples == ("5",)
+    single = found(result, "2 identities of train with one image")
+    assert not single.harms
+    assert single.examples == ("1, 5",)
+
+
+def test_an_image_that_two_identities_name_is_a_problem(data, entries, examined):
+    entries[2]["file_path"] = "cam_a/./1_a.png"
+    finding = found(examined(data()), "name an image that one of another identity names")
+    assert finding.harms
+    assert "entries 0 and 2" in finding.title
+
+
+def test_captions_shared_odd_and_short_are_counted(data, entries, examined):
+    entries[0]["captions"] = ["A man  in blue."]
+    entries[4]["captions"] = ["a man in blue."]
+    entries[6]["captions"] = ["a woman \u7ea2\u8272 in red"]
+    entries[7]["captions"] = ["<b>bold</b> person in a coat"]
+    entries[8]["captions"] = ["person"]
+    entries[9]["captions"] = ["a café waiter \u2013 he\u2019s in black"]
+    result = examined(data())
+    assert found(result, "1 caption on several identities").examples[0].startswith("2 identities")
+    assert found(result, "1 caption with CJK characters")
+    assert found(result, "1 caption with what looks like code")
+    assert found(result, "1 caption of one or two words")
+    assert result.harmful == []
+
+
+def test_captions_beyond_each_text_length_are_counted(data, entries, examined):
+    entries[0]["captions"] = [" ".join(["coat"] * 90)]
+    cuts = {cut.length: cut.cut for cut in examined(data()).cuts if cut.split == "train"}
+    assert cuts == {100: 0, 77: 1, 64: 1}
+
+
+def test_paths_as_on_windows_are_read_and_named(data, entries, examined):
+    for entry in entries:
+        entry["file_path"] = entry["file_path"].replace("/", "\\")
+    (finding,) = examined(data()).findings
+    assert finding.title == "12 paths written with \\, as on Windows"
+
+
+def test_counts_are_compared_with_the_published_ones(data, examined):
+    finding = found(examined(data(), own=False), "not those of the published data set")
+    assert finding.examples[0].startswith("train: expected 11,003 ids, got 3 (-11,000)")
+    assert len(finding.examples) == 3
+
+
+def test_the_other_release_is_recognised_by_its_counts(data, examined, monkeypatch):
+    counts = {
+        split: {"ids": ids, "images": 2 * ids, "captions": 2 * ids}
+        for split, ids in (("train", 3), ("val", 1), ("test", 2))
+    }
+    declared = {**counts, "train": {"ids": 4, "images": 8, "captions": 8}}
+    both = Published(declared, {"the release before": counts}, "")
+    monkeypatch.setattr("tireid.doctor.examination.published", lambda _: both)
+    finding = found(examined(data(), own=False), "the counts are those of the release before")
+    assert finding.harms
+    assert "do not compare" in finding.advice
+
+
+def test_both_releases_of_rstpreid_are_published():
+    known = layouts.published("rstpreid")
+    assert known.counts["train"]["ids"] == 3701
+    assert known.other_releases["the release before 2022-10-17"]["train"]["ids"] == 3901
+
+
+def test_a_second_run_decodes_nothing_and_neither_does_the_training(
+    data, examined, tmp_path, monkeypatch
+):
+    root = data()
+    examined(root)
+    decoded = []
+    monkeypatch.setattr("tireid.doctor.images.decode", decoded.append)
+    monkeypatch.setattr("tireid.data.images.decode", decoded.append)
+    result = examined(root)
+    splits = read_cuhk_pedes(root)
+    paths = [record.image_path for records in splits.values() for record in records]
+    verify_images(paths, tmp_path / "memory")
+    assert decoded == []
+    assert result.findings == []
+
+
+def test_a_changed_image_is_decoded_again(data, examined):
+    root = data()
+    assert examined(root).findings == []
+    (root / "imgs/cam_a/1_a.png").write_bytes(b"no image")
+    assert found(examined(root), "1 of 12 images cannot be read")
