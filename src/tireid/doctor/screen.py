@@ -6,6 +6,7 @@ from tireid.doctor.examination import Examination
 from tireid.doctor.findings import Finding, number
 
 _MOST_FINDINGS = 6
+_MOST_EXAMPLES = 3  # on lines of their own
 _WIDTH = 200  # characters of a line
 
 
@@ -46,8 +47,10 @@ def count_lines(result: Examination) -> list[str]:
 def _show(finding: Finding) -> None:
     mark, style = ("problem", "bold red") if finding.harms else ("note", "yellow")
     say(f"{mark}: {_line(finding.title)}", style=style)
-    for example in finding.examples[:3]:
-        say(f"    {_line(example)}", style="dim")
+    joined = "; ".join(finding.examples)
+    for example in (joined,) if len(joined) <= _WIDTH else finding.examples[:_MOST_EXAMPLES]:
+        if example:
+            say(f"    {_line(example)}", style="dim")
     say(f"    do: {_line(finding.advice)}")
 
 
