@@ -28,7 +28,7 @@ def compute(loss, dtype, *, seen_as=None, autocast=False):
     torch.manual_seed(0)
     arguments = {}
     for name, parameter in inspect.signature(loss).parameters.items():
-        if name in ("pids", "labels"):
+        if name in ("pids", "labels", "words"):
             arguments[name] = torch.arange(BATCH) % WIDTH
         elif parameter.default is inspect.Parameter.empty:
             features = torch.randn(BATCH, WIDTH).to(dtype)

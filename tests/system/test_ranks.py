@@ -206,7 +206,9 @@ def test_a_killed_rank_takes_the_run_down_and_is_named(tmp_path, cache_dir, rank
     assert not any(is_alive(pid) for pid in ranks.values())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_a_signal_to_the_command_stops_all_ranks_and_is_told_once(tmp_path, cache_dir, number):
     """In the environment of an sbatch script; the same command then continues the run."""
     job = {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job", "SLURM_PROCID": "0"}

@@ -120,7 +120,13 @@ LAUNCHERS = {
 
 @pytest.mark.slow
 @pytest.mark.ddp
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param(name, marks=pytest.mark.long) if name == "slurm_local" else name
+        for name in LAUNCHERS
+    ],
+)
 def test_jobs_at_once_do_not_collide(tmp_path, cache_dir, launcher):
     module, more = LAUNCHERS[launcher]
     pytest.importorskip(module, reason="needs the extra `sweep`")
@@ -327,6 +333,7 @@ def test_a_sweep_under_torchrun_is_refused(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ddp
 def test_the_processes_of_a_distributed_job_run_that_job(tmp_path, cache_dir):
     folder = tmp_path / "sweep"
