@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import distributed
+from torch.distributed.rendezvous import rendezvous
 
 from tireid.search.engines.opening import open_engine
 from tireid.search.fields import NamePattern
@@ -78,7 +78,7 @@ def build_index_together(
             f"{missing[0]}: expected a value beside WORLD_SIZE={os.environ['WORLD_SIZE']}, as "
             "torchrun sets it, got none; to index in one process, type: unset RANK WORLD_SIZE"
         )
-    store, rank, size = next(iter(distributed.rendezvous("env://", timeout=_TO_START)))
+    store, rank, size = next(iter(rendezvous("env://", timeout=_TO_START)))
     options = _of_this_process(options)
     if rank == 0:
         prepare_index(folder, options)
