@@ -19,8 +19,8 @@ def main() -> None:
     from tireid.search.indexing import (  # late: the help needs no torch
         FAILURES_FILE,
         IndexOptions,
-        build_index,
     )
+    from tireid.search.processes import build_index_together
     from tireid.search.splits import split_images
 
     silence_expected_warnings()
@@ -42,13 +42,15 @@ def main() -> None:
     )
     try:
         split = split_images(arguments.model, arguments.split) if arguments.split else []
-        report = build_index(arguments.sources, folder, options, split=split)
+        report = build_index_together(arguments.sources, folder, options, split=split)
     except (ValueError, OSError) as error:
         complain(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         complain("stopped; the same command goes on from here")
         sys.exit(130)
+    if report is None:  # the first process says it
+        return
     say(
         f"{folder}: {report.total:,} images ({report.added:,} added, {report.updated:,} updated, "
         f"{report.removed:,} removed, {report.unchanged:,} unchanged; {report.embedded:,} embedded)"

@@ -2,8 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from tireid.files import available_cores, folder_lock, write_text
+from tireid.files import available_cores, write_text
 from tireid.inference.retriever import Retriever
 from tireid.search.detectors.opening import open_detector
 from tireid.search.engines.interface import Engine
@@ -31,12 +31,12 @@ from tireid.search.people import PeopleIndexer
 from tireid.search.reading import ImageFiles, read_files
 from tireid.search.scan import Scan, in_batches
 from tireid.search.scenes import Scenes
-from tireid.search.settings import FILE, IndexSettings, read_settings
+from tireid.search.settings import FILE, IndexSettings, index_lock, read_settings
+from tireid.search.shards import merge_shards
 from tireid.search.sources import Found, Source, read_source
 from tireid.search.writing import IndexReport, write_batch
 
 FAILURES_FILE = "unreadable.csv"
-_LOCK = ".lock"
 _MOST_WORKERS = 8
 _WORTH_WORKERS = 256  # below this, starting processes takes longer than reading
 
@@ -107,8 +107,8 @@ def build_index(
         raise ValueError(f"batch-size: expected at least 1, got {options.batch_size}")
     if options.every is not None and not options.every > 0:
         raise ValueError(f"every: expected a number of seconds above 0, got {options.every}")
-    with _alone(folder):
-        settings, model = _settings(folder, options)
+    with index_lock(folder):
+        settings, model = index_settings(folder, options)
         device = str(model.retriever.device)
         detector = open_detector(settings.detect, device) if settings.detect else None
         settings.write(folder)
@@ -116,12 +116,14 @@ def build_index(
         scenes = None if detector is None else Scenes(folder)
         scan = Scan(engine, read_fields, folder, scenes)
         try:
+            report = merge_shards(folder, settings, engine)
+            merged = report.added + report.updated
             scan.look_at(split)
             scan.run(named, follow_links=options.follow_links)
-            gone = scan.remove_gone(_all_sources(named, split), prune=options.prune)
-            report = IndexReport(removed=gone, kept=scan.kept)
+            report.removed = scan.remove_gone(_all_sources(named, split), prune=options.prune)
+            report.kept = scan.kept
             if detector is None or scenes is None:
-                _embed(engine, scan, model.retriever, options, report)
+                embed_changed(engine, scan, model.retriever, options, report)
             else:
                 people = PeopleIndexer(
                     engine,
@@ -135,7 +137,7 @@ def build_index(
                 with _progress() as bar:
                     task = bar.add_task("looking for people", total=scan.changed)
                     people.run(scan.waiting(), partial(bar.advance, task))
-            report.unchanged += scan.unchanged
+            report.unchanged += max(0, scan.unchanged - merged)
             report.updated += scan.updated
             report.failures = scan.failures + report.failures
             report.total = engine.count()
@@ -150,27 +152,12 @@ def _all_sources(named: Sequence[Source], split: Sequence[Found]) -> list[Source
     return [*named, *(Source("list", name) for name in {found.source for found in split})]
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Make the folder of an index, and hold it against other writers."""
-
-    def refuse() -> None:
-        raise ValueError(f"{folder}: in use by another `tireid index`; wait for its end")
-
-    if folder.is_dir() and not (folder / FILE).is_file():
-        others = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
-        if others:
-            raise ValueError(
-                f"{folder}: expected an index, or a new or empty folder for one, got a folder "
-                f"with {others[0]!r} in it"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    with folder_lock(folder / _LOCK, on_wait=refuse):
-        yield
-
-
-def _settings(folder: Path, options: IndexOptions) -> tuple[IndexSettings, SearchModel]:
+def index_settings(folder: Path, options: IndexOptions) -> tuple[IndexSettings, SearchModel]:
     """Return an index's settings, new ones if it is new, and its model.
+
+    Args:
+        folder: The index.
+        options: What is asked for.
 
     Raises:
         ValueError: If it was made with others.
@@ -229,13 +216,22 @@ def check_model(model: SearchModel, settings: IndexSettings, folder: Path) -> No
         )
 
 
-def _embed(
+def embed_changed(
     engine: Engine, scan: Scan, retriever: Retriever, options: IndexOptions, report: IndexReport
 ) -> None:
-    """Read and embed what has changed, a transaction a batch."""
+    """Read and embed what has changed, a transaction a batch.
+
+    Args:
+        engine: Where rows and vectors are written.
+        scan: What has changed.
+        retriever: Embeds.
+        options: Batch size and worker processes.
+        report: What is counted.
+    """
     workers = options.workers
     if workers is None:
-        spare = max(1, min(_MOST_WORKERS, available_cores() - 1))
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        spare = max(1, min(_MOST_WORKERS, available_cores() // here - 1))
         workers = spare if scan.changed >= _WORTH_WORKERS else 0
     files = ImageFiles(retriever.image_size, retriever.interpolation, retriever.shortest_edge)
     with _progress() as bar:

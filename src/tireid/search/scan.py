@@ -46,6 +46,7 @@ class Scan:
         read_fields: Reads fields from the path of a file.
         leave_out: Folder of the index, whose own images are none of its sources'.
         scenes: What has been looked through for people; None: images show one person each.
+        only: Whether an image of a path is looked at; None: all are.
 
     Attributes:
         changed: Number of files to be read.
@@ -61,7 +62,9 @@ class Scan:
         read_fields: ReadFields,
         leave_out: Path,
         scenes: Scenes | None = None,
+        only: Callable[[str], bool] | None = None,
     ) -> None:
+        self._only = only
         self._engine = engine
         self._scenes = scenes
         self._leave_out = leave_out
@@ -91,6 +94,8 @@ class Scan:
         """Compare some images with their rows."""
         good: list[tuple[Found, FileState]] = []
         for found in batch:
+            if self._only is not None and not self._only(found.path):
+                continue
             try:
                 if found.reason or (self._scenes is None and is_video(found.path)):
                     raise ValueError(found.reason or _A_VIDEO)

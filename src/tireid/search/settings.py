@@ -1,14 +1,17 @@
 """What an index was made with, in a file of its folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_type_hints
 
-from tireid.files import write_json
+from tireid.files import folder_lock, write_json
 from tireid.runs.foreign import check, read_json
 
 FILE = "index.json"
 FORMAT = 1
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +68,26 @@ def read_settings(folder: Path) -> IndexSettings:
     content = {"detect": IndexSettings.detect, "every": IndexSettings.every} | content
     check(content, kinds, file, complete=True)
     return IndexSettings(**{name: content[name] for name in kinds})
+
+
+@contextmanager
+def index_lock(folder: Path) -> Iterator[None]:
+    """Make the folder of an index, and hold it against other writers.
+
+    Raises:
+        ValueError: If another process holds it, or it holds something else.
+    """
+
+    def refuse() -> None:
+        raise ValueError(f"{folder}: in use by another `tireid index`; wait for its end")
+
+    if folder.is_dir() and not (folder / FILE).is_file():
+        others = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
+        if others:
+            raise ValueError(
+                f"{folder}: expected an index, or a new or empty folder for one, got a folder "
+                f"with {others[0]!r} in it"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder_lock(folder / _LOCK, on_wait=refuse):
+        yield
