@@ -1,6 +1,6 @@
 """Augment captions: mask, replace or delete word pieces."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +9,7 @@ from torch import Tensor
 
 from tireid.data.transforms import check_share
 
-_MASKED, _REPLACED = (
-    0.6,
-    0.8,
-)  # of the pieces that are changed: masked, replaced up to, else deleted
+_MASKED, _REPLACED = 0.6, 0.8  # of the changed pieces: masked, replaced up to, else deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +68,27 @@ class CaptionAugmentation:
             elif draw < _REPLACED * self.probability:
                 kept.append(other)
         return kept
+
+
+def caption_augmentation(
+    probability: float, word_ids: Mapping[str, int] | None
+) -> CaptionAugmentation | None:
+    """Return what changes captions; None if the probability is 0.
+
+    Args:
+        probability: Of changing a piece.
+        word_ids: `mask_id`, `first_word` and `end_word` of the text encoder's vocabulary.
+
+    Raises:
+        ValueError: If the probability is none, or the ids are missing.
+    """
+    check_share("word_probability", probability)
+    if probability == 0:
+        return None
+    names = ("mask_id", "first_word", "end_word")
+    if word_ids is None or any(not isinstance(word_ids.get(name), int) for name in names):
+        raise ValueError(
+            f"word_probability: expected {', '.join(names)} in text_encoder.words, got {word_ids}; "
+            "set them, or word_probability=0"
+        )
+    return CaptionAugmentation(probability, *(word_ids[name] for name in names))

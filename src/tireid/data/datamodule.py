@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tireid.data.caption_augmentation import CaptionAugmentation
+from tireid.data.caption_augmentation import caption_augmentation
 from tireid.data.datasets import ImageDataset, PairDataset, TextDataset
+from tireid.data.encoded_captions import EncodedCaptions, captions_of
 from tireid.data.images import (
     ImageSource,
     check_image_size,
@@ -23,10 +24,10 @@ from tireid.data.images import (
     resampling,
     verify_images,
 )
+from tireid.data.loading import Loading
 from tireid.data.masking import WordMasking
-from tireid.data.mismatch import mismatched
-from tireid.data.records import Record, Splits, renumber, split_sha256
-from tireid.data.resumable_loader import LOADING_SECONDS, ResumableDataLoader, prepare_worker
+from tireid.data.records import Record, Splits, split_sha256
+from tireid.data.resumable_loader import ResumableDataLoader
 from tireid.data.samplers import (
     CoveringSampler,
     EvaluationSampler,
@@ -35,19 +36,14 @@ from tireid.data.samplers import (
     ShuffledSampler,
     check_batch_size,
 )
-from tireid.data.shared_memory import workers_that_fit
 from tireid.data.split_counts import Counts, check_counts, count, differences
-from tireid.data.supports import (
-    SplitSupports,
-    SupportDrawing,
-    SupportSettings,
-    with_several_images,
-)
+from tireid.data.supports import SplitSupports, SupportDrawing, SupportSettings
 from tireid.data.tokenizers import CaptionTokenizer
-from tireid.data.transforms import Normalise, TrainTransform, check_share
+from tireid.data.training_split import training_split
+from tireid.data.transforms import Normalise, TrainTransform
 from tireid.data.word_features import WordEncoder, word_table
 from tireid.data.word_table import WordTable, WordType
-from tireid.files import available_cores, resolve_cache_dir
+from tireid.files import resolve_cache_dir
 
 _SAMPLERS = ("shuffled", "identity_balanced")
 
@@ -140,11 +136,14 @@ class TireidDataModule(LightningDataModule):
         super().__init__()
         check_batch_size(batch_size)
         check_counts(counts, "dataset.counts")
-        _check_loading(validation_split, eval_batch_size, num_workers, sampler)
+        if validation_split not in ("val", "test"):
+            raise ValueError(f"validation_split: expected val or test, got {validation_split!r}")
+        if sampler not in _SAMPLERS:
+            raise ValueError(f"sampler: expected one of {', '.join(_SAMPLERS)}, got {sampler!r}")
         self.name, self.root, self.terms = name, root, terms
         self.tokenizer = tokenizer
         self.image_size = check_image_size(image_size)
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.batch_size = batch_size
         self.supports, self.support_batches = supports, supports is not None
         self.words = {}
         self._masking = masking
@@ -157,18 +156,16 @@ class TireidDataModule(LightningDataModule):
         )
         self._plain_transform = TrainTransform(self._normalise, 0, 0.0, 0.0)
         self._noise = noise
-        self._caption_augmentation = _caption_augmentation(word_probability, word_ids)
-        self._num_workers = num_workers
+        self._caption_augmentation = caption_augmentation(word_probability, word_ids)
+        self._loading = Loading(eval_batch_size, num_workers, cache_images, seed)
         self._sampler, self._pairs_per_id = sampler, pairs_per_id
-        self._cache_images = cache_images
         self._seed = seed
         self._counts, self._other_releases = counts, other_releases or {}
         self._cache_dir = resolve_cache_dir(cache_dir)
         self._validation_split = validation_split
         self._splits: Splits | None = None
         self._label_of: dict[int, int] = {}
-        self._token_ids: dict[str, list[list[int]]] = {}
-        self._lengths: dict[str, list[int]] = {}
+        self._captions = EncodedCaptions(tokenizer)
         self._images: dict[str, ImageSource] = {}
 
     @property
@@ -199,21 +196,7 @@ class TireidDataModule(LightningDataModule):
 
     def cut_captions(self) -> str:
         """Describe how many captions of each split are cut; empty if none is."""
-        limit, parts = self.tokenizer.max_length, list[str]()
-        for split in self._splits or {}:
-            self._tokens(split)
-            lengths = self._lengths[split]
-            cut = sum(length > limit for length in lengths)
-            parts.append(f"{split} {cut:,} of {len(lengths):,} ({100 * cut / len(lengths):.1f} %)")
-        longest = max(
-            (length for lengths in self._lengths.values() for length in lengths), default=0
-        )
-        if longest <= limit:
-            return ""
-        return (
-            f"captions cut to {limit} tokens: {', '.join(parts)}; the longest has {longest}, and "
-            f"text_encoder.tokenizer.max_length={longest} would cut none"
-        )
+        return self._captions.cut(self._splits or {})
 
     def fingerprints(self) -> dict[str, str]:
         """Return a SHA-256 of each split's pids, file names and captions, in their order."""
@@ -269,7 +252,7 @@ class TireidDataModule(LightningDataModule):
             train_pids = sorted({record.pid for record in self._splits.get("train", [])})
             self._label_of = {pid: label for label, pid in enumerate(train_pids)}
         if not self.tokenizer.is_fitted:
-            self.tokenizer.fit(_captions(self.records("train")))
+            self.tokenizer.fit(captions_of(self.records("train")))
         validated = self._validation_split
         of_stage = {"fit": ("train", validated), "validate": (validated,), "test": ("test",)}
         for split in of_stage.get(stage or "", tuple(self._splits)):
@@ -284,22 +267,16 @@ class TireidDataModule(LightningDataModule):
         self._verify(splits)
         for message in differences(splits, self._counts, self._other_releases):
             rank_zero_warn(f"{self.name}, {message}")
-        if self.supports is not None and self.supports.short == "drop" and "train" in splits:
-            splits = splits | {"train": self._with_several_images(splits["train"])}
-        if self._noise != 0 and "train" in splits:
-            splits = splits | {"train": mismatched(splits["train"], self._noise, self._seed)}
-        return splits
-
-    def _with_several_images(self, records: list[Record]) -> list[Record]:
-        """Leave out identities with one image, and warn of how many they are."""
-        remaining = with_several_images(records)
-        dropped = count(records)["ids"] - count(remaining)["ids"]
-        if dropped:
-            rank_zero_warn(
-                f"{self.name}: {dropped} of {count(records)['ids']} training identities have one"
-                " image and are left out, as supports.short=drop asks"
+        if "train" in splits:
+            train = training_split(
+                splits["train"],
+                name=self.name or "",
+                supports=self.supports,
+                noise=self._noise,
+                seed=self._seed,
             )
-        return renumber(remaining)
+            splits = splits | {"train": train}
+        return splits
 
     def _fit_batch_size(self) -> None:
         """Use all pairs as one batch if the data set is smaller than a batch."""
@@ -356,7 +333,7 @@ class TireidDataModule(LightningDataModule):
             persistent_workers=workers > 0,
             collate_fn=dataset.collate,
             drop_last=True,
-            **self._loading(workers),
+            **self._loading.options(workers),
         )
 
     def training_pass(self, key: int, *, augmented: bool) -> DataLoader[Any]:
@@ -376,7 +353,7 @@ class TireidDataModule(LightningDataModule):
             batch_size=size,
             sampler=sampler,
             collate_fn=dataset.collate,
-            **self._loading(workers),
+            **self._loading.options(workers),
         )
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
@@ -416,23 +393,19 @@ class TireidDataModule(LightningDataModule):
             self._interpolation,
             self._shortest_edge,
         )
-        if self._cache_images:
+        if self._loading.cache_images:
             images.fill(progress=self._rank == 0)
         self._tokens(split)
         self._images[split] = images
 
     def _tokens(self, split: str) -> list[list[int]]:
-        """Return the ids of all captions of a split, in their order."""
-        if split not in self._token_ids:
-            captions = _captions(self.records(split))
-            self._token_ids[split], self._lengths[split] = self.tokenizer.encode(captions)
-        return self._token_ids[split]
+        return self._captions.of(split, self.records(split))
 
     def _train_dataset(self, *, augmented: bool = True) -> PairDataset:
         records = self.records("train")
         return PairDataset(
             records,
-            self._token_ids["train"],
+            self._tokens("train"),
             self._images["train"],
             label_of=self._label_of,
             transform=self._train_transform if augmented else self._plain_transform,
@@ -460,7 +433,7 @@ class TireidDataModule(LightningDataModule):
         records = self.records(split)
         texts = TextDataset(
             records,
-            self._token_ids[split],
+            self._tokens(split),
             pad_id=self.tokenizer.pad_id,
             words_of=self.words.get(split),
         )
@@ -469,29 +442,18 @@ class TireidDataModule(LightningDataModule):
             "num_replicas": self._num_replicas if num_replicas is None else num_replicas,
             "rank": self._rank if rank is None else rank,
         }
-        batch_bytes = min(len(images), self.eval_batch_size) * self._image_bytes
+        batch_bytes = min(len(images), self._loading.eval_batch_size) * self._image_bytes
         image_workers = self._workers(batch_bytes, "dataset.eval_batch_size")
         return [
             DataLoader(
                 dataset,
-                batch_size=self.eval_batch_size,
+                batch_size=self._loading.eval_batch_size,
                 sampler=EvaluationSampler(len(dataset), **ranks),
                 collate_fn=dataset.collate,
-                **self._loading(workers),
+                **self._loading.options(workers),
             )
             for dataset, workers in ((texts, 0), (images, image_workers))
         ]
-
-    def _loading(self, workers: int) -> dict[str, Any]:
-        # A generator of its own: a loader would draw its workers' seed from the global one, and so
-        # change the dropout of the model with the number of loaders and epochs.
-        return {
-            "pin_memory": torch.cuda.is_available(),
-            "generator": torch.Generator().manual_seed(self._seed),
-            "num_workers": workers,
-            "worker_init_fn": prepare_worker,
-            "timeout": LOADING_SECONDS if workers else 0,
-        }
 
     @property
     def _image_bytes(self) -> int:
@@ -499,42 +461,5 @@ class TireidDataModule(LightningDataModule):
         return 3 * height * width * torch.float32.itemsize
 
     def _workers(self, batch_bytes: int, batch_setting: str) -> int:
-        """Return the number of loading processes for batches of some size."""
         processes = self.trainer.num_devices if self.trainer is not None else 1
-        wanted = self._num_workers
-        if wanted is None:
-            cores = available_cores() // processes
-            wanted = 0 if self._cache_images else max(1, min(8, cores))
-        return workers_that_fit(wanted, batch_bytes, processes, batch_setting)
-
-
-def _check_loading(
-    validation_split: str, eval_batch_size: int, num_workers: int | None, sampler: str
-) -> None:
-    if validation_split not in ("val", "test"):
-        raise ValueError(f"validation_split: expected val or test, got {validation_split!r}")
-    if not isinstance(eval_batch_size, int) or eval_batch_size < 1:
-        raise ValueError(f"eval_batch_size: expected a positive integer, got {eval_batch_size!r}")
-    if num_workers is not None and (not isinstance(num_workers, int) or num_workers < 0):
-        raise ValueError(f"num_workers: expected an integer >= 0 or null, got {num_workers}")
-    if sampler not in _SAMPLERS:
-        raise ValueError(f"sampler: expected one of {', '.join(_SAMPLERS)}, got {sampler!r}")
-
-
-def _captions(records: Sequence[Record]) -> list[str]:
-    return [caption for record in records for caption in record.captions]
-
-
-def _caption_augmentation(
-    probability: float, word_ids: Mapping[str, int] | None
-) -> CaptionAugmentation | None:
-    check_share("word_probability", probability)
-    if probability == 0:
-        return None
-    names = ("mask_id", "first_word", "end_word")
-    if word_ids is None or any(not isinstance(word_ids.get(name), int) for name in names):
-        raise ValueError(
-            f"word_probability: expected {', '.join(names)} in text_encoder.words, got {word_ids}; "
-            "set them, or word_probability=0"
-        )
-    return CaptionAugmentation(probability, *(word_ids[name] for name in names))
+        return self._loading.workers(batch_bytes, processes, batch_setting)
