@@ -158,10 +158,10 @@ class Retriever:
     def encode_pixels(
         self, pixels: UInt8[Tensor, "batch 3 height width"], batch_size: int = 64
     ) -> Float[Tensor, "batch dim"]:
-        """Embed images that `tireid.data.images.read_image` has read in this size and filter.
+        """Embed images that `read_pixels` has read.
 
         Args:
-            pixels: RGB of `image_size`, resized by `interpolation`.
+            pixels: RGB of `image_size`, resized by `interpolation`, cropped by `shortest_edge`.
             batch_size: As in `encode_image`.
 
         Returns:
@@ -215,7 +215,7 @@ class Retriever:
         return embeddings
 
     def _embed_images(self, sources: list[ImageSource]) -> Tensor:
-        return self._embed_pixels(torch.stack([self._read(source) for source in sources]))
+        return self._embed_pixels(torch.stack([self.read_pixels(source) for source in sources]))
 
     def _embed_pixels(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Tensor:
         images = self._normalise(pixels).to(self.device)
@@ -225,7 +225,12 @@ class Retriever:
         token_ids, valid = pad_captions(self._tokenizer(captions), self._tokenizer.pad_id)
         return self._model.encode_text(token_ids.to(self.device), valid.to(self.device))
 
-    def _read(self, source: ImageSource) -> UInt8[Tensor, "3 height width"]:
+    def read_pixels(self, source: ImageSource) -> UInt8[Tensor, "3 height width"]:
+        """Read one image as the model takes it; for `encode_pixels`.
+
+        Raises:
+            ValueError: If it cannot be read; names it.
+        """
         image = Path(source) if isinstance(source, str) else source
         try:
             return read_image(image, self.image_size, self._filter, self.shortest_edge)

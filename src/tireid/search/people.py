@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tireid.data.images import decode, read_image, resampling
+from tireid.data.images import decode
 from tireid.inference.retriever import Retriever
 from tireid.search.crops import crop
 from tireid.search.detectors.interface import Detector
@@ -53,7 +53,6 @@ class PeopleIndexer:
         self._engine = engine
         self._scenes = scenes
         self._retriever = retriever
-        self._filter = resampling(retriever.interpolation)
         self._detector = detector
         self._every = every
         self._batch_size = batch_size
@@ -124,9 +123,7 @@ class PeopleIndexer:
             fields = part_fields(scene.fields, part, score)
             key = image_id(scene.path, part)
             self._rows.append(scene._replace(id=key, digest=digest, fields=fields))
-            self._pixels.append(
-                read_image(crop(image, box), self._retriever.image_size, self._filter)
-            )
+            self._pixels.append(self._retriever.read_pixels(crop(image, box)))
 
     def _keep(self) -> None:
         """Write all people found so far, then that their scenes were looked through."""

@@ -1,13 +1,14 @@
 """Which scenes have been looked through for people, in a small file each."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tireid.files import write_json
+from tireid.runs.foreign import read_json
 from tireid.search.parts import image_id
 
 FOLDER = "scenes"
+_KINDS = {"path": str, "size": int, "mtime_ns": int, "digest": str, "until": (float,)}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Scenes:
     def get(self, path: str) -> SceneState | None:
         """Return the state of a file; None if nothing is known of it."""
         try:
-            state = SceneState(**json.loads(self._file(path).read_text("utf-8")))
+            content = read_json(self._file(path), "a scene", _KINDS, inside=self._folder)
+            state = SceneState(**content)
         except (OSError, ValueError, TypeError):  # not there, or damaged: it is looked at again
             return None
         return state if state.path == path else None
