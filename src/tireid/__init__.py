@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tireid.variables import check_variables
+from tireid.runs.launcher_variables import check_variables
 
 if TYPE_CHECKING:
     from tireid.inference.retriever import Retriever, load

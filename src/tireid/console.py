@@ -27,6 +27,16 @@ EXPECTED_WARNINGS = [
 # files may hold it.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+# Characters with a meaning in Markdown or HTML; a label may contain any of them.
+_ESCAPED = str.maketrans(
+    {
+        **{sign: f"\\{sign}" for sign in "\\`*_[]|#~$"},
+        "<": "&lt;",
+        ">": "&gt;",
+        "&": "&amp;",
+    }
+)
+
 
 class _Screen(Console):
     """Prints no control characters but its own."""
@@ -39,6 +49,11 @@ class _Screen(Console):
 def printable(text: str) -> str:
     """Return a text with a question mark for each control character, but for ends of lines."""
     return _UNPRINTABLE.sub("?", text)
+
+
+def escaped(text: str) -> str:
+    """Return text on one line that Markdown shows unchanged."""
+    return " ".join(printable(text).split()).translate(_ESCAPED)
 
 
 def say(line: str, *, style: str | None = None, to_stderr: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA, did_you_mean
 from tireid.cli.hydra_app import as_overrides, check_options, run_command
-from tireid.variables import check_variables
+from tireid.runs.launcher_variables import check_variables
 
 _OPTIONS = {
     ("-h", "--help"): "Show this help and exit.",

@@ -6,19 +6,10 @@ from collections.abc import Collection, Iterable, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from tireid.console import printable, say, show
+from tireid.console import escaped, say, show
 from tireid.metrics.names import compared
 from tireid.runs.results import Result, Unfinished, rows_of
 
-# Characters with a meaning in Markdown or HTML; a label may contain any of them.
-_ESCAPED = str.maketrans(
-    {
-        **{sign: f"\\{sign}" for sign in "\\`*_[]|#~$"},
-        "<": "&lt;",
-        ">": "&gt;",
-        "&": "&amp;",
-    }
-)
 NONE = "-"
 
 
@@ -114,11 +105,6 @@ def markdown(
     ruler = [*["---"] * left, *["---:"] * numbers, *["---"] * right]
     lines = [map(escaped, head), ruler, *(map(escaped, row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def escaped(text: str) -> str:
-    """Return text on one line that Markdown shows unchanged."""
-    return " ".join(printable(text).split()).translate(_ESCAPED)
 
 
 def fill(text: str, name: str, content: str) -> str:

@@ -2,22 +2,19 @@
 
 import base64
 import io
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-
-from tireid.console import printable
+from tireid.console import escaped, printable
 from tireid.data.images import decode
 from tireid.doctor.examination import Examination
 from tireid.doctor.findings import Finding
 from tireid.doctor.screen import count_lines
+from tireid.figures.templates import render
 from tireid.files import write_json, write_text
 
 _HEIGHT = 160  # pixels of an image on the page
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#])")
 
 
 def write_report(result: Examination, folder: Path, *, images: bool) -> list[Path]:
@@ -33,20 +30,11 @@ def write_report(result: Examination, folder: Path, *, images: bool) -> list[Pat
     """
     folder.mkdir(parents=True, exist_ok=True)
     page, text, data = (folder / f"report.{ending}" for ending in ("html", "md", "json"))
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(["html.jinja"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["plain"] = lambda words: _MARKDOWN.sub(r"\\\1", " ".join(words.split()))
     shown = [(finding, _sources(finding) if images else []) for finding in result.findings]
     values = {"result": result, "lines": count_lines(result), "findings": shown}
     for file in (page, text):
-        template = environment.get_template(f"{file.name}.jinja")
-        write_text(file, printable(template.render(values)))
+        page_text = render(Path(__file__).parent, file.name, {"plain": escaped}, **values)
+        write_text(file, printable(page_text))
     write_json(data, as_json(result))
     return [page, text, data]
 

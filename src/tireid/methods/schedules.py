@@ -29,8 +29,7 @@ def warmup_cosine(
     def factor(step: int) -> float:
         if step < warmup_steps:
             return (step + 1) / warmup_steps
-        progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
-        return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+        return final_fraction + (1 - final_fraction) * _half_cosine(step, warmup_steps, total_steps)
 
     return {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "lr"}
 
@@ -55,17 +54,12 @@ def warmup_cosine_epochs(
     Source:
         IRRA's official code, `solver/lr_scheduler.py`: 60 epochs, 5 of warm-up from 0.1.
     """
-    if warmup_epochs < 0 or not 0 < warmup_start <= 1:
-        raise ValueError(
-            "warmup_epochs, warmup_start: expected at least 0 and a share in (0, 1], "
-            f"got {warmup_epochs} and {warmup_start}"
-        )
+    _check_warmup(warmup_epochs, warmup_start)
 
     def factor(epoch: int) -> float:
         if epoch < warmup_epochs:
             return warmup_start + (1 - warmup_start) * epoch / warmup_epochs
-        progress = min(1.0, (epoch - warmup_epochs) / max(1, epochs - warmup_epochs))
-        return 0.5 * (1 + math.cos(math.pi * progress))
+        return _half_cosine(epoch, warmup_epochs, epochs)
 
     return {"scheduler": LambdaLR(optimizer, factor), "interval": "epoch", "name": "lr"}
 
@@ -95,11 +89,7 @@ def multistep(
     """
     if stepping not in ("corrected", "official"):
         raise ValueError(f"stepping: expected 'corrected' or 'official', got {stepping!r}")
-    if warmup_epochs < 0 or not 0 < warmup_start <= 1:
-        raise ValueError(
-            "warmup_epochs, warmup_start: expected at least 0 and a share in (0, 1], "
-            f"got {warmup_epochs} and {warmup_start}"
-        )
+    _check_warmup(warmup_epochs, warmup_start)
     # Official code: epochs 1-19 at the full rate for a milestone of 20. Here: 1-20.
     early = 1 if stepping == "official" else 0
 
@@ -109,3 +99,17 @@ def multistep(
         return warm * gamma ** sum(epoch >= milestone - early for milestone in milestones)
 
     return {"scheduler": LambdaLR(optimizer, factor), "interval": "epoch", "name": "lr"}
+
+
+def _half_cosine(position: int, first: int, end: int) -> float:
+    """Fall from 1 at `first` to 0 at `end`, and stay there."""
+    progress = min(1.0, (position - first) / max(1, end - first))
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _check_warmup(warmup_epochs: int, warmup_start: float) -> None:
+    if warmup_epochs < 0 or not 0 < warmup_start <= 1:
+        raise ValueError(
+            "warmup_epochs, warmup_start: expected at least 0 and a share in (0, 1], "
+            f"got {warmup_epochs} and {warmup_start}"
+        )

@@ -1,12 +1,15 @@
 """A filter as users write it, `camera=3 and time>10:00`, parsed into conditions."""
 
+import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
 Value = str | int | float | None
 Kind = Literal["number", "text", "time", "date", "datetime"]
 
+PATH = "path"  # of the file: what every row has beside its fields
 _TOKEN = re.compile(
     r"""\s*(?:
     (?P<quoted>"[^"]*"|'[^']*')
@@ -52,6 +55,21 @@ class Junction:
 
 
 Condition = Comparison | Junction
+
+
+def check_name(name: str, names: Sequence[str]) -> None:
+    """Check that rows have a field.
+
+    Raises:
+        ValueError: If none has it; names the nearest.
+    """
+    if name != PATH and name not in names:
+        near = difflib.get_close_matches(name, [PATH, *names], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(
+            f"where: expected a field of this index ({', '.join([PATH, *names])}), got {name!r}"
+            f"{hint}"
+        )
 
 
 def parse_where(text: str) -> Condition:

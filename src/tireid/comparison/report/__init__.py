@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-
 from tireid.comparison.report.blocks import Section
 from tireid.comparison.report.caption_groups import caption_group_tables
 from tireid.comparison.report.costs import costs
@@ -17,8 +15,9 @@ from tireid.comparison.report.head import head
 from tireid.comparison.report.loading import Comparison, load_comparison
 from tireid.comparison.report.similarities import similarities
 from tireid.comparison.report.tables import results
-from tireid.comparison.table import escaped, markdown
-from tireid.console import printable
+from tireid.comparison.table import markdown
+from tireid.console import escaped, printable
+from tireid.figures import templates
 from tireid.files import write_text
 
 __all__ = ["load_comparison", "render", "write_report"]
@@ -67,19 +66,12 @@ def render(name: str, title: str, sections: Sequence[Section]) -> str:
         title: Heading of the report.
         sections: Sections in order; on a page the first stands above the table of contents.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(["html.jinja"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "kind": lambda block: type(block).__name__,
+    filters = {
         "plain": escaped,
+        "kind": lambda block: type(block).__name__,
         "table": lambda table: markdown(
             table.head, [line.cells for line in table.lines], table.left, table.right
         ),
     }
-    return environment.get_template(f"{name}.jinja").render(title=title, sections=sections)
+    folder = Path(__file__).parent
+    return templates.render(folder, name, filters, title=title, sections=sections)

@@ -9,8 +9,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from tireid.search.engines.filter_sql import PATH, check_name
-from tireid.search.where import Comparison, Condition, Value
+from tireid.search.where import PATH, Comparison, Condition, Value, check_name
 
 _NONE = "id < 0"
 _TIMES = ("time", "date", "datetime")

@@ -1,12 +1,10 @@
 """Conditions as SQL of SQLite; names and values only as parameters."""
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from tireid.search.where import Comparison, Condition, Kind
+from tireid.search.where import PATH, Comparison, Condition, Kind, check_name
 
-PATH = "path"
 # Times and dates also match those of a field that holds both, `2026-05-01 10:30:00`.
 _READ: dict[Kind, str] = {
     "number": "CASE WHEN typeof({0}) IN ('integer', 'real') THEN {0} END",
@@ -42,21 +40,6 @@ def filter_sql(condition: Condition, names: Sequence[str]) -> tuple[str, list[An
         return f"(NOT {parts[0][0]})", parameters
     joint = f" {condition.operator.upper()} "
     return f"({joint.join(sql for sql, _ in parts)})", parameters
-
-
-def check_name(name: str, names: Sequence[str]) -> None:
-    """Check that rows have a field.
-
-    Raises:
-        ValueError: If none has it; names the nearest.
-    """
-    if name != PATH and name not in names:
-        near = difflib.get_close_matches(name, [PATH, *names], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(
-            f"where: expected a field of this index ({', '.join([PATH, *names])}), got {name!r}"
-            f"{hint}"
-        )
 
 
 def _comparison_sql(comparison: Comparison, names: Sequence[str]) -> tuple[str, list[Any]]:

@@ -16,9 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tireid.search.engines.filter_milvus import filter_milvus, quoted, terms
-from tireid.search.engines.filter_sql import PATH
 from tireid.search.engines.interface import Match, Row, Vectors
-from tireid.search.where import Condition
+from tireid.search.where import PATH, Condition
 
 SCHEME = "milvus"
 TOKEN_VARIABLE = "TIREID_MILVUS_TOKEN"  # noqa: S105 -- its name

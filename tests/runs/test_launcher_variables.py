@@ -1,7 +1,7 @@
 import pytest
 
 import tireid
-from tireid.variables import check_variables
+from tireid.runs.launcher_variables import check_variables
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "SLURM_PROCID", "SLURM_NTASKS")
 
