@@ -30,7 +30,6 @@ from tireid.data.records import Record, Splits, split_sha256
 from tireid.data.resumable_loader import ResumableDataLoader
 from tireid.data.samplers import (
     CoveringSampler,
-    EvaluationSampler,
     GlobalBatchSampler,
     IdentityBalancedSampler,
     ShuffledSampler,
@@ -267,24 +266,17 @@ class TireidDataModule(LightningDataModule):
         self._verify(splits)
         for message in differences(splits, self._counts, self._other_releases):
             rank_zero_warn(f"{self.name}, {message}")
-        if "train" in splits:
-            train = training_split(
-                splits["train"],
-                name=self.name or "",
-                supports=self.supports,
-                noise=self._noise,
-                seed=self._seed,
-            )
-            splits = splits | {"train": train}
-        return splits
+        if "train" not in splits:
+            return splits
+        settings = self.name or "", self.supports, self._noise, self._seed
+        return splits | {"train": training_split(splits["train"], *settings)}
 
     def _fit_batch_size(self) -> None:
         """Use all pairs as one batch if the data set is smaller than a batch."""
-        pairs = sum(len(record.captions) for record in self.records("train"))
+        pairs = len(captions_of(self.records("train")))
         if pairs < self.batch_size:
-            unit = self._num_replicas
-            if self._sampler == "identity_balanced":
-                unit *= self._pairs_per_id
+            balanced = self._sampler == "identity_balanced"
+            unit = self._num_replicas * (self._pairs_per_id if balanced else 1)
             fitting = max(unit, pairs - pairs % unit)
             rank_zero_warn(
                 f"batch_size={self.batch_size} is more than the {pairs} training pairs of "
@@ -443,17 +435,8 @@ class TireidDataModule(LightningDataModule):
             "rank": self._rank if rank is None else rank,
         }
         batch_bytes = min(len(images), self._loading.eval_batch_size) * self._image_bytes
-        image_workers = self._workers(batch_bytes, "dataset.eval_batch_size")
-        return [
-            DataLoader(
-                dataset,
-                batch_size=self._loading.eval_batch_size,
-                sampler=EvaluationSampler(len(dataset), **ranks),
-                collate_fn=dataset.collate,
-                **self._loading.options(workers),
-            )
-            for dataset, workers in ((texts, 0), (images, image_workers))
-        ]
+        workers = self._workers(batch_bytes, "dataset.eval_batch_size")
+        return [self._loading.evaluation(*one, **ranks) for one in ((texts, 0), (images, workers))]
 
     @property
     def _image_bytes(self) -> int:

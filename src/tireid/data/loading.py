@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
+from tireid.data.datasets import ImageDataset, TextDataset
 from tireid.data.resumable_loader import LOADING_SECONDS, prepare_worker
+from tireid.data.samplers import EvaluationSampler
 from tireid.data.shared_memory import workers_that_fit
 from tireid.files import available_cores
 
@@ -66,3 +69,15 @@ class Loading:
             "worker_init_fn": prepare_worker,
             "timeout": LOADING_SECONDS if workers else 0,
         }
+
+    def evaluation(
+        self, dataset: TextDataset | ImageDataset, workers: int, *, num_replicas: int, rank: int
+    ) -> DataLoader[Any]:
+        """Return the loader of a rank's share of the texts or the images of a split."""
+        return DataLoader(
+            dataset,
+            batch_size=self.eval_batch_size,
+            sampler=EvaluationSampler(len(dataset), num_replicas=num_replicas, rank=rank),
+            collate_fn=dataset.collate,
+            **self.options(workers),
+        )

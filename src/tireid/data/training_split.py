@@ -12,7 +12,6 @@ from tireid.data.supports import SupportSettings, with_several_images
 
 def training_split(
     records: Sequence[Record],
-    *,
     name: str,
     supports: SupportSettings | None,
     noise: float | str,
