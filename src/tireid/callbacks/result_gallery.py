@@ -11,6 +11,7 @@ from PIL import Image
 
 from tireid.callbacks.retrieval_evaluation import embeddings_of
 from tireid.data.images import decode
+from tireid.data.records import captions_of
 from tireid.figures.pages import GAP, beside, image_row, save_page, text_block, tick
 from tireid.files import replacing
 from tireid.retrieval import top_k
@@ -99,7 +100,7 @@ class ResultGallery(Callback):
         if split is None:
             return
         records = trainer.datamodule.records("test")  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.test
-        captions = [caption for record in records for caption in record.captions]
+        captions = captions_of(records)
         if len(captions) != len(split.texts) or len(records) != len(split.images):
             return  # only a part of the split was embedded, by a limit on the batches
         count = min(self.num_queries, len(captions))

@@ -17,6 +17,7 @@ from tireid.callbacks.query_images import (
 from tireid.callbacks.query_record import query_results_of
 from tireid.console import say
 from tireid.data.images import decode
+from tireid.data.records import captions_of
 from tireid.data.synthetic import SYNTHETIC
 from tireid.figures import OWN, RIGHT, WRONG
 from tireid.figures.pages import framed, tick
@@ -114,7 +115,7 @@ class WandbReport(Callback):
         self, results: QueryResults, records: list[Any], *, with_images: bool
     ) -> dict[str, Any]:
         """Return the table of queries; nothing if a limit on the batches cut the split."""
-        captions = [caption for record in records for caption in record.captions]
+        captions = captions_of(records)
         if len(captions) != len(results.pids):
             return {}
         paths = [record.image_path for record in records] if with_images else []

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from tireid.data.caption_augmentation import caption_augmentation
 from tireid.data.datasets import ImageDataset, PairDataset, TextDataset
-from tireid.data.encoded_captions import EncodedCaptions, captions_of
+from tireid.data.encoded_captions import EncodedCaptions
 from tireid.data.images import (
     ImageSource,
     check_image_size,
@@ -26,7 +26,7 @@ from tireid.data.images import (
 )
 from tireid.data.loading import Loading
 from tireid.data.masking import WordMasking
-from tireid.data.records import Record, Splits, split_sha256
+from tireid.data.records import Record, Splits, captions_of, split_sha256
 from tireid.data.resumable_loader import ResumableDataLoader
 from tireid.data.samplers import (
     CoveringSampler,

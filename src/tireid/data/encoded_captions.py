@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from tireid.data.records import Record
+from tireid.data.records import Record, captions_of
 from tireid.data.tokenizers import CaptionTokenizer
 
 
@@ -44,8 +44,3 @@ class EncodedCaptions:
             f"captions cut to {limit} tokens: {', '.join(parts)}; the longest has {longest}, and "
             f"text_encoder.tokenizer.max_length={longest} would cut none"
         )
-
-
-def captions_of(records: Sequence[Record]) -> list[str]:
-    """Return all captions, in the order of the records."""
-    return [caption for record in records for caption in record.captions]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tireid.data.records import Record
+from tireid.data.records import Record, captions_of
 from tireid.data.transforms import check_share, keyed_generator
 from tireid.runs.foreign import regular_file
 
@@ -33,7 +33,7 @@ def mismatched(records: Sequence[Record], noise: float | str, seed: int) -> list
         RDE, CVPR 2024: shares of 0.2, 0.5 and 0.8, by the files `noiseindex/SET_SHARE.npy` of its
         code, QinYang79/RDE at b3fd396.
     """
-    captions = [caption for record in records for caption in record.captions]
+    captions = captions_of(records)
     if isinstance(noise, str):
         order = _read_order(Path(noise), len(captions))
     else:

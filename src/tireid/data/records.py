@@ -41,6 +41,11 @@ def is_text(text: str) -> bool:
     return True
 
 
+def captions_of(records: Sequence[Record]) -> list[str]:
+    """Return all captions, in the order of the records."""
+    return [caption for record in records for caption in record.captions]
+
+
 def split_sha256(records: Sequence[Record]) -> str:
     """Return a SHA-256 of a split's pids, file names and captions, in their order."""
     digest = hashlib.sha256()

@@ -4,7 +4,7 @@ import unicodedata
 from collections import defaultdict
 from typing import NamedTuple
 
-from tireid.data.records import Record, Splits
+from tireid.data.records import Record, Splits, captions_of
 from tireid.data.tokenizers import TrainedWordPiece
 from tireid.doctor.findings import Finding, first, number
 
@@ -35,7 +35,7 @@ def cut_shares(splits: Splits) -> list[Cut]:
 
     Vocabularies of pre-trained encoders are larger, so that theirs are somewhat fewer.
     """
-    captions = {split: _captions(records) for split, records in splits.items() if records}
+    captions = {split: captions_of(records) for split, records in splits.items() if records}
     learnt = captions.get("train") or [text for texts in captions.values() for text in texts]
     if not learnt:
         return []
@@ -46,10 +46,6 @@ def cut_shares(splits: Splits) -> list[Cut]:
         lengths = tokenizer.encode(texts)[1]
         cuts += [Cut(split, n, sum(x > n for x in lengths), len(lengths)) for n in LENGTHS]
     return cuts
-
-
-def _captions(records: list[Record]) -> list[str]:
-    return [caption for record in records for caption in record.captions]
 
 
 def _shared(splits: Splits) -> list[Finding]:

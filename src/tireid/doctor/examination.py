@@ -1,6 +1,5 @@
 """Examine a data set: where it is, what its files hold, and all findings, the worst first."""
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from tireid.doctor.forms import as_entries, other_fields, read_rows, with_forwar
 from tireid.doctor.images import image_findings
 from tireid.doctor.layouts import LAYOUTS, Published, published
 from tireid.doctor.locating import Place, find_annotations, find_images
+from tireid.files import file_sha256
 
 
 @dataclass
@@ -80,7 +80,7 @@ def examine(
     result = Examination(dataset, LAYOUTS[dataset].name, root, known.terms, declared=declared)
     place = find_annotations(dataset, root)
     result.findings += place.findings
-    result.files = {str(file): _sha256(file) for _, file in place.files}
+    result.files = {str(file): file_sha256(file) for _, file in place.files}
     if place.files:
         _examine_files(result, place, known, memory, progress)
     result.findings.sort(key=lambda finding: not finding.harms)
@@ -153,8 +153,3 @@ def _unreadable(file: Path) -> Finding:
     except (OSError, ValueError) as error:
         reason = str(error)
     return Finding(reason, "get the file anew: a download that broke off looks like this")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -14,7 +14,7 @@ from PIL import Image
 from tireid.data.images import decode, failures, mark_as_checked
 from tireid.data.records import Record, Splits
 from tireid.doctor.findings import SHOWN, Finding, first, number
-from tireid.files import write_json
+from tireid.files import file_sha256, write_json
 from tireid.runs.foreign import read_json
 
 _COLUMNS, _ROWS = 16, 16  # signs of a fingerprint
@@ -87,9 +87,7 @@ def _examine(
     def look(path: Path) -> None:
         signs = _signs(decode(path))
         state = path.stat()
-        with path.open("rb") as content:
-            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-        facts[path] = Facts(state.st_size, state.st_mtime_ns, sha256, signs)
+        facts[path] = Facts(state.st_size, state.st_mtime_ns, file_sha256(path), signs)
 
     unknown = [path for path in paths if path not in facts]
     broken = failures(look, unknown, "Decoding images", progress=progress)

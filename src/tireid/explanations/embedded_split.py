@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tireid.data.datasets import pad_captions
-from tireid.data.records import Record
+from tireid.data.records import Record, captions_of
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.methods.base import RetrievalModule
 
@@ -43,7 +43,7 @@ class EmbeddedSplit:
     @property
     def captions(self) -> list[str]:
         """All captions, in the order of the records."""
-        return [caption for record in self.records for caption in record.captions]
+        return captions_of(self.records)
 
     def load_images(self, positions: Sequence[int]) -> Float[Tensor, "batch 3 height width"]:
         """Return the images at some positions of the gallery as a batch."""

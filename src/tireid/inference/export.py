@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
 
 from tireid.console import printable, say
+from tireid.data.records import captions_of
 from tireid.files import replacing, write_json, write_text
 from tireid.inference.model_card import model_card
 from tireid.inference.onnx_model import check_installed, write_onnx
@@ -115,7 +116,7 @@ def _val_recall(retriever: Retriever, cfg: DictConfig) -> float:
     data.setup("validate")
     records = data.records("val")
     images = retriever.encode_image([record.image_path for record in records])
-    texts = retriever.encode_text([caption for record in records for caption in record.captions])
+    texts = retriever.encode_text(captions_of(records))
     pids = torch.tensor([record.pid for record in records])
     asked = torch.tensor([record.pid for record in records for _ in record.captions])
     return evaluate_embeddings(texts, images, asked, pids)["R1"]

@@ -10,12 +10,13 @@ from PIL import Image
 from torch import Tensor
 
 from tireid.data.images import decode
+from tireid.files import file_sha256
 from tireid.inference.retriever import Retriever
 from tireid.search.crops import crop
 from tireid.search.detectors.interface import Detector
 from tireid.search.engines.interface import Engine, Row
 from tireid.search.parts import Part, image_id, known_person, part_fields
-from tireid.search.reading import ReadBatch, file_digest, file_state
+from tireid.search.reading import ReadBatch, file_state
 from tireid.search.scenes import Scenes, SceneState
 from tireid.search.video import frames, is_video
 from tireid.search.writing import IndexReport, write_batch
@@ -85,7 +86,7 @@ class PeopleIndexer:
 
     def _look_through(self, row: Row) -> Iterator[float]:
         before = file_state(row.path)
-        now = SceneState(row.path, *before, file_digest(row.path))
+        now = SceneState(row.path, *before, file_sha256(Path(row.path)))
         known = self._scenes.get(row.path)
         same = known if known is not None and known.digest == now.digest else None
         if same is not None and same.until is None:  # touched, not changed

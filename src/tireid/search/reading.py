@@ -1,6 +1,5 @@
 """Read image files in worker processes: content hash and pixels, or the reason why not."""
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tireid.data.images import read_image, resampling
+from tireid.files import file_sha256
 from tireid.search.engines.interface import Row
 
 
@@ -54,16 +54,6 @@ def file_state(path: str) -> FileState:
     return FileState(state.st_size, state.st_mtime_ns)
 
 
-def file_digest(path: str) -> str:
-    """Return the SHA-256 of a file's content.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class ImageFiles(Dataset[ReadBatch]):
     """Reads batches of files; what is read is decided by who asks, not by an index.
 
@@ -103,7 +93,7 @@ class ImageFiles(Dataset[ReadBatch]):
 
     def _read(self, row: Row) -> tuple[Row, Tensor | None]:
         before = file_state(row.path)
-        digest = file_digest(row.path)
+        digest = file_sha256(Path(row.path))
         known = digest == row.digest
         image = None if known else self._pixels(Path(row.path))
         if file_state(row.path) != before:

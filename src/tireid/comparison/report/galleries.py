@@ -12,6 +12,7 @@ from tireid.comparison.report.blocks import Answer, Block, Figure, Fold, Note, Q
 from tireid.comparison.report.loading import Comparison, Row, same_queries
 from tireid.comparison.report.style import thumbnail
 from tireid.comparison.test_splits import TestSplit
+from tireid.data.records import captions_of
 from tireid.retrieval.query_results import QueryResults
 
 FAR = 10  # a query fails if its first correct image is beyond this rank
@@ -120,7 +121,7 @@ def disagreements(
 
 
 def _query(query: int, rows: Sequence[Row], split: TestSplit) -> Block:
-    captions = [caption for record in split.records for caption in record.captions]
+    captions = captions_of(split.records)
     described = int(rows[0].queries[0].own[query])
     try:
         return Query(
