@@ -170,6 +170,8 @@ def completions(tmp_path_factory):
     program = folder / "tireid"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{START}main()" "$@"\n')
     program.chmod(0o755)
+    place = tmp_path_factory.mktemp("place")
+    (place / "runs").mkdir()
     path = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
     def offered(line):
@@ -184,6 +186,7 @@ def completions(tmp_path_factory):
         shown = subprocess.run(
             [shutil.which("bash"), "-c", script],
             env=os.environ | path,
+            cwd=place,
             capture_output=True,
             text=True,
         )
@@ -211,8 +214,9 @@ class TestCompletion:
         assert completions("tireid train --mul") == ["--multirun"]
 
     def test_other_commands_leave_files_to_the_shell(self, completions):
-        assert completions("tireid compare ru") == []
-        assert completions("tireid nothing ru") == []
+        assert completions("tireid compare ru") == ["runs"]
+        assert completions("tireid compare mo") == []
+        assert completions("tireid nothing ru") == ["runs"]
 
     def test_it_imports_nothing_heavy(self, monkeypatch):
         monkeypatch.setenv("COMP_LINE", "tireid train model=")

@@ -97,6 +97,7 @@ def test_a_teacher_trained_by_itself_is_the_same_and_can_be_given(
         assert not (student / "teacher").exists()
 
 
+@pytest.mark.slow
 def test_a_complete_teacher_is_kept_and_another_setting_trains_another(
     lcr2s_run, small_config, tmp_path, capsys
 ):
@@ -115,6 +116,7 @@ def test_a_complete_teacher_is_kept_and_another_setting_trains_another(
     assert not all(torch.equal(value, after[name]) for name, value in before.items())
 
 
+@pytest.mark.slow
 def test_targets_are_computed_once_in_the_precision_of_the_training(small_config, tmp_path, capsys):
     settings = ["model=lcr2s", "max_epochs=1", "teaching.oracle=true", "ckpt_path=null"]
     config = small_config(tmp_path, *settings, "trainer.precision=64-true")
@@ -226,6 +228,7 @@ def test_the_two_stages_share_no_batch_no_augmentation_and_no_support_set(small_
     assert not torch.equal(supports[0], supports[1])
 
 
+@pytest.mark.slow
 def test_the_teacher_followed_is_its_last_or_its_best_by_choice(small_config, tmp_path):
     followed = {}
     for selection in ("last", "val"):
@@ -287,6 +290,7 @@ def test_other_settings_train_without_a_special_case(small_config, tmp_path, ove
     assert not any("teacher" in name for name in state_of(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["lcr2s_plain", "lcr2s_lgur"])
 def test_other_compositions_train(small_config, tmp_path, model):
     metrics = train(small_config(tmp_path, f"model={model}", "max_epochs=1"))
@@ -349,6 +353,7 @@ def test_joint_training_takes_no_trained_teacher(lcr2s_run, small_config, tmp_pa
         train(small_config(tmp_path, "model=lcr2s", "model.joint=true", given))
 
 
+@pytest.mark.slow
 def test_runs_that_differ_in_the_student_only_share_a_teacher(small_config, tmp_path, capsys):
     shared = tmp_path / "teachers"
     settings = ["model=lcr2s", "max_epochs=1", f"teaching.shared_dir={shared}"]
