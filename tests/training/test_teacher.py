@@ -259,6 +259,7 @@ def test_without_distillation_the_student_is_its_dual_encoder(small_config, tmp_
         assert torch.equal(value, found[f"dual.{name}"]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
