@@ -6,7 +6,7 @@ that is killed loses what it had not committed and nothing else, and readers go 
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -266,7 +266,7 @@ class EmbeddedEngine:
             raise sqlite3.DatabaseError(f"{images:,} images, {vectors:,} vectors, {both:,} of both")
         return images
 
-    def _unpacked(self, blobs: Sequence[bytes]) -> Vectors:
+    def _unpacked(self, blobs: Iterable[object]) -> Vectors:
         try:
             return from_bytes(blobs, self._dim, self._storage)
         except ValueError as error:

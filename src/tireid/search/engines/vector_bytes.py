@@ -1,6 +1,6 @@
 """Unit-norm vectors as bytes: float32, float16, or int8 with a scale for each vector."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -25,20 +25,24 @@ def to_bytes(vectors: Float[Tensor, "rows dim"], storage: str) -> list[bytes]:
     ]
 
 
-def from_bytes(rows: Sequence[bytes], dim: int, storage: str) -> Float[Tensor, "rows dim"]:
+def from_bytes(rows: Iterable[object], dim: int, storage: str) -> Float[Tensor, "rows dim"]:
     """Return the vectors of `to_bytes` in float32.
 
     Raises:
         ValueError: If a row is none of its bytes, or holds what is no number.
     """
     size = _FLOATS[storage].itemsize * dim if storage in _FLOATS else _SCALE.itemsize + dim
-    for row in rows:
-        if type(row) is not bytes or len(row) != size:
-            raise ValueError(f"expected vectors of {size} bytes each, got {row!r:.60}")
-    vectors = _unpacked(b"".join(rows), dim, storage)
+    content = b"".join(_checked(row, size) for row in rows)
+    vectors = _unpacked(content, dim, storage)
     if not torch.isfinite(vectors).all():
         raise ValueError("expected vectors of finite numbers, got others")
     return vectors
+
+
+def _checked(row: object, size: int) -> bytes:
+    if type(row) is not bytes or len(row) != size:
+        raise ValueError(f"expected vectors of {size} bytes each, got {row!r:.60}")
+    return row
 
 
 def _unpacked(content: bytes, dim: int, storage: str) -> Float[Tensor, "rows dim"]:
