@@ -578,20 +578,20 @@ def test_settings_that_fit_nothing_are_named(copied_run):
             tireid.load(copied_run, "cpu")
 
 
-@pytest.fixture(scope="module")
-def absurd_run(untrained_run):
-    """Return a run folder whose weights are finite, and so large that all it computes is not."""
+@pytest.fixture(scope="module", params=[1e38, 0.0])
+def absurd_run(untrained_run, request):
+    """Return a run folder with weights so large that all it computes is infinite, or all zero."""
     folder = untrained_run("model=baseline")
     file = folder / "checkpoints" / "last.ckpt"
     content = torch.load(file)
     for value in content["state_dict"].values():
         if value.is_floating_point():
-            value.fill_(1e38)
+            value.fill_(request.param)
     torch.save(content, file)
     return folder
 
 
-def test_weights_whose_embeddings_are_not_finite_are_refused_where_these_are_made(
+def test_weights_whose_embeddings_have_no_direction_are_refused_where_these_are_made(
     absurd_run, compose_config, small_data, tmp_path
 ):
     refused = pytest.raises(ValueError, match=r"last\.ckpt: expected weights that give finite emb")

@@ -56,6 +56,7 @@ def compare(
     """
     # Late: the help needs no torch, and a table no matplotlib.
     from tireid.comparison import table
+    from tireid.runs.foreign import read_text
     from tireid.runs.results import Runs, read_csv, read_runs, write_csv
 
     missing = next((source for source in sources if not source.exists()), None)
@@ -84,7 +85,7 @@ def compare(
         say(f"written: {picture}")
     if fill is not None:
         tables = {csv.stem: results} if csv else {s.stem: r.complete for s, r in read.items()}
-        text = fill.read_text(encoding="utf-8")
+        text = read_text(fill)
         for name, members in tables.items():
             text = table.fill(text, name, table.markdown(*table.table(members)))
         write_text(fill, text)

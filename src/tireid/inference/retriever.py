@@ -31,7 +31,7 @@ from tireid.inference.onnx_model import OnnxModel
 from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
 from tireid.inference.saved_config import inference_config
 from tireid.methods.base import RetrievalModule
-from tireid.retrieval.similarity import NonFiniteError, diverged
+from tireid.retrieval.similarity import NoDirectionError, diverged
 from tireid.runs.weights import find_saved
 
 RUNTIMES = ("torch", "onnx")
@@ -211,7 +211,7 @@ class Retriever:
         broken = int(((embeddings.norm(dim=-1) - 1).abs() < _HALF).logical_not().sum())
         if broken:  # a norm that overflows leaves zeros
             what = f"NaN, Inf or zero in {broken} of {len(embeddings)}"
-            raise NonFiniteError(diverged(self._weights, what))
+            raise NoDirectionError(diverged(self._weights, what))
         return embeddings
 
     def _embed_images(self, sources: list[ImageSource]) -> Tensor:
