@@ -36,6 +36,7 @@ _EVALUATION = {
             "cache_dir": str | None,
             "exclude_ids": [int],
             "val_fraction": float,
+            "test_fraction": float,
             "split_seed": int,
             "layout": str,
             "repeats": str,
