@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tireid.data.datasets import pad_captions
-from tireid.data.images import check_image_size, read_image, resampling
+from tireid.data.images import check_decoder, check_image_size, read_image, resampling
 from tireid.data.records import is_text
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise
@@ -65,6 +65,7 @@ class Retriever:
         std: Standard deviation of the image encoder's input, one number a channel, in [0, 1].
         interpolation: Filter of the resizing: `bicubic`, `bilinear`, ...
         shortest_edge: As in `tireid.data.images.read_image`.
+        decoder: As in `tireid.data.images.read_image`.
         precision: Arithmetic, as `lightning.Trainer` names it: `32-true`, `bf16-mixed`, ...
         tf32: Whether products and convolutions of a GPU may use TensorFloat-32.
         weights: File of the weights, for messages.
@@ -74,6 +75,7 @@ class Retriever:
         image_size: Height and width in pixels.
         interpolation: Filter of the resizing.
         shortest_edge: As in `tireid.data.images.read_image`.
+        decoder: As in `tireid.data.images.read_image`.
         device: Device to compute on.
 
     Raises:
@@ -90,6 +92,7 @@ class Retriever:
         std: Sequence[float],
         interpolation: str,
         shortest_edge: int | None = None,
+        decoder: str = "pillow",
         precision: str | int = "32-true",
         tf32: bool = True,
         weights: Path | None = None,
@@ -106,11 +109,13 @@ class Retriever:
         self._model: RetrievalModule = module.eval().requires_grad_(False).to(self.device)
         self._tokenizer = tokenizer
         self.interpolation = interpolation
-        self.shortest_edge = shortest_edge
+        self.shortest_edge, self.decoder = shortest_edge, check_decoder(decoder)
         self._filter = resampling(interpolation)
         self._normalise = Normalise(mean, std)
         recipe = (self.image_size, tuple(mean), tuple(std), interpolation, name)
-        self._recipe = recipe if shortest_edge is None else (*recipe, shortest_edge)
+        # Only what departs from the rule, so that fingerprints of before stay.
+        departures = (shortest_edge, None if decoder == "pillow" else decoder)
+        self._recipe = (*recipe, *(value for value in departures if value is not None))
 
     def __repr__(self) -> str:
         height, width = self.image_size
@@ -233,7 +238,9 @@ class Retriever:
         """
         image = Path(source) if isinstance(source, str) else source
         try:
-            return read_image(image, self.image_size, self._filter, self.shortest_edge)
+            return read_image(
+                image, self.image_size, self._filter, self.shortest_edge, self.decoder
+            )
         except OSError as error:  # an image that was opened, but not yet read
             raise ValueError(f"{source!r}: expected a readable image; {error}") from error
 
@@ -301,6 +308,7 @@ def retriever_of(
         std=list(cfg.image_encoder.std),
         interpolation=cfg.image_encoder.interpolation,
         shortest_edge=cfg.image_encoder.get("shortest_edge"),
+        decoder=cfg.dataset.get("decode", "pillow"),
         precision=cfg.trainer.precision,
         tf32=cfg.get("tf32", True),
         weights=weights,

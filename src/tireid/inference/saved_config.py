@@ -44,6 +44,7 @@ _EVALUATION = {
         },
         "terms": str | None,
         "num_workers": int | None,
+        "bad_images": float,
         "counts": ({str: {str: int}},),
         "other_releases": ({str: {str: {str: int}}},),
     },
@@ -86,6 +87,8 @@ def inference_config(folder: Path, *, of_teacher: bool = False) -> DictConfig:
     for section, names in _INFERENCE.items():
         part[section] = {name: settings[section][name] for name in names}
     part["dataset"]["terms"] = str(settings["dataset"].get("terms") or "")
+    if settings["dataset"].get("decode") not in (None, "pillow"):
+        part["dataset"]["decode"] = str(settings["dataset"]["decode"])
     return _checked(part, folder)
 
 

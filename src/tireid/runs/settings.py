@@ -45,6 +45,11 @@ _ADDED = {
     "dataset.erase_value": [0.0, 0.0, 0.0],
     "dataset.word_probability": 0.0,
     "dataset.noise": 0.0,
+    "dataset.decode": "pillow",
+    "dataset.prefetch": 2,
+    "dataset.persistent_workers": True,
+    "dataset.cache": None,
+    "dataset.bad_images": 0.0,
 }
 
 _SECTIONS = dict.fromkeys(
