@@ -331,7 +331,6 @@ FOREIGN = {
     "model._target_": lambda trap: "builtins.exec",
     "model.head.trap": lambda trap: mkdir(trap),
     "model.head": lambda trap: [[mkdir(trap) | {"_partial_": True}]],
-    "model.alignment._target_": lambda trap: "torch.hub.load",
     "model.weights": lambda trap: {"_target_": "tireid.losses.identity.identity_loss"},
     "image_encoder.mean": lambda trap: [0.5, 0.5, mkdir(trap)],
     "image_encoder.module._target_": lambda trap: "tireid.encoders.vit.torch.hub.load",

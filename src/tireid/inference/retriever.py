@@ -30,6 +30,7 @@ from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
 from tireid.inference.onnx_model import OnnxModel
 from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
 from tireid.inference.saved_config import inference_config
+from tireid.inference.trust import trusting
 from tireid.methods.base import RetrievalModule
 from tireid.retrieval.similarity import NonFiniteError, diverged
 from tireid.runs.weights import find_saved
@@ -239,7 +240,10 @@ class Retriever:
 
 
 def load(
-    path: str | Path, device: str | torch.device | None = None, runtime: str = "torch"
+    path: str | Path,
+    device: str | torch.device | None = None,
+    runtime: str = "torch",
+    trust: Sequence[str] = (),
 ) -> Retriever:
     """Load a model for use, without its data set; runs no code of the folder.
 
@@ -248,11 +252,13 @@ def load(
             `tireid export` wrote; or a CLIP or SigLIP 2 as it is, see `tireid.inference.hub`.
         device: Device to compute on; None: a GPU (CUDA) if there is one, else the CPU.
         runtime: `torch`; or `onnx`, for an export with ONNX files, on the CPU.
+        trust: Packages whose classes the config may name, beside those that are always trusted, see
+            `tireid.inference.trust`; their code runs.
 
     Raises:
         FileNotFoundError: If a file is missing; names it.
         ValueError: If a file is damaged or does not fit the others, or the config names a class
-            that is not of this package; names file and value.
+            that is neither of this package nor of a trusted one; names file and value.
 
     Example:
         `tireid.load("exported").encode_text(["a woman in a red coat"])`
@@ -266,7 +272,8 @@ def load(
         model, tokenizer = build_hub_model(cfg)
     else:
         folder, weights = find_saved(path)
-        cfg = inference_config(folder)
+        with trusting(trust):
+            cfg = inference_config(folder)
         tokenizer = restore_tokenizer(cfg, folder)
         if runtime == "onnx":
             cfg.trainer.precision, device = "32-true", "cpu"
