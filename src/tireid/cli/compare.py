@@ -11,10 +11,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tireid.cli.arguments import Parser
 from tireid.console import complain, say
 from tireid.files import write_text
+
+if TYPE_CHECKING:
+    from tireid.runs.results import Result
 
 
 def main() -> None:
@@ -37,7 +41,7 @@ def compare(
     out: Path | None = None,
     control: str | None = None,
     pictures: bool = False,
-) -> None:
+) -> "list[Result]":
     """Print one table of all runs, and write the files that are asked for.
 
     Args:
@@ -49,6 +53,9 @@ def compare(
         out: Folder of `report.html` and `report.md`; None: no report is written.
         control: Label of the row of the report that others are compared with; None: a baseline.
         pictures: Whether the report shows images of real data sets.
+
+    Returns:
+        The results of the complete runs, in the order of the sources.
 
     Raises:
         FileNotFoundError: If a source is missing or has no runs.
@@ -97,6 +104,7 @@ def compare(
         command = shlex.join(["tireid", "compare", *sys.argv[1:]])
         for path in write_report(comparison, out, command=command):
             say(f"written: {path}")
+    return results
 
 
 def _create(folder: Path) -> None:
