@@ -70,6 +70,8 @@ def test_what_is_not_wanted_scores_lower_than_before(gallery):
     assert without @ unwanted < plain @ unwanted
     assert without.norm() == pytest.approx(1, abs=1e-6)
     assert gallery.search(words, without=["backpack"])
+    with pytest.raises(ValueError, match="query: expected something to search for, got nothing"):
+        gallery.embed([words], without=[words, words])
 
 
 def test_images_marked_right_come_nearer_and_those_marked_wrong_go(gallery):
