@@ -7,7 +7,7 @@ import pytest
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from tireid.comparison.published import read_published
 from tireid.files import conf_dir
@@ -26,6 +26,9 @@ CHOICES = [
 ]
 UNUSED = "paths.output_dir=unused"
 IMAGE, TEXT = ([c for g, c in CHOICES if g == f"{kind}_encoder"] for kind in ("image", "text"))
+PAIRS = [  # each encoder at least once
+    (IMAGE[n % len(IMAGE)], TEXT[n % len(TEXT)]) for n in range(max(len(IMAGE), len(TEXT)))
+]
 
 
 @pytest.fixture
@@ -38,6 +41,19 @@ def offline(compose_config):
         return cfg
 
     return composed
+
+
+def with_parts(compose, override, **choices):
+    """Return the config of an override and choices of groups; all that is composed once is reused.
+
+    Groups are independent: `test_groups_are_composed_by_themselves` holds that this is the config
+    of all overrides together.
+    """
+    cfg = compose(override)
+    with open_dict(cfg):
+        for group, choice in choices.items():
+            cfg[group] = compose(f"{group}={choice}")[group]
+    return cfg
 
 
 def test_the_walk_reaches_every_file():
@@ -61,6 +77,16 @@ def test_choice_composes_and_resolves(compose_config, monkeypatch, group, choice
     check_signatures(cfg)
 
 
+@pytest.mark.parametrize(("image", "text"), PAIRS)
+def test_groups_are_composed_by_themselves(offline, image, text):
+    models, recipes = ([c for g, c in CHOICES if g == group] for group in ("model", "recipe"))
+    number = PAIRS.index((image, text))
+    model = f"model={models[number % len(models)]}"
+    parts = {"recipe": recipes[number % len(recipes)], "image_encoder": image, "text_encoder": text}
+    together = offline(model, *(f"{group}={choice}" for group, choice in parts.items()))
+    assert with_parts(offline, model, **parts) == together
+
+
 @pytest.mark.parametrize("choice", IMAGE)
 def test_image_encoder_fits_every_method(offline, choice):
     cfg = offline(f"image_encoder={choice}")
@@ -72,7 +98,7 @@ def test_image_encoder_fits_every_method(offline, choice):
 @pytest.mark.parametrize("choice", TEXT)
 @pytest.mark.parametrize("method", [c for g, c in CHOICES if g == "model"])
 def test_text_encoder_fits_every_method(offline, choice, method):
-    cfg = offline(f"model={method}", f"text_encoder={choice}")
+    cfg = with_parts(offline, f"model={method}", text_encoder=choice)
     with torch.device("meta"):
         encoders = build_encoders(cfg)
         if method == "irra_official" and not choice.startswith("clip_text"):
@@ -116,15 +142,10 @@ def test_trainer_instantiates(compose_config, choice):
 
 
 @pytest.mark.parametrize("recipe", [c for g, c in CHOICES if g == "recipe"])
-@pytest.mark.parametrize(
-    ("image", "text"),
-    [(IMAGE[n % len(IMAGE)], TEXT[n % len(TEXT)]) for n in range(max(len(IMAGE), len(TEXT)))],
-)
-def test_the_learning_rate_of_an_encoder_counts_under_every_recipe(
-    compose_config, recipe, image, text
-):
-    chosen = (f"image_encoder={image}", f"text_encoder={text}", f"recipe={recipe}")
-    cfg = compose_config(*chosen, "image_encoder.learning_rate=7", "text_encoder.learning_rate=8")
+@pytest.mark.parametrize(("image", "text"), PAIRS)
+def test_the_learning_rate_of_an_encoder_counts_under_every_recipe(offline, recipe, image, text):
+    cfg = with_parts(offline, f"recipe={recipe}", image_encoder=image, text_encoder=text)
+    cfg.image_encoder.learning_rate, cfg.text_encoder.learning_rate = 7, 8
     assert cfg.model.learning_rates.image_encoder == 7
     assert cfg.model.learning_rates.text_encoder == 8
 

@@ -158,6 +158,7 @@ def test_a_student_of_an_earlier_version_continues_with_its_teacher(
         assert torch.equal(weights["checkpoints/last.ckpt"][name], value), name
 
 
+@pytest.mark.slow
 def test_checkpoints_come_by_time_too(small_config, tmp_path, unbroken, kill_at, capsys):
     kill_at(5)
     settings = [*COMMON, *BASELINE, *BY_TIME]

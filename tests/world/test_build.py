@@ -149,7 +149,7 @@ def whole_world(tmp_path_factory: pytest.TempPathFactory, tiny: WorldSettings) -
     return ensure_world(tmp_path_factory.mktemp("whole"), settings, progress=False)
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_killed_build_is_made_again(
     num_workers: int,
     tiny: WorldSettings,
