@@ -49,20 +49,6 @@ class SavedTeacher(NamedTuple):
     entry: str = "state_dict"
 
 
-def load_weights(model: RetrievalModule, file: Path, entry: str = "state_dict") -> None:
-    """Load a file's weights; those that only training needs may be missing, and are left alone.
-
-    Args:
-        model: Gets them.
-        file: Checkpoint or safetensors file.
-        entry: Where in a checkpoint they stand.
-
-    Raises:
-        ValueError: If the file holds no weights, or not exactly those of this model.
-    """
-    model.load_state_dict(_fitting(model, file, entry), strict=False)
-
-
 def _fitting(model: RetrievalModule, file: Path, entry: str) -> dict[str, Tensor]:
     """Return a file's weights, which are exactly those of a model but for its heads."""
     expected = embedding_weights(model, model.state_dict())
