@@ -91,7 +91,7 @@ def restore_model(
     build = partial(build_model, cfg, num_train_pids=num_train_pids)
     restored = partial(_built, lambda: build(build_encoders(cfg)), RetrievalModule, folder)
     with torch.random.fork_rng(devices=[]):
-        with torch.device("meta"), _bounded_parameters():  # whatever sizes the config asks for
+        with torch.device("meta"), bounded_parameters():  # whatever sizes the config asks for
             state = _fitting(restored("a model"), weights, entry)
         model = restored("a model")
     model.load_state_dict(state, strict=False)
@@ -124,7 +124,7 @@ def restore_tokenizer(cfg: DictConfig, folder: Path) -> CaptionTokenizer:
 
 
 @contextmanager
-def _bounded_parameters() -> Iterator[None]:
+def bounded_parameters() -> Iterator[None]:
     """Let the block build models of so many layers only."""
     made = itertools.count(1)
 
