@@ -25,7 +25,7 @@ SWEEP ?=
 TUNING ?=
 TRAIN ?=
 OUT ?=
-GALLERY ?= gallery
+export GALLERY ?= gallery
 export TEXT ?= a man in a yellow jacket
 FUZZ ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
@@ -110,15 +110,19 @@ export: $(READY) ## Write a run's model for tireid.load: make export RUN=runs/..
 index: $(READY) ## Index images for a search: make index ARGS="photos/ --out gallery"
 	@$(PY) -m tireid index $(ARGS)
 
-search: $(READY) $(GALLERY)/.made ## Search; trains and indexes first if need be: make search TEXT="a man in red"
-	@$(PY) -m tireid search "$$TEXT" --in $(GALLERY) --sheet $(GALLERY)/sheet.png $(ARGS)
+search: $(READY) gallery ## Search; trains and indexes first if need be: make search TEXT="a man in red"
+	@$(PY) -m tireid search "$$TEXT" --in "$$GALLERY" --sheet "$$GALLERY/sheet.png" $(ARGS)
 
-serve: $(READY) $(GALLERY)/.made ## Open a page that searches, on this machine
-	@$(PY) -m tireid serve $(GALLERY) $(ARGS)
+serve: $(READY) gallery ## Open a page that searches, on this machine
+	@$(PY) -m tireid serve "$$GALLERY" $(ARGS)
 
-$(GALLERY)/.made: $(READY) # the test images of the newest run, or of a short training
-	@ls runs/*/*/*/checkpoints/*.ckpt > /dev/null 2>&1 || $(PY) -m tireid train model=baseline max_epochs=4
-	@$(PY) -m tireid index --split test --out $(GALLERY) && touch $@
+.PHONY: gallery
+gallery: $(READY) # the test images of the newest run, or of a short training; an index that is there stays
+	@if test ! -f "$$GALLERY/index.json" || test -f "$$GALLERY/.unfinished"; then \
+	  { find runs -name metrics.json 2> /dev/null | grep -q . || \
+	    $(PY) -m tireid train model=baseline max_epochs=4 hydra.run.dir=runs/synthetic/baseline/short; } && \
+	  mkdir -p "$$GALLERY" && touch "$$GALLERY/.unfinished" && \
+	  $(PY) -m tireid index --split test --out "$$GALLERY" && rm "$$GALLERY/.unfinished"; fi
 
 test: $(READY) ## Run the tests, without the slow ones
 	@$(PYTEST) -p no:nbmake -m "not slow and not ddp" $(ARGS)

@@ -62,3 +62,61 @@ def test_a_variable_that_would_be_ignored_is_refused_with_the_names_that_are_tak
 )
 def test_a_target_takes_its_own_variables(words, runs):
     assert runs in make(*words)
+
+
+STAND_IN = """#!/bin/sh
+echo "$3 $*" | tr '\\n' ' ' >> calls; echo >> calls
+case "$3" in
+  train) test ! -f untrainable && mkdir -p runs/a/b/c && touch runs/a/b/c/metrics.json;;
+  index) touch "$GALLERY/index.json" && test ! -f unreadable;;
+esac
+"""
+
+
+@pytest.fixture
+def commands_of(tmp_path):
+    """Return a function that runs `make`, and returns the commands of tireid that it ran."""
+    python = tmp_path / "python"
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+
+    def ran(*words):
+        command = ["make", *words, "READY=", f"PY={python}"]
+        subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+        calls = tmp_path / "calls"
+        lines = calls.read_text().splitlines() if calls.exists() else []
+        calls.unlink(missing_ok=True)
+        return [line.partition(" ")[0] for line in lines]
+
+    return ran
+
+
+def test_a_search_does_first_what_is_missing_and_once(commands_of):
+    assert commands_of("search") == ["train", "index", "search"]
+    assert commands_of("search", "TEXT=a woman") == ["search"]
+    assert commands_of("serve") == ["serve"]
+    assert commands_of("search", "GALLERY=an other") == ["index", "search"]
+    assert commands_of("search", "GALLERY=an other") == ["search"]
+
+
+def test_a_search_goes_on_where_it_was_stopped(commands_of, tmp_path):
+    (tmp_path / "untrainable").touch()
+    assert commands_of("search") == ["train"]
+    (tmp_path / "untrainable").unlink()
+    (tmp_path / "unreadable").touch()
+    assert commands_of("search") == ["train", "index"]
+    (tmp_path / "unreadable").unlink()
+    assert commands_of("search") == ["index", "search"]
+
+
+def test_an_index_of_one_s_own_is_searched_as_it_is(commands_of, tmp_path):
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "gallery" / "index.json").touch()
+    assert commands_of("search") == ["search"]
+
+
+def test_a_gallery_that_was_deleted_is_made_again(commands_of, tmp_path):
+    commands_of("search")
+    shutil.rmtree(tmp_path / "gallery")
+    assert commands_of("search") == ["index", "search"]

@@ -9,7 +9,8 @@ import tireid
 from tireid.inference.restore import restore_datamodule
 from tireid.inference.saved_config import evaluation_config
 from tireid.search.indexing import IndexOptions, build_index
-from tireid.search.splits import split_images
+from tireid.search.settings import IndexSettings
+from tireid.search.splits import run_of_split, split_images
 
 
 @pytest.fixture
@@ -179,3 +180,14 @@ def test_an_export_knows_no_split(compose_config, lgur_run, tmp_path):
     export(compose_config(f"run={lgur_run[0]}", f"output={tmp_path / 'out'}", name="export"))
     with pytest.raises(ValueError, match="split: expected a run"):
         split_images(str(tmp_path / "out"), "test")
+
+
+def test_without_a_name_a_split_is_that_of_the_index_s_run(tmp_path, model, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where there are no runs
+    folder = tmp_path / "gallery"
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError, match="expected a run"):
+        run_of_split(None, folder)
+    IndexSettings(model=str(model), fingerprint="", trained_on="", dim=1).write(folder)
+    assert run_of_split(None, folder) == model
+    assert run_of_split(str(tmp_path), folder) == tmp_path

@@ -92,6 +92,20 @@ def test_a_wrong_query_is_refused_with_its_reason(page, params, message):
     assert message in answer.json()["error"]
 
 
+def test_an_index_that_does_not_answer_is_said_here_and_its_place_only_in_the_terminal(
+    page, index, monkeypatch, capsys
+):
+    def gone(*_, **__):
+        raise OSError("/secret/index.sqlite: disk I/O error; nothing was lost")
+
+    monkeypatch.setattr(index._engine, "search", gone)
+    answer = page.get("/search", params={"q": "a woman"})
+    assert answer.status_code == 503
+    assert "cannot be read now" in answer.json()["error"]
+    assert "secret" not in answer.text
+    assert "/secret/index.sqlite: disk I/O error" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("params", [{"q": "a", "count": 0}, {"q": "a", "count": 10**9}, {"x": 1}])
 def test_a_query_out_of_bounds_is_refused(page, params):
     assert page.get("/search", params=params).status_code == 422
@@ -171,6 +185,38 @@ def test_the_page_takes_nothing_from_elsewhere(page):
         "fields": ["camera", "time"],
         "synthetic": True,
     }
+
+
+def test_a_result_is_explained_by_the_words_and_places_of_its_query(page, index):
+    result = index.search("a woman in red", 1)[0]
+    told = page.get(f"/why/{result.id}", params={"q": "a woman in red", "right": result.id}).json()
+    asked = ["a woman in red", "woman in red", "a in red", "a woman red", "a woman in"]
+    scores = index.embed(asked, right=[result.id]) @ index.retriever.encode_image([result.path]).T
+    losses = (scores[0] - scores[1:])[:, 0]
+    assert [one["word"] for one in told["words"]] == ["a", "woman", "in", "red"]
+    assert [one["weight"] for one in told["words"]] == pytest.approx(losses.tolist(), abs=1e-5)
+    assert told["score"] == pytest.approx(float(scores[0]), abs=1e-5)
+    drawn = base64.b64decode(told["map"].removeprefix("data:image/jpeg;base64,"))
+    with Image.open(io.BytesIO(drawn)) as image:
+        assert image.size == index.retriever.image_size[::-1]
+    assert "third of the image" in told["places"] or "No place" in told["places"]
+
+
+def test_a_query_without_a_sentence_is_explained_by_places_alone(page, index):
+    key = index.search("a woman", 1)[0].id
+    told = page.get(f"/why/{key}", params={"right": key}).json()
+    assert told["words"] == []
+    assert told["map"]
+
+
+def test_an_image_that_is_gone_or_foreign_is_not_explained(own_index, pictures):
+    page, result = page_of(own_index), own_index.search("a woman", 1)[0]
+    result.path.unlink()
+    for key in (result.id, 12345):
+        answer = page.get(f"/why/{key}", params={"q": "a woman"})
+        assert answer.status_code == 404
+        assert str(pictures) not in answer.text
+    assert page.get(f"/why/{result.id}").status_code == 400
 
 
 def test_results_as_csv_hold_every_field_and_no_formula(own_index, pictures, draw, index_it):

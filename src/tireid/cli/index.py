@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tireid.cli.arguments import Parser
@@ -21,7 +22,8 @@ def main() -> None:
         IndexOptions,
     )
     from tireid.search.processes import build_index_together
-    from tireid.search.splits import split_images
+    from tireid.search.sources import Found
+    from tireid.search.splits import run_of_split, split_images
 
     silence_expected_warnings()
     show_warnings_in_one_line()
@@ -41,7 +43,10 @@ def main() -> None:
         prune=arguments.prune,
     )
     try:
-        split = split_images(arguments.model, arguments.split) if arguments.split else []
+        split: list[Found] = []
+        if arguments.split:
+            options = replace(options, model=str(run_of_split(arguments.model, folder)))
+            split = split_images(options.model, arguments.split)
         report = build_index_together(arguments.sources, folder, options, split=split)
     except (ValueError, OSError) as error:
         complain(str(error))

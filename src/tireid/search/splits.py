@@ -6,7 +6,24 @@ from tireid.inference.restore import restore_datamodule
 from tireid.inference.saved_config import evaluation_config
 from tireid.runs.weights import find_run
 from tireid.search.model import find_model
+from tireid.search.settings import FILE, read_settings
 from tireid.search.sources import Found
+
+
+def run_of_split(model: str | None, folder: Path) -> Path:
+    """Return the run whose split is indexed: the one given, the index's, or the newest.
+
+    Args:
+        model: As `find_model` takes it; None: none is given.
+        folder: Of the index, which may be new.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If the index is damaged.
+    """
+    if model is None and (folder / FILE).is_file():
+        model = read_settings(folder).model
+    return find_model(model)
 
 
 def split_images(model: str | None, split: str) -> list[Found]:

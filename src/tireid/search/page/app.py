@@ -2,22 +2,28 @@
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
+from jaxtyping import Float
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
+from torch import Tensor
 
+from tireid.console import complain
 from tireid.data.synthetic import SYNTHETIC
 from tireid.search.crops import read_crop, read_scene
 from tireid.search.index import Index, Result
 from tireid.search.page.guard import guard
 from tireid.search.page.images import LARGE, MOST_BYTES, THUMB, Uploads, as_jpeg
+from tireid.search.page.reasons import shown_reasons
 from tireid.search.parts import Part
+from tireid.search.why import find_reasons, without_each_word
 
 _FILES = {"": "page.html", "page.js": "page.js", "page.css": "page.css"}
 _MOST_RESULTS = 1000
@@ -58,21 +64,41 @@ class _Gallery:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._lock = Lock()
+        self._explaining = Lock()  # takes seconds; searches go on meanwhile
         self._uploads = Uploads()
 
     def find(self, asked: Asked) -> list[Result]:
         """Return the results that a query wants."""
         with self._lock:
-            query = self._index.embed(
-                [asked.q] if asked.q.strip() else None,
-                image=self._uploads.get(asked.upload) if asked.upload else None,
-                without=[asked.without] if asked.without.strip() else (),
-                right=asked.right,
-                wrong=asked.wrong,
-            )
+            query = self._embed(asked)
             where = asked.where if asked.where.strip() else None
             (found,) = self._index.find(query, asked.start + asked.count, where=where)
         return found[asked.start :]
+
+    def explain(self, asked: Asked, key: int) -> dict[str, Any]:
+        """Return why a query finds an image.
+
+        Raises:
+            HTTPException: As `read`.
+        """
+        place = self._place_of(key)
+        words, shortened = without_each_word(asked.q)
+        with self._lock:
+            queries = self._embed(asked, *shortened)
+        with self._explaining, _not_found():
+            image = read_crop(*place)
+            reasons = find_reasons(self._index.retriever, image, queries[0], queries[1:])
+        return shown_reasons(words, reasons)
+
+    def _embed(self, asked: Asked, *others: str) -> Float[Tensor, "query dim"]:
+        """Embed a query, and the same with other sentences."""
+        return self._index.embed(
+            [asked.q, *others] if asked.q.strip() else None,
+            image=self._uploads.get(asked.upload) if asked.upload else None,
+            without=[asked.without] if asked.without.strip() else (),
+            right=asked.right,
+            wrong=asked.wrong,
+        )
 
     def about(self) -> dict[str, Any]:
         """Return what the page shows beside results."""
@@ -92,14 +118,25 @@ class _Gallery:
         Raises:
             HTTPException: If it is none of the index, or cannot be read.
         """
+        place = self._place_of(key)
+        with _not_found():
+            return as_jpeg(reader(*place), most)
+
+    def _place_of(self, key: int) -> tuple[Path, Part | None]:
         with self._lock:
             place = self._index.place_of(key) if 0 <= key < 2**63 else None
         if place is None:
             raise HTTPException(404)
-        try:
-            return as_jpeg(reader(*place), most)
-        except ValueError as error:  # it has changed since; the message would name its path
-            raise HTTPException(404) from error
+        return place
+
+
+@contextmanager
+def _not_found() -> Iterator[None]:
+    """Answer that an image that has changed since is not there: the message names its path."""
+    try:
+        yield
+    except ValueError as error:
+        raise HTTPException(404) from error
 
 
 def make_app(index: Index, password: str | None = None) -> FastAPI:
@@ -117,6 +154,12 @@ def make_app(index: Index, password: str | None = None) -> FastAPI:
     def refuse(_: Request, error: ValueError) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
         return JSONResponse({"error": str(error)}, 400)
 
+    @app.exception_handler(OSError)
+    def stop(_: Request, error: OSError) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        complain(str(error))  # it may name files, so only here
+        message = "The index cannot be read now; the terminal of the server says why."
+        return JSONResponse({"error": message}, 503)
+
     @app.get("/about")
     def about() -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
         return gallery.about()
@@ -129,6 +172,10 @@ def make_app(index: Index, password: str | None = None) -> FastAPI:
     def table(asked: Query_) -> Response:  # pyright: ignore[reportUnusedFunction]
         headers = {"Content-Disposition": 'attachment; filename="results.csv"'}
         return Response(_csv(gallery.find(asked)), media_type="text/csv", headers=headers)
+
+    @app.get("/why/{key}")
+    def why(key: int, asked: Query_) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+        return gallery.explain(asked, key)
 
     @app.post("/upload")
     async def upload(request: Request) -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]

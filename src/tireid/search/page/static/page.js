@@ -100,7 +100,35 @@ function enlarge(result) {
   const facts = { file: result.name, score: result.score.toFixed(4), ...result.fields };
   at("large-fields").replaceChildren(...Object.entries(facts).flatMap(([name, value]) =>
     [make("dt", {}, name), make("dd", {}, String(value))]));
+  at("why").replaceChildren();
+  at("ask-why").onclick = () => explain(result);
   at("large").showModal();
+}
+
+async function explain(result) {
+  const why = at("why");
+  const place = at("large-image").src;
+  const isHere = () => at("large").open && at("large-image").src === place;
+  why.textContent = "Covering words and places in turn…";
+  try {
+    const reasons = await get(`why/${result.id}?${asked}`);
+    if (!isHere()) return;
+    const most = Math.max(...reasons.words.map(({ weight }) => Math.abs(weight)));
+    const words = make("ul", { class: "words" }, ...reasons.words.map((one) => wordBar(one, most)));
+    const map = reasons.map ? [make("img", { src: reasons.map, alt: "" })] : [];
+    why.replaceChildren(
+      ...(reasons.words.length ? [make("p", {}, "What the score loses without a word:"), words] : []),
+      make("figure", {}, ...map, make("figcaption", {}, reasons.places)));
+  } catch (error) {
+    if (isHere()) why.textContent = error.message;
+  }
+}
+
+function wordBar({ word, weight }, most) {
+  const bar = make("span", { class: weight < 0 ? "bar less" : "bar", "aria-hidden": "true" });
+  bar.style.width = `${most ? (100 * Math.abs(weight)) / most : 0}%`;
+  const sign = weight < 0 ? "−" : "+"; // not by colour alone
+  return make("li", {}, `${word} ${sign}${Math.abs(weight).toFixed(3)}`, bar);
 }
 
 function mark(name, id) {
