@@ -89,6 +89,7 @@ def assert_equal_runs(folder, other):
 BY_TIME = ["callbacks.last.every_n_train_steps=null", "callbacks.last.minutes=0"]
 LCR2S = ["model=lcr2s", "model.teacher.source=memory"]
 JOINT = ["model=lcr2s", "model.joint=true"]
+AVERAGED = ["model=baseline", "average_decay=0.9"]
 HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
 
 
@@ -102,6 +103,7 @@ HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
         (["model=irra"], 3, None, "epoch 1, batch 3, step 3"),
         (["model=rde"], 6, None, "epoch 2, batch 2, step 6"),  # within what a division is for
         (["model=rde"], 4, None, "epoch 1, step 4"),
+        (AVERAGED, 6, None, "epoch 2, batch 2, step 6"),
         (HALVES, 6, None, "epoch 2, batch 2, step 6"),
         (LCR2S, 6, "Lcr2sTeacher", "epoch 2, batch 2, step 6"),
         (LCR2S, 5, "Lcr2s", "epoch 2, batch 1, step 5"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
@@ -13,7 +14,7 @@ from rich.markup import escape
 from tireid.callbacks.progress import make_progress_bar
 from tireid.callbacks.query_record import QueryRecord
 from tireid.callbacks.result_gallery import ResultGallery
-from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
+from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation, embeddings_of
 from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
 from tireid.files import write_json
@@ -22,6 +23,8 @@ from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
 from tireid.inference.restore import restore_datamodule, restore_model
 from tireid.inference.saved_config import evaluation_config
 from tireid.methods.base import RetrievalModule
+from tireid.metrics.values import mean_percent
+from tireid.retrieval.reranking import KReciprocal
 from tireid.runs.record import read_record
 from tireid.runs.weights import find_run
 from tireid.training.summary import CHOSEN, print_metrics
@@ -43,8 +46,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     silence_expected_warnings()
     if cfg.split not in ("val", "test"):
         raise ValueError(f"split: expected val or test, got {cfg.split!r}")
-    if not isinstance(cfg.flip, bool):
-        raise ValueError(f"flip: expected true or false, got {cfg.flip!r}")
+    for name in ("flip", "rerank"):
+        if not isinstance(cfg[name], bool):
+            raise ValueError(f"{name}: expected true or false, got {cfg[name]!r}")
     if cfg.run and is_hub_model(cfg.run):
         return _evaluate_untrained(cfg)
     folder, checkpoint = find_run(cfg.run)
@@ -67,18 +71,21 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if other is None:
         _warn_of_other_data(folder, datamodule, cfg.split)
     name = f"{cfg.split}_{checkpoint.stem}" + ("_flip" if cfg.flip else "")
+    name += "_rerank" if cfg.rerank else ""
     name = name if other is None else f"{other.name}_{name}"
     kept = os.access(folder, os.W_OK)
     callbacks = _callbacks(
         folder, name, checkpoint, run.selection, on_test=kept and cfg.split == "test"
     )
-    metrics = _metrics(_trainer(cfg.accelerator, run.trainer, callbacks), model, datamodule, cfg)
+    trainer = _trainer(cfg.accelerator, run.trainer, callbacks)
+    metrics = _metrics(trainer, model, datamodule, cfg)
 
     data = "" if other is None else f" of {run.dataset.name}, trained on {trained_on}"
     shown = escape(f"{cfg.split} split{data}, percent ({checkpoint.name}{_mirrored(cfg)}")
     print_metrics(metrics, cfg.split, f"{shown}; the run's choice: {CHOSEN[run.selection]})")
     record = {"checkpoint": checkpoint.name, "split": cfg.split, "metrics": metrics}
     record |= {"flip": True} if cfg.flip else {}
+    record |= _reranked(trainer, cfg)
     if other is not None:
         record |= {"dataset": run.dataset.name, "trained_on": trained_on}
     record["data_sha256"] = datamodule.fingerprints()[cfg.split]
@@ -117,7 +124,22 @@ def _evaluate_untrained(cfg: DictConfig) -> dict[str, float]:
     weights = f"{cfg.run}, not trained{_mirrored(cfg)}"
     shown = escape(f"{cfg.split} split of {run.dataset.name}, percent ({weights})")
     print_metrics(metrics, cfg.split, shown)
+    _reranked(trainer, cfg)
     return metrics
+
+
+def _reranked(trainer: L.Trainer, cfg: DictConfig) -> dict[str, Any]:
+    """Print the metrics of re-ranked images; return them for the record. Empty if not wanted."""
+    split = embeddings_of(trainer)
+    if not cfg.rerank or split is None:
+        return {}
+    settings: KReciprocal = instantiate(cfg.reranking, _convert_="all")
+    values = mean_percent(settings.query_values(split))
+    metrics = {f"{cfg.split}/{name}": value for name, value in values.items()}
+    used = {name: value for name, value in cfg.reranking.items() if name != "_target_"}
+    shown = ", ".join(f"{name}={value}" for name, value in used.items())
+    print_metrics(metrics, cfg.split, f"the same, re-ranked by k-reciprocal neighbours ({shown})")
+    return {"reranked": used | {"metrics": metrics}}
 
 
 def _mirrored(cfg: DictConfig) -> str:
