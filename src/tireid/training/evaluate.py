@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.markup import escape
 
 from tireid.callbacks.progress import make_progress_bar
@@ -16,6 +16,7 @@ from tireid.callbacks.result_gallery import ResultGallery
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
 from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
+from tireid.data.sources import shared_source_warnings
 from tireid.files import write_json
 from tireid.inference.build import allow_tf32, build_datamodule
 from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
@@ -24,7 +25,7 @@ from tireid.inference.saved_config import evaluation_config
 from tireid.methods.base import RetrievalModule
 from tireid.runs.record import read_record
 from tireid.runs.weights import find_run
-from tireid.training.summary import CHOSEN, print_metrics
+from tireid.training.summary import CHOSEN, print_by_dataset, print_metrics
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
@@ -34,7 +35,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         cfg: Composed from `conf/evaluate.yaml`.
 
     Returns:
-        Metrics in percent, named as in training.
+        Metrics in percent, named as in training; of several data sets with their names before.
 
     Raises:
         ValueError: If a setting is wrong or the checkpoint does not fit.
@@ -45,13 +46,33 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         raise ValueError(f"split: expected val or test, got {cfg.split!r}")
     if not isinstance(cfg.flip, bool):
         raise ValueError(f"flip: expected true or false, got {cfg.flip!r}")
+    if cfg.datasets:
+        return _evaluate_on_several(cfg)
     if cfg.run and is_hub_model(cfg.run):
         return _evaluate_untrained(cfg)
+    return _evaluate_run(cfg)
+
+
+def _evaluate_on_several(cfg: DictConfig) -> dict[str, float]:
+    """Evaluate on each of several data sets, and print the metrics side by side."""
+    found: dict[str, dict[str, float]] = {}
+    for name, dataset in cfg.datasets.items():
+        one = cfg.copy()
+        with open_dict(one):
+            one.datasets, one.dataset = None, dataset
+        found[str(name)] = evaluate(one)
+    print_by_dataset(found, cfg.split, escape(f"{cfg.run}, {cfg.split} splits, percent"))
+    return {f"{name}/{key}": value for name, of in found.items() for key, value in of.items()}
+
+
+def _evaluate_run(cfg: DictConfig) -> dict[str, float]:
     folder, checkpoint = find_run(cfg.run)
     run = evaluation_config(folder)
     trained_on = run.dataset.name
     other = OmegaConf.select(cfg, "dataset")
     if other is not None:
+        for message in shared_source_warnings((name, other.name) for name in trained_on.split("+")):
+            warnings.warn(message, stacklevel=2)
         run = _on_other_data(run, cfg)
     allow_tf32(run.tf32)
     L.seed_everything(run.seed, workers=True, verbose=False)
@@ -101,7 +122,7 @@ def _evaluate_untrained(cfg: DictConfig) -> dict[str, float]:
     if OmegaConf.select(cfg, "dataset") is None:
         raise ValueError(
             f"dataset: expected the data set to evaluate {cfg.run} on, got none; set "
-            "dataset=synthetic, cuhk_pedes, icfg_pedes or rstpreid"
+            "dataset=synthetic, custom, cuhk_pedes, icfg_pedes or rstpreid"
         )
     model_config = hub_config(cfg.run)
     run = _on_other_data(model_config, cfg)
