@@ -54,7 +54,7 @@ $(error make $(GOAL): expected $(foreach name,$(TAKES),$(name)=...), got $(forea
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare dashboard doctor evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports bench-evaluation bench-gpu bench-search fuzz endure clean
+.PHONY: help install train sweep tune compare dashboard doctor evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports bench-evaluation bench-input bench-gpu bench-search fuzz endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -136,6 +136,9 @@ bench-supports: $(READY) ## Time LCR2S's steps with each source of supports
 
 bench-evaluation: $(READY) ## Time exact evaluation against float32 products and a sort
 	@$(PY) benchmarks/evaluation.py $(ARGS)
+
+bench-input: $(READY) ## Time the ways from a JPEG file to a training image
+	@$(PY) benchmarks/input.py $(ARGS)
 
 bench-gpu: $(READY) ## Check and time all that a GPU changes, about 10 minutes: ARGS="--tiny" on any machine
 	@$(PY) benchmarks/gpu.py $(ARGS)

@@ -202,6 +202,8 @@ def test_the_official_presets_differ_in_what_they_name(compose_config):
     plain.text_encoder.module.embedding.frozen_dropout = "official"
     assert changed.dataset.read.exclude_ids == [1369, 4116, 6116]
     plain.dataset.read.exclude_ids = [1369, 4116, 6116]
+    assert (changed.dataset.decode, plain.dataset.decode) == ("pillow", "fast")
+    plain.dataset.decode = "pillow"
     assert changed.selection == "test"
     plain.selection = "test"
     assert changed.recipe.tf32 is False

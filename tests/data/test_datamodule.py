@@ -161,7 +161,12 @@ def test_epochs_differ_and_repeat_exactly(make):
     assert not equal(one_epoch(datamodule, 0), one_epoch(other, 0))
 
 
-@pytest.mark.parametrize("options", [{"num_workers": 2}, {"cache_images": True}])
+PACKED = {"cache": "packed", "num_workers": 2, "prefetch": 3, "persistent_workers": False}
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_workers": 2}, {"cache_images": True}, {"cache": "packed"}, PACKED]
+)
 def test_workers_and_cache_change_nothing(make, options):
     plain, other = make(erase_probability=0.5), make(erase_probability=0.5, **options)
     plain.setup("fit")
@@ -247,6 +252,10 @@ def test_describe(make):
     [
         ({"batch_size": 0}, "batch_size: expected a positive integer, got 0"),
         ({"eval_batch_size": 0}, "eval_batch_size: expected a positive integer, got 0"),
+        ({"prefetch": 0}, "prefetch: expected a positive integer, got 0"),
+        ({"cache": "disk"}, "cache: expected packed or null, got 'disk'"),
+        ({"decode": "quick"}, "decode: expected pillow or fast, got 'quick'"),
+        ({"bad_images": 2.0}, r"bad_images: expected a number in \[0, 1\], got 2.0"),
         ({"num_workers": -1}, "num_workers: expected an integer >= 0 or null, got -1"),
         ({"sampler": "random"}, "sampler: expected one of shuffled, identity_balanced"),
         ({"image_size": [0, 4]}, "image_size: expected"),

@@ -12,8 +12,8 @@ from PIL import Image
 
 import tireid
 from tireid.data import images
+from tireid.data.image_source import ImageSource
 from tireid.data.images import (
-    ImageSource,
     check_image_size,
     decode,
     read_image,
@@ -191,6 +191,74 @@ def test_a_large_image_of_another_kind_is_halved_once_decoded(tmp_path, small_li
     image = decode(tmp_path / "a.png")
     assert (image.size, image.mode) == ((20, 32), "RGB")
     assert image.getpixel((3, 3)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("size", [(24, 9), (96, 50), (40, 20)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
+def test_the_fast_way_resizes_as_pillow_does_but_for_rounding(tmp_path, noise, size, interpolation):
+    Image.fromarray(noise(40, 20, 3)).save(tmp_path / "a.png")
+    both = [
+        read_image(tmp_path / "a.png", size, resampling(interpolation), decoder=decoder).int()
+        for decoder in ("pillow", "fast")
+    ]
+    assert (both[0] - both[1]).abs().max() <= (0 if interpolation == "lanczos" else 2)
+    if size == (40, 20):
+        assert torch.equal(*both)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(("size", "scale"), [((96, 30), 1), ((48, 15), 2), ((12, 6), 8)])
+def test_the_fast_way_decodes_a_large_jpeg_at_a_fraction_that_is_enough(
+    tmp_path, size, scale, orientation
+):
+    picture = Image.new("RGB", (60, 96), "white")
+    picture.paste("red", (0, 0, 60, 48))  # the upper half, once it is turned
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = picture if orientation == 1 else picture.transpose(Image.Transpose.ROTATE_90)
+    stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    image = decode(tmp_path / "a.jpg", size)
+    assert image.size == (-(-60 // scale), -(-96 // scale))
+    fast = read_image(tmp_path / "a.jpg", size, BICUBIC, decoder="fast").int()
+    plain = read_image(tmp_path / "a.jpg", size, BICUBIC).int()
+    assert (fast - plain).abs().float().mean() < 3  # the two meet in one row
+    assert fast[1, 1].max() < 60
+    assert fast[1, -2].min() > 200
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "LA", "P", "1", "CMYK", "I;16"])
+def test_the_fast_way_reads_every_mode(tmp_path, noise, mode):
+    if mode == "I;16":
+        picture = Image.fromarray(noise(40, 20).astype(np.uint16) * 257)
+    else:
+        picture = Image.fromarray(noise(40, 20, 3)).convert(mode)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    picture.save(path)
+    plain, fast = (read_image(path, (24, 9), BICUBIC, None, way) for way in ("pillow", "fast"))
+    assert (plain.int() - fast.int()).abs().max() <= 2
+    assert torch.equal(fast, read_image(picture, (24, 9), BICUBIC, decoder="fast"))
+
+
+@pytest.mark.parametrize("decoder", ["pillow", "fast"])
+@pytest.mark.parametrize("size", [(20, 40), (40, 20)])
+def test_the_middle_is_cut_out_of_an_image_whose_shorter_edge_is_given(
+    tmp_path, noise, size, decoder
+):
+    picture = Image.fromarray(noise(*size, 3))
+    picture.save(tmp_path / "a.png")
+    width, height = (10, 20) if size == (40, 20) else (20, 10)
+    whole = picture.resize((width, height), BICUBIC)
+    left, top = (width - 8) // 2, (height - 6) // 2
+    expected = np.array(whole.crop((left, top, left + 8, top + 6))).transpose(2, 0, 1)
+    found = read_image(tmp_path / "a.png", (6, 8), BICUBIC, 10, decoder).numpy()
+    assert np.abs(found.astype(int) - expected).max() <= (0 if decoder == "pillow" else 2)
+    with pytest.raises(ValueError, match="shortest_edge: expected 12 or more, got 10"):
+        read_image(tmp_path / "a.png", (12, 12), BICUBIC, 10, decoder)
+
+
+def test_the_way_to_decode_is_checked(pictures):
+    with pytest.raises(ValueError, match="decode: expected pillow or fast, got 'quick'"):
+        ImageSource(pictures, (24, 9), "bicubic", decoder="quick")
 
 
 def test_an_image_of_the_caller_is_left_as_it_was(noise):

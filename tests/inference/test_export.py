@@ -12,7 +12,9 @@ from safetensors.torch import load_file, save_file
 
 import tireid
 from tireid.cli.hydra_app import run_command
+from tireid.data.images import read_image, resampling
 from tireid.inference.export import export
+from tireid.inference.saved_config import inference_config
 from tireid.runs.weights import read_weights
 
 CAPTIONS = ["a man with a red coat and a bag", "woman", "zqx 7 !"]
@@ -86,6 +88,27 @@ def test_the_config_holds_what_embedding_needs(lgur_export):
     assert "num_train_pids" not in text
     assert str(run) not in text
     assert str(run) not in (folder / "README.md").read_text()
+
+
+def test_the_way_to_decode_travels_with_the_model(copied_run, cache_dir):
+    before = tireid.load(copied_run, "cpu")
+    settings = OmegaConf.load(copied_run / "config.yaml")
+    del settings.dataset.decode  # as in runs of earlier versions
+    OmegaConf.save(settings, copied_run / "config.yaml")
+    assert "decode" not in inference_config(copied_run).dataset
+    settings.dataset.decode = "fast"
+    OmegaConf.save(settings, copied_run / "config.yaml")
+    size, image = before.image_size, images_of(cache_dir)[0]
+    expected = read_image(image, size, resampling(before.interpolation), decoder="fast")
+    assert not torch.equal(expected, before.read_pixels(image))
+    assert inference_config(copied_run).dataset.decode == "fast"  # what an export writes
+    retriever = tireid.load(copied_run, "cpu")
+    assert torch.equal(retriever.read_pixels(image), expected)
+    assert retriever.fingerprint != before.fingerprint
+    settings.dataset.decode = "quick"
+    OmegaConf.save(settings, copied_run / "config.yaml")
+    with pytest.raises(ValueError, match="decode: expected pillow or fast, got 'quick'"):
+        tireid.load(copied_run, "cpu")
 
 
 def test_the_record_is_the_runs(lgur_export):

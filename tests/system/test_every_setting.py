@@ -62,7 +62,9 @@ SMALL = {  # where a config has the setting
 # Another value of a setting, by the last part of its name or all of it, where "one more" is none.
 OTHERS: dict[str, Any] = {
     "capacity": 5,
+    "cache": "packed",
     "columns": {"corrected": "official", "official": "corrected"},
+    "decode": {"fast": "pillow", "pillow": "fast"},
     "depths": [1, 1, 1, 2],
     "dictionary_heads": 3,
     "dictionary_hidden_dim": 8,
@@ -134,6 +136,10 @@ WITHOUT_EFFECT = {
     "eval_batch_size": "the memory of an evaluation; changes no result",
     "num_workers": "the speed of loading; changes no result",
     "cache_images": "the speed of loading; changes no result",
+    "cache": "the speed of loading; changes no result",
+    "prefetch": "the speed of loading; changes no result",
+    "persistent_workers": "the speed of loading; changes no result",
+    "bad_images": "the images that cannot be read; here all can",
     "prototype_order": "the speed of the prototypes; the same result up to rounding",
     "fused": "the speed of the optimiser; the same result up to rounding",
     "tf32": "products on a GPU",

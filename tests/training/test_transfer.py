@@ -47,7 +47,7 @@ def test_a_checkpoint_is_evaluated_on_another_data_set(
     assert (record["dataset"], record["trained_on"]) == ("rstpreid", "synthetic")
     # The run's own files, named as another data set, give the run's figures again.
     own = ["dataset.read.num_train_ids=8", "dataset.read.num_val_ids=3"]
-    own += ["dataset.read.num_test_ids=4", "dataset.read.images_per_id=2"]
+    own += ["dataset.read.num_test_ids=4", "dataset.read.images_per_id=2", "dataset.decode=fast"]
     again = evaluate(compose_config(*words, "dataset=synthetic", *own, name="evaluate"))
     assert again == {name: v for name, v in metrics.items() if name.startswith("test/")}
 

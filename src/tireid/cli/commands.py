@@ -15,10 +15,20 @@ COMMANDS = {
     "search": "Find people in an index by sentences and images.",
     "serve": "Open a page that searches an index.",
     "export": "Write a model for tireid.load.",
+    "new": "Write the files of a method, a loss, an encoder or a reader to start from.",
     "convert": "Make a run folder from an official checkpoint.",
     "dashboard": "Create or update a report on Weights & Biases.",
 }
-WITHOUT_HYDRA = ("compare", "dashboard", "dataset", "doctor", "index", "search", "serve")
+WITHOUT_HYDRA = (
+    "compare",
+    "dashboard",
+    "dataset",
+    "doctor",
+    "index",
+    "new",
+    "search",
+    "serve",
+)
 
 # Modules of the commands that are one function of a config, named as the command.
 FUNCTIONS = {

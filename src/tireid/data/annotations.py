@@ -18,11 +18,13 @@ from tireid.data.records import (
     refuse_shared_ids,
     renumber,
 )
+from tireid.runs.foreign import regular_file
 
 LARGEST_ID = 2**63 - 1  # batches hold identities as int64
 # Characters of a caption; the longest published ones have some 1,500. To learn a vocabulary takes
 # time by the square of the longest word.
 _LONGEST_CAPTION = 10_000
+_LARGEST = 2**30  # bytes
 _SHOWN = 10
 
 
@@ -359,8 +361,9 @@ def load_content(file: Path) -> Any:
     """Return what an annotation file holds, whatever its form.
 
     Raises:
-        ValueError: If it is no JSON in UTF-8; names the file.
+        ValueError: If it is no regular file of bounded size, or no JSON in UTF-8; names the file.
     """
+    regular_file(file, largest=_LARGEST)
     try:
         return parse_json(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # also of bytes, and of numbers of many digits

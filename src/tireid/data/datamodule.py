@@ -14,16 +14,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tireid.data.bad_images import without_bad_images
 from tireid.data.caption_augmentation import caption_augmentation
 from tireid.data.datasets import ImageDataset, PairDataset, TextDataset
 from tireid.data.encoded_captions import EncodedCaptions
-from tireid.data.images import (
-    ImageSource,
-    check_image_size,
-    read_image,
-    resampling,
-    verify_images,
-)
+from tireid.data.image_source import ImageSource
+from tireid.data.images import check_decoder, check_image_size, read_image, resampling
 from tireid.data.loading import Loading
 from tireid.data.masking import WordMasking
 from tireid.data.records import Record, Splits, captions_of, split_sha256
@@ -39,11 +35,12 @@ from tireid.data.split_counts import Counts, check_counts, count, differences
 from tireid.data.supports import SplitSupports, SupportDrawing, SupportSettings
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.training_split import training_split
-from tireid.data.transforms import Normalise, TrainTransform
+from tireid.data.transforms import Normalise, TrainTransform, check_share
 from tireid.data.word_features import WordEncoder, word_table
 from tireid.data.word_table import WordTable, WordType
 from tireid.files import resolve_cache_dir
 
+_CACHES = (None, "packed")
 _SAMPLERS = ("shuffled", "identity_balanced")
 
 
@@ -62,10 +59,13 @@ class TireidDataModule(LightningDataModule):
         terms: Terms of the owners, for the record.
         interpolation: Filter of the resizing: `bicubic`, `bilinear`, ...
         shortest_edge: As in `tireid.data.images.read_image`.
+        decode: `pillow` or `fast`, as `decoder` in `tireid.data.images.read_image`.
         batch_size: Training pairs of a step on all processes together.
         eval_batch_size: Texts or images of an evaluation step on one process.
         num_workers: Loading processes of each training process; None: none if images are cached,
             else up to 8.
+        prefetch: Batches that each of them has ready.
+        persistent_workers: Whether those of a training stay for its next epoch.
         sampler: `shuffled`, over pairs, or `identity_balanced`.
         pairs_per_id: Pairs of an identity in a batch of `identity_balanced`.
         pad: Black pixels around a training image before a random crop of its size.
@@ -79,17 +79,23 @@ class TireidDataModule(LightningDataModule):
         noise: Share of the training pairs whose captions are exchanged, in [0, 1], or a file that
             says which; see `mismatched`.
         cache_images: Whether to keep all resized images in memory; changes no result.
+        cache: `packed` keeps them in one memory-mapped file of the cache folder instead, see
+            `tireid.data.packed_images`; None does not. Changes no result.
+        bad_images: Share of the training images that may be left out because they cannot be read,
+            in [0, 1]; other splits have to be whole.
         seed: Key of all random draws, with the epoch.
         supports: Size and content of the support sets of training batches; None: there are none.
         masking: How words of the training captions are masked; None: they are not.
         counts: Declared `ids`, `images` and `captions` of each split of the files; another number
             is warned about. Without `val`, a split held out of `train` counts as `train`.
         other_releases: Counts of other releases, by name, to recognise them.
-        cache_dir: Folder that remembers which images were checked; None: the user's cache.
+        cache_dir: Folder that remembers which images were checked, and keeps packed ones; None:
+            the user's cache.
         validation_split: Split of `val_dataloader`: `val`, or `test` where that selects.
 
     Attributes:
         words: Tables of token features for the batches, by split; see `cache_words`.
+        bad_images: The training images that are left out, each with the reason.
         support_batches: Whether training batches carry the support sets that `supports` describes.
 
     Raises:
@@ -97,6 +103,7 @@ class TireidDataModule(LightningDataModule):
     """
 
     words: dict[str, WordTable]
+    bad_images: dict[Path, str]
 
     def __init__(
         self,
@@ -111,9 +118,12 @@ class TireidDataModule(LightningDataModule):
         terms: str = "",
         interpolation: str = "bicubic",
         shortest_edge: int | None = None,
+        decode: str = "pillow",
         batch_size: int = 64,
         eval_batch_size: int = 256,
         num_workers: int | None = None,
+        prefetch: int = 2,
+        persistent_workers: bool = True,
         sampler: str = "shuffled",
         pairs_per_id: int = 4,
         pad: int = 10,
@@ -124,6 +134,8 @@ class TireidDataModule(LightningDataModule):
         word_ids: Mapping[str, int] | None = None,
         noise: float | str = 0.0,
         cache_images: bool = False,
+        cache: str | None = None,
+        bad_images: float = 0.0,
         seed: int = 0,
         supports: SupportSettings | None = None,
         masking: WordMasking | None = None,
@@ -139,16 +151,19 @@ class TireidDataModule(LightningDataModule):
             raise ValueError(f"validation_split: expected val or test, got {validation_split!r}")
         if sampler not in _SAMPLERS:
             raise ValueError(f"sampler: expected one of {', '.join(_SAMPLERS)}, got {sampler!r}")
+        if cache not in _CACHES:
+            raise ValueError(f"cache: expected packed or null, got {cache!r}")
+        check_share("bad_images", bad_images)
         self.name, self.root, self.terms = name, root, terms
         self.tokenizer = tokenizer
         self.image_size = check_image_size(image_size)
         self.batch_size = batch_size
         self.supports, self.support_batches = supports, supports is not None
-        self.words = {}
+        self.words, self.bad_images = {}, {}
         self._masking = masking
         self._read = read
         self._interpolation, self._filter = interpolation, resampling(interpolation)
-        self._shortest_edge = shortest_edge
+        self._shortest_edge, self._decoder = shortest_edge, check_decoder(decode)
         self._normalise = Normalise(mean, std)
         self._train_transform = TrainTransform(
             self._normalise, pad, flip_probability, erase_probability, tuple(erase_value)
@@ -156,7 +171,10 @@ class TireidDataModule(LightningDataModule):
         self._plain_transform = TrainTransform(self._normalise, 0, 0.0, 0.0)
         self._noise = noise
         self._caption_augmentation = caption_augmentation(word_probability, word_ids)
-        self._loading = Loading(eval_batch_size, num_workers, cache_images, seed)
+        self._loading = Loading(
+            eval_batch_size, num_workers, prefetch, persistent_workers, cache_images, seed
+        )
+        self._cache, self._bad_share = cache, bad_images
         self._sampler, self._pairs_per_id = sampler, pairs_per_id
         self._seed = seed
         self._counts, self._other_releases = counts, other_releases or {}
@@ -204,7 +222,7 @@ class TireidDataModule(LightningDataModule):
     def eval_image_transform(self, source: Path | Image.Image) -> Float[Tensor, "3 height width"]:
         """Return an image as an evaluation batch would hold it."""
         return self._normalise(
-            read_image(source, self.image_size, self._filter, self._shortest_edge)
+            read_image(source, self.image_size, self._filter, self._shortest_edge, self._decoder)
         )
 
     def supports_for(self, split: str, settings: SupportSettings | None = None) -> SplitSupports:
@@ -263,13 +281,13 @@ class TireidDataModule(LightningDataModule):
 
     def _read_splits(self) -> Splits:
         splits = self._read()
-        self._verify(splits)
+        readable = self._verify(splits)
         for message in differences(splits, self._counts, self._other_releases):
             rank_zero_warn(f"{self.name}, {message}")
-        if "train" not in splits:
-            return splits
+        if "train" not in readable:
+            return readable
         settings = self.name or "", self.supports, self._noise, self._seed
-        return splits | {"train": training_split(splits["train"], *settings)}
+        return readable | {"train": training_split(readable["train"], *settings)}
 
     def _fit_batch_size(self) -> None:
         """Use all pairs as one batch if the data set is smaller than a batch."""
@@ -322,7 +340,7 @@ class TireidDataModule(LightningDataModule):
             dataset,
             batch_size=size,
             sampler=self._train_sampler(dataset),
-            persistent_workers=workers > 0,
+            persistent_workers=workers > 0 and self._loading.persistent_workers,
             collate_fn=dataset.collate,
             drop_last=True,
             **self._loading.options(workers),
@@ -373,9 +391,16 @@ class TireidDataModule(LightningDataModule):
     def _rank(self) -> int:
         return self.trainer.global_rank if self.trainer is not None else 0
 
-    def _verify(self, splits: Splits) -> None:
-        paths = [record.image_path for records in splits.values() for record in records]
-        verify_images(paths, self._cache_dir / "checked-images", progress=self._rank == 0)
+    def _verify(self, splits: Splits) -> Splits:
+        """Return the splits without the images that training may do without."""
+        readable, self.bad_images = without_bad_images(
+            splits,
+            self._bad_share,
+            self._cache_dir / "checked-images",
+            name=self.name,
+            progress=self._rank == 0,
+        )
+        return readable
 
     def _prepare(self, split: str) -> None:
         records = self.records(split)
@@ -384,8 +409,11 @@ class TireidDataModule(LightningDataModule):
             self.image_size,
             self._interpolation,
             self._shortest_edge,
+            self._decoder,
         )
-        if self._loading.cache_images:
+        if self._cache == "packed":
+            images.pack(self._cache_dir, progress=self._rank == 0)
+        elif self._loading.cache_images:
             images.fill(progress=self._rank == 0)
         self._tokens(split)
         self._images[split] = images

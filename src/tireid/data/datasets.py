@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tireid.data.images import ImageSource
+from tireid.data.image_source import ImageSource
 from tireid.data.masking import WordMasking
 from tireid.data.records import Record
 from tireid.data.samplers import SampleKey

@@ -1,4 +1,4 @@
-"""Read image files at a fixed size, check them before training, cache them in memory."""
+"""Read image files at a fixed size, and check them before training."""
 
 import hashlib
 import threading
@@ -16,6 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
+from torch.nn import functional as F
 
 from tireid.files import available_cores
 
@@ -29,8 +30,11 @@ _WHOLE = 2**25
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # of TIFF 6.0
 _EIGHT_BITS = np.rint(np.arange(2**16) / 257).astype(np.uint8)  # of 16
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: height and width change places
 _JPEG, _SEQUENTIAL, _SCAN = b"\xff\xd8\xff", (0xC0, 0xC1), 0xDA  # ITU-T T.81, table B.1
-_SHOWN = 5
+DECODERS = ("pillow", "fast")
+_TORCH_FILTERS = {Image.Resampling.BICUBIC: "bicubic", Image.Resampling.BILINEAR: "bilinear"}
+SHOWN = 5  # images that a message names
 _SHOW_PROGRESS_FROM = 500
 
 Item = TypeVar("Item")
@@ -67,10 +71,26 @@ def resampling(interpolation: str) -> Image.Resampling:
     return names[interpolation]
 
 
-def decode(path: Path) -> Image.Image:
+def check_decoder(decoder: object) -> str:
+    """Return the name of a way to decode and resize.
+
+    Raises:
+        ValueError: If there is none of this name.
+    """
+    if decoder not in DECODERS:
+        raise ValueError(f"decode: expected {' or '.join(DECODERS)}, got {decoder!r}")
+    return str(decoder)
+
+
+def decode(path: Path, least: tuple[int, int] | None = None) -> Image.Image:
     """Return the image in RGB, upright by its EXIF orientation; 16-bit grey is scaled to 8 bits.
 
     One of more than 2**25 pixels is returned at a fraction of its size.
+
+    Args:
+        path: The file.
+        least: Height and width that are enough: a JPEG at least twice as large is decoded at a
+            half, a quarter or an eighth of its sides. None: all of its pixels are wanted.
 
     Raises:
         ValueError: If the file is missing, empty, cut off, too large or no image of a kind that is
@@ -81,6 +101,9 @@ def decode(path: Path) -> Image.Image:
         _check_file(path)
         with _opened(path) as image:
             if image.width * image.height <= _WHOLE:
+                if least is not None and isinstance(image, JpegImageFile):
+                    is_turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
+                    image.draft(None, least if is_turned else least[::-1])
                 return _upright_rgb(image, own=True)
             _check_pixels(path, image)
             with _large_image:
@@ -95,6 +118,7 @@ def read_image(
     image_size: tuple[int, int],
     filter_: Image.Resampling,
     shortest_edge: int | None = None,
+    decoder: str = "pillow",
 ) -> UInt8[Tensor, "3 height width"]:
     """Return an image resized to `image_size`, without keeping its aspect ratio unless asked to.
 
@@ -104,70 +128,30 @@ def read_image(
         filter_: Pillow's filter for the resizing.
         shortest_edge: As CLIP has it: the shorter side becomes this long, the other in proportion,
             and the middle of `image_size` is cut out; None: the whole image is resized.
+        decoder: `pillow` decodes all pixels and resizes with Pillow. `fast` decodes a JPEG file
+            that is at least twice as large at a fraction of its sides, and resizes with torch's
+            filters for bytes. Pixels of painted people differ by 0.1 of 255 on average and 3 at
+            most, behind a fraction by 0.4 and 12. Filters that torch lacks stay Pillow's.
 
     Raises:
         ValueError: If the file cannot be read; names it.
     """
-    image = decode(source) if isinstance(source, Path) else _upright_rgb(source, own=False)
-    height, width = image_size
-    if shortest_edge is None:
-        resized = image.resize((width, height), filter_)
+    is_fast = decoder == "fast"
+    if isinstance(source, Path):
+        edges = image_size if shortest_edge is None else (shortest_edge, shortest_edge)
+        image = decode(source, edges if is_fast else None)
     else:
-        resized = _middle(image, image_size, filter_, shortest_edge)
-    pixels = np.array(resized)
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-class ImageSource:
-    """The images of a split at one size, read from their files or from memory.
-
-    Args:
-        paths: Image files.
-        image_size: Height and width in pixels.
-        interpolation: Name of Pillow's filter for the resizing.
-        shortest_edge: As in `read_image`.
-    """
-
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        image_size: tuple[int, int],
-        interpolation: str,
-        shortest_edge: int | None = None,
-    ) -> None:
-        self._paths = tuple(paths)
-        self.image_size = image_size
-        self._shortest_edge = shortest_edge
-        self._filter = resampling(interpolation)
-        self._cache: UInt8[Tensor, "images 3 height width"] | None = None
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> UInt8[Tensor, "3 height width"]:
-        """Return one image; not to be changed in place."""
-        if self._cache is not None:
-            return self._cache[index]
-        return self._read(index)
-
-    def fill(self, *, progress: bool = True) -> None:
-        """Read all images into memory: images x 3 x height x width bytes.
-
-        Raises:
-            ValueError: If images cannot be read; says how many and names the first few.
-        """
-        if self._cache is not None:
-            return
-        cache = torch.empty((len(self), 3, *self.image_size), dtype=torch.uint8)
-
-        def read_into_cache(index: int) -> None:
-            cache[index] = self._read(index)
-
-        _for_each(read_into_cache, range(len(self)), "Reading images", progress)
-        self._cache = cache
-
-    def _read(self, index: int) -> UInt8[Tensor, "3 height width"]:
-        return read_image(self._paths[index], self.image_size, self._filter, self._shortest_edge)
+        image = _upright_rgb(source, own=False)
+    size = image_size if shortest_edge is None else _scaled(image, shortest_edge)
+    if is_fast and filter_ in _TORCH_FILTERS:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]  # torch's quick order
+        resized = F.interpolate(pixels, size, mode=_TORCH_FILTERS[filter_], antialias=True)[0]
+    else:
+        resized = torch.from_numpy(np.array(image.resize(size[::-1], filter_))).permute(2, 0, 1)
+    top, left = ((side - wanted) // 2 for side, wanted in zip(size, image_size, strict=True))
+    if min(top, left) < 0:
+        raise ValueError(f"shortest_edge: expected {max(image_size)} or more, got {shortest_edge}")
+    return resized[:, top : top + image_size[0], left : left + image_size[1]].contiguous()
 
 
 def verify_images(paths: Sequence[Path], marks: Path | None, *, progress: bool = True) -> None:
@@ -184,19 +168,38 @@ def verify_images(paths: Sequence[Path], marks: Path | None, *, progress: bool =
             first few, and the folders that are missing.
     """
     unique = list(dict.fromkeys(paths))
-    if marks is not None and (marks / _fingerprint(unique)).exists():
+    if marks is not None and (marks / fingerprint(sorted(unique))).exists():
         return
     missing = [path for path in unique if not path.exists()]
     folders = sorted({str(path.parent) for path in missing if not path.parent.is_dir()})
     if folders:
-        shown = ", ".join(folders[:_SHOWN]) + (", ..." if len(folders) > _SHOWN else "")
+        shown = ", ".join(folders[:SHOWN]) + (", ..." if len(folders) > SHOWN else "")
         raise ValueError(
             f"{len(missing)} of {len(unique)} images are missing, and with them {len(folders)}"
             f" folders: {shown}; is the data set complete?"
         )
-    _for_each(decode, unique, "Checking images", progress)
+    for_each(decode, unique, "Checking images", progress)
     if marks is not None:
         mark_as_checked(unique, marks)
+
+
+def unreadable_images(
+    paths: Sequence[Path], marks: Path, *, progress: bool = True
+) -> dict[Path, str]:
+    """Decode every image once, and return those that cannot be read, each with the reason.
+
+    Args:
+        paths: Image files.
+        marks: As in `verify_images`; bad ones leave no mark, and are decoded again the next time.
+        progress: As in `verify_images`.
+    """
+    unique = list(dict.fromkeys(paths))
+    if (marks / fingerprint(sorted(unique))).exists():
+        return {}
+    bad = dict(failures(decode, unique, "Checking images", progress=progress))
+    if not bad:
+        mark_as_checked(unique, marks)
+    return bad
 
 
 def mark_as_checked(paths: Sequence[Path], marks: Path) -> None:
@@ -206,7 +209,7 @@ def mark_as_checked(paths: Sequence[Path], marks: Path) -> None:
         paths: Image files.
         marks: As in `verify_images`.
     """
-    mark = marks / _fingerprint(list(dict.fromkeys(paths)))
+    mark = marks / fingerprint(sorted(set(paths)))
     try:
         marks.mkdir(parents=True, exist_ok=True)
         mark.touch()
@@ -268,19 +271,15 @@ def _shrunk(image: Image.Image) -> Image.Image:
     return _upright_rgb(image, own=True)
 
 
-def _middle(
-    image: Image.Image, image_size: tuple[int, int], filter_: Image.Resampling, shortest_edge: int
-) -> Image.Image:
-    height, width = image_size
+def _scaled(image: Image.Image, shortest_edge: int) -> tuple[int, int]:
+    """Return height and width in proportion, the shorter of them as given."""
     shorter, longer = sorted(image.size)
     length = int(shortest_edge * longer / shorter)
     if shortest_edge * length > LARGEST_IMAGE:
         raise ValueError(
             f"expected an image less long than {longer} x {shorter} pixels; cut out the people"
         )
-    size = (shortest_edge, length) if image.width <= image.height else (length, shortest_edge)
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    return image.resize(size, filter_).crop((left, top, left + width, top + height))
+    return (length, shortest_edge) if image.width <= image.height else (shortest_edge, length)
 
 
 def _upright_rgb(image: Image.Image, *, own: bool) -> Image.Image:
@@ -316,9 +315,10 @@ def _check_depth(image: Image.Image) -> None:
             )
 
 
-def _fingerprint(paths: Sequence[Path]) -> str:
+def fingerprint(paths: Sequence[Path]) -> str:
+    """Return a SHA-256 of files by path, size and time of change, in their order."""
     digest = hashlib.sha256()
-    for path in sorted(paths):  # the order of the splits does not matter
+    for path in paths:
         try:
             state = path.stat()
             facts = f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0"
@@ -368,17 +368,23 @@ def failures(
     return failed
 
 
-def _for_each(
+def for_each(
     function: Callable[[Item], object], items: Sequence[Item], title: str, progress: bool
 ) -> None:
-    """Call a function on every item in threads.
+    """Call a function on every image in threads.
+
+    Args:
+        function: As in `failures`.
+        items: As in `failures`.
+        title: As in `failures`.
+        progress: As in `failures`.
 
     Raises:
         ValueError: If any call raised one; says how many and repeats the first few messages.
     """
     failed = failures(function, items, title, progress=progress)
     if failed:
-        shown = "\n  ".join(message for _, message in failed[:_SHOWN])
+        shown = "\n  ".join(message for _, message in failed[:SHOWN])
         raise ValueError(
             f"{len(failed)} of {len(items)} images cannot be read; the first are\n  {shown}\n"
             "Download them again, or remove their entries from the annotation file."

@@ -23,6 +23,8 @@ class Loading:
         eval_batch_size: Samples a batch of an evaluation.
         num_workers: Loading processes of each training process; None: none if images are cached,
             else as many as there are cores, at most 8.
+        prefetch: Batches that each of them has ready.
+        persistent_workers: Whether those of a training stay for its next epoch.
         cache_images: Whether images are in memory.
         seed: Of the generators.
 
@@ -32,6 +34,8 @@ class Loading:
 
     eval_batch_size: int
     num_workers: int | None
+    prefetch: int
+    persistent_workers: bool
     cache_images: bool
     seed: int
 
@@ -41,6 +45,8 @@ class Loading:
             raise ValueError(f"eval_batch_size: expected a positive integer, got {size!r}")
         if workers is not None and (not isinstance(workers, int) or workers < 0):
             raise ValueError(f"num_workers: expected an integer >= 0 or null, got {workers}")
+        if not isinstance(self.prefetch, int) or self.prefetch < 1:
+            raise ValueError(f"prefetch: expected a positive integer, got {self.prefetch!r}")
 
     def workers(self, batch_bytes: int, processes: int, batch_setting: str) -> int:
         """Return the number of loading processes that fit the machine.
@@ -54,7 +60,9 @@ class Loading:
         if wanted is None:
             cores = available_cores() // processes
             wanted = 0 if self.cache_images else max(1, min(_MOST_WORKERS, cores))
-        return workers_that_fit(wanted, batch_bytes, processes, batch_setting)
+        return workers_that_fit(
+            wanted, batch_bytes, processes, batch_setting, prefetch=self.prefetch
+        )
 
     def options(self, workers: int) -> dict[str, Any]:
         """Return what a `DataLoader` is given beside its data.
@@ -66,6 +74,7 @@ class Loading:
             "pin_memory": torch.cuda.is_available(),
             "generator": torch.Generator().manual_seed(self.seed),
             "num_workers": workers,
+            "prefetch_factor": self.prefetch if workers else None,
             "worker_init_fn": prepare_worker,
             "timeout": LOADING_SECONDS if workers else 0,
         }

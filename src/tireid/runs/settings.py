@@ -45,6 +45,11 @@ _ADDED = {
     "dataset.erase_value": [0.0, 0.0, 0.0],
     "dataset.word_probability": 0.0,
     "dataset.noise": 0.0,
+    "dataset.decode": "pillow",
+    "dataset.prefetch": 2,
+    "dataset.persistent_workers": True,
+    "dataset.cache": None,
+    "dataset.bad_images": 0.0,
 }
 
 _SECTIONS = dict.fromkeys(
@@ -108,7 +113,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         ValueError: If it cannot be read.
     """
     file = folder / CONFIG_FILE
-    if not file.exists():
+    if not (file.exists() or file.is_symlink()):
         raise FileNotFoundError(
             f"{folder}: expected {CONFIG_FILE} in it, where training or an export leaves it"
         )

@@ -233,7 +233,12 @@ def embed_changed(
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         spare = max(1, min(_MOST_WORKERS, available_cores() // here - 1))
         workers = spare if scan.changed >= _WORTH_WORKERS else 0
-    files = ImageFiles(retriever.image_size, retriever.interpolation, retriever.shortest_edge)
+    files = ImageFiles(
+        retriever.image_size,
+        retriever.interpolation,
+        retriever.shortest_edge,
+        retriever.decoder,
+    )
     with _progress() as bar:
         task = bar.add_task("indexing", total=scan.changed)
         for batch in read_files(files, in_batches(scan.waiting(), options.batch_size), workers):

@@ -61,13 +61,18 @@ class ImageFiles(Dataset[ReadBatch]):
         image_size: Height and width in pixels.
         interpolation: Name of Pillow's filter for the resizing.
         shortest_edge: As in `tireid.data.images.read_image`.
+        decoder: As in `tireid.data.images.read_image`.
     """
 
     def __init__(
-        self, image_size: tuple[int, int], interpolation: str, shortest_edge: int | None = None
+        self,
+        image_size: tuple[int, int],
+        interpolation: str,
+        shortest_edge: int | None = None,
+        decoder: str = "pillow",
     ) -> None:
         self._image_size = image_size
-        self._shortest_edge = shortest_edge
+        self._shortest_edge, self._decoder = shortest_edge, decoder
         self._filter = resampling(interpolation)
 
     def __getitems__(self, wanted: Sequence[Row]) -> ReadBatch:
@@ -101,7 +106,7 @@ class ImageFiles(Dataset[ReadBatch]):
         return row._replace(size=before.size, mtime_ns=before.mtime_ns, digest=digest), image
 
     def _pixels(self, image: Path) -> Tensor:
-        return read_image(image, self._image_size, self._filter, self._shortest_edge)
+        return read_image(image, self._image_size, self._filter, self._shortest_edge, self._decoder)
 
 
 def read_files(files: ImageFiles, wanted: Iterable[list[Row]], workers: int) -> Iterator[ReadBatch]:

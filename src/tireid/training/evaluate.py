@@ -171,7 +171,7 @@ def _write(file: Path, record: dict[str, Any]) -> None:
 
 
 def _on_other_data(run: DictConfig, cfg: DictConfig) -> DictConfig:
-    """Return a run's config with another data set; the size of an image stays what it learned.
+    """Return a run's config with another data set; images are made as those that it learned.
 
     Raises:
         ValueError: If the place of the run's own data set is given too.
@@ -184,6 +184,7 @@ def _on_other_data(run: DictConfig, cfg: DictConfig) -> DictConfig:
     changed = run.copy()
     changed.dataset = OmegaConf.create(OmegaConf.to_container(cfg.dataset, resolve=True))
     changed.dataset.image_size = run.dataset.image_size
+    changed.dataset.decode = run.dataset.get("decode", "pillow")
     return changed
 
 

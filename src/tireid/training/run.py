@@ -20,7 +20,7 @@ from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
-from tireid.files import remove_leftovers, write_text
+from tireid.files import remove_leftovers, write_json, write_text
 from tireid.inference.build import (
     allow_tf32,
     build_datamodule,
@@ -30,6 +30,7 @@ from tireid.inference.build import (
     stage_seed,
 )
 from tireid.inference.restore import find_teacher
+from tireid.inference.saved_config import packages_to_trust
 from tireid.methods.base import RetrievalModule
 from tireid.runs.folder import claim
 from tireid.runs.log import LOG_FILE
@@ -58,6 +59,8 @@ from tireid.training.idle import check_idle
 from tireid.training.signatures import check_signatures
 from tireid.training.summary import CHOSEN, chosen_checkpoint, print_metrics
 from tireid.training.word_cache import cache_words
+
+BAD_IMAGES_FILE = "bad_images.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,15 +218,19 @@ def _build(run: DictConfig, callbacks: list[Callback], loggers: list[Logger]) ->
 def _begin_folder(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
     """Write config and tokenizer; remove what an earlier run left and this one would mix with.
 
-    A resumed run keeps its config, whose hash its checkpoints carry.
+    Name the images that are left out. A resumed run keeps its config, whose hash its checkpoints
+    carry.
     """
     if not start.resumed:
         for callback in parts.callbacks:
             if isinstance(callback, LastCheckpoint | BestCheckpoint):
                 callback.clear()
-        for name in (RECORD_FILE, LOG_FILE):
+        for name in (RECORD_FILE, LOG_FILE, BAD_IMAGES_FILE):
             (start.folder / name).unlink(missing_ok=True)
         write_text(start.folder / CONFIG_FILE, OmegaConf.to_yaml(run))
+    if bad := parts.datamodule.bad_images:
+        left_out = [{"path": str(path), "reason": reason} for path, reason in bad.items()]
+        write_json(start.folder / BAD_IMAGES_FILE, {"left_out_of_training": left_out})
     if start.checkpoint is None:  # which was written after the tokenizer
         parts.datamodule.tokenizer.save(start.folder / TOKENIZER_FOLDER)
 
@@ -244,6 +251,12 @@ def _introduce(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
     if cut := parts.datamodule.cut_captions():
         say(cut)
     say(f"run folder: {start.folder}")
+    if packages := packages_to_trust(plain(run)):
+        options = " ".join(f"--trust {package}" for package in packages)
+        say(
+            f"classes of {', '.join(packages)}: who uses this run needs their code, and has to "
+            f"trust it once: tireid evaluate {options} run=..."
+        )
     if start.checkpoint is not None:
         say(f"continuing after {start.position}, from {start.checkpoint.name}")
 

@@ -244,7 +244,10 @@ def _feature_settings(teacher: Mapping[str, Any], cfg: Mapping[str, Any]) -> dic
     names = ("fusion", "share_fusion", "source")
     settings: dict[str, Any] = {
         "model": {"dual": teacher["dual"], "teacher": {name: teacher[name] for name in names}},
-        "dataset": {"image_size": cfg["dataset"]["image_size"]},
+        "dataset": {
+            "image_size": cfg["dataset"]["image_size"],
+            "decode": cfg["dataset"].get("decode", "pillow"),
+        },
         "text_encoder": {"module": cfg["text_encoder"]["module"]},
         "image_encoder": {
             name: cfg["image_encoder"][name] for name in ("module", "mean", "std", "interpolation")
