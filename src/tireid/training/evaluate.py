@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.markup import escape
 
 from tireid.callbacks.progress import make_progress_bar
@@ -17,6 +17,7 @@ from tireid.callbacks.result_gallery import ResultGallery
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation, embeddings_of
 from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
+from tireid.data.sources import shared_source_warnings
 from tireid.files import write_json
 from tireid.inference.build import allow_tf32, build_datamodule
 from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
@@ -27,7 +28,7 @@ from tireid.metrics.values import mean_percent
 from tireid.retrieval.reranking import KReciprocal
 from tireid.runs.record import read_record
 from tireid.runs.weights import find_run
-from tireid.training.summary import CHOSEN, print_metrics
+from tireid.training.summary import CHOSEN, print_by_dataset, print_metrics
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
@@ -37,7 +38,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         cfg: Composed from `conf/evaluate.yaml`.
 
     Returns:
-        Metrics in percent, named as in training.
+        Metrics in percent, named as in training; of several data sets with their names before.
 
     Raises:
         ValueError: If a setting is wrong or the checkpoint does not fit.
@@ -49,13 +50,33 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     for name in ("flip", "rerank"):
         if not isinstance(cfg[name], bool):
             raise ValueError(f"{name}: expected true or false, got {cfg[name]!r}")
+    if cfg.datasets:
+        return _evaluate_on_several(cfg)
     if cfg.run and is_hub_model(cfg.run):
         return _evaluate_untrained(cfg)
+    return _evaluate_run(cfg)
+
+
+def _evaluate_on_several(cfg: DictConfig) -> dict[str, float]:
+    """Evaluate on each of several data sets, and print the metrics side by side."""
+    found: dict[str, dict[str, float]] = {}
+    for name, dataset in cfg.datasets.items():
+        one = cfg.copy()
+        with open_dict(one):
+            one.datasets, one.dataset = None, dataset
+        found[str(name)] = evaluate(one)
+    print_by_dataset(found, cfg.split, escape(f"{cfg.run}, {cfg.split} splits, percent"))
+    return {f"{name}/{key}": value for name, of in found.items() for key, value in of.items()}
+
+
+def _evaluate_run(cfg: DictConfig) -> dict[str, float]:
     folder, checkpoint = find_run(cfg.run)
     run = evaluation_config(folder)
     trained_on = run.dataset.name
     other = OmegaConf.select(cfg, "dataset")
     if other is not None:
+        for message in shared_source_warnings((name, other.name) for name in trained_on.split("+")):
+            warnings.warn(message, stacklevel=2)
         run = _on_other_data(run, cfg)
     allow_tf32(run.tf32)
     L.seed_everything(run.seed, workers=True, verbose=False)
@@ -108,7 +129,7 @@ def _evaluate_untrained(cfg: DictConfig) -> dict[str, float]:
     if OmegaConf.select(cfg, "dataset") is None:
         raise ValueError(
             f"dataset: expected the data set to evaluate {cfg.run} on, got none; set "
-            "dataset=synthetic, cuhk_pedes, icfg_pedes or rstpreid"
+            "dataset=synthetic, custom, cuhk_pedes, icfg_pedes or rstpreid"
         )
     model_config = hub_config(cfg.run)
     run = _on_other_data(model_config, cfg)
