@@ -1,11 +1,13 @@
 """What tests share: two processes, composed configs, one small trained run."""
 
+import copy
 import os
 import random
 import shutil
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +46,30 @@ SMALL = [
     "dataset.read.num_test_ids=4",
     "dataset.read.images_per_id=2",
     "dataset.image_size=[48,16]",
+    "callbacks.gallery.num_queries=2",
+    "callbacks.gallery.top_k=3",
 ]
+
+
+@pytest.hookimpl(trylast=True)  # after tests are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first, so that no worker is left alone with one of them."""
+    weights = Counter[Path]()
+    for item in items:
+        weights[item.path] += 20 if item.get_closest_marker("slow") else 1
+    items.sort(key=lambda item: -weights[item.path])
 
 
 @pytest.fixture(scope="session")
 def compose_config():
-    """Return a function from overrides to a composed config."""
+    """Return a function from overrides to a config, which is composed once and copied."""
 
-    def composed(*overrides, name="train"):
+    @cache
+    def composed(name, overrides):
         with initialize_config_dir(conf_dir(), version_base="1.3"):
             return compose(name, list(overrides))
 
-    return composed
+    return lambda *overrides, name="train": copy.deepcopy(composed(name, overrides))
 
 
 @pytest.fixture(scope="session")
@@ -68,12 +82,9 @@ def small_config(compose_config, cache_dir):
     """Return a function to a config that trains in seconds on a few synthetic identities."""
 
     def composed(output_dir, *overrides):
-        return compose_config(
-            *SMALL,
-            f"paths.cache_dir={cache_dir}",
-            f"paths.output_dir={output_dir}",
-            *overrides,
-        )
+        cfg = compose_config(*SMALL, f"paths.cache_dir={cache_dir}", *overrides)
+        cfg.paths.output_dir = str(output_dir)  # not an override: most tests have a folder each
+        return cfg
 
     return composed
 

@@ -14,6 +14,7 @@ from tireid.cli.hydra_app import OPTIONS, as_overrides
 from tireid.cli.main import main
 
 HEAVY = {"torch", "lightning", "transformers", "matplotlib", "numpy", "wandb"}
+MARK = "-- imported:"
 START = "import sys; sys.argv[0] = 'tireid'; from tireid.cli.main import main; "
 
 
@@ -24,11 +25,12 @@ def run(*arguments):
 
 
 def imported(*arguments):
-    """Return the packages that `tireid ARGUMENTS` has imported at its end."""
-    code = START + "import atexit; atexit.register(lambda: print(*sys.modules, sep='\\n')); main()"
+    """Return what `tireid ARGUMENTS` shows, and the packages that it has imported at its end."""
+    code = f"{START}import atexit; atexit.register(lambda: print({MARK!r}, *sys.modules)); main()"
     command = [sys.executable, "-c", code, *arguments]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {line.partition(".")[0] for line in shown.stdout.splitlines()}
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    shown, _, modules = done.stdout.rpartition(MARK)
+    return shown, {name.partition(".")[0] for name in modules.split()}
 
 
 def said(monkeypatch, capsys, *arguments):
@@ -50,7 +52,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy(monkeypatch, capsys)
     for name, what in COMMANDS.items():
         assert f"  {name} " in out
         assert what in out
-    assert not imported("--help") & {*HEAVY, "hydra", "omegaconf", "rich", "yaml", "filelock"}
+    assert not imported("--help")[1] & {*HEAVY, "hydra", "omegaconf", "rich", "yaml", "filelock"}
 
 
 def test_waiting_threads_soon_sleep_unless_the_environment_says_otherwise(monkeypatch, capsys):
@@ -63,7 +65,7 @@ def test_waiting_threads_soon_sleep_unless_the_environment_says_otherwise(monkey
             monkeypatch.setenv(name, value)
         said(monkeypatch, capsys, "--version")
         assert os.environ.get("GOMP_SPINCOUNT") == expected
-    assert "torch" not in imported("--version")
+    assert "torch" not in imported("--version")[1]
 
 
 def test_ctrl_c_is_one_line(monkeypatch, capsys):
@@ -85,20 +87,20 @@ def test_a_rank_that_is_no_number_is_one_line(monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_imports_nothing_heavy_and_names_the_command(name):
-    modules = imported(name, "--help")
+    shown, modules = imported(name, "--help")
     assert not modules & HEAVY
     assert ("hydra" in modules) == (name not in WITHOUT_HYDRA)
-    shown = run(name, "--help")
-    assert shown.returncode == 0
-    assert f"tireid {name}" in shown.stdout
-    assert "tireid.cli" not in shown.stdout
+    assert f"tireid {name}" in shown
+    assert "tireid.cli" not in shown
     if name not in WITHOUT_HYDRA:
-        assert shown.stdout.startswith(f"tireid {name}: {COMMANDS[name]}\n")
-        assert "== Config ==" in shown.stdout
+        assert shown.startswith(f"tireid {name}: {COMMANDS[name]}\n")
+        assert "== Config ==" in shown
 
 
-def test_showing_the_config_of_a_training_imports_nothing_heavy():
-    assert not imported("train", "model=baseline", "--cfg", "job") & HEAVY
+def test_the_config_of_a_job_is_shown_with_its_overrides_and_nothing_heavy_is_imported():
+    shown, modules = imported("train", "--cfg", "job", "seed=7", "model=baseline")
+    assert "\nseed: 7\n" in shown
+    assert not modules & HEAVY
 
 
 def test_the_version_is_the_package_s(monkeypatch, capsys):
@@ -144,23 +146,17 @@ def test_every_option_of_hydra_is_known():
 
 
 def test_a_wrong_override_gets_hydra_s_own_words():
-    shown = run("train", "model=lgru")
+    shown = run("train", "model=lgru", "--cfg", "job")
     assert shown.returncode == 1
     assert "Could not find 'model/lgru'" in shown.stderr
     assert "lgur_official" in shown.stderr
     assert "Traceback" not in shown.stderr
 
 
-def test_wrong_input_is_one_message_and_code_1():
-    shown = run("evaluate", "run=nowhere")
-    assert shown.returncode == 1
-    assert shown.stderr.startswith("error: nowhere: expected a run folder")
-
-
-def test_the_config_of_a_job_is_shown_with_its_overrides():
-    shown = run("train", "--cfg", "job", "seed=7", "model=baseline")
-    assert shown.returncode == 0
-    assert "\nseed: 7\n" in shown.stdout
+def test_wrong_input_is_one_message_and_code_1(monkeypatch, capsys):
+    code, out, err = said(monkeypatch, capsys, "evaluate", "run=nowhere")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: nowhere: expected a run folder")
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +216,7 @@ class TestCompletion:
 
     def test_it_imports_nothing_heavy(self, monkeypatch):
         monkeypatch.setenv("COMP_LINE", "tireid train model=")
-        assert not imported("-sc", "query=bash") & HEAVY
+        assert not imported("-sc", "query=bash")[1] & HEAVY
 
     def test_a_command_installs_the_same(self, monkeypatch, capsys):
         scripts = []
@@ -231,9 +227,11 @@ class TestCompletion:
         assert scripts[0] == scripts[1]
         assert scripts[0].rstrip().endswith(" tireid")
 
-    def test_fish_and_zsh_are_hydra_s(self):
-        assert "complete -c tireid" in run("-sc", "install=fish").stdout
-        assert "hydra_bash_completion tireid" in run("train", "-sc", "install=zsh").stdout
+    def test_fish_and_zsh_are_hydra_s(self, monkeypatch, capsys):
+        for shell, line in ("fish", "complete -c tireid"), ("zsh", "hydra_bash_completion tireid"):
+            monkeypatch.setattr(sys, "argv", ["tireid", "train", "-sc", f"install={shell}"])
+            main()
+            assert line in capsys.readouterr().out
 
 
 def test_convert_takes_its_source_and_file_as_options_or_overrides(monkeypatch, capsys):

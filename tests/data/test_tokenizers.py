@@ -181,6 +181,44 @@ def test_folder_without_a_vocabulary_is_refused(bert_folder):
         HubTokenizer(str(bert_folder))(["a"])
 
 
+def _pipe(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
+def _changed(**values):
+    def change(file):
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(file.parent).backend_tokenizer.save(str(file))
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("vocab.json", _pipe, "vocab.json: expected a regular file, got a pipe"),
+        ("merges.txt", _pipe, "merges.txt: expected a regular file, got a pipe"),
+        ("merges.txt", lambda file: os.truncate(file, 2**34), "at most 64 MiB, got 16,384"),
+        ("tokenizer_config.json", lambda file: file.write_text("[" * 9000), "levels of nesting"),
+        ("tokenizer_config.json", lambda file: file.write_text('"a"'), "expected settings"),
+        ("tokenizer_config.json", lambda file: file.write_text("[1]"), "clip: expected a token"),
+        (
+            "tokenizer.json",
+            _changed(normalizer={"type": "Prepend", "prepend": "x" * 10**6}),
+            "normalizer: expected at most 16 steps",
+        ),
+        ("tokenizer.json", _changed(normalizer={"type": "Junk"}), "clip: expected a tokenizer"),
+    ],
+)
+def test_the_files_of_a_pretrained_tokenizer_are_checked(clip_folder, name, damage, message):
+    damage(clip_folder / name)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        HubTokenizer(str(clip_folder))(["a"])
+
+
 def test_a_message_repeats_a_part_of_a_long_value_only(trained, tmp_path):
     trained.save(tmp_path)
     file = tmp_path / "tokenizer.json"

@@ -167,6 +167,11 @@ def empty_facts(folder):
     (folder / "facts.json").write_text("")
 
 
+def endless_facts(folder):
+    (folder / "facts.json").unlink()
+    os.mkfifo(folder / "facts.json")
+
+
 def other_facts(folder):
     facts = json.loads((folder / "facts.json").read_text())
     (folder / "facts.json").write_text(json.dumps(facts | {"tokens": 1}))
@@ -176,7 +181,9 @@ def no_words(folder):
     (folder / "words.bin").unlink()
 
 
-@pytest.mark.parametrize("damage", [shorten, flip_a_bit, empty_facts, other_facts, no_words])
+@pytest.mark.parametrize(
+    "damage", [shorten, flip_a_bit, empty_facts, endless_facts, other_facts, no_words]
+)
 def test_a_damaged_table_is_computed_again(table_of, tmp_path, capsys, damage):
     table = table_of()
     expected = table([0, 2, 1])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -156,6 +157,48 @@ def test_images_of_all_kinds_enter_as_in_evaluation(lgur_run, small_data, tmp_pa
     assert upright[0] @ turned > upright[1] @ turned
 
 
+def test_bytes_arrays_and_tensors_embed_as_the_image_they_are(lgur_run, tmp_path):
+    retriever = tireid.load(lgur_run[0], "cpu")
+    noise = torch.randint(0, 255, (40, 20, 3), generator=torch.Generator().manual_seed(0)).byte()
+    picture = Image.fromarray(noise.numpy())
+    picture.save(tmp_path / "a.png")
+    expected = retriever.encode_image([picture])
+    tensor, content = noise.permute(2, 0, 1), (tmp_path / "a.png").read_bytes()
+    for given in (
+        [content],
+        [noise.numpy()],
+        [noise.numpy() / 255],
+        [tensor],
+        [tensor / 255],
+        tensor[None],
+        noise.numpy()[None],
+    ):
+        torch.testing.assert_close(retriever.encode_image(given), expected, rtol=0, atol=1e-6)
+    grey = np.asarray(picture.convert("L"))
+    expected = retriever.encode_image([picture.convert("L")])
+    for given in ([grey], [grey[..., None]], [torch.from_numpy(grey.copy())]):
+        torch.testing.assert_close(retriever.encode_image(given), expected, rtol=0, atol=1e-6)
+
+
+def test_what_cannot_be_read_is_skipped_if_asked_for_and_threads_change_nothing(
+    lgur_run, tmp_path, capsys
+):
+    retriever = tireid.load(lgur_run[0], "cpu")
+    good = [Image.new("RGB", (20, 60), (40 * number, 90, 20)) for number in range(3)]
+    mixed = [good[0], tmp_path / "none.jpg", good[1], b"no image", good[2]]
+    with pytest.warns(UserWarning, match=r"2 of 5 skipped: .*none\.jpg: .*; images\[3\]: 8 bytes"):
+        found = retriever.encode_image(mixed, 2, num_workers=2, on_error="skip", progress=True)
+    assert "Embedding" in capsys.readouterr().err
+    assert found.isfinite().all(dim=1).tolist() == [True, False, True, False, True]
+    torch.testing.assert_close(found[[0, 2, 4]], retriever.encode_image(good), rtol=0, atol=1e-6)
+    for wrong, message in (
+        ({"on_error": "stop"}, "raise or skip"),
+        ({"num_workers": -1}, "least 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            retriever.encode_image(good, **wrong)
+
+
 def test_lists_and_nothing_else(lgur_run, unchecked, tmp_path):
     retriever = tireid.load(lgur_run[0], "cpu")
     assert retriever.encode_text([]).shape == retriever.encode_image([]).shape == (0, retriever.dim)
@@ -173,7 +216,11 @@ def test_lists_and_nothing_else(lgur_run, unchecked, tmp_path):
             r"captions\[1\]: expected text, got a lone",
         ),
         (retriever.encode_text, ["a", 3], r"captions\[1\]: expected strings, got a int"),
-        (retriever.encode_image, [torch.ones(3)], r"images\[0\]: expected images \(PIL\) and"),
+        (retriever.encode_image, [torch.ones(3)], r"images\[0\]: expected an image as uint8"),
+        (retriever.encode_image, [3], r"images\[0\]: expected images \(PIL\), paths, bytes"),
+        (retriever.encode_image, torch.ones(3, 9, 9), "images: expected a list, got one Tensor"),
+        (retriever.encode_image, [b"no image"], r"images\[0\]: 8 bytes: expected a readable"),
+        (retriever.encode_image, [-np.ones((9, 9))], r"images\[0\]: .* got float64 of \(9, 9\)"),
         (retriever.encode_image, [picture, "no.jpg"], r"no\.jpg: expected a readable image; does"),
         (retriever.encode_image, [tmp_path / "cut.png"], r"cut\.png: expected a readable image"),
     ]
@@ -331,7 +378,6 @@ FOREIGN = {
     "model._target_": lambda trap: "builtins.exec",
     "model.head.trap": lambda trap: mkdir(trap),
     "model.head": lambda trap: [[mkdir(trap) | {"_partial_": True}]],
-    "model.alignment._target_": lambda trap: "torch.hub.load",
     "model.weights": lambda trap: {"_target_": "tireid.losses.identity.identity_loss"},
     "image_encoder.mean": lambda trap: [0.5, 0.5, mkdir(trap)],
     "image_encoder.module._target_": lambda trap: "tireid.encoders.vit.torch.hub.load",
@@ -578,20 +624,20 @@ def test_settings_that_fit_nothing_are_named(copied_run):
             tireid.load(copied_run, "cpu")
 
 
-@pytest.fixture(scope="module")
-def absurd_run(untrained_run):
-    """Return a run folder whose weights are finite, and so large that all it computes is not."""
+@pytest.fixture(scope="module", params=[1e38, 0.0])
+def absurd_run(untrained_run, request):
+    """Return a run folder with weights so large that all it computes is infinite, or all zero."""
     folder = untrained_run("model=baseline")
     file = folder / "checkpoints" / "last.ckpt"
     content = torch.load(file)
     for value in content["state_dict"].values():
         if value.is_floating_point():
-            value.fill_(1e38)
+            value.fill_(request.param)
     torch.save(content, file)
     return folder
 
 
-def test_weights_whose_embeddings_are_not_finite_are_refused_where_these_are_made(
+def test_weights_whose_embeddings_have_no_direction_are_refused_where_these_are_made(
     absurd_run, compose_config, small_data, tmp_path
 ):
     refused = pytest.raises(ValueError, match=r"last\.ckpt: expected weights that give finite emb")

@@ -105,6 +105,18 @@ def test_broken_embeddings_are_counted_by_side(value):
         evaluate_embeddings(text, image, PIDS[:5], PIDS)
 
 
+def test_embeddings_of_zeros_have_no_rank():
+    text, image = torch.ones(5, 4), torch.ones(8, 4)
+    text[2], image[3] = 0, 1e-20
+    with pytest.raises(
+        ValueError,
+        match=r"^1 of 5 text embeddings and 1 of 8 image embeddings contain nothing but zeros$",
+    ):
+        evaluate_embeddings(text, image, PIDS[:5], PIDS)
+    text[2], image[3] = 1e-6, 1e30
+    assert evaluate_embeddings(text, image, PIDS[:5], PIDS)["R1"] == 0.0  # all are alike
+
+
 def test_sizes_must_fit():
     text, image = torch.ones(5, 4), torch.ones(8, 4)
     with pytest.raises(ValueError, match="one width, got 4 and 3"):

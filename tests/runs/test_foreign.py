@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tireid.runs import foreign
-from tireid.runs.foreign import check, read_json, read_text, read_yaml, regular_file
+from tireid.runs.foreign import check, read_json, read_lines, read_text, read_yaml, regular_file
 from tireid.runs.log import read_columns
 from tireid.runs.record import read_record
 from tireid.runs.results import read_csv, read_runs
@@ -56,6 +56,15 @@ def test_only_regular_files_inside_are_read(tmp_path, kind):
         read_record(path.parent)
 
 
+def test_a_line_without_end_is_refused_before_it_is_held(tmp_path):
+    file = tmp_path / "list.csv"
+    file.write_text(f"path\r\n{'x' * foreign.LONGEST_LINE}")
+    assert [len(line) for line in read_lines(file)] == [6, foreign.LONGEST_LINE]
+    os.truncate(file, 2**40)
+    with pytest.raises(ValueError, match="expected lines of at most"):
+        list(read_lines(file))
+
+
 @pytest.mark.parametrize("kind", ["a pipe", "a device"])
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.csv", "results.csv", "failure.json"])
 def test_no_reader_waits_for_a_pipe(tmp_path, kind, name):
@@ -63,7 +72,7 @@ def test_no_reader_waits_for_a_pipe(tmp_path, kind, name):
         "config.yaml": read_config,
         "metrics.csv": lambda folder: read_columns(folder / "metrics.csv"),
         "results.csv": lambda folder: read_csv(folder / "results.csv"),
-        "failure.json": read_runs,
+        "failure.json": lambda folder: read_record(folder, "failure.json"),
     }
     made(kind, tmp_path / name)
     with pytest.raises(ValueError, match=rf"{name}: expected a regular file, got a pipe"):

@@ -1,7 +1,7 @@
 """Results are read from run folders and from CSV files."""
 
 import json
-import re
+import os
 import subprocess
 import sys
 
@@ -69,9 +69,60 @@ def test_an_incomplete_run_is_named_and_left_out(lgur_run, tmp_path):
     assert runs.unfinished == [Unfinished(str(run), "incomplete", run)]
     with pytest.raises(ValueError, match="expected a complete run, got none"):
         compare([tmp_path])
-    (run / "metrics.json").write_text("{")
-    with pytest.raises(ValueError, match=re.escape(str(run))):
-        read_runs(tmp_path)
+
+
+def _as_folder(file):
+    file.unlink()
+    file.mkdir()
+
+
+def _linked(to):
+    def damage(file):
+        file.unlink()
+        file.symlink_to(file if to is None else to)
+
+    return damage
+
+
+def _fifo(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json"])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda file: file.write_text("{"), "expected a"),
+        (_linked(None), "symbolic links"),
+        (_linked("nowhere"), "no such file"),
+        (_as_folder, "a folder"),
+        (_fifo, "a pipe"),
+    ],
+)
+def test_a_run_that_cannot_be_read_is_named_and_the_others_are_compared(
+    lgur_run, tmp_path, capsys, name, damage, said
+):
+    for run in ("broken", "whole"):
+        (tmp_path / run / "checkpoints").mkdir(parents=True)
+        for file in ("config.yaml", "metrics.json"):
+            (tmp_path / run / file).write_bytes((lgur_run[0] / file).read_bytes())
+    damage(tmp_path / "broken" / name)
+    compare([tmp_path])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Lgur" in shown
+    assert f"cannot be read: {tmp_path / 'broken'}" in shown
+    assert said in shown
+    with pytest.raises(ValueError, match="expected a complete run, got none"):
+        compare([tmp_path / "broken"])
+
+
+def test_a_run_without_its_config_is_named(lgur_run, tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "metrics.json").write_bytes((lgur_run[0] / "metrics.json").read_bytes())
+    (run,) = read_runs(tmp_path).unfinished
+    assert run.state == "unreadable"
+    assert "expected config.yaml in it" in run.reason
 
 
 def test_a_complete_run_is_kept_and_another_is_not_overwritten(small_config, tmp_path, capsys):

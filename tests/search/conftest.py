@@ -3,6 +3,7 @@
 import pytest
 from PIL import Image
 
+import tireid
 from tireid.search.indexing import IndexOptions, build_index
 
 
@@ -12,7 +13,7 @@ def model(untrained_run):
     return untrained_run("model=lgur")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def draw():
     """Return a function that writes an image unlike those of other numbers."""
 
@@ -26,16 +27,35 @@ def draw():
     return drawn
 
 
+@pytest.fixture(scope="session")
+def fill(draw):
+    """Return a function that writes 12 images into two folders of a folder."""
+
+    def filled(folder):
+        for number in range(12):
+            name = f"{number:04d}_c{number % 3}_1030{number:02d}.png"
+            draw(folder / f"day {number % 2}" / name, number)
+        return folder
+
+    return filled
+
+
 @pytest.fixture
-def pictures(tmp_path, draw):
+def pictures(tmp_path, fill):
     """Return a folder of 12 images in two folders."""
-    folder = tmp_path / "pictures"
-    for number in range(12):
-        draw(
-            folder / f"day {number % 2}" / f"{number:04d}_c{number % 3}_1030{number:02d}.png",
-            number,
-        )
-    return folder
+    return fill(tmp_path / "pictures")
+
+
+@pytest.fixture(scope="session")
+def kept(fill, model, tmp_path_factory):
+    """Return `pictures` and an open index of them, `gallery` beside it, for reading only."""
+    place = tmp_path_factory.mktemp("kept")
+    options = {"model": str(model), "device": "cpu", "workers": 0, "storage": "float32"}
+    options["name_pattern"] = r"_c(?P<camera>\d+)_(?P<time>\d{6})"
+    pictures = fill(place / "pictures")
+    build_index([str(pictures)], place / "gallery", IndexOptions(**options))
+    with tireid.Index.open(place / "gallery", device="cpu") as index:
+        yield pictures, index
 
 
 @pytest.fixture

@@ -10,14 +10,16 @@ from tireid.inference.restore import restore_datamodule
 from tireid.inference.saved_config import evaluation_config
 from tireid.search.indexing import IndexOptions, build_index
 from tireid.search.splits import split_images
-from tireid.training.evaluate import evaluate
 
 
 @pytest.fixture
-def gallery(pictures, index_it, tmp_path):
-    index_it(pictures, name_pattern=r"_c(?P<camera>\d+)_(?P<time>\d{6})", storage="float32")
-    with tireid.Index.open(tmp_path / "gallery", device="cpu") as index:
-        yield index
+def gallery(kept):
+    return kept[1]
+
+
+@pytest.fixture
+def pictures(kept):
+    return kept[0]
 
 
 def test_results_are_the_best_images_with_all_their_fields(gallery, pictures):
@@ -68,6 +70,8 @@ def test_what_is_not_wanted_scores_lower_than_before(gallery):
     assert without @ unwanted < plain @ unwanted
     assert without.norm() == pytest.approx(1, abs=1e-6)
     assert gallery.search(words, without=["backpack"])
+    with pytest.raises(ValueError, match="query: expected something to search for, got nothing"):
+        gallery.embed([words], without=[words, words])
 
 
 def test_images_marked_right_come_nearer_and_those_marked_wrong_go(gallery):
@@ -110,11 +114,14 @@ def test_a_wrong_query_is_refused(gallery, arguments, message):
         gallery.search(**arguments)
 
 
-def test_what_is_indexed_meanwhile_is_found(gallery, pictures, index_it, draw):
-    new = draw(pictures / "new.png", 123)
-    assert gallery.search(image=new, k=1)[0].path != new
+def test_what_is_indexed_meanwhile_is_found(fill, index_it, draw, tmp_path):
+    pictures = fill(tmp_path / "pictures")
     index_it(pictures)
-    assert gallery.search(image=new, k=1)[0].path == new
+    with tireid.Index.open(tmp_path / "gallery", device="cpu") as gallery:
+        new = draw(pictures / "new.png", 123)
+        assert gallery.search(image=new, k=1)[0].path != new
+        index_it(pictures)
+        assert gallery.search(image=new, k=1)[0].path == new
 
 
 def test_no_index_is_an_error_that_says_what_makes_one(tmp_path):
@@ -137,21 +144,19 @@ def test_damaged_settings_are_named(tmp_path, text, message):
         tireid.Index.open(tmp_path)
 
 
-def test_another_model_at_the_same_place_is_refused(gallery, pictures, untrained_run, tmp_path):
+def test_another_model_at_the_same_place_is_refused(pictures, untrained_run):
     other = untrained_run("model=baseline")
     with (
-        tireid.Index.open(tmp_path / "gallery", model=str(other), device="cpu") as index,
+        tireid.Index.open(pictures.parent / "gallery", model=str(other), device="cpu") as index,
         pytest.raises(ValueError, match="expected the one that"),
     ):
         index.search("a woman")
 
 
 @pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
-def test_an_index_of_the_test_split_answers_as_evaluate_ranks(
-    lgur_run, compose_config, tmp_path, storage
-):
-    folder, _ = lgur_run
-    metrics = evaluate(compose_config(f"run={folder}", "accelerator=cpu", name="evaluate"))
+def test_an_index_of_the_test_split_answers_as_evaluate_ranks(lgur_run, tmp_path, storage):
+    """Whose metrics of the same checkpoint `evaluate` finds again: tests/training."""
+    folder, metrics = lgur_run
     options = IndexOptions(model=str(folder), storage=storage, device="cpu", workers=0)
     build_index([], tmp_path / "gallery", options, split=split_images(str(folder), "test"))
     datamodule = restore_datamodule(evaluation_config(folder), folder)

@@ -23,16 +23,26 @@ from tireid.search.page.guard import is_local
 ANYWHERE = str(ip_address(0))
 
 
+def page_of(index):
+    return TestClient(make_app(index), base_url="http://127.0.0.1:8600")
+
+
 @pytest.fixture
-def index(pictures, index_it, tmp_path):
-    index_it(pictures, name_pattern=r"_c(?P<camera>\d+)_(?P<time>\d{6})")
-    with tireid.Index.open(tmp_path / "gallery", device="cpu") as opened:
-        yield opened
+def index(kept):
+    return kept[1]
 
 
 @pytest.fixture
 def page(index):
-    return TestClient(make_app(index), base_url="http://127.0.0.1:8600")
+    return page_of(index)
+
+
+@pytest.fixture
+def own_index(pictures, index_it, tmp_path):
+    """Return an index of `pictures`, which the test may change."""
+    index_it(pictures, name_pattern=r"_c(?P<camera>\d+)_(?P<time>\d{6})")
+    with tireid.Index.open(tmp_path / "gallery", device="cpu") as opened:
+        yield opened
 
 
 def test_a_query_is_an_address_and_its_results_are_the_index_s(page, index):
@@ -45,9 +55,9 @@ def test_a_query_is_an_address_and_its_results_are_the_index_s(page, index):
     assert [result["rank"] for result in rest] == list(range(6, 13))
 
 
-def test_paths_of_this_machine_are_not_told(page, tmp_path):
+def test_paths_of_this_machine_are_not_told(page, kept):
     found = page.get("/search", params={"q": "a woman"})
-    assert str(tmp_path) not in found.text
+    assert str(kept[0].parent) not in found.text
 
 
 def test_filters_marks_and_unwanted_words_count(page, index):
@@ -60,8 +70,8 @@ def test_filters_marks_and_unwanted_words_count(page, index):
     assert page.get("/search", params=params).status_code == 200
 
 
-def test_an_image_that_is_sent_is_searched_with(page, pictures):
-    path = sorted(pictures.rglob("*.png"))[4]
+def test_an_image_that_is_sent_is_searched_with(page, kept):
+    path = sorted(kept[0].rglob("*.png"))[4]
     name = page.post("/upload", content=path.read_bytes()).json()["upload"]
     found = page.get("/search", params={"upload": name, "count": 1}).json()
     assert found[0]["name"] == path.name
@@ -107,15 +117,15 @@ def test_the_oldest_upload_is_dropped(monkeypatch):
         uploads.get(names[0])
 
 
-def test_images_are_served_small_and_without_metadata(page, index, pictures):
+def test_images_are_served_small_and_without_metadata(own_index, pictures):
     exif = Image.Exif()
     exif[0x010E] = "a secret place"
     Image.new("RGB", (3000, 2000), "red").save(pictures / "large.jpg", exif=exif)
-    result = index.search("a woman", 1)[0]
+    result = own_index.search("a woman", 1)[0]
     path = result.path
     Image.new("RGB", (3000, 2000), "red").save(path, exif=exif)
     for thumb, most in ((True, 240), (False, 1600)):
-        answer = page.get(f"/image/{result.id}", params={"thumb": thumb})
+        answer = page_of(own_index).get(f"/image/{result.id}", params={"thumb": thumb})
         assert answer.headers["content-type"] == "image/jpeg"
         assert b"secret" not in answer.content
         with Image.open(io.BytesIO(answer.content)) as image:
@@ -142,10 +152,10 @@ def test_nothing_but_the_index_s_images_is_served(page, path, code):
     assert page.get(path).status_code == code
 
 
-def test_an_image_that_is_gone_is_not_found_and_its_path_not_told(page, index, pictures):
-    result = index.search("a woman", 1)[0]
+def test_an_image_that_is_gone_is_not_found_and_its_path_not_told(own_index, pictures):
+    result = own_index.search("a woman", 1)[0]
     result.path.unlink()
-    answer = page.get(f"/image/{result.id}")
+    answer = page_of(own_index).get(f"/image/{result.id}")
     assert answer.status_code == 404
     assert str(pictures) not in answer.text
 
@@ -163,10 +173,10 @@ def test_the_page_takes_nothing_from_elsewhere(page):
     }
 
 
-def test_results_as_csv_hold_every_field_and_no_formula(page, index, pictures, draw, index_it):
+def test_results_as_csv_hold_every_field_and_no_formula(own_index, pictures, draw, index_it):
     draw(pictures / "=1+1.png", 50)
     index_it(pictures)
-    answer = page.get("/results.csv", params={"q": "a woman", "count": 13})
+    answer = page_of(own_index).get("/results.csv", params={"q": "a woman", "count": 13})
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert len(rows) == 13
     assert set(rows[0]) == {"rank", "score", "path", "camera", "time"}

@@ -19,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 import tireid
-from tireid.cli.arguments import Parser
+from tireid.cli.arguments import Parser, split_trust
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA
 from tireid.cli.hydra_app import as_overrides
 from tireid.files import conf_dir
@@ -55,12 +55,19 @@ class Block(NamedTuple):
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 
+def included(text):
+    """Put the files that a page includes in their places."""
+    return re.sub(
+        r'^--8<-- "(.+)"\n', lambda m: (ROOT / m[1]).read_text(encoding="utf-8"), text, flags=re.M
+    )
+
+
 def blocks(page):
     text = page.read_text(encoding="utf-8")
     for match in BLOCK.finditer(text):
         line = text.count("\n", 0, match.start()) + 1
-        parts = match.group("language", "needs", "title", "text")
-        yield Block(page, line, *parts)
+        parts = match.group("language", "needs", "title")
+        yield Block(page, line, *parts, included(match["text"]))
 
 
 BLOCKS = list(chain.from_iterable(map(blocks, PAGES)))
@@ -139,7 +146,7 @@ def check_tireid(arguments, conf, monkeypatch):
         return
     name, *rest = arguments
     assert name in COMMANDS
-    rest = as_overrides(name, rest)
+    rest = as_overrides(name, split_trust(rest)[0])
     options = [word for word in rest if word.startswith("-")]
     if "--help" in options:
         return

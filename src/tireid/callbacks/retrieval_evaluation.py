@@ -6,7 +6,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from tireid.retrieval.collection import RetrievalMetrics, SplitEmbeddings
-from tireid.retrieval.similarity import NonFiniteError, diverged
+from tireid.retrieval.similarity import NoDirectionError, diverged
 
 
 class RetrievalEvaluation(Callback):
@@ -66,8 +66,8 @@ class RetrievalEvaluation(Callback):
     ) -> SplitEmbeddings | None:
         try:
             values = self.metric.compute()
-        except NonFiniteError as error:  # on all processes alike
-            raise NonFiniteError(diverged(self.weights or weights, str(error))) from error
+        except NoDirectionError as error:  # on all processes alike
+            raise NoDirectionError(diverged(self.weights or weights, str(error))) from error
         embeddings, self.metric.split = self.metric.split, None
         self.metric.reset()
         # All processes have the same values; a mean of three of them would round.

@@ -1,9 +1,39 @@
-"""argparse that answers a mistyped option with the nearest one."""
+"""Options that all commands share, and argparse that answers a mistyped option with the nearest."""
 
 import argparse
+import sys
 from typing import Any
 
 from tireid.cli.commands import did_you_mean
+
+TRUST = "--trust"
+TRUST_HELP = "trust this package, whose classes a run names, from now on: its code runs"
+
+
+def split_trust(words: list[str]) -> tuple[list[str], list[str]]:
+    """Take `--trust PACKAGE`, which may stand several times, out of the words of any command.
+
+    Args:
+        words: What stands behind the command.
+
+    Returns:
+        The other words, and the packages.
+
+    Raises:
+        SystemExit: With code 2, if no package is named.
+    """
+    rest, packages, waiting = list[str](), list[str](), iter(words)
+    for word in waiting:
+        option, _, value = word.partition("=")
+        if option != TRUST:
+            rest.append(word)
+            continue
+        package = value or next(waiting, "")
+        if not package or package.startswith("-"):
+            sys.stderr.write(f"tireid: {TRUST}: expected a package, such as mypkg\n")
+            sys.exit(2)
+        packages.append(package)
+    return rest, packages
 
 
 class Parser(argparse.ArgumentParser):
@@ -11,6 +41,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
+        # `split_trust` takes it out before.
+        self.add_argument(TRUST, metavar="PACKAGE", default=argparse.SUPPRESS, help=TRUST_HELP)
 
     def add_model_of_index(self) -> None:
         """Take where the model of an index is, and what computes it."""

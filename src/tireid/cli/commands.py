@@ -9,15 +9,26 @@ COMMANDS = {
     "compare": "Print one table of many runs and write a report.",
     "tune": "Search hyperparameters.",
     "doctor": "Examine a data set: what is missing, damaged or not as published.",
+    "dataset": "Convert a data set to another layout.",
     "explain": "Draw what a model looks at.",
     "index": "Index images of yours for search; again: bring the index up to date.",
     "search": "Find people in an index by sentences and images.",
     "serve": "Open a page that searches an index.",
     "export": "Write a model for tireid.load.",
+    "new": "Write the files of a method, a loss, an encoder or a reader to start from.",
     "convert": "Make a run folder from an official checkpoint.",
     "dashboard": "Create or update a report on Weights & Biases.",
 }
-WITHOUT_HYDRA = ("compare", "dashboard", "doctor", "index", "search", "serve")
+WITHOUT_HYDRA = (
+    "compare",
+    "dashboard",
+    "dataset",
+    "doctor",
+    "index",
+    "new",
+    "search",
+    "serve",
+)
 
 # Modules of the commands that are one function of a config, named as the command.
 FUNCTIONS = {

@@ -11,10 +11,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tireid.cli.arguments import Parser
 from tireid.console import complain, say
 from tireid.files import write_text
+
+if TYPE_CHECKING:
+    from tireid.runs.results import Result
 
 
 def main() -> None:
@@ -37,7 +41,7 @@ def compare(
     out: Path | None = None,
     control: str | None = None,
     pictures: bool = False,
-) -> None:
+) -> "list[Result]":
     """Print one table of all runs, and write the files that are asked for.
 
     Args:
@@ -50,12 +54,16 @@ def compare(
         control: Label of the row of the report that others are compared with; None: a baseline.
         pictures: Whether the report shows images of real data sets.
 
+    Returns:
+        The results of the complete runs, in the order of the sources.
+
     Raises:
         FileNotFoundError: If a source is missing or has no runs.
         ValueError: If a record cannot be read, or a marker or the control is missing.
     """
     # Late: the help needs no torch, and a table no matplotlib.
     from tireid.comparison import table
+    from tireid.runs.foreign import read_text
     from tireid.runs.results import Runs, read_csv, read_runs, write_csv
 
     missing = next((source for source in sources if not source.exists()), None)
@@ -84,7 +92,7 @@ def compare(
         say(f"written: {picture}")
     if fill is not None:
         tables = {csv.stem: results} if csv else {s.stem: r.complete for s, r in read.items()}
-        text = fill.read_text(encoding="utf-8")
+        text = read_text(fill)
         for name, members in tables.items():
             text = table.fill(text, name, table.markdown(*table.table(members)))
         write_text(fill, text)
@@ -96,6 +104,7 @@ def compare(
         command = shlex.join(["tireid", "compare", *sys.argv[1:]])
         for path in write_report(comparison, out, command=command):
             say(f"written: {path}")
+    return results
 
 
 def _create(folder: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import sys
 from typing import NoReturn
 
+from tireid.cli.arguments import split_trust
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA, did_you_mean
 from tireid.cli.hydra_app import as_overrides, check_options, run_command
 from tireid.runs.launcher_variables import check_variables
@@ -57,9 +58,11 @@ def _run(arguments: list[str]) -> None:
 
         complete(options)
     else:
+        options, packages = split_trust(options)
         try:
             check_variables()
-        except ValueError as error:
+            _trust(packages)
+        except (ValueError, OSError) as error:
             sys.stderr.write(f"error: {error}\n")
             sys.exit(1)
         # What argparse and Hydra take for the program's name.
@@ -67,6 +70,14 @@ def _run(arguments: list[str]) -> None:
         if name not in WITHOUT_HYDRA:
             check_options(name)
         run_command(name)
+
+
+def _trust(packages: list[str]) -> None:
+    if packages:
+        from tireid.inference.trust import remember
+
+        file = remember(packages)
+        sys.stderr.write(f"trusted from now on: {', '.join(packages)} (in {file})\n")
 
 
 def _help() -> str:

@@ -87,7 +87,7 @@ def print_table(
 def print_unfinished(runs: Iterable[Unfinished]) -> None:
     """Print a line for each run without a result."""
     for run in runs:
-        say(str(run), style="red" if run.state == "failed" else "yellow")
+        say(str(run), style="red" if run.state in ("failed", "unreadable") else "yellow")
 
 
 def markdown(

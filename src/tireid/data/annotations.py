@@ -1,8 +1,9 @@
 """Read an annotation file into records, and check each of its entries."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from tireid.data.records import (
     refuse_shared_ids,
     renumber,
 )
+from tireid.runs.foreign import regular_file
 
-_LARGEST_ID = 2**63 - 1  # batches hold identities as int64
+LARGEST_ID = 2**63 - 1  # batches hold identities as int64
 # Characters of a caption; the longest published ones have some 1,500. To learn a vocabulary takes
 # time by the square of the longest word.
 _LONGEST_CAPTION = 10_000
+_LARGEST = 2**30  # bytes
 _SHOWN = 10
 
 
@@ -31,15 +34,55 @@ class Layout:
 
     Attributes:
         name: Name of the data set and of its folder.
-        annotation_files: Accepted names of the annotation file, a JSON list.
+        annotation_files: Accepted names of the annotation file, a JSON list or a table.
         path_field: Field of an entry that holds the image's path below `imgs/`.
         foreign_files: Names of files often found instead, each with a note about it.
+        id_field: Field that holds the identity.
+        captions_field: Field that holds the captions.
+        is_table: Whether the file is a table with rows on lines, as CSV or JSON Lines; its images
+            may lie beside it without `imgs/`.
     """
 
     name: str
     annotation_files: tuple[str, ...]
     path_field: str
     foreign_files: Mapping[str, str]
+    id_field: str = "id"
+    captions_field: str = "captions"
+    is_table: bool = False
+
+    @property
+    def fields(self) -> tuple[str, str, str, str]:
+        """The fields of an entry."""
+        return self.path_field, self.captions_field, self.id_field, "split"
+
+    @property
+    def entries(self) -> str:
+        """The word for the entries of the file, whose numbers messages name."""
+        return "lines" if self.is_table else "entries"
+
+    def place(self, file: Path, number: int) -> str:
+        """Return where an entry stands, for messages."""
+        return f"{file}:{number}" if self.is_table else f"{file}: entry {number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """An annotation file as it stands, before anything is left out or held out.
+
+    Attributes:
+        file: The annotation file.
+        image_root: The folder of the images.
+        splits: Records whose `image_id` is the number of their entry.
+        persons: What the file calls the identities that it does not number.
+        further: Further fields of the entries, with the number of entries that have each.
+    """
+
+    file: Path
+    image_root: Path
+    splits: Splits
+    persons: Mapping[int, str] = field(default_factory=dict)
+    further: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_layout(
@@ -69,26 +112,77 @@ def read_layout(
         FileNotFoundError: If the annotation file or `imgs/` is missing.
         ValueError: If the annotations break the layout's rules; the message names the entry.
     """
-    if not 0 <= val_fraction < 1:
-        raise ValueError(f"val_fraction: expected a number in [0, 1), got {val_fraction}")
-    if repeats not in ("refuse", "warn"):
-        raise ValueError(f"repeats: expected refuse or warn, got {repeats!r}")
-    folder, annotation_file = _locate(layout, root)
-    entries = load_entries(annotation_file)
-    parse = EntryParser(layout, annotation_file, folder / "imgs")
+    check_fraction("val_fraction", val_fraction)
+    read = read_annotations(layout, root, repeats=repeats)
+    splits = exclude(read.splits, exclude_ids, read.file)
+    return with_validation(splits, val_fraction, split_seed, read.file)
+
+
+def read_annotations(
+    layout: Layout, root: str | Path | None, *, repeats: str = "warn"
+) -> Annotations:
+    """Read and check an annotation file, a JSON list; see `read_layout`."""
+    folder, file = locate(layout, root)
+    image_root = folder / "imgs"
+    parse = EntryParser(layout, file, image_root)
     splits: Splits = {split: [] for split in SPLITS}
-    for number, entry in enumerate(entries):
+    further: Counter[str] = Counter()
+    for number, entry in enumerate(load_entries(file)):
         split, record = parse(number, entry)
         splits[split].append(record)
-    refuse_shared_ids(splits, annotation_file)
-    check_repeats(splits, annotation_file, accept=repeats == "warn")
-    splits = exclude(splits, exclude_ids, annotation_file)
-    if not splits["val"] and splits["train"] and val_fraction > 0:
+        further.update(entry.keys() - set(layout.fields))
+    check_splits(layout, splits, file, repeats)
+    return Annotations(file, image_root, splits, further=further)
+
+
+def check_fraction(name: str, fraction: float) -> None:
+    """Check the share of the identities that a split gets.
+
+    Raises:
+        ValueError: If it is none; names the setting.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"{name}: expected a number in [0, 1), got {fraction}")
+
+
+def check_splits(layout: Layout, splits: Splits, file: Path, repeats: str) -> None:
+    """Check that splits share no identity, and that an image is named once.
+
+    Args:
+        layout: File and field names.
+        splits: Records whose `image_id` is the number of their entry.
+        file: The annotation file.
+        repeats: As in `read_layout`.
+
+    Raises:
+        ValueError: If they do; names the identities or entries.
+    """
+    if repeats not in ("refuse", "warn"):
+        raise ValueError(f"repeats: expected refuse or warn, got {repeats!r}")
+    refuse_shared_ids(splits, file)
+    check_repeats(splits, file, entries=layout.entries, accept=repeats == "warn")
+
+
+def with_validation(splits: Splits, fraction: float, seed: int, file: Path) -> Splits:
+    """Return splits, numbered anew, with identities of `train` held out where `val` is empty.
+
+    Args:
+        splits: The records of each split.
+        fraction: Share of the training identities; 0 holds none out.
+        seed: Seed of the choice.
+        file: The annotation file, for messages.
+
+    Raises:
+        ValueError: If no identity would remain.
+    """
+    train, val = splits["train"], splits["val"]
+    if not val and train and fraction > 0:
         try:
-            splits["train"], splits["val"] = hold_out(splits["train"], val_fraction, split_seed)
+            train, val = hold_out(train, fraction, seed)
         except ValueError as error:
-            raise ValueError(f"{annotation_file}: {error}") from error
-    return {split: renumber(records) for split, records in splits.items() if records}
+            raise ValueError(f"{file}: {error}") from error
+    complete = {"train": train, "val": val, "test": splits["test"]}
+    return {split: renumber(records) for split, records in complete.items() if records}
 
 
 class EntryParser:
@@ -101,7 +195,7 @@ class EntryParser:
     """
 
     def __init__(self, layout: Layout, annotation_file: Path, image_root: Path) -> None:
-        self._path_field = layout.path_field
+        self._layout = layout
         self._file = annotation_file
         self._image_root = image_root.resolve()
         self._inside: dict[Path, bool] = {}
@@ -109,25 +203,36 @@ class EntryParser:
     def __call__(self, number: int, entry: Any) -> tuple[str, Record]:
         """Return the split and the record of the entry of a number.
 
+        Args:
+            number: Of the entry in its file, or its line.
+            entry: What the file holds; an error: why it cannot be read.
+
         Raises:
             ValueError: If the entry breaks the layout's rules; names it.
         """
+        place = self._layout.place(self._file, number)
+        if isinstance(entry, ValueError):
+            raise ValueError(f"{place}: {entry}")
         if not isinstance(entry, dict):
-            raise ValueError(
-                f"{self._file}: entry {number}: expected an object, got {_describe(entry)}"
-            )
+            raise ValueError(f"{place}: expected an object, got {describe(entry)}")
         if isinstance(entry, _Repetitive):
             raise ValueError(
-                f"{self._file}: entry {number}: expected every field once, got {entry.again!r} "
-                "more than once"
+                f"{place}: expected every field once, got {entry.again!r} more than once"
             )
         split = entry.get("split")
         if not isinstance(split, str) or split.strip().lower() not in SPLITS:
             raise self._error(number, entry, "split", f"one of {', '.join(SPLITS)}")
-        pid = entry.get("id")
-        if not isinstance(pid, int) or isinstance(pid, bool) or not 0 <= pid <= _LARGEST_ID:
-            raise self._error(number, entry, "id", "a non-negative integer")
-        captions = entry.get("captions")
+        pid = entry.get(self._layout.id_field)
+        if not isinstance(pid, int) or isinstance(pid, bool) or not 0 <= pid <= LARGEST_ID:
+            kind = "a name or number" if self._layout.is_table else "a non-negative integer"
+            raise self._error(number, entry, self._layout.id_field, kind)
+        captions = self._captions(number, entry)
+        path = self._image_path(number, entry)
+        return split.strip().lower(), Record(path, pid, captions, image_id=number)
+
+    def _captions(self, number: int, entry: dict[str, Any]) -> tuple[str, ...]:
+        field = self._layout.captions_field
+        captions = entry.get(field)
         if isinstance(captions, str):
             captions = [captions]
         if (
@@ -136,31 +241,31 @@ class EntryParser:
             or not all(isinstance(caption, str) and caption.strip() for caption in captions)
         ):
             expected = "one caption or a list of at least one, none blank"
-            raise self._error(number, entry, "captions", expected)
+            raise self._error(number, entry, field, expected)
         if not all(len(caption) <= _LONGEST_CAPTION and is_text(caption) for caption in captions):
             expected = f"text of at most {_LONGEST_CAPTION:,} characters, no lone surrogate in it"
-            raise self._error(number, entry, "captions", expected)
-        path = self._image_path(number, entry)
-        return split.strip().lower(), Record(path, pid, tuple(captions), image_id=number)
+            raise self._error(number, entry, field, expected)
+        return tuple(captions)
 
     def _image_path(self, number: int, entry: dict[str, Any]) -> Path:
         expected = f"the image's path below {self._image_root}"
-        name = entry.get(self._path_field)
+        field = self._layout.path_field
+        name = entry.get(field)
         if not isinstance(name, str) or not name.strip() or "\0" in name or not is_text(name):
-            raise self._error(number, entry, self._path_field, expected)
+            raise self._error(number, entry, field, expected)
         path = self._image_root / name
         leaves = Path(name).is_absolute() or ".." in Path(name).parts
         try:
             leaves = leaves or not self._is_inside(path)
         except (OSError, RuntimeError) as error:  # a link that leads to itself, a name too long
             expected = f"{expected} that can be followed ({error})"
-            raise self._error(number, entry, self._path_field, expected) from error
+            raise self._error(number, entry, field, expected) from error
         if leaves:
             expected = (
                 f"{expected}, which it must not leave (absolute, '..' or a link; copy or mount the"
                 " images there, or let imgs/ as a whole be a link)"
             )
-            raise self._error(number, entry, self._path_field, expected)
+            raise self._error(number, entry, field, expected)
         return path
 
     def _is_inside(self, path: Path) -> bool:
@@ -173,13 +278,22 @@ class EntryParser:
         return self._inside[folder]
 
     def _error(self, number: int, entry: dict[str, Any], field: str, expected: str) -> ValueError:
-        got = _describe(entry[field]) if field in entry else f"no such field; has {sorted(entry)}"
-        return ValueError(
-            f"{self._file}: entry {number}: field '{field}': expected {expected}, got {got}"
-        )
+        got = describe(entry[field]) if field in entry else f"no such field; has {sorted(entry)}"
+        place = self._layout.place(self._file, number)
+        return ValueError(f"{place}: field '{field}': expected {expected}, got {got}")
 
 
-def _locate(layout: Layout, root: str | Path | None) -> tuple[Path, Path]:
+def locate(layout: Layout, root: str | Path | None) -> tuple[Path, Path]:
+    """Return the folder and the annotation file of a data set.
+
+    Args:
+        layout: File and field names.
+        root: The folder, or its parent.
+
+    Raises:
+        FileNotFoundError: If the file or `imgs/` is missing; tells what is there.
+        ValueError: If no folder is given.
+    """
     if root is None or not str(root).strip():
         raise ValueError(
             f"{layout.name}: expected the folder of the data set, got none;"
@@ -190,7 +304,7 @@ def _locate(layout: Layout, root: str | Path | None) -> tuple[Path, Path]:
     for folder in (root, root / layout.name):
         for name in layout.annotation_files:
             if (folder / name).is_file():
-                if not (folder / "imgs").is_dir():
+                if not layout.is_table and not (folder / "imgs").is_dir():
                     raise FileNotFoundError(_missing(layout, root, f"{folder / 'imgs'} is missing"))
                 return folder, folder / name
     reason = "no annotation file" if root.is_dir() else f"{root} is not a folder"
@@ -238,15 +352,20 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
+def parse_json(text: str) -> Any:
+    """Return what a text in JSON holds; an object with a field twice is refused as an entry."""
+    return json.loads(text, object_pairs_hook=_object)
+
+
 def load_content(file: Path) -> Any:
     """Return what an annotation file holds, whatever its form.
 
     Raises:
-        ValueError: If it is no JSON in UTF-8; names the file.
+        ValueError: If it is no regular file of bounded size, or no JSON in UTF-8; names the file.
     """
+    regular_file(file, largest=_LARGEST)
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        return json.loads(text, object_pairs_hook=_object)
+        return parse_json(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # also of bytes, and of numbers of many digits
         raise ValueError(
             f"{file}: expected valid JSON in UTF-8, got {error}"
@@ -263,11 +382,12 @@ def load_entries(file: Path) -> list[Any]:
     content = load_content(file)
     if not isinstance(content, list) or not content:
         raise ValueError(
-            f"{file}: expected a JSON list with one object an image, got {_describe(content)}"
+            f"{file}: expected a JSON list with one object an image, got {describe(content)}"
         )
     return content
 
 
-def _describe(value: Any) -> str:
+def describe(value: Any) -> str:
+    """Return a value in short, with its type, for messages."""
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -123,11 +123,12 @@ class Repeats(NamedTuple):
     pairs: list[tuple[int, int]]
 
 
-def find_repeats(splits: Splits) -> list[Repeats]:
+def find_repeats(splits: Splits, entries: str = "entries") -> list[Repeats]:
     """Return the images that are named more than once, under any path, by kind.
 
     Args:
         splits: Records whose `image_id` is the number of their entry.
+        entries: The word for what has these numbers: `entries` or `lines`.
     """
     first: dict[tuple[int, int] | Path, tuple[str, Record]] = {}
     found: dict[tuple[str, bool], list[tuple[int, int]]] = {}
@@ -148,12 +149,12 @@ def find_repeats(splits: Splits) -> list[Repeats]:
     repeats: list[Repeats] = []
     for (text, harmless), pairs in found.items():
         shown = ", ".join(f"{one} and {another}" for one, another in pairs[:_SHOWN])
-        text = f"{len(pairs)} {text}; the first are entries {shown}"
+        text = f"{len(pairs)} {text}; the first are {entries} {shown}"
         repeats.append(Repeats(text, harmless, pairs))
     return repeats
 
 
-def check_repeats(splits: Splits, file: Path, *, accept: bool) -> None:
+def check_repeats(splits: Splits, file: Path, *, accept: bool, entries: str = "entries") -> None:
     """Check that an image is named once, under any path; warn where that does no harm.
 
     One image in two splits leaks, and one of two identities is wrong for one of them; one of the
@@ -163,11 +164,12 @@ def check_repeats(splits: Splits, file: Path, *, accept: bool) -> None:
         splits: Records whose `image_id` is the number of their entry.
         file: The annotation file.
         accept: Whether to warn of what is wrong, too.
+        entries: As in `find_repeats`.
 
     Raises:
         ValueError: Names the entries, unless they are accepted.
     """
-    for text, harmless, _ in find_repeats(splits):
+    for text, harmless, _ in find_repeats(splits, entries):
         if not accept and not harmless:
             raise ValueError(
                 f"{file}: {text}; mend the file, or accept it as it is: dataset.read.repeats=warn"

@@ -3,20 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from tireid.data.cuhk_pedes import read_cuhk_pedes
-from tireid.data.icfg_pedes import read_icfg_pedes
+from tireid.data.layouts import READERS
 from tireid.data.records import Splits
-from tireid.data.rstp_reid import read_rstp_reid
 from tireid.files import resolve_cache_dir
 from tireid.world import WorldSettings, ensure_world
 from tireid.world.build import is_whole, world_key
 
 SYNTHETIC = "synthetic"  # its name
-_READERS = {
-    "cuhk_pedes": read_cuhk_pedes,
-    "icfg_pedes": read_icfg_pedes,
-    "rstpreid": read_rstp_reid,
-}
 
 
 def read_synthetic(
@@ -46,7 +39,7 @@ def read_synthetic(
     root = ensure_world(resolve_cache_dir(cache_dir), world, progress=progress)
     # ICFG-PEDES has no val split: its validation identities are among the training identities.
     val_fraction = world.num_val_ids / (world.num_train_ids + world.num_val_ids)
-    return _READERS[layout](root, val_fraction=val_fraction, split_seed=world_seed)
+    return READERS[layout](root, val_fraction=val_fraction, split_seed=world_seed)
 
 
 def find_synthetic(

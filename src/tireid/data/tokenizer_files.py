@@ -14,6 +14,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from tireid.runs.foreign import check, read_json
+from tireid.runs.hub_folder import check_hub_folder
 
 VOCABULARY_FILE = "tokenizer.json"
 SETTINGS_FILE = "tireid_tokenizer.json"
@@ -53,6 +54,18 @@ def read_tokenizer_files(folder: Path) -> tuple[dict[str, Any], Tokenizer]:
     return settings, backend
 
 
+def check_pretrained_files(folder: Path) -> None:
+    """Check a folder from which the library may make a tokenizer.
+
+    Raises:
+        ValueError: If a file of it is none to read, or could stop the process; names it.
+    """
+    check_hub_folder(folder)
+    if (file := folder / VOCABULARY_FILE).exists():
+        content = read_json(file, "a vocabulary", {"normalizer": (dict,)})
+        _check_steps(content.get("normalizer"), file)
+
+
 def _check_steps(normaliser: Any, file: Path) -> None:
     """Refuse a normaliser that could make a caption many times as long as it is."""
     steps, waiting = 0, [normaliser]
@@ -80,18 +93,31 @@ def _parsed(content: dict[str, Any], folder: Path) -> Tokenizer:
 
 
 def _check_ids(backend: Tokenizer, settings: dict[str, Any], folder: Path) -> None:
-    try:
-        with panics_as_errors():
-            encodings = backend.encode_batch_fast(_PROBE)
-    except Exception as error:
-        raise ValueError(f"{folder}: expected a tokenizer that works, got {error}") from error
-    used = {number for encoding in encodings for number in encoding.ids}
-    ids, size = used | set(backend.get_vocab().values()), settings["vocab_size"]
+    ids, size = ids_of(backend, folder), settings["vocab_size"]
     for name, number in (("pad_id", settings["pad_id"]), ("the largest id", max(ids, default=0))):
         if not 0 <= number < size:
             raise ValueError(
                 f"{folder}: {name}: expected 0 to {size - 1}, below vocab_size, got {number}"
             )
+
+
+def ids_of(backend: Tokenizer, source: str | Path) -> set[int]:
+    """Return the ids of a vocabulary, those that it adds to captions too.
+
+    Args:
+        backend: The vocabulary.
+        source: Where it comes from, for messages.
+
+    Raises:
+        ValueError: If it fails on plain captions.
+    """
+    try:
+        with panics_as_errors():
+            encodings = backend.encode_batch_fast(_PROBE)
+    except Exception as error:
+        raise ValueError(f"{source}: expected a tokenizer that works, got {error}") from error
+    used = {number for encoding in encodings for number in encoding.ids}
+    return used | set(backend.get_vocab().values())
 
 
 @contextmanager

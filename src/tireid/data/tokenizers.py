@@ -23,6 +23,8 @@ from tokenizers import (
 from tireid.data.tokenizer_files import (
     SETTINGS_FILE,
     VOCABULARY_FILE,
+    check_pretrained_files,
+    ids_of,
     panics_as_errors,
     read_tokenizer_files,
 )
@@ -278,23 +280,30 @@ def _from_hub(name_or_path: str, revision: str | None) -> tuple[Tokenizer, int]:
             local_files_only=local_files_only,
         )
 
-    is_folder = Path(name_or_path).is_dir()
+    if is_folder := Path(name_or_path).is_dir():
+        check_pretrained_files(Path(name_or_path))
     try:
         try:
             # Cached files are used without asking the hub, which offline would retry for long.
-            tokenizer = load(local_files_only=True)
+            with panics_as_errors():
+                tokenizer = load(local_files_only=True)
         except (OSError, ValueError):
             if is_folder:
                 raise
             tokenizer = load(local_files_only=False)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(_unavailable(name_or_path, is_folder)) from error
+    except ImportError:
+        raise
+    except Exception as error:  # The library raises bare exceptions for malformed files.
+        raise ValueError(f"{name_or_path}: expected a tokenizer, got {error!r:.300}") from error
     # Without a vocabulary file, transformers makes an empty one: every word unknown.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise FileNotFoundError(_unavailable(name_or_path, is_folder))
     backend: Tokenizer = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
+    ids_of(backend, name_or_path)
     return backend, tokenizer.pad_token_id or 0
 
 

@@ -4,7 +4,6 @@ A table is a folder: `words.bin` holds the features of all captions one after an
 their description and checksum.
 """
 
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from tireid.files import write_json
+from tireid.runs.foreign import read_json, regular_file
 
 WordType = Literal["float32", "float16"]
 Facts = dict[str, Any]
@@ -91,8 +91,8 @@ def write_facts(folder: Path, facts: Facts) -> None:
 def fault_of(folder: Path, facts: Facts) -> str | None:
     """Return what is wrong with a table; None if every byte is as it was written."""
     try:
-        written = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
-        size = (folder / WORDS_FILE).stat().st_size
+        written = read_json(folder / _FACTS_FILE, "the facts of a table", inside=folder)
+        size = regular_file(folder / WORDS_FILE, inside=folder).stat().st_size
         if size != num_bytes(facts):
             return f"expected {num_bytes(facts)} bytes of features, got {size}"
         if written != facts | {"crc32": _checksum(folder / WORDS_FILE)}:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tireid.data.annotations import Layout
+from tireid.data.conversion import as_entry
 from tireid.data.records import Splits
 from tireid.files import write_text
 
@@ -49,12 +50,7 @@ def correct(
                 reason = unusable[record.image_path].removeprefix(f"{record.image_path}: ")
                 changes.append(f"removed entry {record.image_id}: {name}: {reason}")
                 continue
-            entries[record.image_id] = {
-                "split": split,
-                "id": record.pid,
-                layout.path_field: name,
-                "captions": list(record.captions),
-            }
+            entries[record.image_id] = as_entry(layout, split, record, image_root)
     return Corrected([entries[number] for number in sorted(entries)], changes)
 
 

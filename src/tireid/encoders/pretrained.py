@@ -1,7 +1,6 @@
 """Read pretrained weights from a hub name or a folder, and load them without silent gaps."""
 
 import pickle
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import logging
 
-from tireid.runs.checkpoint import check_archive, weights_fault
-from tireid.runs.foreign import check, read_json, regular_file
+from tireid.runs.checkpoint import weights_fault
+from tireid.runs.hub_folder import check_hub_folder
 
 WHAT_TO_DO = "pass a local folder saved with save_pretrained, or `pretrained=false`"
 SHOWN_KEYS = 5
@@ -34,7 +33,7 @@ def read_pretrained(
     """
     try:
         if (folder := Path(source)).is_dir():
-            _check_folder(folder)
+            check_hub_folder(folder)
         with quiet_library():
             loaded: Any = model_class.from_pretrained(source, output_loading_info=True)
     except UNREADABLE as error:
@@ -51,30 +50,6 @@ def read_pretrained(
             f"({_some(missing)}); {WHAT_TO_DO}"
         )
     return model
-
-
-def _check_folder(folder: Path) -> None:
-    """Check the files of a folder that the library may read, which bounds none of them.
-
-    Raises:
-        ValueError: If one is no regular file, is nested too deep, unpacks to more than its size, or
-            names weights elsewhere; names it.
-    """
-    for file in sorted(folder.iterdir()):
-        if file.suffix == ".json":
-            content = read_json(file, "settings", dict | list)
-            names = content.get("weight_map") if isinstance(content, dict) else None
-            named = check(names, {str: str}, file, "weight_map").values() if names else ()
-            for name in set(named):
-                if name != Path(name).name:
-                    raise ValueError(f"{file}: weight_map: expected names of files, got {name!r}")
-        elif file.suffix in (".safetensors", ".bin"):
-            regular_file(file)
-            if file.suffix == ".bin" and zipfile.is_zipfile(file):
-                try:
-                    check_archive(file)
-                except zipfile.BadZipFile as error:
-                    raise ValueError(f"{file}: damaged ({error})") from error
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """Use a trained model: images and sentences in, embeddings out."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +20,8 @@ from lightning.pytorch.plugins.precision import (
 )
 from omegaconf import DictConfig
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,15 +32,16 @@ from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise
 from tireid.inference.build import allow_tf32
 from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
+from tireid.inference.image_sources import KINDS, ImageSource, as_readable
 from tireid.inference.onnx_model import OnnxModel
 from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
 from tireid.inference.saved_config import inference_config
+from tireid.inference.trust import trusting
 from tireid.methods.base import RetrievalModule
-from tireid.retrieval.similarity import NonFiniteError, diverged
+from tireid.retrieval.similarity import NoDirectionError, diverged
 from tireid.runs.weights import find_saved
 
 RUNTIMES = ("torch", "onnx")
-ImageSource = Image.Image | Path | str
 
 # As `lightning.Trainer` reads its `precision`, older names included.
 _PRECISIONS: dict[str, Callable[[str], Precision]] = {
@@ -142,13 +148,24 @@ class Retriever:
         return digest.hexdigest()
 
     def encode_image(
-        self, images: Sequence[ImageSource], batch_size: int = 64
+        self,
+        images: Iterable[ImageSource],
+        batch_size: int = 64,
+        *,
+        num_workers: int = 0,
+        progress: bool = False,
+        on_error: str = "raise",
     ) -> Float[Tensor, "batch dim"]:
         """Embed images.
 
         Args:
-            images: Images of any size and mode, or their files; may be empty.
+            images: Images of any size and mode, see `tireid.inference.image_sources.as_readable`;
+                may be empty. Also a tensor or an array of several.
             batch_size: Images at once; bounds the memory and changes embeddings by rounding only.
+            num_workers: Threads that read and resize images; 0: none beside the caller's.
+            progress: Whether to show a progress bar on standard error.
+            on_error: `raise`, or `skip`: what cannot be read is named in a warning, and its row is
+                NaN.
 
         Returns:
             One unit-norm row an image, in float32 on the CPU.
@@ -157,8 +174,38 @@ class Retriever:
             ValueError: If this is no list of images, or one cannot be read; names it. Also if the
                 weights give embeddings that are not finite, or zero.
         """
-        sources = _as_list(images, ImageSource, "images", "images (PIL) and paths")
-        return self._encode(sources, batch_size, self._embed_images)
+        expected = "images (PIL), paths, bytes, arrays and tensors"
+        sources = _as_list(images, KINDS, "images", expected)
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error: expected raise or skip, got {on_error!r}")
+        if num_workers < 0:
+            raise ValueError(f"num_workers: expected at least 0, got {num_workers}")
+        faults = dict[int, str]()
+
+        def read(number: int) -> Tensor:
+            try:
+                return self.read_pixels(sources[number])
+            except ValueError as error:
+                is_named = isinstance(sources[number], (str, Path))
+                fault = str(error) if is_named else f"images[{number}]: {error}"
+                if on_error == "raise":
+                    raise ValueError(fault) from error
+                faults[number] = fault
+                return torch.zeros(3, *self.image_size, dtype=torch.uint8)
+
+        with ThreadPoolExecutor(num_workers or 1) as pool:
+            mapped = pool.map if num_workers else map
+            embeddings = self._encode(
+                range(len(sources)),
+                batch_size,
+                lambda numbers: self._embed_pixels(torch.stack(list(mapped(read, numbers)))),
+                progress=progress,
+            )
+        if faults:
+            embeddings[sorted(faults)] = math.nan
+            named = "; ".join(faults[number] for number in sorted(faults))
+            warnings.warn(f"{len(faults)} of {len(sources)} skipped: {named}", stacklevel=2)
+        return embeddings
 
     def encode_pixels(
         self, pixels: UInt8[Tensor, "batch 3 height width"], batch_size: int = 64
@@ -200,13 +247,24 @@ class Retriever:
         return self._encode(sentences, batch_size, self._embed_texts)
 
     def _encode(
-        self, items: Any, batch_size: int, embed: Callable[[Any], Tensor]
+        self,
+        items: Any,
+        batch_size: int,
+        embed: Callable[[Any], Tensor],
+        *,
+        progress: bool = False,
     ) -> Float[Tensor, "batch dim"]:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         if not len(items):
             return torch.zeros(0, self.dim)
-        starts = range(0, len(items), batch_size)
+        starts = track(
+            range(0, len(items), batch_size),
+            "Embedding",
+            console=Console(stderr=True),
+            transient=True,
+            disable=not progress,
+        )
         with torch.no_grad(), _matmul(self._tf32), self._precision.forward_context():
             batches = [embed(items[start : start + batch_size]).cpu() for start in starts]
         embeddings = torch.cat(batches)
@@ -216,11 +274,8 @@ class Retriever:
         broken = int(((embeddings.norm(dim=-1) - 1).abs() < _HALF).logical_not().sum())
         if broken:  # a norm that overflows leaves zeros
             what = f"NaN, Inf or zero in {broken} of {len(embeddings)}"
-            raise NonFiniteError(diverged(self._weights, what))
+            raise NoDirectionError(diverged(self._weights, what))
         return embeddings
-
-    def _embed_images(self, sources: list[ImageSource]) -> Tensor:
-        return self._embed_pixels(torch.stack([self.read_pixels(source) for source in sources]))
 
     def _embed_pixels(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Tensor:
         images = self._normalise(pixels).to(self.device)
@@ -236,7 +291,7 @@ class Retriever:
         Raises:
             ValueError: If it cannot be read; names it.
         """
-        image = Path(source) if isinstance(source, str) else source
+        image = as_readable(source)
         try:
             return read_image(
                 image, self.image_size, self._filter, self.shortest_edge, self.decoder
@@ -246,7 +301,10 @@ class Retriever:
 
 
 def load(
-    path: str | Path, device: str | torch.device | None = None, runtime: str = "torch"
+    path: str | Path,
+    device: str | torch.device | None = None,
+    runtime: str = "torch",
+    trust: Sequence[str] = (),
 ) -> Retriever:
     """Load a model for use, without its data set; runs no code of the folder.
 
@@ -255,11 +313,13 @@ def load(
             `tireid export` wrote; or a CLIP or SigLIP 2 as it is, see `tireid.inference.hub`.
         device: Device to compute on; None: a GPU (CUDA) if there is one, else the CPU.
         runtime: `torch`; or `onnx`, for an export with ONNX files, on the CPU.
+        trust: Packages whose classes the config may name, beside those that are always trusted, see
+            `tireid.inference.trust`; their code runs.
 
     Raises:
         FileNotFoundError: If a file is missing; names it.
         ValueError: If a file is damaged or does not fit the others, or the config names a class
-            that is not of this package; names file and value.
+            that is neither of this package nor of a trusted one; names file and value.
 
     Example:
         `tireid.load("exported").encode_text(["a woman in a red coat"])`
@@ -273,7 +333,8 @@ def load(
         model, tokenizer = build_hub_model(cfg)
     else:
         folder, weights = find_saved(path)
-        cfg = inference_config(folder)
+        with trusting(trust):
+            cfg = inference_config(folder)
         tokenizer = restore_tokenizer(cfg, folder)
         if runtime == "onnx":
             cfg.trainer.precision, device = "32-true", "cpu"
@@ -339,7 +400,8 @@ def _as_list(items: Any, kind: Any, name: str, expected: str) -> list[Any]:
     Raises:
         ValueError: If this is a single item, or an item is of another kind.
     """
-    if isinstance(items, (str, Path, Image.Image)):
+    is_one = isinstance(items, (str, bytes, Path, Image.Image))
+    if is_one or getattr(items, "ndim", 4) < 4:
         raise ValueError(f"{name}: expected a list, got one {type(items).__name__}; pass [it]")
     listed = list(items)
     for number, item in enumerate(listed):

@@ -1,21 +1,26 @@
 """Read the `config.yaml` of a run or of an exported folder, which may be anybody's.
 
 A config names what is built from it. From a saved one only classes of this package are built, and
-the function of `tireid.data` that reads its data set; all names are checked before any is built.
+the function of `tireid.data` that reads its data set, or those of packages that the user trusts.
+All names are checked before any is built. Losses of other packages are left out: inference needs
+none.
 """
 
 import importlib
 import inspect
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from tireid.data.records import Splits
+from tireid.inference.trust import can_be_trusted, package_of, trusted, trusting
+from tireid.losses.absent import AbsentLoss
 from tireid.methods.base import RetrievalModule
 from tireid.runs.foreign import check
-from tireid.runs.settings import CONFIG_FILE, read_settings
+from tireid.runs.settings import CONFIG_FILE, flatten, read_settings
 
 # What embedding needs. The tokenizer is left out: a folder holds it as files.
 _INFERENCE: dict[str, dict[str, Any]] = {
@@ -36,6 +41,7 @@ _EVALUATION = {
             "cache_dir": str | None,
             "exclude_ids": [int],
             "val_fraction": float,
+            "test_fraction": float,
             "split_seed": int,
             "layout": str,
             "repeats": str,
@@ -56,9 +62,12 @@ _TRAINING = ("callbacks", "logger", "recipe", "strategy")
 _TRAINING_ARGUMENTS = ("optimizer", "schedule", "learning_rates")
 _TRAINER_VALUES = ("precision", "deterministic")
 
+_ABSENT = f"{AbsentLoss.__module__}.{AbsentLoss.__name__}"
+
 _TARGET = re.compile(
     r"(tireid\.(?:data|encoders|losses|methods)(?:\.[a-z][a-z0-9_]*)*)\.([A-Za-z]\w*)"
 )
+_FOREIGN_TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\.([A-Za-z_]\w*)")
 _OF_A_READER = (Splits, "Splits", inspect.Signature.empty)  # what it may say that it returns
 _READER = "dataset.read._target_"  # the one key that names a function
 _SPECIAL = re.compile(r"_[a-z]+_")
@@ -144,17 +153,46 @@ def _checked(part: dict[str, Any], folder: Path) -> DictConfig:
 
 
 def _without_training(node: Any) -> Any:
-    """Return a copy without pretrained weights and without the training arguments of methods."""
+    """Return a copy without pretrained weights and what only training needs of methods."""
     if isinstance(node, list):
         return [_without_training(value) for value in node]
     if not isinstance(node, dict):
         return node
-    is_method = _is_method(node.get("_target_"))
+    if not _is_method(target := node.get("_target_")):
+        kept = node
+    else:
+        losses = _locate(target).losses
+        kept = {
+            name: _without_foreign_loss(value) if name in losses else value
+            for name, value in node.items()
+            if name not in _TRAINING_ARGUMENTS
+        }
     return {
         name: False if name == "pretrained" else _without_training(value)
-        for name, value in node.items()
-        if not (is_method and name in _TRAINING_ARGUMENTS)
+        for name, value in kept.items()
     }
+
+
+def _without_foreign_loss(node: Any) -> Any:
+    target = node.get("_target_") if isinstance(node, dict) else None
+    return node if package_of(target) is None else {"_target_": _ABSENT, "name": target}
+
+
+def packages_to_trust(settings: dict[str, Any]) -> list[str]:
+    """Return the packages that others must trust to use a run.
+
+    Args:
+        settings: The resolved config of a training of one's own, whose packages are imported.
+    """
+    part = {name: settings[name] for name in ("model", "image_encoder", "text_encoder", "dataset")}
+
+    def named(node: Any) -> set[str]:
+        values = flatten(node).items()
+        packages = {package_of(value) for name, value in values if name.endswith("_target_")}
+        return set(filter(can_be_trusted, packages))
+
+    with trusting(named(part)):
+        return sorted(named(_without_training(part)))
 
 
 def _check(node: Any, file: Path, key: str) -> None:
@@ -198,7 +236,7 @@ def _check_target(target: Any, file: Path, key: str) -> None:
     if key == _READER:
         good = (
             inspect.isfunction(located)
-            and str(target).startswith("tireid.data.")
+            and (package_of(target) is not None or str(target).startswith("tireid.data."))
             and inspect.signature(located).return_annotation in _OF_A_READER
         )
         expected = "a function of tireid.data that reads a data set"
@@ -211,12 +249,17 @@ def _check_target(target: Any, file: Path, key: str) -> None:
 
 def _refused(target: Any) -> str:
     """Return what was done about a name that must not be built, and what its author can do."""
-    if not isinstance(target, str) or target.startswith("tireid."):
+    if not can_be_trusted(package := package_of(target)):
         return "nothing was built or run"
+    if package in trusted():
+        missing = "has nothing of this name and kind"
+        if find_spec(package) is None:
+            missing = "is not installed here; install it, or name its folder in PYTHONPATH"
+        return f"{package} is trusted, but {missing}"
     return (
-        "nothing was built or run, since a saved config may be anybody's. If it is yours, "
-        "move it into one of these packages and name it so here, or build the model in Python and "
-        "load the checkpoint's state_dict into it"
+        "nothing was built or run, since a saved config may be anybody's. If it is yours, or you "
+        f"trust who wrote {package}, which then runs here: tireid COMMAND --trust {package}, or "
+        f'trust=["{package}"] in Python'
     )
 
 
@@ -226,13 +269,15 @@ def _is_method(target: Any) -> bool:
 
 
 def _locate(target: Any) -> Any:
-    """Return the class or function of this package that has a name, else None.
+    """Return the class or function of this package or a trusted one that has a name, else None.
 
     It must be defined in the module or package of the name, or below it:
     `tireid.data.images.os.system` is not.
     """
-    parts = _TARGET.fullmatch(target) if isinstance(target, str) else None
-    if parts is None:
+    package = package_of(target)
+    form = _TARGET if package is None else _FOREIGN_TARGET
+    parts = form.fullmatch(target) if isinstance(target, str) else None
+    if parts is None or (package is not None and package not in trusted()):
         return None
     module, name = parts.groups()
     try:

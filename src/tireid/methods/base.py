@@ -62,6 +62,8 @@ class RetrievalModule(L.LightningModule):
         takes_supports: Whether training batches must carry support sets.
         training_only: Prefixes of the names of weights that embedding does not need, such as
             those of identity heads; they are left out of exports.
+        losses: Names of the constructor's arguments that are losses; they own no weights, and those
+            of other packages are left out where the model is only used.
         feature_dim: Width of the features that are ranked.
         feature_parts: Number of equal parts that they are the concatenation of.
         latest_terms: Weighted terms of the latest training step, by name, without gradient.
@@ -75,6 +77,7 @@ class RetrievalModule(L.LightningModule):
     reads_pooled: bool = True
     takes_supports: bool = False
     training_only: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ("alignment",)
     feature_dim: int
     feature_parts: int = 1
     image_encoder: nn.Module

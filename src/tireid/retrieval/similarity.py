@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _GRID = 2.0**26
+_SHORTEST = 1e-12  # what is shorter is zero once it is normalised and rounded
 
 
-class NonFiniteError(ValueError):
-    """Embeddings are NaN or infinite, which has no rank."""
+class NoDirectionError(ValueError):
+    """Embeddings are NaN, infinite or zero, which have no cosine and so no rank."""
 
 
 def unit_vectors(embeddings: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch dim"]:
@@ -46,7 +47,7 @@ def check_embeddings(
     Raises:
         ValueError: If a side has not two axes or is empty, widths differ, or the block size is
             below 1.
-        NonFiniteError: If values are NaN or infinite.
+        NoDirectionError: If values are NaN or infinite, or a row is zero.
     """
     sides = (("text", text_embeddings), ("image", image_embeddings))
     for side, embeddings in sides:
@@ -60,8 +61,8 @@ def check_embeddings(
             f"expected text and image embeddings of one width, got {text_embeddings.shape[1]} and "
             f"{image_embeddings.shape[1]}"
         )
-    if broken := _non_finite(dict(sides)):
-        raise NonFiniteError(f"{broken} contain NaN or Inf")
+    if broken := _without_direction(dict(sides)):
+        raise NoDirectionError(broken)
     if block_size < 1:
         raise ValueError(f"expected a block_size of at least 1, got {block_size}")
 
@@ -86,10 +87,10 @@ def check_finite(weights: object, **sides: Float[Tensor, "_ dim"]) -> None:
         **sides: Embeddings by name.
 
     Raises:
-        NonFiniteError: If some are NaN or infinite; names the weights and what to do.
+        NoDirectionError: If some are NaN, infinite or zero; names the weights and what to do.
     """
-    if broken := _non_finite(sides):
-        raise NonFiniteError(diverged(weights, f"NaN or Inf in {broken}"))
+    if broken := _without_direction(sides):
+        raise NoDirectionError(diverged(weights, broken))
 
 
 def diverged(weights: object, got: str) -> str:
@@ -100,18 +101,28 @@ def diverged(weights: object, got: str) -> str:
         got: What they give.
     """
     return (
-        f"{weights}: expected weights that give finite embeddings, got {got}; take another "
-        "checkpoint, or train again: a lower learning rate or trainer.precision=32-true diverges "
-        "less"
+        f"{weights}: expected weights that give finite embeddings other than zero, got {got}; take "
+        "another checkpoint, or train again: a lower learning rate or trainer.precision=32-true "
+        "diverges less"
     )
 
 
-def _non_finite(sides: Mapping[str, Tensor]) -> str:
-    return " and ".join(
-        f"{int(count)} of {len(embeddings)} {side} embeddings"
+def _without_direction(sides: Mapping[str, Tensor]) -> str:
+    # The largest number of each row, found without memory of the size of the gallery.
+    peaks = {
+        side: torch.linalg.vector_norm(embeddings.detach(), torch.inf, dim=1)
         for side, embeddings in sides.items()
-        if (count := (~embeddings.isfinite()).any(dim=1).sum())
-    )
+    }
+    faults = {
+        "NaN or Inf": lambda peak: ~peak.isfinite(),
+        "nothing but zeros": lambda peak: peak < _SHORTEST,
+    }
+    for fault, is_broken in faults.items():
+        counts = {side: int(is_broken(peak).sum()) for side, peak in peaks.items()}
+        found = [f"{n} of {len(sides[side])} {side} embeddings" for side, n in counts.items() if n]
+        if found:
+            return f"{' and '.join(found)} contain {fault}"
+    return ""
 
 
 def similarity_blocks(

@@ -3,6 +3,7 @@
 import json
 import reprlib
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -10,6 +11,7 @@ from typing import Any, get_args
 import yaml
 
 LARGEST_TEXT = 64 * 2**20  # bytes
+LONGEST_LINE = 2**20  # characters
 LARGEST_YAML = 2**20  # its parser takes seconds for this
 DEEPEST = 64  # levels of nesting
 _WORDS = {
@@ -71,6 +73,29 @@ def read_text(path: Path, *, inside: Path | None = None, largest: int = LARGEST_
         return content.decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected text in UTF-8, got {error}") from error
+
+
+def read_lines(path: Path, *, encoding: str = "utf-8", inside: Path | None = None) -> Iterator[str]:
+    """Return the lines of a text file of any length, with their ends, one by one.
+
+    Args:
+        path: The file.
+        encoding: `utf-8`, or `utf-8-sig` where a mark may stand before the first line.
+        inside: As in `regular_file`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no regular file with such text, or a line is too long.
+    """
+    return _lines(regular_file(path, inside=inside), encoding)
+
+
+def _lines(path: Path, encoding: str) -> Iterator[str]:
+    with path.open(encoding=encoding, newline="") as file:
+        while line := file.readline(LONGEST_LINE + 1):
+            if len(line) > LONGEST_LINE:
+                raise ValueError(f"expected lines of at most {LONGEST_LINE:,} characters")
+            yield line
 
 
 def read_json(path: Path, what: str, kinds: Any = dict, *, inside: Path | None = None) -> Any:

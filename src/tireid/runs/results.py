@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from operator import attrgetter
@@ -40,6 +41,7 @@ STATES = {
     "running": "in use by another process",
     "incomplete": "not complete",
     "missing": "not started",
+    "unreadable": "cannot be read",
 }
 
 
@@ -91,11 +93,11 @@ class Unfinished:
         name: Its overrides, or its folder.
         state: A key of `STATES`.
         folder: The run folder; None if it has not started.
-        reason: The error of a failed run, else empty.
+        reason: The error of a failed or an unreadable run, else empty.
     """
 
     name: str
-    state: Literal["failed", "running", "incomplete", "missing"]
+    state: Literal["failed", "running", "incomplete", "missing", "unreadable"]
     folder: Path | None = None
     reason: str = ""
 
@@ -151,12 +153,10 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
 
     Raises:
         FileNotFoundError: If there is no run.
-        ValueError: If a record cannot be read.
+        ValueError: If the list of a sweep's jobs cannot be read.
     """
     complete: list[CompleteRun] = []
-    unfinished: list[Unfinished] = []
-    # A teacher is a part of its student's run.
-    paths = [path for path in _run_folders(folder) if path == folder or not _is_teacher(path)]
+    paths, unfinished = _run_folders(folder)
     for path in paths:
         run = _read_run(path)
         if isinstance(run, Unfinished):
@@ -171,19 +171,33 @@ def read_runs(folder: Path, *, must_exist: bool = True) -> Runs:
     return Runs(distinctly_labelled(complete), unfinished, [run.folder for run in complete])
 
 
-def _run_folders(folder: Path) -> list[Path]:
-    configs = [file.parent for file in folder.rglob(CONFIG_FILE)]
-    paths = {path for path in configs if (path / "checkpoints").is_dir()}
-    paths |= {file.parent for file in folder.rglob(FAILURE_FILE)}
-    return sorted(paths, key=_natural)
+def _run_folders(folder: Path) -> tuple[list[Path], list[Unfinished]]:
+    """Return the run folders, and the folders that cannot be looked into.
+
+    A name is enough: a file that is a link in a circle, or is gone, keeps no run out of the table.
+    """
+    paths: list[Path] = []
+    closed: list[OSError] = []
+    for place, folders, files in os.walk(folder, onerror=closed.append):
+        names, path = {*folders, *files}, Path(place)
+        is_run = "checkpoints" in names and names & {CONFIG_FILE, RECORD_FILE}
+        # A teacher is a part of its student's run.
+        if (is_run or FAILURE_FILE in names) and (path == folder or not _is_teacher(path)):
+            paths.append(path)
+    unreadable = [_unreadable(Path(error.filename), error) for error in closed]
+    return sorted(paths, key=_natural), unreadable
 
 
 def _is_teacher(run: Path) -> bool:
-    file = run / CONFIG_FILE
-    if not file.is_file():
-        return False
     # Not parsed: a config that cannot be read is named later, and every run is checked here.
-    return "task: teacher" in read_text(file).splitlines()
+    try:
+        return "task: teacher" in read_text(run / CONFIG_FILE).splitlines()
+    except (ValueError, OSError):
+        return False
+
+
+def _unreadable(folder: Path, error: OSError | ValueError) -> Unfinished:
+    return Unfinished(str(folder), "unreadable", folder, str(error))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -194,20 +208,20 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 def _read_run(folder: Path) -> CompleteRun | Unfinished:
     overrides = read_overrides(folder)
     name = " ".join(overrides) or str(folder)
-    if failure := read_record(folder, FAILURE_FILE, FAILURE):
-        reason = f"{failure.get('error')}: {failure.get('message')}"
-        return Unfinished(name, "failed", folder, reason)
     try:
+        if failure := read_record(folder, FAILURE_FILE, FAILURE):
+            reason = f"{failure.get('error')}: {failure.get('message')}"
+            return Unfinished(name, "failed", folder, reason)
         record = read_record(folder, kinds=_RECORD)
         if not record.get("finished"):
             return _started(name, folder)
         settings = check(read_config(folder), _NAMED, folder / CONFIG_FILE)
         return CompleteRun(folder, _result(settings, record), settings, overrides)
     except KeyError as error:
-        raise ValueError(
-            f"{folder}: expected {CONFIG_FILE} and {RECORD_FILE} as training leaves them, got none "
-            f"of {error}"
-        ) from error
+        reason = f"expected {CONFIG_FILE} and {RECORD_FILE} as training leaves them, got none of"
+        return _unreadable(folder, ValueError(f"{reason} {error}"))
+    except (ValueError, OSError) as error:
+        return _unreadable(folder, error)
 
 
 def _started(name: str, folder: Path) -> Unfinished:

@@ -114,7 +114,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         ValueError: If it cannot be read.
     """
     file = folder / CONFIG_FILE
-    if not file.exists():
+    if not (file.exists() or file.is_symlink()):
         raise FileNotFoundError(
             f"{folder}: expected {CONFIG_FILE} in it, where training or an export leaves it"
         )

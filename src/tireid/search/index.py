@@ -25,6 +25,7 @@ from tireid.search.where import Value, parse_where
 
 WITHOUT_WEIGHT = 0.5
 RIGHT_WEIGHT, WRONG_WEIGHT = 0.75, 0.25  # Rocchio
+_SHORTEST = 1e-6  # shorter queries are what rounding left
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,13 @@ class Index:
                 parts.append(weight * self._vectors(ids).mean(0, keepdim=True))
         if len(parts) == 1 and not right:  # unit-norm as it is, to the last bit
             return parts[0]
-        return F.normalize(sum(parts[1:], start=parts[0]), dim=-1)
+        queries = sum(parts[1:], start=parts[0])
+        if float(queries.norm(dim=-1).min()) < _SHORTEST:
+            raise ValueError(
+                "query: expected something to search for, got nothing that is left of it: what is "
+                "not wanted takes all away"
+            )
+        return F.normalize(queries, dim=-1)
 
     def _vectors(self, ids: Sequence[int]) -> Float[Tensor, "images dim"]:
         rows = self._engine.get(ids)

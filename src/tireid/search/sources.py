@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from tireid.runs.foreign import regular_file
+from tireid.runs.foreign import read_lines
 from tireid.search.fields import plain_value, read_value
 from tireid.search.video import is_video
 from tireid.search.where import Value
@@ -177,28 +177,26 @@ def _checked(found: Found) -> Found:
 
 
 def _read_csv(source: Source) -> Iterator[Found]:
-    with regular_file(Path(source.path)).open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        try:
-            column = _path_column(reader.fieldnames or ())
-            for row in reader:
-                if None in row:
-                    raise ValueError("more cells than the header has columns")
-                fields = {n: read_value(n, text or "") for n, text in row.items() if n != column}
-                yield _in_list(row[column], fields, source)
-        except (csv.Error, ValueError) as error:
-            raise _bad_list(source, max(reader.line_num, 1), error) from error
+    reader = csv.DictReader(read_lines(Path(source.path), encoding="utf-8-sig"))
+    try:
+        column = _path_column(reader.fieldnames or ())
+        for row in reader:
+            if None in row:
+                raise ValueError("more cells than the header has columns")
+            fields = {n: read_value(n, text or "") for n, text in row.items() if n != column}
+            yield _in_list(row[column], fields, source)
+    except (csv.Error, ValueError) as error:
+        raise _bad_list(source, max(reader.line_num, 1), error) from error
 
 
 def _read_json_lines(source: Source) -> Iterator[Found]:
-    with regular_file(Path(source.path)).open(encoding="utf-8") as file:
-        line = 1
-        try:
-            for line, text in enumerate(file, start=1):  # noqa: B007 -- for the message
-                if text.strip():
-                    yield _read_json_line(text, source)
-        except (ValueError, RecursionError) as error:
-            raise _bad_list(source, line, error) from error
+    lines, line = read_lines(Path(source.path)), 1
+    try:
+        for line, text in enumerate(lines, start=1):  # noqa: B007 -- for the message
+            if text.strip():
+                yield _read_json_line(text, source)
+    except (ValueError, RecursionError) as error:
+        raise _bad_list(source, line, error) from error
 
 
 def _read_json_line(text: str, source: Source) -> Found:

@@ -96,6 +96,7 @@ def _summary(runs: Runs) -> str:
         "running": "being run by another process",
         "incomplete": "stopped before its end",
         "missing": "not started",
+        "unreadable": "unreadable",
     }
     counts = [f"{runs.count(state)} {words[state]}" for state in words if runs.count(state)]
     return ", ".join([f"{done} of {total} runs complete", *counts])

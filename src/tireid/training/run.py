@@ -30,6 +30,7 @@ from tireid.inference.build import (
     stage_seed,
 )
 from tireid.inference.restore import find_teacher
+from tireid.inference.saved_config import packages_to_trust
 from tireid.methods.base import RetrievalModule
 from tireid.runs.folder import claim
 from tireid.runs.log import LOG_FILE
@@ -250,6 +251,12 @@ def _introduce(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
     if cut := parts.datamodule.cut_captions():
         say(cut)
     say(f"run folder: {start.folder}")
+    if packages := packages_to_trust(plain(run)):
+        options = " ".join(f"--trust {package}" for package in packages)
+        say(
+            f"classes of {', '.join(packages)}: who uses this run needs their code, and has to "
+            f"trust it once: tireid evaluate {options} run=..."
+        )
     if start.checkpoint is not None:
         say(f"continuing after {start.position}, from {start.checkpoint.name}")
 

@@ -11,6 +11,7 @@ import yaml
 from annotations import mutate_annotations
 from case import Case, Place
 from databases import mutate_database
+from doctors import make_doctor
 from files import (
     ANY,
     REFUSED,
@@ -23,6 +24,7 @@ from files import (
     mutate_text_file,
     mutate_zip,
 )
+from models import make_hub, make_official
 from samples import LAYOUTS, training
 from searches import make_search
 from values import mutate_text, printable_scalars
@@ -56,6 +58,9 @@ def make_case(rng: Random, place: Place) -> Case:
         _overrides: 5,
         _collection: 5,
         make_search: 20,
+        make_doctor: 10,
+        make_hub: 8,
+        make_official: 8,
     }
     return rng.choices(list(makers), weights=list(makers.values()))[0](rng, place)
 
@@ -128,7 +133,9 @@ def _must_read(file: Path, reader: str) -> bool:
     """Whether a command cannot do its work without a file."""
     needs_model = reader in ("load", "evaluate", "export", "explain")
     if file.name == "config.yaml" and ".hydra" not in file.parts:
-        return needs_model or reader in ("compare", "resume")
+        return (
+            needs_model or reader == "resume" or (reader == "compare" and "sweep" not in file.parts)
+        )
     return file.name == "tokenizer.json" and needs_model
 
 
@@ -140,7 +147,9 @@ def _weights(rng: Random, place: Place) -> Case:
     file = next(run.glob(LAST if reader == "resume" else TESTED))
     damages = [mutate_checkpoint] * 6 + [mutate_kind]
     damage = rng.choice([*damages, mutate_zip, mutate_bytes])
-    arguments = (place.outside,) if damage in (mutate_checkpoint, mutate_kind) else ()
+    # Whoever types a path may name a link; inside of a run folder none leads out.
+    outside = None if reader == "convert" and damage is mutate_kind else place.outside
+    arguments = (outside,) if damage in (mutate_checkpoint, mutate_kind) else ()
     what, expected = damage(file, rng, *arguments)
     if reader == "convert":
         expected = REFUSED

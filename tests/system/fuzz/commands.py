@@ -32,7 +32,6 @@ def run_case(name: str, samples: Path, folder: Path) -> None:
         samples: Valid files.
         folder: Of the case.
     """
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.environ[SECRET] = CANARY
     place = Place(samples, folder / "inside", folder / "outside")
@@ -42,6 +41,7 @@ def run_case(name: str, samples: Path, folder: Path) -> None:
     case = make_case(Random(name), place)  # noqa: S311 -- no secret
     outcome: dict[str, Any] = {**case._asdict(), "noticed": []}
     write(folder, outcome)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
     surround(place.inside)
     before = listing(place.outside)
     sys.stdout.flush()

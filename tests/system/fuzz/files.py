@@ -19,6 +19,7 @@ from values import mutate_document, mutate_text, places
 REFUSED = "refused"  # by a right reading, whatever the message
 ANY = "any"  # accepted or refused
 _BOMB_MIB = 4096
+_HOLE = 2**34  # bytes of a file without content
 _EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 24 60\n%%EndComments\nshowpage\n"
 _SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
 
@@ -44,6 +45,7 @@ def mutate_kind(file: Path, rng: Random, outside: Path | None) -> tuple[str, str
         "a link to nothing": lambda: file.symlink_to(file.with_name("nobody")),
         "a link to /dev/zero": lambda: file.symlink_to("/dev/zero"),
         "a link to /dev/null": lambda: file.symlink_to("/dev/null"),
+        "16 GiB of zeros": lambda: (file.touch(), os.truncate(file, _HOLE)),
     }
     if outside is not None:
         twin = outside / f"twin{file.suffix}"

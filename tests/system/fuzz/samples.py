@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from models import write_hub_model, write_official
 from PIL import Image
 
 LAYOUTS = {
@@ -69,6 +70,8 @@ def make_samples(folder: Path, run: Run) -> None:
     pattern = "--name-pattern=(?P<camera>[0-9]+).png"
     run(["index", images, "--out", str(folder / "gallery"), pattern, *options])
     run(["tune", "tuning=lgur_rates", "trials=2", f"output={folder / 'study'}"])
+    write_official(folder / "official", write_hub_model(folder / "hub"))
+    run(["index", images, "--out", str(folder / "scenes"), "--detect", "hog", *options])
     sweep = folder / "sweep"
     shutil.copytree(folder / "baseline", sweep / "0")
     shutil.copytree(folder / "lgur", sweep / "1")

@@ -23,8 +23,10 @@ def make_search(rng: Random, place: Place) -> Case:
 
 
 def _index(rng: Random, place: Place) -> Case:
-    gallery = place.copied("gallery", "gallery")
-    file = gallery / rng.choice(["index.json", "index.sqlite", "index.sqlite"])
+    gallery = place.copied(rng.choice(["gallery", "gallery", "scenes"]), "gallery")
+    file = rng.choice(
+        [gallery / "index.json", gallery / "index.sqlite", *gallery.rglob("*/*.json")]
+    )
     kind = rng.random()
     if kind < 0.15:
         what, expected = mutate_kind(file, rng, place.outside)

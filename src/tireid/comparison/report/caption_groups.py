@@ -16,7 +16,7 @@ from tireid.comparison.test_splits import TestSplit
 from tireid.data.records import Record
 from tireid.data.synthetic import SYNTHETIC
 from tireid.retrieval.query_results import QueryResults
-from tireid.runs.foreign import check, read_text
+from tireid.runs.foreign import check, read_lines
 
 TRUTH_FILE = "ground_truth.jsonl"  # beside the annotation file
 _TRUTH = {  # what is taken of a line
@@ -114,8 +114,7 @@ def caption_groups(
     file = root / TRUTH_FILE
     if not file.exists():
         return {}
-    lines = read_text(file, inside=root).splitlines()
-    rows = [check(json.loads(line), _TRUTH, file, complete=True) for line in lines]
+    rows = [_truth(line, file) for line in read_lines(file, inside=root)]
     twins = {row["twin"] for row in rows} | {row["pid"] for row in rows if row["twin"]}
     captions = _captions({root / "imgs" / row["path"]: row for row in rows}, records, file)
     mentioned = [names for _, names in captions]
@@ -146,6 +145,14 @@ def caption_groups(
         question: {name: np.flatnonzero(mask) for name, mask in groups.items()}
         for question, groups in masks.items()
     }
+
+
+def _truth(line: str, file: Path) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: expected a line of JSON for each image, got {error}") from error
+    return check(row, _TRUTH, file, complete=True)
 
 
 def _captions(

@@ -66,6 +66,7 @@ class Lcr2s(RetrievalModule):
         ValueError: If settings contradict one another.
     """
 
+    losses = ("feature_distillation", "relation_distillation")
     dual: RetrievalModule
     feature_distillation: FeatureDistillationLoss
     relation_distillation: RelationDistillationLoss

@@ -1,11 +1,13 @@
 """People by an object detector of transformers, from the Hugging Face hub or a folder."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
+from tireid.runs.hub_folder import check_hub_folder
 from tireid.search.detectors.interface import Person, inside
 
 DFINE = "ustc-community/dfine-nano-coco"  # the smallest: 15 MB, Apache-2.0
@@ -26,9 +28,11 @@ class HubDetector:
 
     def __init__(self, source: str, device: str) -> None:
         try:
+            if (folder := Path(source)).is_dir():
+                check_hub_folder(folder)
             self._processor: Any = AutoImageProcessor.from_pretrained(source)
             model: Any = AutoModelForObjectDetection.from_pretrained(source, use_safetensors=True)
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError) as error:
             raise ValueError(
                 f"detect: expected an object detector in {source!r}, got {type(error).__name__}: "
                 f"{error}"
