@@ -49,6 +49,7 @@ _ADDED = {
     "dataset.decode": "pillow",
     "dataset.prefetch": 2,
     "dataset.persistent_workers": True,
+    "dataset.normalise_on": "auto",
     "dataset.cache": None,
     "dataset.bad_images": 0.0,
 }
