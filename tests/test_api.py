@@ -30,6 +30,7 @@ def small(cache_dir):
     return SMALL | {"paths.cache_dir": str(cache_dir)}
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_evaluated_compared_and_explained(small, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run = tireid.train("model/alignment=infonce", model="baseline", **small)
