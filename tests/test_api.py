@@ -30,6 +30,7 @@ def small(cache_dir):
     return SMALL | {"paths.cache_dir": str(cache_dir)}
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_evaluated_compared_and_explained(small, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run = tireid.train("model/alignment=infonce", model="baseline", **small)
@@ -41,7 +42,7 @@ def test_a_run_is_trained_evaluated_compared_and_explained(small, tmp_path, monk
     found = tireid.evaluate(run.folder, split="val", accelerator="cpu")
     assert found["val/R1"] == run.metrics["val/R1"]
     (result,) = tireid.compare(run.folder, csv="table.csv")
-    assert result.metrics["R1"] == run.metrics["test/R1"]
+    assert result.metrics["test/R1"] == run.metrics["test/R1"]
     assert (tmp_path / "table.csv").exists()
     assert tireid.explain(run.folder, queries=1, accelerator="cpu")
     assert tireid.load(tireid.export(run.folder, "out")).encode_text(["red"]).shape[0] == 1

@@ -230,6 +230,7 @@ def _composed(
             place = str(folder or whole.hydra.run.dir)
             with read_write(whole.hydra):
                 whole.hydra.runtime.output_dir = place
+            HydraConfig.instance().set_config(whole)
             cfg = OmegaConf.masked_copy(whole, [name for name in whole if name != "hydra"])
             yield cfg
     finally:

@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def logger():
-    config = {"label": "a: b", "dataset/name": "synthetic"}
+    config = {"label": "a: b", "encoders": "c+d", "dataset/name": "synthetic", "settings": "e5"}
     return Mock(spec=WandbLogger, experiment=object(), config=config)
 
 
@@ -136,12 +136,12 @@ def test_the_summary_has_what_the_run_cost(folder, tested, model, logger):
 def test_the_model_and_its_results_are_artifacts(folder, tested, model, logger, selection, alias):
     report(folder, tested(), model, selection=selection)
     made = artifacts(logger)
-    assert set(made) == {"a-b-synthetic", "a-b-synthetic-queries"}
-    (_, kind, files), options = made["a-b-synthetic"]
+    assert set(made) == {"a-b-c-d-synthetic-e5", "a-b-c-d-synthetic-e5-queries"}
+    (_, kind, files), options = made["a-b-c-d-synthetic-e5"]
     assert kind == "model"
     assert set(files) == {
         *("metrics.json", "config.yaml", "tokenizer/vocabulary.json"),
-        "checkpoints/epoch001.ckpt",
+        "model.safetensors",
     }
     assert options["aliases"] == [alias, "seed3"]
     assert options["metadata"] == {
@@ -149,13 +149,22 @@ def test_the_model_and_its_results_are_artifacts(folder, tested, model, logger, 
         "checkpoint": "epoch001.ckpt",
         "seed": 3,
     }
-    assert list(made["a-b-synthetic-queries"].args[2]) == ["queries_test.npz"]
+    assert list(made["a-b-c-d-synthetic-e5-queries"].args[2]) == ["queries_test.npz"]
 
 
 def test_the_checkpoint_may_be_left_out(folder, tested, model, logger):
     report(folder, tested(), model, checkpoint=False)
-    files = artifacts(logger)["a-b-synthetic"].args[2]
-    assert not [name for name in files if name.startswith("checkpoints/")]
+    files = artifacts(logger)["a-b-c-d-synthetic-e5"].args[2]
+    assert not [name for name in files if name.startswith(("checkpoints/", "model."))]
+
+
+def test_the_whole_checkpoint_is_logged_if_asked_for(folder, tested, model, logger):
+    report(folder, tested(), model, checkpoint=True)
+    files = artifacts(logger)["a-b-c-d-synthetic-e5"].args[2]
+    assert "checkpoints/epoch001.ckpt" in files
+    assert "model.safetensors" not in files
+    with pytest.raises(ValueError, match="checkpoint: expected weights, true or false, got 'all'"):
+        WandbReport(str(folder), seed=3, checkpoint="all")
 
 
 def test_of_a_part_of_the_split_there_is_no_table(folder, tested, model, logger):

@@ -6,12 +6,15 @@ import subprocess
 import sys
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 
 from tireid import __version__
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA
 from tireid.cli.hydra_app import OPTIONS, as_overrides
 from tireid.cli.main import main
+from tireid.cli.mistyped import MISTAKES, explain_mistake
+from tireid.files import conf_dir
 
 HEAVY = {"torch", "lightning", "transformers", "matplotlib", "numpy", "wandb"}
 MARK = "-- imported:"
@@ -40,10 +43,13 @@ def said(monkeypatch, capsys, *arguments):
             monkeypatch.setenv(name, "")
             del os.environ[name]
     monkeypatch.setattr(sys, "argv", ["tireid", *arguments])
-    with pytest.raises(SystemExit) as exit_:
+    code = 0
+    try:
         main()
-    shown = capsys.readouterr()
-    return exit_.value.code, shown.out, shown.err
+    except SystemExit as exit_:
+        code = exit_.code
+    text = capsys.readouterr()
+    return code, text.out, text.err
 
 
 def test_help_lists_every_command_and_imports_nothing_heavy(monkeypatch, capsys):
@@ -102,15 +108,34 @@ def test_a_rank_that_is_no_number_is_one_line(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_a_command_imports_nothing_heavy_and_names_the_command(name):
+def test_the_help_of_a_command_imports_nothing_heavy(name):
     shown, modules = imported(name, "--help")
-    assert not modules & HEAVY
-    assert ("hydra" in modules) == (name not in WITHOUT_HYDRA)
-    assert f"tireid {name}" in shown
+    assert not modules & {*HEAVY, "hydra", "omegaconf"}
     assert "tireid.cli" not in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_names_it_its_settings_and_examples(monkeypatch, capsys, name):
+    _, out, _ = said(monkeypatch, capsys, name, "--help")
+    assert f"tireid {name}" in out.splitlines()[0]
+    assert f"  tireid {name} " in out.partition("\n\n")[2]
+    assert "--trust PACKAGE" in out
     if name not in WITHOUT_HYDRA:
-        assert shown.startswith(f"tireid {name}: {COMMANDS[name]}\n")
-        assert "== Config ==" in shown
+        assert out.startswith(f"tireid {name}: {COMMANDS[name]}\n")
+        assert f"\n  {FIRST[name]}" in out
+    if name not in ("train", "convert"):
+        assert "\n  model=" not in out
+        assert "\n  recipe=" not in out
+
+
+FIRST = {
+    "train": "seed: 1\n",
+    "evaluate": "split: test # test or val\n",
+    "explain": "queries: 8 # random captions",
+    "export": "output: null # the folder to create\n",
+    "convert": "official: null # the checkpoint\n",
+    "tune": "trials: 20 # complete or failed",
+}
 
 
 def test_the_config_of_a_job_is_shown_with_its_overrides_and_nothing_heavy_is_imported():
@@ -161,12 +186,50 @@ def test_every_option_of_hydra_is_known():
     assert sorted(OPTIONS) == sorted(word for word in spellings if word.startswith("--"))
 
 
-def test_a_wrong_override_gets_hydra_s_own_words():
-    shown = run("train", "model=lgru", "--cfg", "job")
+def test_a_wrong_choice_is_answered_with_the_nearest_and_with_all(tmp_path):
+    shown = run("train", "model=lgru", f"paths.runs_dir={tmp_path}")
     assert shown.returncode == 1
-    assert "Could not find 'model/lgru'" in shown.stderr
+    assert "Could not find 'model/lgru'; did you mean model=lgur?" in shown.stderr
     assert "lgur_official" in shown.stderr
     assert "Traceback" not in shown.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("max_epoch=2", "max_epoch: expected a setting of tireid train, got no such name; did you "
+         "mean max_epochs?"),
+        ("modle=lgur", "did you mean model?"),
+        ("experimnt=lgur", "did you mean experiment?"),
+        ("dictionary_size=3", "did you mean model.head.dictionary_size?"),
+        ("model.head.dictionary_siz=3", "did you mean model.head.dictionary_size?"),
+        ("xyzzy=3", "tireid train --help lists them"),
+        ("dataset.root=[a", "expected NAME=VALUE"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_answered_with_the_nearest(override, hint):
+    overrides = [override]
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        with pytest.raises(MISTAKES) as refused:
+            compose("train", overrides)
+        message = explain_mistake(refused.value, "train", overrides)
+    assert hint in message
+    assert "+" not in message
+
+
+@pytest.mark.slow
+def test_a_start_that_fails_leaves_no_folder(tmp_path):
+    places = [f"paths.runs_dir={tmp_path / 'runs'}", f"paths.cache_dir={tmp_path}", "logger=csv"]
+    small = ["trainer=cpu", "dataset.read.num_train_ids=4", "max_epochs=1"]
+    for wrong, words in {
+        "selection=vl": "expected one of val, last, test, got 'vl'; set selection=val",
+        "image_encoder.module.depths=[1]": "error: ",  # as the model is built
+    }.items():
+        told = run("train", "model=baseline", *places, *small, wrong)
+        assert told.returncode == 1, told
+        assert words in told.stderr
+        assert not (tmp_path / "runs").exists()
 
 
 def test_wrong_input_is_one_message_and_code_1(monkeypatch, capsys):

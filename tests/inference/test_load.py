@@ -180,15 +180,12 @@ def test_bytes_arrays_and_tensors_embed_as_the_image_they_are(lgur_run, tmp_path
         torch.testing.assert_close(retriever.encode_image(given), expected, rtol=0, atol=1e-6)
 
 
-def test_what_cannot_be_read_is_skipped_if_asked_for_and_threads_change_nothing(
-    lgur_run, tmp_path, capsys
-):
+def test_what_cannot_be_read_is_skipped_if_asked_for_and_threads_change_nothing(lgur_run, tmp_path):
     retriever = tireid.load(lgur_run[0], "cpu")
     good = [Image.new("RGB", (20, 60), (40 * number, 90, 20)) for number in range(3)]
     mixed = [good[0], tmp_path / "none.jpg", good[1], b"no image", good[2]]
     with pytest.warns(UserWarning, match=r"2 of 5 skipped: .*none\.jpg: .*; images\[3\]: 8 bytes"):
         found = retriever.encode_image(mixed, 2, num_workers=2, on_error="skip", progress=True)
-    assert "Embedding" in capsys.readouterr().err
     assert found.isfinite().all(dim=1).tolist() == [True, False, True, False, True]
     torch.testing.assert_close(found[[0, 2, 4]], retriever.encode_image(good), rtol=0, atol=1e-6)
     for wrong, message in (

@@ -134,6 +134,7 @@ def test_all_commands_work_once_the_package_is_trusted_and_refuse_before(copied,
     torch.testing.assert_close(shown, tireid.load(copied).encode_text(["red"]))
 
 
+@pytest.mark.slow
 def test_trust_may_be_given_for_one_load_which_needs_no_loss(copied):
     assert not (copied.parent / "mine" / "hinge.py").exists()
     with pytest.raises(ValueError, match=r"mine\.pooling\.Pooling.*--trust mine"):
@@ -144,19 +145,21 @@ def test_trust_may_be_given_for_one_load_which_needs_no_loss(copied):
         tireid.load(copied)
 
 
-def test_a_loss_of_another_package_is_neither_built_nor_asked_for(copied_run, home, monkeypatch):
+def test_a_loss_of_another_package_is_neither_built_nor_asked_for(untrained_run, home, monkeypatch):
+    run = shutil.copytree(untrained_run("model=baseline"), home / "run")
     monkeypatch.syspath_prepend(home)
     (home / "theirs.py").write_text("raise RuntimeError('imported')")
-    settings = OmegaConf.load(copied_run / "config.yaml")
+    settings = OmegaConf.load(run / "config.yaml")
     settings.model.alignment._target_ = "theirs.Loss"
-    OmegaConf.save(settings, copied_run / "config.yaml")
-    assert len(tireid.load(copied_run).encode_text(["red"])) == 1
+    OmegaConf.save(settings, run / "config.yaml")
+    assert len(tireid.load(run).encode_text(["red"])) == 1
     assert not imported()
-    loss = inference_config(copied_run).model.alignment
+    loss = inference_config(run).model.alignment
     with pytest.raises(ValueError, match=r"expected theirs\.Loss to train with"):
         instantiate(loss)()
 
 
+@pytest.mark.slow
 def test_a_trusted_package_that_is_not_here_is_told_from_a_wrong_name(copied, home):
     settings = OmegaConf.load(copied / "config.yaml")
     for target, message in {

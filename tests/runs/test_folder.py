@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from tireid.runs.folder import claim, finished_metrics, is_unfinished
+from tireid.runs.folder import LATEST, claim, finished_metrics, is_unfinished, link_latest
 
 
 def test_a_folder_is_made_and_held_by_one(tmp_path):
@@ -50,3 +50,21 @@ def test_a_damaged_record_is_named(tmp_path, text, read):
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(ValueError, match=r"metrics\.json: expected a run's record"):
         read(tmp_path)
+
+
+def test_latest_leads_to_the_newest_run_that_is_named_by_the_time(tmp_path):
+    first, second = (tmp_path / f"2026-01-0{day}_10-00-00-000000" for day in (1, 2))
+    for folder in (first, second, tmp_path / "named"):
+        folder.mkdir()
+        link_latest(folder)
+    assert (tmp_path / LATEST).resolve() == second
+    link_latest(first)
+    assert (tmp_path / LATEST).resolve() == first
+    assert {path.name for path in tmp_path.iterdir()} == {first.name, second.name, "named", LATEST}
+
+
+def test_a_folder_called_latest_is_left_alone(tmp_path):
+    (tmp_path / LATEST).mkdir()
+    (folder := tmp_path / "2026-01-01_10-00-00-000000").mkdir()
+    link_latest(folder)
+    assert not (tmp_path / LATEST).is_symlink()

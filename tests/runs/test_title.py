@@ -31,3 +31,33 @@ def test_a_run_is_grouped_by_sweep_else_by_experiment_and_data_set(tmp_path, cho
     title = run_title(CONFIG, tmp_path)
     assert title.group == group
     assert title.name == "LGUR vit_tiny+bilstm_tiny icfg_pedes seed1"
+
+
+def titled(folder, *overrides, **settings):
+    (folder / ".hydra").mkdir(exist_ok=True)
+    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+    encoder = {"module": {"_target_": "tireid.encoders.vit.Vit"}}
+    config = CONFIG | {"image_encoder": encoder, "text_encoder": encoder, "label": None}
+    config |= {"model": {"_target_": "tireid.methods.lgur.Lgur"}, "paths": {"runs_dir": "/home/me"}}
+    return run_title(config | settings, folder)
+
+
+def test_one_override_changes_name_tags_and_row_and_a_seed_its_seed_only(tmp_path):
+    plain = titled(tmp_path, "model=lgur", "seed=1", "trainer=cpu")
+    changed = {"alignment": {"_target_": "tireid.losses.contrastive.InfoNceLoss"}}
+    model = changed | {"_target_": "tireid.methods.lgur.Lgur"}
+    other = titled(tmp_path, "model=lgur", "model/alignment=infonce", model=model)
+    assert other.name == plain.name.replace("Lgur", "Lgur model/alignment=infonce")
+    assert set(other.tags) - set(plain.tags) >= {"model/alignment=infonce"}
+    assert other.config["settings"] != plain.config["settings"]
+    again = titled(tmp_path, "model=lgur", "seed=2", "trainer=cpu", seed=2)
+    assert again.name == plain.name.replace("seed1", "seed2")
+    assert (again.tags, again.config["settings"]) == (plain.tags, plain.config["settings"])
+
+
+def test_no_path_of_the_machine_is_told(tmp_path):
+    title = titled(tmp_path, "dataset.root=/data/x", "init_weights='/home/me/run7'", "+a.b=1")
+    assert "init_weights=run7" in title.name
+    assert "a.b=1" in title.name
+    assert "/home" not in str(title)
+    assert "/data" not in str(title)

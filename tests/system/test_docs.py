@@ -248,7 +248,7 @@ def test_help_names_every_command_and_is_in_the_docs():
 def test_python_runs(block, untrained_run, tmp_path, monkeypatch):
     assert not block.needs
     monkeypatch.chdir(tmp_path)
-    run = tmp_path / "runs" / "synthetic" / "lgur" / "TIME"
+    run = tmp_path / "runs" / "synthetic" / "lgur" / "latest"
     run.parent.mkdir(parents=True)
     run.symlink_to(untrained_run("model=lgur"))
     for number in (1, 2):

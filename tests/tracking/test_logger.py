@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -14,6 +15,7 @@ from tireid.callbacks.query_images import interesting_queries
 from tireid.checkpoints import stop_signals
 from tireid.methods.base import RetrievalModule
 from tireid.retrieval.query_results import read_queries
+from tireid.runs.weights import read_weights
 from tireid.training.run import train
 
 wandb = pytest.importorskip("wandb")
@@ -194,14 +196,19 @@ def _pixels(path):
 
 def test_the_files_are_artifacts(run, folder, record):
     model, results = [one for one in run.artifacts if one.type != "run_table"]
-    assert (model.name, model.type) == ("row-synthetic", "model")
+    name = f"row-{run.config['encoders'].replace('+', '-')}-synthetic-{run.config['settings']}"
+    assert (model.name, model.type) == (name, "model")
     assert {"best", "seed3"} <= set(model.aliases)
     assert model.metadata["metrics"] == pytest.approx(record["metrics"])
-    tested = record["tested_checkpoint"]
-    assert model.files[f"checkpoints/{tested}"] == folder / "checkpoints" / tested  # no copy
+    assert model.files["model.safetensors"] == folder / "wandb" / "model.safetensors"  # no copy
+    tested = read_weights(folder / "checkpoints" / record["tested_checkpoint"])
+    weights = read_weights(model.files["model.safetensors"])
+    assert weights.keys() < tested.keys()  # neither identity heads nor the optimiser's state
+    assert all(torch.equal(value, tested[key]) for key, value in weights.items())
+    assert not [key for key, value in run.config.items() if str(value).startswith("/")]
     for name in ("metrics.json", "config.yaml", "tokenizer/tokenizer.json"):
         assert model.files[name].read_bytes() == (folder / name).read_bytes()
-    assert (results.name, results.type) == ("row-synthetic-queries", "results")
+    assert (results.name, results.type) == (f"{name}-queries", "results")
     assert "seed3" in results.aliases
     assert read_queries(results.files["queries_test.npz"]).pids.tolist() == (
         read_queries(folder / "queries_test.npz").pids.tolist()

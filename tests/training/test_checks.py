@@ -5,7 +5,7 @@ import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
-from tireid.training.checks import check_selection
+from tireid.training.checks import check_scalars, check_selection
 from tireid.training.run import train
 
 BASELINE = ["model=baseline", "max_epochs=1"]
@@ -89,3 +89,23 @@ def test_the_first_validation_is_foreseen(tmp_path, settings, batches, validated
     else:
         with pytest.raises(ValueError, match="selection=last, validate more often"):
             check_selection("val", trainer, batches)
+
+
+def test_tensorboard_that_is_not_here_is_one_line(compose_config, tmp_path, monkeypatch):
+    cfg = compose_config("logger=tensorboard", f"paths.output_dir={tmp_path}")
+    monkeypatch.setattr("tireid.training.checks.find_spec", lambda name: None)
+    with pytest.raises(
+        ValueError, match=r"logger: expected TensorBoard .* 'tireid\[tensorboard\]'"
+    ):
+        check_scalars(cfg)
+
+
+@pytest.mark.parametrize(
+    ("override", "end"),
+    [("selection=lst", "set selection=last"), ("cache_words=ture", "set cache_words=true"),
+     ("batch_size=0", r"set batch_size=\.\.\.")],
+)  # fmt: skip
+def test_a_wrong_value_is_answered_with_the_nearest(compose_config, tmp_path, override, end):
+    cfg = compose_config(override, f"paths.output_dir={tmp_path}")
+    with pytest.raises(ValueError, match=f"{end}$"):
+        check_scalars(cfg)

@@ -8,6 +8,7 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
+from safetensors.torch import save
 
 from tireid.callbacks.query_images import (
     Query,
@@ -21,12 +22,15 @@ from tireid.data.records import captions_of
 from tireid.data.synthetic import SYNTHETIC
 from tireid.figures import OWN, RIGHT, WRONG
 from tireid.figures.pages import framed, tick
+from tireid.files import replacing
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults
 from tireid.runs.record import RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE
+from tireid.runs.weights import WEIGHTS_FILE
 from tireid.tracking.logger import WandbLogger, images_by_name, wandb_logger_of
 from tireid.tracking.session import import_quietly
 
+_LONGEST_NAME = 110  # W&B takes 128; the end tells settings apart
 _MOST_PIXELS = 256  # a side of an image
 _FIGURES_OF_PEOPLE = ("gallery_test.png", "explanations/*.png")
 _SUMMARY = (
@@ -54,10 +58,12 @@ class WandbReport(Callback):
             terms of data sets with real people forbid passing images on.
         num_queries: Queries of each kind in the table: best hits, worst misses, drawn at random.
         top_k: Best images of each query.
-        checkpoint: Whether the tested checkpoint is logged with the run's config and metrics.
+        checkpoint: What of the tested checkpoint is logged with the run's config and metrics:
+            `weights`, those that embedding needs, which `tireid.load` takes; true, all of it with
+            the optimiser's state; false, nothing.
 
     Raises:
-        ValueError: If `pictures` is none of its values.
+        ValueError: If `pictures` or `checkpoint` is none of its values.
     """
 
     def __init__(
@@ -68,11 +74,15 @@ class WandbReport(Callback):
         pictures: bool | Literal["auto"] = "auto",
         num_queries: int = 8,
         top_k: int = 5,
-        checkpoint: bool = True,
+        checkpoint: bool | Literal["weights"] = "weights",
     ) -> None:
         if pictures not in (True, False, "auto"):
             raise ValueError(
                 f"callbacks.wandb.pictures: expected auto, true or false, got {pictures!r}"
+            )
+        if checkpoint not in (True, False, "weights"):
+            raise ValueError(
+                f"callbacks.wandb.checkpoint: expected weights, true or false, got {checkpoint!r}"
             )
         self.folder = Path(output_dir)
         self.seed = seed
@@ -97,7 +107,7 @@ class WandbReport(Callback):
                 row |= _similarities(results)
                 row |= self._queries(results, datamodule.records("test"), with_images=with_images)
             logger.log_row(row, trainer.global_step)
-            self._log_files(logger, Path(str(trainer.ckpt_path)))
+            self._log_files(logger, Path(str(trainer.ckpt_path)), pl_module)
         except Exception as error:
             rank_zero_warn(f"wandb: the test was not logged: {type(error).__name__}: {error}")
 
@@ -126,7 +136,7 @@ class WandbReport(Callback):
         data = [list(row.values()) for row in rows]
         return {"queries": import_quietly().Table(columns=list(rows[0]), data=data)} if rows else {}
 
-    def _log_files(self, logger: WandbLogger, tested: Path) -> None:
+    def _log_files(self, logger: WandbLogger, tested: Path, model: Any) -> None:
         record = read_record(self.folder)
         logger.update_summary({name: record[name] for name in _SUMMARY if name in record})
         if record:
@@ -140,18 +150,36 @@ class WandbReport(Callback):
         metadata = {"metrics": record.get("metrics", {}), "seed": self.seed}
         seed = f"seed{self.seed}"
         aliases = ["last" if self.selection == "last" else "best", seed]
-        name = re.sub(r"[^\w.-]+", "-", f"{logger.config['label']}-{logger.config['dataset/name']}")
+        told = [
+            str(logger.config[key]) for key in ("label", "encoders", "dataset/name", "settings")
+        ]
+        name = re.sub(r"[^\w.-]+", "-", "-".join(told))
         of_model = metadata | {"checkpoint": tested.name}
-        files = self._model_files(tested)
+        files = self._model_files(tested, model)
         logger.log_artifact(name, "model", files, aliases=aliases, metadata=of_model)
         files = {QUERIES_FILE: self.folder / QUERIES_FILE}
         logger.log_artifact(f"{name}-queries", "results", files, aliases=[seed], metadata=metadata)
 
-    def _model_files(self, tested: Path) -> dict[str, Path]:
+    def _model_files(self, tested: Path, model: Any) -> dict[str, Path]:
         files = {name: self.folder / name for name in (RECORD_FILE, CONFIG_FILE)}
         tokenizer = sorted((self.folder / "tokenizer").glob("*"))
         files |= {f"tokenizer/{file.name}": file for file in tokenizer}
+        if self.checkpoint == "weights":
+            return files | {WEIGHTS_FILE: self._written_weights(model)}
         return files | ({f"checkpoints/{tested.name}": tested} if self.checkpoint else {})
+
+    def _written_weights(self, model: Any) -> Path:
+        """Write the weights that embedding needs; the tested ones were restored for the test."""
+        weights = {
+            name: value.detach().cpu().clone().contiguous()
+            for name, value in model.state_dict().items()
+            if not name.startswith(model.training_only)
+        }
+        path = self.folder / "wandb" / WEIGHTS_FILE
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path) as file:
+            file.write(save(weights, metadata={"format": "pt"}))
+        return path
 
 
 def _similarities(results: QueryResults) -> dict[str, Any]:

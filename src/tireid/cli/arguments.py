@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from tireid.cli.commands import did_you_mean
+from tireid.cli.commands import EXAMPLES, did_you_mean
 
 TRUST = "--trust"
 TRUST_HELP = "trust this package, whose classes a run names, from now on: its code runs"
@@ -43,6 +43,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
         # `split_trust` takes it out before.
         self.add_argument(TRUST, metavar="PACKAGE", default=argparse.SUPPRESS, help=TRUST_HELP)
+
+    def format_help(self) -> str:
+        """Return the help, with examples at its end."""
+        examples = "".join(f"  {line}\n" for line in EXAMPLES.get(self.prog.split()[-1], ()))
+        return f"{super().format_help()}\nexamples:\n{examples}"
 
     def add_model_of_index(self) -> None:
         """Take where the model of an index is, and what computes it."""

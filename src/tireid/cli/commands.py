@@ -30,6 +30,21 @@ WITHOUT_HYDRA = (
     "serve",
 )
 
+# Of the commands without a config; those of the others begin the files of their configs.
+EXAMPLES = {
+    "compare": (
+        "tireid compare runs/sweeps/lgur_ablation --csv results/lgur_ablation.csv",
+        "tireid compare runs/synthetic --out report",
+    ),
+    "dataset": ("tireid dataset convert custom photos --to cuhk_pedes data/CUHK-PEDES",),
+    "doctor": ("tireid doctor cuhk_pedes /data/CUHK-PEDES",),
+    "index": ("tireid index photos/ --model runs/synthetic/lgur/latest --out gallery",),
+    "search": ('tireid search "a woman in a red coat" --in gallery',),
+    "serve": ("tireid serve gallery",),
+    "new": ("tireid new method my_method", "tireid new method my_method --package mypkg"),
+    "dashboard": ("tireid dashboard --group like_for_like",),
+}
+
 # Modules of the commands that are one function of a config, named as the command.
 FUNCTIONS = {
     "evaluate": "tireid.training.evaluate",
@@ -40,7 +55,12 @@ FUNCTIONS = {
 }
 
 
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """Return the nearest of some words; None if none is near."""
+    return next(iter(difflib.get_close_matches(word, list(words), n=1)), None)
+
+
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """Return `; did you mean ...?` with the nearest of some words; empty if none is near."""
-    matches = difflib.get_close_matches(word, list(words), n=1)
-    return f"; did you mean {matches[0]}?" if matches else ""
+    match = nearest(word, words)
+    return f"; did you mean {match}?" if match else ""

@@ -3,6 +3,7 @@
 import os
 import sys
 
+from tireid.cli.arguments import TRUST
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA
 from tireid.cli.hydra_app import OPTIONS, run_command
 
@@ -27,7 +28,7 @@ def complete(arguments: list[str]) -> None:
         if command not in COMMANDS or command in WITHOUT_HYDRA:
             return  # bash offers files
         if last.startswith("--"):
-            _offer(OPTIONS, last)
+            _offer((*OPTIONS, TRUST), last)
             return
         os.environ["COMP_LINE"] = f"tireid {rest}"
     sys.argv = ["tireid", *arguments]

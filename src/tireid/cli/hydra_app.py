@@ -1,12 +1,13 @@
 """Run a command as an application of Hydra: overrides, `--cfg`, `--multirun`, `--help`."""
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from tireid.cli.commands import COMMANDS, FUNCTIONS, did_you_mean
+from tireid.cli.commands import FUNCTIONS, did_you_mean
 
 OPTIONS = (
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package"),
@@ -14,9 +15,9 @@ OPTIONS = (
     *("--config-dir", "--experimental-rerun", "--info"),
 )
 _LIST_OF_SETS = re.compile(r"dataset=\[[^\[\]{}]*\]")
-_HELP = ("-h", "--help")
+_RAISE = "HYDRA_FULL_ERROR"  # lets Hydra raise its errors, not print them
 _SHOWING = (
-    *(*_HELP, "--hydra-help", "--version", "-c", "--cfg", "-i", "--info"),
+    *("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info"),
     *("-sc", "--shell-completion"),
 )
 
@@ -122,19 +123,40 @@ def run(name: str, task: Callable[[Any], Any]) -> None:
     """
     import hydra
 
+    from tireid.console import complain
     from tireid.files import conf_dir
 
-    if any(word in _HELP for word in sys.argv[1:]):
-        sys.argv.append(f'hydra.help.header="tireid {name}: {COMMANDS[name]}"')
     main = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)
+    raised = os.environ.get(_RAISE)
 
     def guarded(cfg: Any) -> Any:
+        if raised is None:
+            os.environ.pop(_RAISE, None)
         from tireid.console import silence_expected_warnings
+        from tireid.training.command import discard_folder
         from tireid.training.errors import clear_errors
 
         silence_expected_warnings()
-        with clear_errors():
-            return task(cfg)
+        try:
+            with clear_errors():
+                return task(cfg)
+        except BaseException:
+            discard_folder()
+            raise
 
     guarded.__module__ = f"tireid.cli.{name}"  # Hydra names the job after it
-    main(guarded)()
+    os.environ.setdefault(_RAISE, "1")  # what is wrong with an override, until the task begins
+    try:
+        main(guarded)()
+    except Exception as error:
+        from tireid.cli.mistyped import MISTAKES, explain_mistake
+
+        if raised is not None or not (isinstance(error, MISTAKES) and _RAISE in os.environ):
+            raise
+        overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
+        with hydra.initialize_config_dir(conf_dir(), version_base="1.3"):
+            complain(explain_mistake(error, name, overrides))
+        sys.exit(1)
+    finally:
+        if raised is None:
+            os.environ.pop(_RAISE, None)

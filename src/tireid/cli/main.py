@@ -16,7 +16,7 @@ _OPTIONS = {
     ("--version",): "Show the version and exit.",
     ("-sc", "--shell-completion"): 'Complete in bash: eval "$(tireid -sc install=bash)"',
 }
-_HELP, _VERSION, COMPLETION = _OPTIONS
+HELP, _VERSION, COMPLETION = _OPTIONS
 # Threads that wait for one another look a moment (GNU's OpenMP counts, LLVM's takes milliseconds),
 # then sleep. By default they look for long, and beside other work take the core from the thread
 # that is waited for; to sleep at once would cost idle cores a tenth of their speed. Read as torch
@@ -42,7 +42,7 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> None:
     name = arguments[0] if arguments else ""
-    if not name or name in _HELP:
+    if not name or name in HELP:
         sys.stdout.write(_help())
         sys.exit(0 if name else 2)
     if name in _VERSION:
@@ -69,6 +69,11 @@ def _run(arguments: list[str]) -> None:
         sys.argv = [f"tireid {name}", *as_overrides(name, options)]
         if name not in WITHOUT_HYDRA:
             check_options(name)
+            if any(word in HELP for word in sys.argv[1:]):
+                from tireid.cli.help import command_help
+
+                sys.stdout.write(command_help(name))
+                return
         run_command(name)
 
 

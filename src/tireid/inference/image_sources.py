@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tireid.data.images import decode
 
-Array = UInt8[np.ndarray, "height width *channels"] | Float[np.ndarray, "height width *channels"]
-Pixels = UInt8[Tensor, "*channels height width"] | Float[Tensor, "*channels height width"]
+Array = UInt8[np.ndarray, "rows columns *channels"] | Float[np.ndarray, "rows columns *channels"]
+Pixels = UInt8[Tensor, "*channels rows columns"] | Float[Tensor, "*channels rows columns"]
 ImageSource = Image.Image | Path | str | bytes | Array | Pixels
 KINDS = (Image.Image, Path, str, bytes, np.ndarray, Tensor)
 

@@ -1,8 +1,10 @@
-"""The state of a run folder: complete, in use by another process, or free."""
+"""The state of a run folder, complete, in use or free, and the link to the newest."""
 
+import os
+import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from tireid.console import say
 from tireid.files import folder_lock
 from tireid.runs.record import read_record
 from tireid.runs.settings import CONFIG_FILE, difference
+
+LATEST = "latest"  # a link beside run folders that are named by the time
+_TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d+")
 
 
 class _InUse(Exception):  # noqa: N818 -- not an error: another process works there
@@ -70,3 +75,13 @@ def finished_metrics(folder: Path, settings: dict[str, Any]) -> dict[str, float]
 def is_unfinished(folder: Path) -> bool:
     """Return whether a folder holds a run that has begun and not ended."""
     return (folder / CONFIG_FILE).is_file() and not read_record(folder).get("finished")
+
+
+def link_latest(folder: Path) -> None:
+    """Let `latest` beside a run folder that is named by the time lead to it, where links exist."""
+    link, temporary = (folder.with_name(name) for name in (LATEST, f".{LATEST}.{os.getpid()}"))
+    if not _TIME.fullmatch(folder.name) or (link.exists() and not link.is_symlink()):
+        return
+    with suppress(OSError):
+        temporary.symlink_to(folder.name, target_is_directory=True)
+        temporary.replace(link)

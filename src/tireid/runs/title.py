@@ -6,18 +6,28 @@ from typing import Any, NamedTuple
 
 from tireid.runs.environment import source_state
 from tireid.runs.foreign import read_yaml
-from tireid.runs.settings import flatten, read_overrides
+from tireid.runs.settings import fingerprint, flatten, read_overrides
+
+_LONGEST = 80  # characters of a label; W&B takes names of 128
+# Overrides that other parts of a title tell, or that change nothing that is learned.
+_TOLD = (
+    *("model", "image_encoder", "text_encoder", "dataset", "dataset.root", "dataset.num_workers"),
+    *("experiment", "sweep", "seed", "label", "wandb_group", "trainer", "strategy", "logger"),
+    *("skip_finished", "ckpt_path", "cache_words", "dataset.cache_images"),
+)
+_ELSEWHERE = ("paths.", "callbacks.", "logger.", "strategy.", "hydra")
 
 
 class RunTitle(NamedTuple):
     """How a run is listed among others.
 
     Attributes:
-        name: Label or method, encoders, data set and seed.
+        name: Label, or method and overrides; encoders, data set and seed.
         group: The sweep, the experiment on its data set, or the data set of the run.
         tags: Label, encoders and data set.
-        config: The config on one level, names joined by slashes (`model/head/parts`), with the
-            label filled in, and with overrides and commit.
+        config: The config on one level, names joined by slashes (`model/head/parts`), without paths
+            of the machine, with the label filled in, and with overrides, commit and `settings`, a
+            hash of what runs that differ in their seed alone have in common.
     """
 
     name: str
@@ -34,7 +44,9 @@ def run_title(settings: Mapping[str, Any], folder: Path) -> RunTitle:
         folder: The run folder, where Hydra has left what was chosen; for a teacher, its student's.
     """
     choices = _choices(folder)
-    label = settings["label"] or _class_name(settings["model"])
+    overrides = read_overrides(folder)
+    changes = _changes(overrides)
+    label = settings["label"] or " ".join([_class_name(settings["model"]), *changes])[:_LONGEST]
     encoders = [
         choices.get(part) or _class_name(settings[part]["module"])
         for part in ("image_encoder", "text_encoder")
@@ -43,18 +55,45 @@ def run_title(settings: Mapping[str, Any], folder: Path) -> RunTitle:
     name = [label, "+".join(encoders), dataset, f"seed{seed}"]
     experiment = f"{choices['experiment']}_{dataset}" if "experiment" in choices else dataset
     group = settings.get("wandb_group") or choices.get("sweep") or experiment
-    tags = [label, *encoders, dataset, *(["teacher"] if settings["task"] == "teacher" else [])]
+    tags = [
+        label,
+        *encoders,
+        dataset,
+        *changes,
+        *(["teacher"] if settings["task"] == "teacher" else []),
+    ]
     if settings["selection"] == "test":
         tags.append("chosen on test")
     config = {
         # By slashes: W&B reads a dot as a level, and then no filter finds the name.
-        **flatten(settings, "/"),
+        **{name: v for name, v in flatten(settings, "/").items() if not _is_path(name, v)},
         "label": label,
         "encoders": "+".join(encoders),
-        "overrides": read_overrides(folder),
+        "settings": fingerprint(settings, seeds=False)[:8],
+        "overrides": [text for text in overrides if not _is_path(*_parts(text))],
         **source_state(Path(__file__).parent),
     }
     return RunTitle(" ".join(name), group, [tag[:64] for tag in dict.fromkeys(tags)], config)
+
+
+def _changes(overrides: list[str]) -> list[str]:
+    """Return the overrides that name and encoders do not tell, and that change what is learned."""
+    parts = sorted(map(_parts, overrides))
+    told = [name in _TOLD or name.startswith(_ELSEWHERE) for name, _ in parts]
+    return [
+        f"{name}={Path(value).name if _is_path(name, value) else value}"
+        for (name, value), is_told in zip(parts, told, strict=True)
+        if not is_told
+    ]
+
+
+def _parts(override: str) -> tuple[str, str]:
+    name, _, value = override.lstrip("+~").partition("=")
+    return name, value.strip("'\"")
+
+
+def _is_path(name: str, value: Any) -> bool:
+    return name.startswith(("paths/", "paths.")) or (isinstance(value, str) and value[:1] == "/")
 
 
 def _class_name(settings: Mapping[str, Any]) -> str:

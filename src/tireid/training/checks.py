@@ -1,6 +1,9 @@
 """Check settings and splits before anything is built."""
 
+import re
 from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any, get_args
 
 import lightning as L
@@ -192,6 +195,19 @@ def check_scalars(cfg: DictConfig) -> None:
         ),
     }
     check(checks | _other_checks(cfg, split), cfg)
+    _check_loggers(cfg)
+
+
+def _check_loggers(cfg: DictConfig) -> None:
+    targets = [str(node.get("_target_")) for node in (cfg.get("logger") or {}).values()]
+    if not any(target.endswith(".TensorBoardLogger") for target in targets):
+        return
+    specs = [find_spec(name) for name in ("tensorboard", "tensorboardX")]
+    if not any(spec and spec.origin for spec in specs):  # a folder of runs has none
+        raise ValueError(
+            "logger: expected TensorBoard to be installed, as logger=tensorboard asks for; "
+            "pip install 'tireid[tensorboard]', or set logger=csv"
+        )
 
 
 def _other_checks(cfg: DictConfig, split: str) -> dict[str, tuple[Any, str]]:
@@ -224,4 +240,6 @@ def check(checks: Mapping[str, tuple[Any, str]], cfg: DictConfig) -> None:
     for name, (good, expected) in checks.items():
         if not good:
             got = OmegaConf.select(cfg, name)
-            raise ValueError(f"{name}: expected {expected}, got {got!r}; set {name}=...")
+            words = re.findall(r"[\w./@]+", expected)
+            (nearest,) = get_close_matches(str(got), words, n=1) or ["..."]
+            raise ValueError(f"{name}: expected {expected}, got {got!r}; set {name}={nearest}")

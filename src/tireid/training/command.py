@@ -6,6 +6,7 @@ Hydra itself would write it before the run is accepted, also into the folder of 
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tireid.console import complain
 from tireid.files import write_text
 
 _RECORD = ".hydra"
+_UNUSED = {_RECORD, ".lock"}  # all that a run folder may hold before the run begins
 # Set where whoever started this process has recorded the command.
 RECORDED = "TIREID_RECORDED"
 
@@ -43,6 +45,22 @@ def record_command(folder: Path, source: Path | None = None) -> None:
         write_text(record / "hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})))
 
 
+_made: list[Path] = []  # by this process, the innermost first
+
+
+def discard_folder() -> None:
+    """Remove what this process has made for a run that has not begun: its folder, and empty ones.
+
+    A run has begun when its config stands there; a failure that a sweep has recorded is kept.
+    """
+    folder = next(iter(_made), None)
+    with suppress(OSError):
+        if folder is not None and {path.name for path in folder.iterdir()} <= _UNUSED:
+            shutil.rmtree(folder)
+            for parent in _made[1:]:
+                parent.rmdir()
+
+
 class RunFolder(Callback):
     """A callback of Hydra that makes the run folder, or says in one line why it cannot."""
 
@@ -52,7 +70,8 @@ class RunFolder(Callback):
         before = instance.cfg
         instance.set_config(config)  # which the folder's default name refers to
         try:
-            folder = Path(config.hydra.run.dir)
+            folder = Path(config.hydra.run.dir).absolute()
+            _made[:] = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
         except OmegaConfBaseException:  # Hydra meets it next, and says it in its own words
             return

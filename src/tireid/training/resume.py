@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from tireid.checkpoints.run_state import STATE
 from tireid.files import write_text
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
-from tireid.runs.folder import finished_metrics, is_unfinished
+from tireid.runs.folder import LATEST, finished_metrics, is_unfinished
 from tireid.runs.foreign import read_text
 from tireid.runs.record import read_record
 from tireid.runs.settings import CONFIG_FILE, difference, fingerprint, read_config
@@ -217,7 +217,7 @@ def _wandb_id(start: Start) -> str:
 def _newest_unfinished(runs: Path, settings: dict[str, Any]) -> Path:
     """Return the unfinished run folder of these settings that changed last."""
     other = ""
-    folders = [config.parent for config in runs.glob(f"*/{CONFIG_FILE}")]
+    folders = [file.parent for file in runs.glob(f"*/{CONFIG_FILE}") if file.parent.name != LATEST]
     for folder in sorted(folders, key=_last_change, reverse=True):
         if is_unfinished(folder):
             different = difference(folder, settings)

@@ -32,7 +32,7 @@ from tireid.inference.build import (
 from tireid.inference.restore import find_teacher
 from tireid.inference.saved_config import packages_to_trust
 from tireid.methods.base import RetrievalModule
-from tireid.runs.folder import claim
+from tireid.runs.folder import claim, link_latest
 from tireid.runs.log import LOG_FILE
 from tireid.runs.record import RECORD_FILE
 from tireid.runs.settings import CONFIG_FILE
@@ -228,6 +228,7 @@ def _begin_folder(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
         for name in (RECORD_FILE, LOG_FILE, BAD_IMAGES_FILE):
             (start.folder / name).unlink(missing_ok=True)
         write_text(start.folder / CONFIG_FILE, OmegaConf.to_yaml(run))
+        link_latest(start.folder)
     if bad := parts.datamodule.bad_images:
         left_out = [{"path": str(path), "reason": reason} for path, reason in bad.items()]
         write_json(start.folder / BAD_IMAGES_FILE, {"left_out_of_training": left_out})

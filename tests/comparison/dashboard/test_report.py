@@ -95,7 +95,7 @@ def test_charts_ask_the_runs_for_what_they_draw(spec):
         asked = {f["name"]: f["args"][0]["value"] for f in fields if f.get("args")}
         assert asked == {
             "summary": [preset.metric],
-            "config": ["label", "encoders", "selection", "seed"],
+            "config": ["label", "encoders", "selection", "settings", "seed"],
         }
         assert set(chart["fieldSettings"].values()) == {*asked["summary"], *asked["config"]}
         used = re.findall(r"\$\{field:([^}]+)\}", json.dumps(preset.spec))

@@ -23,4 +23,4 @@ SIMILARITIES = "similarity/spread"
 # Settings: the row of a run in a table, its seed, and what the seeds of one row agree in.
 LABEL = "label"
 SEED = "seed"
-METHOD = (LABEL, "encoders", "selection")
+METHOD = (LABEL, "encoders", "selection", "settings")

@@ -1,0 +1,75 @@
+"""Say what is wrong with an override, and the nearest right one."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tireid.cli.commands import nearest
+from tireid.files import conf_dir
+from tireid.runs.settings import flatten
+
+MISTAKES = (HydraException, OmegaConfBaseException)
+_KEY = re.compile(r"Could not override '(?P<key>[^']+)'")
+_ADVICE = re.compile(r"^To append .*|^full_key: .*|^object_type=.*", re.MULTILINE)
+
+
+def explain_mistake(error: Exception, command: str, overrides: Sequence[str]) -> str:
+    """Return one message for an override that Hydra refuses.
+
+    Args:
+        error: Hydra's.
+        command: Whose config is composed.
+        overrides: Those of the command line.
+    """
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        hint = nearest(choice, error.options)
+        meant = f"; did you mean {group}={hint}?" if hint else ""
+        return (
+            f"Could not find '{error.missing_cfg_file}'{meant}\n"
+            f"{group}: expected one of {', '.join(error.options)}"
+        )
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override}: expected NAME=VALUE, got {error.message.splitlines()[0]}; quote a "
+            "value with spaces or signs, once more for the shell: 'NAME=\"VALUE\"'"
+        )
+    text = _ADVICE.sub("", str(error)).strip()
+    found = _KEY.search(text)
+    if found is None:
+        return re.sub(r"\n+", "\n", text)
+    key = found["key"].partition("@")[0]
+    others = [text for text in overrides if not text.lstrip("+~").startswith(f"{found['key']}=")]
+    hint = _nearest_key(key, _known(command, others))
+    meant = f"; did you mean {hint}?" if hint else f"; tireid {command} --help lists them"
+    return f"{key}: expected a setting of tireid {command}, got no such name{meant}"
+
+
+def _known(command: str, overrides: Sequence[str]) -> list[str]:
+    """Return the names of a command's groups and settings, at all levels."""
+    try:
+        cfg = compose(command, list(overrides))
+    except MISTAKES:  # another is wrong too
+        cfg = compose(command)
+    names = dict.fromkeys(flatten(cast(dict[str, Any], OmegaConf.to_container(cfg))))
+    for name in list(names):
+        parts = name.split(".")
+        names |= dict.fromkeys(".".join(parts[:length]) for length in range(1, len(parts)))
+    folder = Path(conf_dir())
+    groups = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_dir()}
+    return [*groups, *names]
+
+
+def _nearest_key(key: str, known: Sequence[str]) -> str | None:
+    """Return the known name that is nearest to one, or ends in what is nearest to it."""
+    if hint := nearest(key, known):
+        return hint
+    ends = {name.rpartition(".")[2]: name for name in reversed(known)}
+    end = nearest(key.rpartition(".")[2], ends)
+    return ends[end] if end else None
