@@ -66,11 +66,7 @@ def compare(
     from tireid.runs.foreign import read_text
     from tireid.runs.results import Runs, read_csv, read_runs, write_csv
 
-    missing = next((source for source in sources if not source.exists()), None)
-    if missing is not None:
-        raise FileNotFoundError(f"{missing}: expected a folder of runs, or a CSV file of results")
-    if out is not None:
-        _create(out)
+    _check(sources, out)
     read = {
         source: Runs(read_csv(source), []) if source.is_file() else read_runs(source)
         for source in sources
@@ -105,6 +101,17 @@ def compare(
         for path in write_report(comparison, out, command=command):
             say(f"written: {path}")
     return results
+
+
+def _check(sources: Sequence[Path], out: Path | None) -> None:
+    """Check what is read and where to write first, so that a bad path fails at once."""
+    for source in sources:
+        if not source.exists():
+            raise FileNotFoundError(
+                f"{source}: expected a folder of runs, or a CSV file of results"
+            )
+    if out is not None:
+        _create(out)
 
 
 def _create(folder: Path) -> None:
