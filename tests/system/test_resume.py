@@ -1,7 +1,9 @@
 """A run that is killed after any step ends as if it had not been, to the last bit."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 from functools import partial
 
@@ -13,6 +15,7 @@ from PIL import Image
 from tireid.methods.base import RetrievalModule
 from tireid.runs.settings import fingerprint, read_config
 from tireid.training.run import train
+from tireid.training.shortage import shortage
 
 # Small runs of four steps an epoch; every step can be resumed from.
 COMMON = ["callbacks.last.every_n_train_steps=1", "trainer.log_every_n_steps=1"]
@@ -120,6 +123,31 @@ def test_a_killed_run_ends_as_an_unbroken_one(
     capsys.readouterr()
     train(small_config(tmp_path, *COMMON, *settings))
     assert f"continuing after {place}, from" in capsys.readouterr().out
+    assert_equal_runs(tmp_path, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["queries_test.npz", "metrics.json"])
+def test_a_disk_that_is_full_at_the_test_costs_nothing_once_there_is_room(
+    small_config, tmp_path, unbroken, monkeypatch, name
+):
+    whole = unbroken("model=baseline")
+
+    def write(self, content):
+        if name in self.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self._file.write(content)
+
+    def fill(self):
+        disk.setattr("tireid.files._Writer.write", write)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(RetrievalModule, "on_test_start", fill)
+        with pytest.raises(OSError, match=rf"{name}: could not be written \(No space") as error:
+            train(small_config(tmp_path, *COMMON, "model=baseline"))
+    assert "make room there and start the same command again" in str(shortage(error.value))
+    assert not json.loads((tmp_path / "metrics.json").read_text())["finished"]
+    train(small_config(tmp_path, *COMMON, "model=baseline"))
     assert_equal_runs(tmp_path, whole)
 
 

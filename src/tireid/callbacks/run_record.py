@@ -120,9 +120,12 @@ class RunRecord(Callback):
         self._tested = Path(trainer.ckpt_path or "").name
         self._evaluation_began = time.perf_counter()
 
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the evaluation clock."""
+        self.effort.evaluation_seconds += time.perf_counter() - self._evaluation_began
+
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record the test metrics."""
-        self.effort.evaluation_seconds += time.perf_counter() - self._evaluation_began
         self.test = _logged(trainer, "test/")
         self._write(trainer, pl_module)
 
