@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-# Test files two at a time, each with one thread: WORKERS=8 where there are more cores.
+# Test files two at a time, each with one thread, in the order of tests/conftest.py: WORKERS=8 where
+# there are more cores.
 WORKERS ?= 2
 # Tests call make too: what this one was told is not for them.
-PYTEST = env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u ARGS OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
+PYTEST = env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u ARGS OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(PY) -m pip install --disable-pip-version-check
 # The locks name every package, so nothing else is installed and nothing without its hash.
 LOCKED = $(PIP) --no-input --no-deps --require-hashes
@@ -124,10 +125,10 @@ gallery: $(READY) # the test images of the newest run, or of a short training; a
 	  $(PY) -m tireid index --split test --out "$$GALLERY" && rm "$$GALLERY/.unfinished"; fi
 
 test: $(READY) ## Run the tests, without the slow ones
-	@$(PYTEST) -m "not slow and not ddp" $(ARGS)
+	@$(PYTEST) -p no:nbmake -m "not slow and not ddp" $(ARGS)
 
 test-all: $(READY) ## Run all tests; what the machine lacks is skipped with its reason
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -p no:nbmake $(ARGS)
 
 notebooks: $(READY) ## Run the notebooks, as CI does; their outputs are not kept
 	@$(PYTEST) --nbmake --nbmake-timeout 1500 --timeout 1800 notebooks $(ARGS)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from tireid.comparison.published import read_published
 from tireid.files import conf_dir
 from tireid.inference.build import build_datamodule, build_encoders, build_model
 from tireid.training.build import build_trainer
 from tireid.training.checks import check_scalars
+from tireid.training.signatures import check_signatures
 from tireid.training.teacher import check_teaching
 
 CONF = Path(conf_dir())
@@ -23,7 +24,36 @@ CHOICES = [
     for path in sorted(CONF.rglob("*.yaml"))
     if path.parent != CONF
 ]
-OFFLINE = ["image_encoder.pretrained=false", "text_encoder.pretrained=false"]
+UNUSED = "paths.output_dir=unused"
+IMAGE, TEXT = ([c for g, c in CHOICES if g == f"{kind}_encoder"] for kind in ("image", "text"))
+PAIRS = [  # each encoder at least once
+    (IMAGE[n % len(IMAGE)], TEXT[n % len(TEXT)]) for n in range(max(len(IMAGE), len(TEXT)))
+]
+
+
+@pytest.fixture
+def offline(compose_config):
+    """Return a function from overrides to a config whose encoders load no published weights."""
+
+    def composed(*overrides):
+        cfg = compose_config(*overrides, UNUSED)
+        cfg.image_encoder.pretrained = cfg.text_encoder.pretrained = False
+        return cfg
+
+    return composed
+
+
+def with_parts(compose, override, **choices):
+    """Return the config of an override and choices of groups; all that is composed once is reused.
+
+    Groups are independent: `test_groups_are_composed_by_themselves` holds that this is the config
+    of all overrides together.
+    """
+    cfg = compose(override)
+    with open_dict(cfg):
+        for group, choice in choices.items():
+            cfg[group] = compose(f"{group}={choice}")[group]
+    return cfg
 
 
 def test_the_walk_reaches_every_file():
@@ -35,50 +65,63 @@ def test_the_walk_reaches_every_file():
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
-def test_choice_composes_and_resolves(compose_config, tmp_path, group, choice):
+def test_choice_composes_and_resolves(compose_config, monkeypatch, group, choice):
+    """And its numbers and switches are of the kinds that the signatures ask for."""
     if group in ("tuning", "source"):
         pytest.skip("composed by test_tune.py and test_convert.py, with a config of their own")
-    cfg = compose_config(f"{group}={choice}", f"paths.output_dir={tmp_path}", *OFFLINE)
+    for name in ("SLURM_NTASKS_PER_NODE", "SLURM_NNODES", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"):
+        monkeypatch.setenv(name, "1")
+    cfg = compose_config(f"{group}={choice}", UNUSED)
     resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert resolved["task"] == "train"
+    check_signatures(cfg)
 
 
-@pytest.mark.parametrize("choice", [c for g, c in CHOICES if g == "image_encoder"])
-def test_image_encoder_fits_every_method(compose_config, tmp_path, choice):
-    cfg = compose_config(f"image_encoder={choice}", f"paths.output_dir={tmp_path}", *OFFLINE)
+@pytest.mark.parametrize(("image", "text"), PAIRS)
+def test_groups_are_composed_by_themselves(offline, image, text):
+    models, recipes = ([c for g, c in CHOICES if g == group] for group in ("model", "recipe"))
+    number = PAIRS.index((image, text))
+    model = f"model={models[number % len(models)]}"
+    parts = {"recipe": recipes[number % len(recipes)], "image_encoder": image, "text_encoder": text}
+    together = offline(model, *(f"{group}={choice}" for group, choice in parts.items()))
+    assert with_parts(offline, model, **parts) == together
+
+
+@pytest.mark.parametrize("choice", IMAGE)
+def test_image_encoder_fits_every_method(offline, choice):
+    cfg = offline(f"image_encoder={choice}")
     with torch.device("meta"):
         model = build_model(cfg, build_encoders(cfg), 7)
     assert model.classifier_weight.shape[1] == 7
 
 
-@pytest.mark.parametrize("choice", [c for g, c in CHOICES if g == "text_encoder"])
+@pytest.mark.parametrize("choice", TEXT)
 @pytest.mark.parametrize("method", [c for g, c in CHOICES if g == "model"])
-def test_text_encoder_fits_every_method(compose_config, tmp_path, choice, method):
-    cfg = compose_config(
-        f"model={method}", f"text_encoder={choice}", f"paths.output_dir={tmp_path}", *OFFLINE
-    )
-    if method == "irra_official" and not choice.startswith("clip_text"):
-        with pytest.raises(InstantiationException, match="expected CLIP's text encoder"):
-            build_model(cfg, build_encoders(cfg), 7)
-        return
+def test_text_encoder_fits_every_method(offline, choice, method):
+    cfg = with_parts(offline, f"model={method}", text_encoder=choice)
     with torch.device("meta"):
-        model = build_model(cfg, build_encoders(cfg), 7)
+        encoders = build_encoders(cfg)
+        if method == "irra_official" and not choice.startswith("clip_text"):
+            with pytest.raises(InstantiationException, match="expected CLIP's text encoder"):
+                build_model(cfg, encoders, 7)
+            return
+        model = build_model(cfg, encoders, 7)
     grouped = [p for group in model.parameter_groups().values() for p in group]
     assert len(grouped) == len(list(model.parameters()))
     assert set(model.parameter_groups()) <= set(cfg.recipe.learning_rates)
 
 
 @pytest.mark.parametrize("choice", [c for g, c in CHOICES if g == "dataset"])
-def test_dataset_instantiates_without_reading(compose_config, tmp_path, choice):
-    cfg = compose_config(f"dataset={choice}", f"paths.output_dir={tmp_path}", *OFFLINE)
+def test_dataset_instantiates_without_reading(offline, choice):
+    cfg = offline(f"dataset={choice}")
     datamodule = build_datamodule(cfg)
     assert datamodule.name == choice
     assert datamodule.batch_size == cfg.batch_size
 
 
 @pytest.mark.parametrize("choice", [c for g, c in CHOICES if g == "recipe"])
-def test_recipe_gives_an_optimiser_and_a_schedule(compose_config, tmp_path, choice):
-    cfg = compose_config(f"recipe={choice}", f"paths.output_dir={tmp_path}")
+def test_recipe_gives_an_optimiser_and_a_schedule(compose_config, choice):
+    cfg = compose_config(f"recipe={choice}", UNUSED)
     recipe = instantiate(cfg.recipe, _convert_="all")
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = recipe["optimizer"]([{"params": [parameter], "lr": 0.1}])
@@ -86,26 +129,25 @@ def test_recipe_gives_an_optimiser_and_a_schedule(compose_config, tmp_path, choi
 
 
 @pytest.mark.parametrize("choice", [c for g, c in CHOICES if g == "callbacks"])
-def test_callbacks_instantiate(compose_config, tmp_path, choice):
-    cfg = compose_config(f"callbacks={choice}", f"paths.output_dir={tmp_path}")
+def test_callbacks_instantiate(compose_config, choice):
+    cfg = compose_config(f"callbacks={choice}", UNUSED)
     assert len(instantiate(cfg.callbacks, _convert_="all")) == len(cfg.callbacks)
 
 
 @pytest.mark.parametrize("choice", ["cpu", "auto"])
-def test_trainer_instantiates(compose_config, tmp_path, choice):
-    cfg = compose_config(f"trainer={choice}", f"paths.output_dir={tmp_path}")
+def test_trainer_instantiates(compose_config, choice):
+    cfg = compose_config(f"trainer={choice}", UNUSED)
     trainer = build_trainer(cfg, [], [])
     assert trainer.max_epochs == cfg.max_epochs
 
 
 @pytest.mark.parametrize("recipe", [c for g, c in CHOICES if g == "recipe"])
-@pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0].endswith("_encoder")])
-def test_the_learning_rate_of_an_encoder_counts_under_every_recipe(
-    compose_config, recipe, group, choice
-):
-    chosen = (f"{group}={choice}", f"recipe={recipe}", f"{group}.learning_rate=7")
-    cfg = compose_config(*chosen)
-    assert cfg.model.learning_rates[group] == 7
+@pytest.mark.parametrize(("image", "text"), PAIRS)
+def test_the_learning_rate_of_an_encoder_counts_under_every_recipe(offline, recipe, image, text):
+    cfg = with_parts(offline, f"recipe={recipe}", image_encoder=image, text_encoder=text)
+    cfg.image_encoder.learning_rate, cfg.text_encoder.learning_rate = 7, 8
+    assert cfg.model.learning_rates.image_encoder == 7
+    assert cfg.model.learning_rates.text_encoder == 8
 
 
 def test_encoders_from_scratch_learn_with_the_rate_of_their_files(compose_config):
@@ -145,8 +187,8 @@ def test_an_experiment_states_what_is_published_on_each_data_set(compose_config,
 
 
 @pytest.mark.parametrize("choice", EXPERIMENTS)
-def test_an_experiment_builds_on_the_data_set_that_it_states(compose_config, tmp_path, choice):
-    cfg = compose_config(f"experiment={choice}", f"paths.output_dir={tmp_path}", *OFFLINE)
+def test_an_experiment_builds_on_the_data_set_that_it_states(offline, choice):
+    cfg = offline(f"experiment={choice}")
     assert cfg.dataset.name == "cuhk_pedes"
     with torch.device("meta"):
         model = build_model(cfg, build_encoders(cfg), 7)
@@ -221,10 +263,8 @@ def test_model_and_recipe_of_the_official_preset_serve_any_data(compose_config):
 
 @pytest.mark.parametrize("loss", [c for g, c in CHOICES if g == "model/alignment"])
 @pytest.mark.parametrize("method", ["baseline", "lgur"])
-def test_every_alignment_loss_fits_every_method(compose_config, tmp_path, method, loss):
-    cfg = compose_config(
-        f"model={method}", f"model/alignment={loss}", f"paths.output_dir={tmp_path}", *OFFLINE
-    )
+def test_every_alignment_loss_fits_every_method(offline, method, loss):
+    cfg = offline(f"model={method}", f"model/alignment={loss}")
     with torch.device("meta"):
         model = build_model(cfg, build_encoders(cfg), 7)
     kind = "ranking" if loss == "ranking_manet" else loss
@@ -256,9 +296,9 @@ def test_the_synthetic_set_brings_small_encoders_and_the_command_line_wins(compo
     assert changed.batch_size == 3
 
 
-def test_every_group_of_the_official_preset_has_its_rate_in_every_epoch(compose_config, tmp_path):
+def test_every_group_of_the_official_preset_has_its_rate_in_every_epoch(offline):
     """Official code: 60 epochs, Adam, drops by 10 one epoch early, LSTM and heads faster."""
-    cfg = compose_config("experiment=lgur_official", f"paths.output_dir={tmp_path}", *OFFLINE)
+    cfg = offline("experiment=lgur_official")
     cfg.text_encoder.module.embedding.depth = cfg.image_encoder.module.depth = 1
     cfg.image_encoder.module.trunk_depth = 1
     model = build_model(cfg, build_encoders(cfg), 3)

@@ -2,10 +2,12 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 Images = Float[Tensor, "batch 3 height width"]  # normalised RGB
+# As a loader may give them, to be normalised on the device.
+LoadedImages = Images | UInt8[Tensor, "batch 3 height width"]
 TokenIds = Int[Tensor, "batch length"]  # padded captions
 Valid = Bool[Tensor, "batch length"]  # True = real token
 Words = Float[Tensor, "batch length width"] | None  # token features of a frozen encoder, if cached
@@ -70,12 +72,12 @@ class ImageBatch(NamedTuple):
     """Images, as the gallery of an evaluation.
 
     Attributes:
-        images: Images, normalised RGB.
+        images: Images, normalised RGB; from a loader to the device maybe as bytes.
         pid: The data set's own identity numbers.
         index: Position of the image in the gallery of its split.
     """
 
-    images: Images
+    images: LoadedImages
     pid: Ids
     index: Ids  # pyright: ignore[reportIncompatibleMethodOverride] -- a field
 
@@ -84,7 +86,7 @@ class SupportBatch(NamedTuple):
     """Support sets of a training batch: other images and captions of each pair's identity.
 
     Attributes:
-        images: The distinct support images, normalised RGB.
+        images: The distinct support images, as those of `PairBatch`.
         image_slots: Rows of `images` for each pair of the batch; -1 is an empty slot.
         token_ids: The distinct support captions, padded to the longest.
         valid: True where a token is real.
@@ -94,7 +96,7 @@ class SupportBatch(NamedTuple):
         text_keys: Position in the split of each of `token_ids`; None if unknown.
     """
 
-    images: Float[Tensor, "support_images 3 height width"]
+    images: LoadedImages
     image_slots: Int[Tensor, "batch image_slots"]
     token_ids: Int[Tensor, "support_texts length"]
     valid: Bool[Tensor, "support_texts length"]
@@ -124,7 +126,7 @@ class PairBatch(NamedTuple):
     """Training pairs: row i is an image and one of its captions.
 
     Attributes:
-        images: Images, normalised RGB.
+        images: Images, normalised RGB; from a loader to the device maybe as bytes.
         token_ids: Token ids, padded to the longest caption of the batch.
         valid: True where a token is real.
         label: Training class, 0 .. ids - 1, in the order of the sorted pids.
@@ -137,7 +139,7 @@ class PairBatch(NamedTuple):
         masked: The captions with masked words, if the method asks for them.
     """
 
-    images: Images
+    images: LoadedImages
     token_ids: TokenIds
     valid: Valid
     label: Ids

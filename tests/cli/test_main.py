@@ -68,6 +68,22 @@ def test_waiting_threads_soon_sleep_unless_the_environment_says_otherwise(monkey
     assert "torch" not in imported("--version")[1]
 
 
+def test_several_data_sets_of_evaluate_are_configs_of_their_own(capsys):
+    words = ["run=r", "dataset=[cuhk_pedes, custom]", "dataset.root=/d", "datasets.custom.root=/c"]
+    assert as_overrides("evaluate", words) == [
+        "+dataset@datasets.cuhk_pedes=cuhk_pedes",
+        "+dataset@datasets.custom=custom",
+        "run=r",
+        "datasets.cuhk_pedes.root=/d",
+        "datasets.custom.root=/d",
+        "datasets.custom.root=/c",
+    ]
+    assert as_overrides("train", words) == words
+    with pytest.raises(SystemExit):
+        as_overrides("evaluate", ["dataset=[a,a]"])
+    assert "expected the names of different data sets" in capsys.readouterr().err
+
+
 def test_ctrl_c_is_one_line(monkeypatch, capsys):
     def interrupted(_):
         raise KeyboardInterrupt

@@ -5,7 +5,7 @@ from importlib import resources
 
 import pytest
 
-from tireid.comparison.published import read_published
+from tireid.comparison.published import read_cross_domain, read_published
 from tireid.metrics.names import METRICS
 
 
@@ -43,3 +43,11 @@ def test_names_of_papers_and_configs(name):
 
 def test_nothing_is_published_on_the_synthetic_data_set():
     assert read_published("synthetic") == []
+
+
+def test_published_tests_on_other_data_sets_name_both_and_their_source():
+    rows = read_cross_domain()
+    assert len(rows) == 14
+    assert all(row.train != row.test and row.source and row.metrics["R1"] > 0 for row in rows)
+    irra = {(row.train, row.test): row.metrics for row in rows if row.method == "IRRA"}
+    assert irra["RSTPReid", "CUHK-PEDES"] == {"R1": 32.80, "R5": 55.25, "mAP": 30.29}

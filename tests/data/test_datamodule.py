@@ -12,6 +12,7 @@ from PIL import Image
 from tireid.data.cuhk_pedes import read_cuhk_pedes
 from tireid.data.datamodule import TireidDataModule
 from tireid.data.split_counts import check_counts
+from tireid.data.supports import SupportSettings
 from tireid.data.tokenizers import TrainedWordPiece, load_tokenizer
 from tireid.inference.build import build_datamodule
 
@@ -178,6 +179,63 @@ def test_workers_and_cache_change_nothing(make, options):
     assert equal(list(plain.val_dataloader()[1]), list(other.val_dataloader()[1]))
 
 
+class Seen(LightningModule):
+    """Keeps the batches that a trainer gives it."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.batches, self.images = [], []
+
+    def training_step(self, batch, batch_idx):
+        self.batches.append(batch)
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        if dataloader_idx == 1:
+            self.images.append(batch)
+
+    def configure_optimizers(self):
+        return None
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore:.*isinstance.treespec")
+@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+def test_images_that_travel_as_bytes_are_the_same_where_they_arrive(make, precision):
+    supports = SupportSettings(num_images=2, num_texts=1)
+
+    def seen(place):
+        datamodule = make(normalise_on=place, supports=supports)
+        trainer = Trainer(
+            accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+            precision=precision,
+        )  # fmt: skip
+        model = Seen()
+        trainer.fit(model, datamodule=datamodule)
+        sent = next(iter(datamodule.train_dataloader()))
+        assert sent.images.dtype == sent.support.images.dtype
+        assert (sent.images.dtype == torch.uint8) is (place == "device")
+        (alone,) = {batch.images.dtype for batch in datamodule.whole_split("val")[1]}
+        assert alone == torch.float32
+        return model
+
+    here, there = seen("worker"), seen("device")
+    expected = torch.float64 if precision == "64-true" else torch.float32
+    for one, other in zip(here.batches + here.images, there.batches + there.images, strict=True):
+        assert one.images.dtype == other.images.dtype == expected
+        assert torch.equal(one.images, other.images)
+    for one, other in zip(here.batches, there.batches, strict=True):
+        assert torch.equal(one.support.images, other.support.images)
+
+
+def test_images_with_erased_rectangles_are_normalised_by_the_workers(make):
+    datamodule = make(normalise_on="device", erase_probability=0.5)
+    datamodule.trainer = SimpleNamespace(world_size=1, global_rank=0, num_devices=1)
+    datamodule.setup("fit")
+    assert one_epoch(datamodule)[0].images.dtype == torch.float32
+    assert next(iter(datamodule.val_dataloader()[1])).images.dtype == torch.uint8
+
+
 def test_loading_leaves_the_global_generator_alone(make):
     datamodule = make()
     datamodule.setup("fit")
@@ -254,6 +312,10 @@ def test_describe(make):
         ({"eval_batch_size": 0}, "eval_batch_size: expected a positive integer, got 0"),
         ({"prefetch": 0}, "prefetch: expected a positive integer, got 0"),
         ({"cache": "disk"}, "cache: expected packed or null, got 'disk'"),
+        (
+            {"normalise_on": "moon"},
+            "normalise_on: expected one of auto, worker, device, got 'moon'",
+        ),
         ({"decode": "quick"}, "decode: expected pillow or fast, got 'quick'"),
         ({"bad_images": 2.0}, r"bad_images: expected a number in \[0, 1\], got 2.0"),
         ({"num_workers": -1}, "num_workers: expected an integer >= 0 or null, got -1"),

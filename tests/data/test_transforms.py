@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tireid.data.transforms import Normalise, TrainTransform, keyed_generator
+from tireid.data.transforms import Normalise, TrainTransform, as_bytes, keyed_generator
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IDENTITY = Normalise((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -124,3 +124,8 @@ def test_keys_give_unlike_draws():
     assert torch.rand(1, generator=keyed_generator(1, 2)) == torch.rand(
         1, generator=keyed_generator(1, 2)
     )
+
+
+def test_bytes_cannot_be_erased():
+    with pytest.raises(ValueError, match="erase_probability: expected 0 for images as bytes"):
+        TrainTransform(as_bytes, erase_probability=0.1)

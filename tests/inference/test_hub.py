@@ -1,6 +1,7 @@
 """A CLIP and a SigLIP 2 as they are embed as the library's own model and processor do."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -136,6 +137,37 @@ def test_paths_and_runs_are_no_hub_models(tmp_path, monkeypatch, untrained_run):
     (tmp_path / "runs").mkdir()
     for path in ("runs/mistyped", "lgur", str(tmp_path / "nothing"), untrained_run("model=lgur")):
         assert not is_hub_model(path)
+
+
+def _set(**values):
+    def change(folder):
+        content = json.loads((folder / "config.json").read_text())
+        content["text_config"] |= values
+        (folder / "config.json").write_text(json.dumps(content))
+
+    return change
+
+
+def _elsewhere(folder):
+    (folder / "config.json").rename(folder.parent / "config.json")
+    (folder / "config.json").symlink_to(folder.parent / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_elsewhere, "expected a file inside .*clip, got a link to"),
+        (_set(vocab_size=3), "expected a tokenizer of at most vocab_size=3 ids"),
+        (_set(vocab_size=10**12), "numbers, got files of .* bytes"),
+        (_set(max_position_embeddings=-1), "max_length: expected at least 3 ids, got -1"),
+        (lambda f: os.truncate(f / "model.safetensors", 2**17), "can be built: .*cannot read"),
+    ],
+)
+def test_files_that_do_not_fit_the_settings_are_one_message(clip_folder, tmp_path, damage, message):
+    folder = shutil.copytree(clip_folder, tmp_path / "clip")
+    damage(folder)
+    with pytest.raises(ValueError, match=message):
+        tireid.load(folder, "cpu")
 
 
 @pytest.mark.parametrize(

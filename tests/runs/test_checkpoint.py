@@ -164,7 +164,10 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("kind", STRANGE)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=pytest.mark.slow if k == "repeated" else ()) for k in STRANGE],
+)
 def test_values_that_no_model_has_are_refused_by_name(tmp_path, kind):
     make, message = STRANGE[kind]
     torch.save({"state_dict": {"a": make()}}, tmp_path / LAST)

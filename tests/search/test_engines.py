@@ -346,7 +346,7 @@ class TestEmbedded:
         assert sizes["float16"] < 0.65 * sizes["float32"]
         assert sizes["int8"] < 0.4 * sizes["float32"]
 
-    @pytest.mark.parametrize("after", [1, 7])
+    @pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 7])
     def test_a_killed_process_leaves_whole_batches_only(self, tmp_path, after):
         code = (
             "import sys, torch; from pathlib import Path\n"

@@ -134,3 +134,20 @@ def test_search_is_timed_and_finds_the_exact_best(untrained_run):
     assert "3,000 vectors of 32, float16" in shown
     assert "recall@10 1.0000" in shown or "recall@10 0.9" in shown
     assert "40 JPEGs" in shown
+
+
+@pytest.mark.slow
+def test_the_input_bench_compares_all_ways_on_the_same_images(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "input.py"), "--rounds", "1", "--images", "2"]
+    subprocess.run([*command, "--output", str(tmp_path / "input.json")], check=True, timeout=200)
+    found = json.loads((tmp_path / "input.json").read_text())["found"]
+    assert set(found) == {
+        *(f"{size}{kind}" for size in ("160x480", "400x1000") for kind in ("", ", augmented")),
+        *(f"{size}, change of pixels" for size in ("160x480", "400x1000")),
+    }
+    for name, rows in found.items():
+        if name.endswith("pixels"):
+            assert rows["mean"] < 1
+        else:
+            assert rows["pillow"]["ratio"] == 1
+            assert rows["packed"]["ratio"] > 3

@@ -25,7 +25,7 @@ from tireid.cli.hydra_app import as_overrides
 from tireid.files import conf_dir
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/**/*.md"), *(ROOT / "docs").rglob("*.md")])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 BLOCK = re.compile(
     r"(?:^<!-- needs: (?P<needs>[^\n]+) -->\n)?"
@@ -97,6 +97,13 @@ def inline(page):
         yield ["tireid", name, "--help"]
 
 
+def in_comments(file):
+    """Return the commands that the comments of a config name, each on a line of its own."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if match := re.match(r"#   ((?:make|tireid) [^#]+?) *(?:#|$)", line):
+            yield shlex.split(re.sub(r"<\w+>", "x", match[1]))
+
+
 SHELL_COMMANDS = {  # by their words, so that each is checked once
     (tuple(words), block.needs): str(block)
     for block in BLOCKS
@@ -110,8 +117,20 @@ def shown_by_make(words):
     assert words[1] in TARGETS, f"no such target: {words[1]}"
     command = ["make", "--dry-run", "--always-make", *words[1:]]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    lines = [line for line in shown.splitlines() if "-m tireid" in line]
-    return shlex.split(lines[-1]) if lines else []
+    lines = [shlex.split(line) for line in shown.splitlines() if "-m tireid" in line]
+    if not lines:
+        check_options_of_programs(shown)
+    return lines[-1] if lines else []
+
+
+def check_options_of_programs(shown):
+    """Check that the programs of this repository that `make` would run name their options."""
+    for line in shown.splitlines():
+        paths = [ROOT / word for word in line.split() if word.startswith(("benchmarks/", "tests/"))]
+        for path in paths:
+            source = (path / "__main__.py" if path.is_dir() else path).read_text()
+            for option in re.findall(r"(?<= )--[\w-]+", line):
+                assert f'"{option}"' in source, f"{path} has no {option}"
 
 
 def one_by_one(overrides):
@@ -190,6 +209,15 @@ def test_a_command_is_one_that_there_is(words, needs, conf, monkeypatch):
         assert needs, "expected <!-- needs: ... --> above the block, or a command that is checked"
     else:
         assert tool == "make", f"expected a command that is checked here, got {tool}"
+
+
+@pytest.mark.slow
+def test_commands_in_comments_of_configs_are_ones_that_there_are(conf, monkeypatch):
+    found = [words for file in sorted(conf.rglob("*.yaml")) for words in in_comments(file)]
+    assert len(found) > 30
+    for words in found:
+        words = words if words[0] == "tireid" else shown_by_make(words)[2:]
+        check_tireid(words[1:], conf, monkeypatch)
 
 
 def test_no_block_is_of_a_language_that_is_not_checked():

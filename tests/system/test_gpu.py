@@ -23,6 +23,7 @@ from torch import nn
 
 import tireid
 import tireid.losses
+from tireid.data.transforms import Normalise
 from tireid.encoders.batch_norm import replace_batch_norms
 from tireid.encoders.textcnn import MaskedBatchNorm
 from tireid.inference.build import build_encoders, build_model
@@ -520,3 +521,12 @@ def test_a_training_step_does_not_wait_for_the_gpu(
         step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_images_are_normalised_on_the_device_as_by_the_workers():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (8, 3, 96, 32), dtype=torch.uint8, generator=generator)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    there = Normalise(mean, std)(images.cuda())
+    assert there.is_cuda
+    assert torch.equal(there.cpu(), Normalise(mean, std)(images))

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -24,21 +25,23 @@ class KilledError(BaseException):
     """Stands for a kill: nobody catches it."""
 
 
+def die_at(monkeypatch, step, method=None):
+    """Have training die within a step, once."""
+    total_loss = RetrievalModule.total_loss
+
+    def dying(self, terms, batch_size):
+        if self.global_step == step and method in (None, type(self).__name__):
+            monkeypatch.setattr(RetrievalModule, "total_loss", total_loss)
+            raise KilledError
+        return total_loss(self, terms, batch_size)
+
+    monkeypatch.setattr(RetrievalModule, "total_loss", dying)
+
+
 @pytest.fixture
 def kill_at(monkeypatch):
     """Return a function that has training die within a step, once."""
-    total_loss = RetrievalModule.total_loss
-
-    def armed(step, method=None):
-        def dying(self, terms, batch_size):
-            if self.global_step == step and method in (None, type(self).__name__):
-                monkeypatch.setattr(RetrievalModule, "total_loss", total_loss)
-                raise KilledError
-            return total_loss(self, terms, batch_size)
-
-        monkeypatch.setattr(RetrievalModule, "total_loss", dying)
-
-    return armed
+    return partial(die_at, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,7 @@ def assert_equal_runs(folder, other):
 BY_TIME = ["callbacks.last.every_n_train_steps=null", "callbacks.last.minutes=0"]
 LCR2S = ["model=lcr2s", "model.teacher.source=memory"]
 JOINT = ["model=lcr2s", "model.joint=true"]
+AVERAGED = ["model=baseline", "average_decay=0.9"]
 HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
 
 
@@ -99,6 +103,7 @@ HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
         (["model=irra"], 3, None, "epoch 1, batch 3, step 3"),
         (["model=rde"], 6, None, "epoch 2, batch 2, step 6"),  # within what a division is for
         (["model=rde"], 4, None, "epoch 1, step 4"),
+        (AVERAGED, 6, None, "epoch 2, batch 2, step 6"),
         (HALVES, 6, None, "epoch 2, batch 2, step 6"),
         (LCR2S, 6, "Lcr2sTeacher", "epoch 2, batch 2, step 6"),
         (LCR2S, 5, "Lcr2s", "epoch 2, batch 1, step 5"),
@@ -155,6 +160,7 @@ def test_a_student_of_an_earlier_version_continues_with_its_teacher(
         assert torch.equal(weights["checkpoints/last.ckpt"][name], value), name
 
 
+@pytest.mark.slow
 def test_checkpoints_come_by_time_too(small_config, tmp_path, unbroken, kill_at, capsys):
     kill_at(5)
     settings = [*COMMON, *BASELINE, *BY_TIME]
@@ -172,16 +178,9 @@ BASELINE = ("model=baseline",)
 def killed_run(small_config, tmp_path_factory):
     """Return the folder of a baseline that died in step 7 of 8, with checkpoints of 6 and 5."""
     folder = tmp_path_factory.mktemp("killed") / "run"
-    total_loss = RetrievalModule.total_loss
-
-    def dying(self, terms, batch_size):
-        if self.global_step == 6:
-            raise KilledError
-        return total_loss(self, terms, batch_size)
-
     cfg = small_config(folder, *COMMON, *BASELINE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RetrievalModule, "total_loss", dying)
+        die_at(patch, 6)
         with pytest.raises(KilledError):
             train(cfg)
     return folder
@@ -443,6 +442,38 @@ def _edit_the_test(entries):
     entries[-1]["captions"].append("one more")
 
 
+@pytest.fixture(scope="module")
+def killed_on_people(compose_config, tmp_path_factory):
+    """Return a function to the config of a run, and the run's folder, in which it died."""
+    place = tmp_path_factory.mktemp("own")
+    write_people(place / "people")
+    settings = [*PEOPLE, f"dataset.root={place / 'people'}", f"paths.cache_dir={place}", *COMMON]
+
+    def config(folder):
+        return compose_config(*settings, f"paths.output_dir={folder}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        die_at(patch, 6)
+        with pytest.raises(KilledError):
+            train(config(place / "run"))
+    return config, place / "run"
+
+
+@pytest.fixture(params=[False, True], ids=["", "earlier version"])
+def people_run(request, killed_on_people, tmp_path):
+    """Return a copy's config, its folder and the data's; earlier versions hashed in the record."""
+    config, killed = killed_on_people
+    folder = shutil.copytree(killed, tmp_path / "run")
+    if request.param:
+        for file in (folder / "checkpoints").glob("last*.ckpt"):
+            content = torch.load(file, weights_only=True)
+            del content["tireid"]["data"]
+            torch.save(content, file)
+    root = killed.parent / "people"
+    yield config(folder), folder, root
+    write_people(root)
+
+
 @pytest.mark.parametrize(
     ("change", "split"),
     [
@@ -452,28 +483,20 @@ def _edit_the_test(entries):
         (_edit_the_test, "test"),
     ],
 )
-@pytest.mark.parametrize("earlier_version", [False, True])
-def test_other_data_than_the_run_began_with_is_refused(
-    compose_config, tmp_path, kill_at, change, split, earlier_version
-):
-    """Earlier versions wrote the hashes into the record only."""
-    root, folder = tmp_path / "people", tmp_path / "run"
-    write_people(root)
-    settings = [*PEOPLE, f"dataset.root={root}", f"paths.output_dir={folder}"]
-    cfg = compose_config(*settings, f"paths.cache_dir={tmp_path}", *COMMON)
-    kill_at(6)
-    with pytest.raises(KilledError):
-        train(cfg)
-    if earlier_version:
-        for file in (folder / "checkpoints").glob("last*.ckpt"):
-            content = torch.load(file, weights_only=True)
-            del content["tireid"]["data"]
-            torch.save(content, file)
+def test_other_data_than_the_run_began_with_is_refused(people_run, change, split):
+    cfg, folder, root = people_run
     write_people(root, change)
     vocabulary = sorted(path.read_bytes() for path in (folder / "tokenizer").iterdir())
     with pytest.raises(ValueError, match=rf"last\.ckpt: .*another {split} split: .*ckpt_path=null"):
         train(cfg)
     assert vocabulary == sorted(path.read_bytes() for path in (folder / "tokenizer").iterdir())
+
+
+def test_with_its_data_back_a_run_that_was_refused_continues(people_run):
+    cfg, _, root = people_run
+    write_people(root, _edit_a_caption)
+    with pytest.raises(ValueError, match="another train split"):
+        train(cfg)
     write_people(root)
     assert train(cfg)
 

@@ -30,6 +30,8 @@ BASELINE = ["model=baseline", "max_epochs=1"]
         ("+trainer.barebones=true", "debug=fast"),
         ("+trainer.limit_test_batches=1", r"trainer\.limit_test_batches: .*part .* no result"),
         ("+trainer.limit_test_batches=0.5", "no result"),
+        ("trainer.precision=16-mixed", r"trainer\.precision: .*on a CPU, got 16-mixed.* GPU"),
+        ("average_decay=1", r"average_decay: expected a number in \[0, 1\), got 1"),
         ("+trainer.limit_test_batches=0", "no result"),
         ("+trainer.limit_val_batches=1", r"trainer\.limit_val_batches: .*no result"),
         ("+trainer.limit_val_batches=0", "with selection=last also 0, no validation"),

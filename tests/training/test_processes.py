@@ -180,7 +180,7 @@ def test_the_last_lines_of_a_silent_rank_are_shown_when_it_fails(tmp_path, capfd
 def test_a_signal_stops_all_ranks_and_their_codes_decide(tmp_path, number, code, expected):
     """They are asked by SIGTERM; a second signal does not disturb their end."""
     program = (
-        "import signal; signal.signal(15, lambda *_: (time.sleep(1), os._exit({}))); "
+        "import signal; signal.signal(15, lambda *_: (time.sleep(0.6), os._exit({}))); "
         "open({!r}, 'w').close(); time.sleep(60)"
     )
     files = [tmp_path / name for name in "ab"]

@@ -243,6 +243,7 @@ def test_the_teacher_followed_is_its_last_or_its_best_by_choice(small_config, tm
     assert followed["val"][1].startswith("epoch")
 
 
+@pytest.mark.slow
 def test_without_distillation_the_student_is_its_dual_encoder(small_config, tmp_path):
     alone = train(small_config(tmp_path / "a", "model=baseline"))
     student = train(

@@ -143,9 +143,19 @@ def test_two_processes_starting_together_make_one_world(tiny: WorldSettings, tmp
     ]
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.fixture(scope="module")
+def whole_world(tmp_path_factory: pytest.TempPathFactory, tiny: WorldSettings) -> Path:
+    settings = replace(tiny, num_train_ids=45)
+    return ensure_world(tmp_path_factory.mktemp("whole"), settings, progress=False)
+
+
+@pytest.mark.parametrize("num_workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_killed_build_is_made_again(
-    num_workers: int, tiny: WorldSettings, tmp_path: Path, fingerprint: Callable
+    num_workers: int,
+    tiny: WorldSettings,
+    whole_world: Path,
+    tmp_path: Path,
+    fingerprint: Callable,
 ):
     settings = replace(tiny, num_train_ids=45)
     process = start(tmp_path / "killed", settings, num_workers)
@@ -162,8 +172,7 @@ def test_a_killed_build_is_made_again(
         time.sleep(0.3)  # the orphaned workers notice that nobody reads them
     folder = ensure_world(tmp_path / "killed", settings, progress=False)
     assert not list((tmp_path / "killed").glob("*.tmp-*"))
-    whole = ensure_world(tmp_path / "whole", settings, progress=False)
-    assert fingerprint(folder) == fingerprint(whole)
+    assert fingerprint(folder) == fingerprint(whole_world)
 
 
 def test_a_full_disk_is_named_and_leaves_nothing(

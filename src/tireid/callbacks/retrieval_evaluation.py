@@ -21,7 +21,7 @@ class RetrievalEvaluation(Callback):
         weights: What made the weights that are evaluated, for messages; None: the training.
 
     Attributes:
-        embeddings: Those of the last test; None before.
+        embeddings: Those of the last test, or with `weights` validation; None before.
     """
 
     embeddings: SplitEmbeddings | None
@@ -55,7 +55,9 @@ class RetrievalEvaluation(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the validation split."""
-        self._log(pl_module, self.validation_split, f"epoch {trainer.current_epoch}")
+        embeddings = self._log(pl_module, self.validation_split, f"epoch {trainer.current_epoch}")
+        if self.weights is not None:
+            self.embeddings = embeddings
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the test split, and keep its embeddings."""
@@ -80,7 +82,7 @@ class RetrievalEvaluation(Callback):
 
 
 def embeddings_of(trainer: L.Trainer) -> SplitEmbeddings | None:
-    """Return the embeddings of a trainer's last test; None if nothing was tested or kept."""
+    """Return the embeddings that a trainer evaluated last; None if it did not, or only trained."""
     callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer's connector
     evaluations = (c for c in callbacks if isinstance(c, RetrievalEvaluation))
     return next((evaluation.embeddings for evaluation in evaluations), None)

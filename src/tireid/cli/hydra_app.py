@@ -1,6 +1,7 @@
 """Run a command as an application of Hydra: overrides, `--cfg`, `--multirun`, `--help`."""
 
 import importlib
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ OPTIONS = (
     *("--run", "--multirun", "--shell-completion", "--config-path", "--config-name"),
     *("--config-dir", "--experimental-rerun", "--info"),
 )
+_LIST_OF_SETS = re.compile(r"dataset=\[[^\[\]{}]*\]")
 _HELP = ("-h", "--help")
 _SHOWING = (
     *(*_HELP, "--hydra-help", "--version", "-c", "--cfg", "-i", "--info"),
@@ -25,7 +27,9 @@ def only_shows() -> bool:
 
 
 def as_overrides(name: str, words: list[str]) -> list[str]:
-    """Return the words of a command line with `--from SOURCE FILE` of `convert` as overrides.
+    """Return the words of a command line as Hydra takes them.
+
+    These are `--from SOURCE FILE` of `convert`, and `dataset=[A,B]` of `evaluate`.
 
     Args:
         name: The command.
@@ -34,6 +38,8 @@ def as_overrides(name: str, words: list[str]) -> list[str]:
     Raises:
         SystemExit: With code 2, if no source is named.
     """
+    if name == "evaluate":
+        return _several_datasets(words)
     starts = [at for at, word in enumerate(words) if word.partition("=")[0] == "--from"]
     if name != "convert" or not starts:
         return words
@@ -47,6 +53,30 @@ def as_overrides(name: str, words: list[str]) -> list[str]:
         quoted = after.pop(0).replace("'", "\\'")
         overrides.append(f"official='{quoted}'")
     return [*before, *overrides, *after]
+
+
+def _several_datasets(words: list[str]) -> list[str]:
+    """Return words in which `dataset=[A,B]` puts the config of each set below `datasets`.
+
+    What is set of `dataset` is set of each of them.
+    """
+    lists = [word for word in words if _LIST_OF_SETS.fullmatch(word)]
+    if not lists:
+        return words
+    names = [name.strip("'\" ") for name in lists[-1].partition("=")[2].strip("[] ").split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        sys.stderr.write(
+            f"tireid evaluate: {lists[-1]}: expected the names of different data sets, such as "
+            "dataset=[cuhk_pedes,icfg_pedes]\n"
+        )
+        sys.exit(2)
+    several = [f"+dataset@datasets.{name}={name}" for name in names]
+    for word in words:
+        if word.startswith("dataset."):
+            several += [f"datasets.{name}.{word.removeprefix('dataset.')}" for name in names]
+        elif word not in lists:
+            several.append(word)
+    return several
 
 
 def check_options(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Published results, with sources, from `published.csv`."""
+"""Published results, with sources, from `published.csv` and `published_cross_domain.csv`."""
 
 import csv
 from collections.abc import Sequence
@@ -33,6 +33,27 @@ class Published:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class CrossDomain:
+    """A published result on the test split of a data set that was not trained on.
+
+    Attributes:
+        method: Name of the method.
+        year: Year of publication.
+        train: Data set of the training.
+        test: Data set of the test.
+        metrics: As in `Published`.
+        source: Paper, with the table.
+    """
+
+    method: str
+    year: int
+    train: str
+    test: str
+    metrics: dict[str, float]
+    source: str
+
+
 def read_published(dataset: str | None = None) -> list[Published]:
     """Return the published results, in the order of the file.
 
@@ -44,8 +65,6 @@ def read_published(dataset: str | None = None) -> list[Published]:
         'CUHK-PEDES'
     """
     wanted = None if dataset is None else _plain(dataset)
-    file = resources.files("tireid.comparison").joinpath("published.csv")
-    content = file.read_text(encoding="utf-8")
     return [
         Published(
             method=line["method"],
@@ -53,12 +72,38 @@ def read_published(dataset: str | None = None) -> list[Published]:
             image_encoder=line["image_encoder"],
             text_encoder=line["text_encoder"],
             dataset=line["dataset"],
-            metrics={name: float(line[name]) for name in METRICS if line.get(name)},
+            metrics=_metrics(line),
             source=line["source"],
         )
-        for line in csv.DictReader(content.splitlines())
+        for line in _lines("published.csv")
         if wanted in (None, _plain(line["dataset"]))
     ]
+
+
+def read_cross_domain() -> list[CrossDomain]:
+    """Return the published results of training on one data set and testing on another.
+
+    Example:
+        >>> first = read_cross_domain()[0]
+        >>> first.method, first.train, first.test, first.metrics["R1"]
+        ('LGUR', 'CUHK-PEDES', 'ICFG-PEDES', 34.25)
+    """
+    return [
+        CrossDomain(
+            method=line["method"],
+            year=int(line["year"]),
+            train=line["train"],
+            test=line["test"],
+            metrics=_metrics(line),
+            source=line["source"],
+        )
+        for line in _lines("published_cross_domain.csv")
+    ]
+
+
+def same_dataset(one: str, other: str) -> bool:
+    """Return whether two names, of configs (`cuhk_pedes`) or papers, are those of one data set."""
+    return _plain(one) == _plain(other)
 
 
 def published_table(published: Sequence[Published]) -> tuple[list[str], list[list[str]]]:
@@ -74,6 +119,15 @@ def published_table(published: Sequence[Published]) -> tuple[list[str], list[lis
     ]
     head = ["method", "image encoder", "text encoder", "data set", *metrics.values(), "source"]
     return head, rows
+
+
+def _lines(file: str) -> list[dict[str, str]]:
+    content = resources.files("tireid.comparison").joinpath(file).read_text(encoding="utf-8")
+    return list(csv.DictReader(content.splitlines()))
+
+
+def _metrics(line: dict[str, str]) -> dict[str, float]:
+    return {name: float(line[name]) for name in METRICS if line.get(name)}
 
 
 def _plain(dataset: str) -> str:

@@ -30,7 +30,7 @@ def without_bad_images(
     paths = {split: [r.image_path for r in records] for split, records in splits.items()}
     spared = paths.pop("train", []) if share else []
     verify_images([path for own in paths.values() for path in own], marks, progress=progress)
-    bad = unreadable_images(spared, marks, progress=progress)
+    bad = unreadable_images(spared, marks, progress=progress) if spared else {}
     if not bad:
         return splits, {}
     kept = [record for record in splits["train"] if record.image_path not in bad]

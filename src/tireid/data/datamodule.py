@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningDataModule
@@ -18,8 +17,8 @@ from tireid.data.bad_images import without_bad_images
 from tireid.data.caption_augmentation import caption_augmentation
 from tireid.data.datasets import ImageDataset, PairDataset, TextDataset
 from tireid.data.encoded_captions import EncodedCaptions
+from tireid.data.image_input import ImageInput
 from tireid.data.image_source import ImageSource
-from tireid.data.images import check_decoder, check_image_size, read_image, resampling
 from tireid.data.loading import Loading
 from tireid.data.masking import WordMasking
 from tireid.data.records import Record, Splits, captions_of, split_sha256
@@ -35,12 +34,11 @@ from tireid.data.split_counts import Counts, check_counts, count, differences
 from tireid.data.supports import SplitSupports, SupportDrawing, SupportSettings
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.training_split import training_split
-from tireid.data.transforms import Normalise, TrainTransform, check_share
+from tireid.data.transforms import check_share
 from tireid.data.word_features import WordEncoder, word_table
 from tireid.data.word_table import WordTable, WordType
 from tireid.files import resolve_cache_dir
 
-_CACHES = (None, "packed")
 _SAMPLERS = ("shuffled", "identity_balanced")
 
 
@@ -66,6 +64,7 @@ class TireidDataModule(LightningDataModule):
             else up to 8.
         prefetch: Batches that each of them has ready.
         persistent_workers: Whether those of a training stay for its next epoch.
+        normalise_on: `worker`, `device` or `auto`, as in `ImageInput`; changes no result.
         sampler: `shuffled`, over pairs, or `identity_balanced`.
         pairs_per_id: Pairs of an identity in a batch of `identity_balanced`.
         pad: Black pixels around a training image before a random crop of its size.
@@ -79,8 +78,7 @@ class TireidDataModule(LightningDataModule):
         noise: Share of the training pairs whose captions are exchanged, in [0, 1], or a file that
             says which; see `mismatched`.
         cache_images: Whether to keep all resized images in memory; changes no result.
-        cache: `packed` keeps them in one memory-mapped file of the cache folder instead, see
-            `tireid.data.packed_images`; None does not. Changes no result.
+        cache: `packed` keeps them in one file instead, as in `ImageInput`; changes no result.
         bad_images: Share of the training images that may be left out because they cannot be read,
             in [0, 1]; other splits have to be whole.
         seed: Key of all random draws, with the epoch.
@@ -124,6 +122,7 @@ class TireidDataModule(LightningDataModule):
         num_workers: int | None = None,
         prefetch: int = 2,
         persistent_workers: bool = True,
+        normalise_on: str = "auto",
         sampler: str = "shuffled",
         pairs_per_id: int = 4,
         pad: int = 10,
@@ -151,30 +150,36 @@ class TireidDataModule(LightningDataModule):
             raise ValueError(f"validation_split: expected val or test, got {validation_split!r}")
         if sampler not in _SAMPLERS:
             raise ValueError(f"sampler: expected one of {', '.join(_SAMPLERS)}, got {sampler!r}")
-        if cache not in _CACHES:
-            raise ValueError(f"cache: expected packed or null, got {cache!r}")
         check_share("bad_images", bad_images)
         self.name, self.root, self.terms = name, root, terms
         self.tokenizer = tokenizer
-        self.image_size = check_image_size(image_size)
+        self._input = ImageInput(
+            image_size,
+            mean,
+            std,
+            interpolation=interpolation,
+            shortest_edge=shortest_edge,
+            decoder=decode,
+            in_memory=cache_images,
+            cache=cache,
+            normalise_on=normalise_on,
+            pad=pad,
+            flip_probability=flip_probability,
+            erase_probability=erase_probability,
+            erase_value=tuple(erase_value),
+        )
+        self.image_size = self._input.image_size
         self.batch_size = batch_size
         self.supports, self.support_batches = supports, supports is not None
         self.words, self.bad_images = {}, {}
         self._masking = masking
         self._read = read
-        self._interpolation, self._filter = interpolation, resampling(interpolation)
-        self._shortest_edge, self._decoder = shortest_edge, check_decoder(decode)
-        self._normalise = Normalise(mean, std)
-        self._train_transform = TrainTransform(
-            self._normalise, pad, flip_probability, erase_probability, tuple(erase_value)
-        )
-        self._plain_transform = TrainTransform(self._normalise, 0, 0.0, 0.0)
         self._noise = noise
         self._caption_augmentation = caption_augmentation(word_probability, word_ids)
         self._loading = Loading(
             eval_batch_size, num_workers, prefetch, persistent_workers, cache_images, seed
         )
-        self._cache, self._bad_share = cache, bad_images
+        self._bad_share = bad_images
         self._sampler, self._pairs_per_id = sampler, pairs_per_id
         self._seed = seed
         self._counts, self._other_releases = counts, other_releases or {}
@@ -221,9 +226,7 @@ class TireidDataModule(LightningDataModule):
 
     def eval_image_transform(self, source: Path | Image.Image) -> Float[Tensor, "3 height width"]:
         """Return an image as an evaluation batch would hold it."""
-        return self._normalise(
-            read_image(source, self.image_size, self._filter, self._shortest_edge, self._decoder)
-        )
+        return self._input.read(source)
 
     def supports_for(self, split: str, settings: SupportSettings | None = None) -> SplitSupports:
         """Return a support set for every image and every caption of an evaluated split.
@@ -328,13 +331,16 @@ class TireidDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of this process's share of the global batch."""
-        dataset, size = self._train_dataset(), self.batch_size // self._num_replicas
+        in_bytes = self._input.in_bytes(self.trainer, training=True)
+        dataset = self._train_dataset(in_bytes=in_bytes)
+        size = self.batch_size // self._num_replicas
         images = texts = 1
         if self.supports is not None:
             images, texts = images + self.supports.num_images, texts + self.supports.num_texts
         words = self.words.get("train")
         caption_bytes = 0 if words is None else words.num_bytes // len(words)
-        batch_bytes = size * (images * self._image_bytes + texts * caption_bytes)
+        image_bytes = self._input.num_bytes(in_bytes=in_bytes)
+        batch_bytes = size * (images * image_bytes + texts * caption_bytes)
         workers = self._workers(batch_bytes, "batch_size")
         return ResumableDataLoader(
             dataset,
@@ -357,7 +363,7 @@ class TireidDataModule(LightningDataModule):
         sampler = CoveringSampler(len(dataset), batch_size=self.batch_size, **self._ranks)
         sampler.set_epoch(key)
         size = self.batch_size // self._num_replicas
-        workers = self._workers(size * self._image_bytes, "batch_size")
+        workers = self._workers(size * self._input.num_bytes(in_bytes=False), "batch_size")
         return DataLoader(
             dataset,
             batch_size=size,
@@ -378,6 +384,13 @@ class TireidDataModule(LightningDataModule):
     def whole_split(self, split: str) -> list[DataLoader[Any]]:
         """Return the loaders of all texts and images of a split, the same on every process."""
         return self._evaluation_loaders(split, num_replicas=1, rank=0)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Normalise images that came as bytes, and cast them as the trainer's precision asks."""
+        made = self._input.normalised(batch)
+        if made is batch or self.trainer is None:
+            return made
+        return self.trainer.precision_plugin.convert_input(made)
 
     @property
     def _ranks(self) -> dict[str, int]:
@@ -404,31 +417,22 @@ class TireidDataModule(LightningDataModule):
 
     def _prepare(self, split: str) -> None:
         records = self.records(split)
-        images = ImageSource(
-            [record.image_path for record in records],
-            self.image_size,
-            self._interpolation,
-            self._shortest_edge,
-            self._decoder,
-        )
-        if self._cache == "packed":
-            images.pack(self._cache_dir, progress=self._rank == 0)
-        elif self._loading.cache_images:
-            images.fill(progress=self._rank == 0)
+        paths = [record.image_path for record in records]
+        images = self._input.source(paths, self._cache_dir, progress=self._rank == 0)
         self._tokens(split)
         self._images[split] = images
 
     def _tokens(self, split: str) -> list[list[int]]:
         return self._captions.of(split, self.records(split))
 
-    def _train_dataset(self, *, augmented: bool = True) -> PairDataset:
+    def _train_dataset(self, *, augmented: bool = True, in_bytes: bool = False) -> PairDataset:
         records = self.records("train")
         return PairDataset(
             records,
             self._tokens("train"),
             self._images["train"],
             label_of=self._label_of,
-            transform=self._train_transform if augmented else self._plain_transform,
+            transform=self._input.training_transform(augmented=augmented, in_bytes=in_bytes),
             seed=self._seed,
             pad_id=self.tokenizer.pad_id,
             words_of=self.words.get("train"),
@@ -457,19 +461,18 @@ class TireidDataModule(LightningDataModule):
             pad_id=self.tokenizer.pad_id,
             words_of=self.words.get(split),
         )
-        images = ImageDataset(records, self._images[split], self._normalise)
+        of_trainer = num_replicas is None  # others are asked for by code that moves them itself
+        in_bytes = of_trainer and self._input.in_bytes(self.trainer, training=False)
+        transform = self._input.transform(in_bytes=in_bytes)
+        images = ImageDataset(records, self._images[split], transform)
         ranks = {
             "num_replicas": self._num_replicas if num_replicas is None else num_replicas,
             "rank": self._rank if rank is None else rank,
         }
-        batch_bytes = min(len(images), self._loading.eval_batch_size) * self._image_bytes
+        batch_size = min(len(images), self._loading.eval_batch_size)
+        batch_bytes = batch_size * self._input.num_bytes(in_bytes=in_bytes)
         workers = self._workers(batch_bytes, "dataset.eval_batch_size")
         return [self._loading.evaluation(*one, **ranks) for one in ((texts, 0), (images, workers))]
-
-    @property
-    def _image_bytes(self) -> int:
-        height, width = self.image_size
-        return 3 * height * width * torch.float32.itemsize
 
     def _workers(self, batch_bytes: int, batch_setting: str) -> int:
         processes = self.trainer.num_devices if self.trainer is not None else 1

@@ -13,7 +13,7 @@ from tireid.data.masking import WordMasking
 from tireid.data.records import Record
 from tireid.data.samplers import SampleKey
 from tireid.data.supports import EMPTY, SupportDrawing
-from tireid.data.transforms import keyed_generator
+from tireid.data.transforms import Pixels, keyed_generator
 from tireid.structures import (
     ImageBatch,
     MaskedWords,
@@ -24,12 +24,10 @@ from tireid.structures import (
     Valid,
 )
 
-TrainImageTransform = Callable[
-    [UInt8[Tensor, "3 height width"], torch.Generator], Float[Tensor, "3 height width"]
-]
+TrainImageTransform = Callable[[UInt8[Tensor, "3 height width"], torch.Generator], Pixels]
 CaptionTransform = Callable[[list[int], torch.Generator], list[int]]
 WordsOf = Callable[[Sequence[int]], Float[Tensor, "batch length width"]]
-EvalImageTransform = Callable[[UInt8[Tensor, "3 height width"]], Float[Tensor, "3 height width"]]
+EvalImageTransform = Callable[[UInt8[Tensor, "3 height width"]], Pixels]
 # Separates the random draws of a support image's augmentation from those of the anchors.
 _SUPPORT_IMAGE = int.from_bytes(b"augment", "big")
 _MASKED_WORDS = int.from_bytes(b"masking", "big")  # and those of its masked words
@@ -152,13 +150,16 @@ class PairDataset(Dataset[SampleKey]):
         sets = [drawing.for_pair(key) for key in keys]
         images, image_slots = _distinct([support.images for support in sets])
         captions, text_slots = _distinct([support.captions for support in sets])
-        pixels = torch.empty((len(images), 3, *self._images.image_size))
-        for row, image in enumerate(images):
-            generator = keyed_generator(self._seed, keys[0].epoch, image, _SUPPORT_IMAGE)
-            pixels[row] = self._transform(self._images[image], generator)
+        epoch = keys[0].epoch
+        pixels = [
+            self._transform(
+                self._images[image], keyed_generator(self._seed, epoch, image, _SUPPORT_IMAGE)
+            )
+            for image in images
+        ]
         token_ids, valid = pad_captions([self._token_ids[c] for c in captions], self._pad_id)
         return SupportBatch(
-            images=pixels,
+            images=torch.stack(pixels) if pixels else torch.empty((0, 3, *self._images.image_size)),
             image_slots=image_slots,
             token_ids=token_ids,
             valid=valid,

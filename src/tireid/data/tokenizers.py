@@ -246,9 +246,17 @@ class HubTokenizer(CaptionTokenizer):
         self._backend()
         return self._pad_id
 
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id of the model's vocabulary, which may have gaps."""
+        self._backend()
+        return super().vocab_size
+
     def _backend(self) -> Tokenizer:
         if self._tokenizer is None:
             self._tokenizer, self._pad_id = _from_hub(self._name_or_path, self._revision)
+            ids = ids_of(self._tokenizer, self._name_or_path)
+            self._vocab_size = max(self._pad_id, *ids) + 1
             if self._lowercase:
                 _lowercase(self._tokenizer)
         return self._tokenizer
@@ -303,7 +311,6 @@ def _from_hub(name_or_path: str, revision: str | None) -> tuple[Tokenizer, int]:
     backend: Tokenizer = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    ids_of(backend, name_or_path)
     return backend, tokenizer.pad_token_id or 0
 
 

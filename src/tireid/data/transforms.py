@@ -2,13 +2,15 @@
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+Pixels = Float[Tensor, "3 height width"] | UInt8[Tensor, "3 height width"]
 
 
 def keyed_generator(*key: int) -> torch.Generator:
@@ -50,8 +52,15 @@ class Normalise:
     def __call__(
         self, image: UInt8[Tensor, "*batch 3 height width"]
     ) -> Float[Tensor, "*batch 3 height width"]:
-        """Return the normalised image in float32."""
+        """Return the normalised image in float32, where it is."""
+        if self._mean.device != image.device:
+            self._mean, self._std = self._mean.to(image.device), self._std.to(image.device)
         return image.float().sub_(self._mean).div_(self._std)
+
+
+def as_bytes(image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 height width"]:
+    """Return the image, to be normalised later."""
+    return image
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,8 @@ class TrainTransform:
     """Zero-pad, crop back at random, flip at random, normalise, erase a rectangle at random.
 
     Attributes:
-        normalise: Scaling to the encoder's statistics.
+        normalise: Scaling to the encoder's statistics; or `as_bytes`, beside which nothing is
+            erased.
         pad: Black pixels added on each side before the crop; 0 = no crop.
         flip_probability: Probability of mirroring left and right, in [0, 1].
         erase_probability: Probability of erasing one rectangle, in [0, 1].
@@ -72,7 +82,7 @@ class TrainTransform:
         down to the image instead of being drawn again.
     """
 
-    normalise: Normalise
+    normalise: Callable[[UInt8[Tensor, "3 height width"]], Pixels]
     pad: int = 10
     flip_probability: float = 0.5
     erase_probability: float = 0.0
@@ -83,13 +93,15 @@ class TrainTransform:
             raise ValueError(f"pad: expected a number of pixels >= 0, got {self.pad}")
         for name in ("flip_probability", "erase_probability"):
             check_share(name, getattr(self, name))
+        if self.erase_probability and self.normalise is as_bytes:
+            raise ValueError("erase_probability: expected 0 for images as bytes")
         values = self.erase_value
         if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
             raise ValueError(f"erase_value: expected three numbers (RGB), got {list(values)}")
 
     def __call__(
         self, image: UInt8[Tensor, "3 height width"], generator: torch.Generator
-    ) -> Float[Tensor, "3 height width"]:
+    ) -> Pixels:
         """Return the augmented and normalised image.
 
         Args:

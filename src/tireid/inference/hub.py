@@ -17,15 +17,18 @@ from PIL import Image
 from tireid.data.images import check_image_size
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.encoders.pretrained import quiet_library
-from tireid.inference.build import build_encoders, build_model
+from tireid.inference.build import SETTINGS_ERRORS, build_encoders, build_model
+from tireid.inference.restore import bounded_parameters
 from tireid.methods.base import RetrievalModule
 from tireid.runs.foreign import read_json
+from tireid.runs.hub_folder import WEIGHTS, check_hub_folder
 from tireid.runs.settings import CONFIG_FILE
 
 _MODEL_FILE = "config.json"
 _IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _WITH_SIZE = re.compile(r"(?P<source>.+?)(?:@(?P<height>\d+)x(?P<width>\d+))?", re.DOTALL)
+_LONGEST_REASON = 500
 
 
 class _Family(NamedTuple):
@@ -96,6 +99,8 @@ def hub_config(path: str | Path) -> DictConfig:
             encoders do not know.
     """
     source, image_size = _parts(path)
+    if (folder := Path(source)).is_dir():
+        check_hub_folder(folder)
     file = _file(source, _MODEL_FILE)
     content = read_json(file, "a model's settings")
     kind = content.get("model_type")
@@ -151,16 +156,44 @@ def build_hub_model(cfg: DictConfig) -> tuple[RetrievalModule, CaptionTokenizer]
     try:
         tokenizer = instantiate(cfg.text_encoder.tokenizer, _convert_="all")
         pad_id = tokenizer.pad_id
-    except (ImportError, AttributeError) as error:  # SigLIP 1: sentencepiece
+    except (ImportError, AttributeError, *SETTINGS_ERRORS) as error:  # SigLIP 1: sentencepiece
         raise ValueError(
             f"{cfg.text_encoder.tokenizer.name_or_path}: expected a tokenizer of the tokenizers "
-            f"library, as CLIP and SigLIP 2 have, got {error}"
+            f"library, as CLIP and SigLIP 2 have, got {error.__cause__ or error}"
         ) from error
     cfg = cfg.copy()
     if "pad_id" in cfg.text_encoder.module:
         cfg.text_encoder.module.pad_id = pad_id
-    with torch.random.fork_rng(devices=[]):
-        return build_model(cfg, build_encoders(cfg), num_train_pids=1), tokenizer
+    source, known = cfg.text_encoder.module.pretrained, cfg.text_encoder.module.vocab_size
+    if tokenizer.vocab_size > known:
+        raise ValueError(
+            f"{source}: expected a tokenizer of at most vocab_size={known} ids, as {_MODEL_FILE} "
+            f"has, got {tokenizer.vocab_size}"
+        )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            if Path(source).is_dir():
+                _check_sizes(cfg, Path(source))
+            return build_model(cfg, build_encoders(cfg), num_train_pids=1), tokenizer
+    except SETTINGS_ERRORS as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:_LONGEST_REASON]
+        raise ValueError(f"{source}: expected a model that can be built: {reason}") from error
+
+
+def _check_sizes(cfg: DictConfig, folder: Path) -> None:
+    """Check without memory that weights of the settings' sizes can be in the files."""
+    empty = cfg.copy()
+    for tower in (empty.image_encoder.module, empty.text_encoder.module):
+        tower.pretrained = False
+    with torch.device("meta"), bounded_parameters():
+        model = build_model(empty, build_encoders(empty), num_train_pids=1)
+    numbers = sum(parameter.numel() for parameter in model.parameters())
+    held = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in WEIGHTS)
+    if numbers > held:
+        raise ValueError(
+            f"{folder}: expected weights of the sizes in {_MODEL_FILE}, {numbers:,} numbers, got "
+            f"files of {held:,} bytes"
+        )
 
 
 def _parts(path: str | Path) -> tuple[str, tuple[int, int] | None]:

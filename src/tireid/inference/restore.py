@@ -49,20 +49,6 @@ class SavedTeacher(NamedTuple):
     entry: str = "state_dict"
 
 
-def load_weights(model: RetrievalModule, file: Path, entry: str = "state_dict") -> None:
-    """Load a file's weights; those that only training needs may be missing, and are left alone.
-
-    Args:
-        model: Gets them.
-        file: Checkpoint or safetensors file.
-        entry: Where in a checkpoint they stand.
-
-    Raises:
-        ValueError: If the file holds no weights, or not exactly those of this model.
-    """
-    model.load_state_dict(_fitting(model, file, entry), strict=False)
-
-
 def _fitting(model: RetrievalModule, file: Path, entry: str) -> dict[str, Tensor]:
     """Return a file's weights, which are exactly those of a model but for its heads."""
     expected = embedding_weights(model, model.state_dict())
@@ -105,7 +91,7 @@ def restore_model(
     build = partial(build_model, cfg, num_train_pids=num_train_pids)
     restored = partial(_built, lambda: build(build_encoders(cfg)), RetrievalModule, folder)
     with torch.random.fork_rng(devices=[]):
-        with torch.device("meta"), _bounded_parameters():  # whatever sizes the config asks for
+        with torch.device("meta"), bounded_parameters():  # whatever sizes the config asks for
             state = _fitting(restored("a model"), weights, entry)
         model = restored("a model")
     model.load_state_dict(state, strict=False)
@@ -138,7 +124,7 @@ def restore_tokenizer(cfg: DictConfig, folder: Path) -> CaptionTokenizer:
 
 
 @contextmanager
-def _bounded_parameters() -> Iterator[None]:
+def bounded_parameters() -> Iterator[None]:
     """Let the block build models of so many layers only."""
     made = itertools.count(1)
 

@@ -7,7 +7,7 @@ from tireid.runs.checkpoint import check_archive
 from tireid.runs.foreign import LARGEST_TEXT, check, read_json, regular_file
 
 _TEXTS = (".txt", ".model", ".jinja")  # vocabularies and templates
-_WEIGHTS = (".safetensors", ".bin")
+WEIGHTS = (".safetensors", ".bin")
 
 
 def check_hub_folder(folder: Path) -> None:
@@ -28,7 +28,7 @@ def check_hub_folder(folder: Path) -> None:
             for name in set(named):
                 if name != Path(name).name:
                     raise ValueError(f"{file}: weight_map: expected names of files, got {name!r}")
-        elif file.suffix in (*_TEXTS, *_WEIGHTS):
+        elif file.suffix in (*_TEXTS, *WEIGHTS):
             largest = LARGEST_TEXT if file.suffix in _TEXTS else None
             regular_file(file, inside=inside, largest=largest)
             if file.suffix == ".bin" and zipfile.is_zipfile(file):

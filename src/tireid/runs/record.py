@@ -30,7 +30,12 @@ RECORD = {
     "dirty": bool | None,
     "versions": {str: str},
 }
-EVALUATION = {"metrics": {str: float | None}, "data_sha256": str}
+EVALUATION = {
+    "metrics": {str: float | None},
+    "data_sha256": str,
+    "dataset": str,
+    "trained_on": str,
+}
 
 
 def read_record(folder: Path, name: str = RECORD_FILE, kinds: Any = RECORD) -> dict[str, Any]:

@@ -36,6 +36,7 @@ _REPEATED = (
 # Settings that earlier versions lacked, and what those did.
 _ADDED = {
     "teaching.selection": "last",
+    "average_decay": 0.0,
     "model.label_smoothing": 0.0,
     "model.dual.label_smoothing": 0.0,
     "model.teacher.label_smoothing": 0.0,
@@ -48,6 +49,7 @@ _ADDED = {
     "dataset.decode": "pillow",
     "dataset.prefetch": 2,
     "dataset.persistent_workers": True,
+    "dataset.normalise_on": "auto",
     "dataset.cache": None,
     "dataset.bad_images": 0.0,
 }

@@ -176,6 +176,10 @@ def check_scalars(cfg: DictConfig) -> None:
             cfg.cache_words_dtype in get_args(WordType),
             " or ".join(get_args(WordType)),
         ),
+        "average_decay": (
+            type(cfg.average_decay) in (int, float) and 0 <= cfg.average_decay < 1,
+            "a number in [0, 1)",
+        ),
         "tf32": (isinstance(cfg.tf32, bool), "true or false"),
         "compile": (isinstance(cfg.compile, bool), "true or false"),
         "ckpt_path": (

@@ -6,25 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.markup import escape
 
 from tireid.callbacks.progress import make_progress_bar
 from tireid.callbacks.query_record import QueryRecord
 from tireid.callbacks.result_gallery import ResultGallery
-from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation
+from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation, embeddings_of
 from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
+from tireid.data.sources import shared_source_warnings
 from tireid.files import write_json
 from tireid.inference.build import allow_tf32, build_datamodule
 from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
 from tireid.inference.restore import restore_datamodule, restore_model
 from tireid.inference.saved_config import evaluation_config
 from tireid.methods.base import RetrievalModule
+from tireid.metrics.values import mean_percent
+from tireid.retrieval.reranking import KReciprocal
 from tireid.runs.record import read_record
 from tireid.runs.weights import find_run
-from tireid.training.summary import CHOSEN, print_metrics
+from tireid.training.summary import CHOSEN, print_by_dataset, print_metrics
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
@@ -34,7 +38,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         cfg: Composed from `conf/evaluate.yaml`.
 
     Returns:
-        Metrics in percent, named as in training.
+        Metrics in percent, named as in training; of several data sets with their names before.
 
     Raises:
         ValueError: If a setting is wrong or the checkpoint does not fit.
@@ -43,15 +47,36 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     silence_expected_warnings()
     if cfg.split not in ("val", "test"):
         raise ValueError(f"split: expected val or test, got {cfg.split!r}")
-    if not isinstance(cfg.flip, bool):
-        raise ValueError(f"flip: expected true or false, got {cfg.flip!r}")
+    for name in ("flip", "rerank"):
+        if not isinstance(cfg[name], bool):
+            raise ValueError(f"{name}: expected true or false, got {cfg[name]!r}")
+    if cfg.datasets:
+        return _evaluate_on_several(cfg)
     if cfg.run and is_hub_model(cfg.run):
         return _evaluate_untrained(cfg)
+    return _evaluate_run(cfg)
+
+
+def _evaluate_on_several(cfg: DictConfig) -> dict[str, float]:
+    """Evaluate on each of several data sets, and print the metrics side by side."""
+    found: dict[str, dict[str, float]] = {}
+    for name, dataset in cfg.datasets.items():
+        one = cfg.copy()
+        with open_dict(one):
+            one.datasets, one.dataset = None, dataset
+        found[str(name)] = evaluate(one)
+    print_by_dataset(found, cfg.split, escape(f"{cfg.run}, {cfg.split} splits, percent"))
+    return {f"{name}/{key}": value for name, of in found.items() for key, value in of.items()}
+
+
+def _evaluate_run(cfg: DictConfig) -> dict[str, float]:
     folder, checkpoint = find_run(cfg.run)
     run = evaluation_config(folder)
     trained_on = run.dataset.name
     other = OmegaConf.select(cfg, "dataset")
     if other is not None:
+        for message in shared_source_warnings((name, other.name) for name in trained_on.split("+")):
+            warnings.warn(message, stacklevel=2)
         run = _on_other_data(run, cfg)
     allow_tf32(run.tf32)
     L.seed_everything(run.seed, workers=True, verbose=False)
@@ -67,18 +92,21 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if other is None:
         _warn_of_other_data(folder, datamodule, cfg.split)
     name = f"{cfg.split}_{checkpoint.stem}" + ("_flip" if cfg.flip else "")
+    name += "_rerank" if cfg.rerank else ""
     name = name if other is None else f"{other.name}_{name}"
     kept = os.access(folder, os.W_OK)
     callbacks = _callbacks(
         folder, name, checkpoint, run.selection, on_test=kept and cfg.split == "test"
     )
-    metrics = _metrics(_trainer(cfg.accelerator, run.trainer, callbacks), model, datamodule, cfg)
+    trainer = _trainer(cfg.accelerator, run.trainer, callbacks)
+    metrics = _metrics(trainer, model, datamodule, cfg)
 
     data = "" if other is None else f" of {run.dataset.name}, trained on {trained_on}"
     shown = escape(f"{cfg.split} split{data}, percent ({checkpoint.name}{_mirrored(cfg)}")
     print_metrics(metrics, cfg.split, f"{shown}; the run's choice: {CHOSEN[run.selection]})")
     record = {"checkpoint": checkpoint.name, "split": cfg.split, "metrics": metrics}
     record |= {"flip": True} if cfg.flip else {}
+    record |= _reranked(trainer, cfg)
     if other is not None:
         record |= {"dataset": run.dataset.name, "trained_on": trained_on}
     record["data_sha256"] = datamodule.fingerprints()[cfg.split]
@@ -101,7 +129,7 @@ def _evaluate_untrained(cfg: DictConfig) -> dict[str, float]:
     if OmegaConf.select(cfg, "dataset") is None:
         raise ValueError(
             f"dataset: expected the data set to evaluate {cfg.run} on, got none; set "
-            "dataset=synthetic, cuhk_pedes, icfg_pedes or rstpreid"
+            "dataset=synthetic, custom, cuhk_pedes, icfg_pedes or rstpreid"
         )
     model_config = hub_config(cfg.run)
     run = _on_other_data(model_config, cfg)
@@ -117,7 +145,22 @@ def _evaluate_untrained(cfg: DictConfig) -> dict[str, float]:
     weights = f"{cfg.run}, not trained{_mirrored(cfg)}"
     shown = escape(f"{cfg.split} split of {run.dataset.name}, percent ({weights})")
     print_metrics(metrics, cfg.split, shown)
+    _reranked(trainer, cfg)
     return metrics
+
+
+def _reranked(trainer: L.Trainer, cfg: DictConfig) -> dict[str, Any]:
+    """Print the metrics of re-ranked images; return them for the record. Empty if not wanted."""
+    split = embeddings_of(trainer)
+    if not cfg.rerank or split is None:
+        return {}
+    settings: KReciprocal = instantiate(cfg.reranking, _convert_="all")
+    values = mean_percent(settings.query_values(split))
+    metrics = {f"{cfg.split}/{name}": value for name, value in values.items()}
+    used = {name: value for name, value in cfg.reranking.items() if name != "_target_"}
+    shown = ", ".join(f"{name}={value}" for name, value in used.items())
+    print_metrics(metrics, cfg.split, f"the same, re-ranked by k-reciprocal neighbours ({shown})")
+    return {"reranked": used | {"metrics": metrics}}
 
 
 def _mirrored(cfg: DictConfig) -> str:

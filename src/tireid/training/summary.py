@@ -1,8 +1,10 @@
 """Print the metrics of a split as one table."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.markup import escape
 from rich.table import Table
 
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
@@ -30,6 +32,18 @@ def print_metrics(metrics: dict[str, float], split: str, title: str) -> None:
             table.add_row(label, *("-" if v is None else f"{v:.2f}" for v in values))
             if suffix:
                 table.caption = "* without the image that the caption was written for"
+    show(table)
+
+
+def print_by_dataset(metrics: Mapping[str, Mapping[str, float]], split: str, title: str) -> None:
+    """Print the text-to-image metrics of several data sets as one table, a row a data set."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("data set")
+    for name in METRICS:
+        table.add_column(name.replace("_", " "), justify="right")
+    for dataset, values in metrics.items():
+        cells = (values.get(f"{split}/{name}") for name in METRICS)
+        table.add_row(escape(dataset), *("-" if v is None else f"{v:.2f}" for v in cells))
     show(table)
 
 

@@ -16,6 +16,7 @@ from tireid.comparison.report import load_comparison
 from tireid.comparison.report.blocks import Figures, Fold, Note, Query, Table
 from tireid.comparison.report.caption_groups import caption_group_tables, caption_groups
 from tireid.comparison.report.costs import costs
+from tireid.comparison.report.cross_domain import cross_domain
 from tireid.comparison.report.curves import curves
 from tireid.comparison.report.differences import differences
 from tireid.comparison.report.explanations import explanations
@@ -505,3 +506,34 @@ def test_a_seed_without_a_record_of_queries_is_not_said_of_all(made_runs, tmp_pa
         file.unlink()
     section = differences(load_comparison({tmp_path: read_runs(tmp_path)}), resamples=20)
     assert column(tables(section)[0], "R@1 [95 %]")[LGUR].startswith("not recorded by these")
+
+
+def test_tests_on_other_data_sets_are_a_matrix_beside_published_ones(
+    made_runs, comparison, tmp_path
+):
+    """Runs that were trained on ICFG-PEDES, one row also tested on two other sets."""
+    assert cross_domain(comparison) is None
+    left_out = shutil.ignore_patterns("lcr2s", "broken", "*.npz", "metrics.csv")
+    root = shutil.copytree(made_runs, tmp_path / "runs", ignore=left_out)
+    for config in root.glob("*/*/config.yaml"):
+        config.write_text(config.read_text().replace("name: synthetic", "name: icfg_pedes"))
+    for seed, value in ((1, 40.0), (2, 42.0)):
+        for name in ("rstpreid", "cuhk_pedes"):
+            record = {"metrics": {"test/R1": value}, "data_sha256": name, "dataset": name}
+            folder = root / f"lgur/seed{seed}"
+            (folder / f"evaluation_{name}_test_best.json").write_text(json.dumps(record))
+            tested = json.loads((folder / "metrics.json").read_text())
+            tested["tested_checkpoint"] = "checkpoints/best.ckpt"
+            (folder / "metrics.json").write_text(json.dumps(tested))
+    (root / "lgur/seed1/evaluation_other_test_best.json").write_text("[broken")
+    section = cross_domain(load_comparison({root: read_runs(root)}))
+    first = tables(section)[0]
+    assert first.head == ["run", "trained on", "icfg_pedes", "cuhk_pedes", "rstpreid", "source"]
+    cells = {line.cells[0]: list(line.cells[1:]) for line in first.lines}
+    assert cells[LGUR][2:4] == ["41.0 ± 1.4", "41.0 ± 1.4"]
+    assert cells[PLAIN][2:4] == ["-", "-"]
+    published = [line.cells for line in first.lines if line.mark == "published"]
+    assert ["LGUR (2022), published", "ICFG-PEDES", "-", "25.44", "-"] in [
+        list(line[:5]) for line in published
+    ]
+    assert "icfg_pedes and rstpreid both hold images of MSMT17" in notes(section)

@@ -11,6 +11,7 @@ from tireid.losses.tal import TalLoss
 from tireid.methods.rde import Rde
 from tireid.methods.rde.division import DivisionSettings
 from tireid.methods.rde.selection import TokenEmbedding, choose, words_between
+from tireid.structures import PairBatch
 from tireid.training.run import train
 
 CLIP = ["image_encoder=clip_tiny", "text_encoder=clip_text_tiny"]
@@ -183,3 +184,33 @@ def test_over_clip_the_chosen_tokens_bring_all_of_the_token_embedding(compose_co
     count = int(terms.shape[1] * cfg.model.token_share)
     assert ((terms != 0).sum(dim=1) > 0).all()
     assert ((terms != 0).sum(dim=1) <= count).all()
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_the_published_size_trains_a_step_and_embeds(compose_config, tmp_path, dtype):
+    offline = ["image_encoder.pretrained=false", "text_encoder.pretrained=false"]
+    cfg = compose_config("experiment=rde", f"paths.output_dir={tmp_path}", *offline)
+    torch.manual_seed(0)
+    model = build_model(cfg, build_encoders(cfg), 11_003)
+    model.trainer = type("Trainer", (), {"estimated_stepping_batches": 60})()
+    optimizer = model.configure_optimizers()["optimizer"]
+    token_ids = torch.tensor([[49406, 5, 6, 7, 49407], [49406, 8, 9, 49407, 49407]])
+    valid = torch.arange(5) < torch.tensor([[5], [4]])
+    rows = torch.arange(2)
+    images = torch.randn(2, 3, *cfg.dataset.image_size)
+    batch = PairBatch(images, token_ids, valid, rows, rows, rows, rows)
+    with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+        terms = model.training_terms(batch, 0).terms
+        sum(terms.values()).backward()
+    assert {name: value.dtype for name, value in terms.items()} == dict.fromkeys(
+        ("alignment_global", "alignment_tokens"), torch.float32
+    )
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+    optimizer.step()
+    with torch.no_grad():
+        features = model.eval().encode_image(images), model.encode_text(token_ids, valid)
+    assert [tuple(side.shape) for side in features] == [(2, 1536), (2, 1536)]
+    assert bool((features[0] @ features[1].T).isfinite().all())

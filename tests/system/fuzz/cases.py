@@ -32,6 +32,7 @@ from values import mutate_text, printable_scalars
 TESTED = "checkpoints/epoch*.ckpt"
 LAST = "checkpoints/last.ckpt"
 _STATE = '{"id": "abcdefgh", "rows": 3, "best": {"val/R1": 50.0}}'
+_LARGEST = 2**22  # bytes of what a case looks into
 _TEXTS = (".json", ".yaml", ".csv", ".txt")
 _QUICK = ["load", "load", "evaluate", "evaluate", "export", "explain"]  # more often
 # Settings that may rightly take long, write elsewhere, or are code of whoever types them.
@@ -240,7 +241,7 @@ def _names(node: Any, name: str) -> list[str]:
 
 def _make_unfinished(record: Path) -> None:
     """Let a finished run look interrupted, unless its record is what was damaged."""
-    if record.is_file() and not record.is_symlink():
+    if record.is_file() and not record.is_symlink() and record.stat().st_size < _LARGEST:
         text = record.read_bytes()
         record.write_bytes(text.replace(b'"finished": true', b'"finished": false'))
 
@@ -252,7 +253,7 @@ def _train(run: Path, place: Place, setting: str) -> list[str]:
 
 def _resume(run: Path, place: Place) -> list[str]:
     text = run / "config.yaml"
-    is_lgur = text.is_file() and b"Lgur" in text.read_bytes()[:100_000]
+    is_lgur = text.is_file() and text.stat().st_size < _LARGEST and b"Lgur" in text.read_bytes()
     data = place.samples / "data" / "cuhk_pedes"
     return training("lgur" if is_lgur else "baseline", data, "cuhk_pedes", run)
 

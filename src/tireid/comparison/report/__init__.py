@@ -7,6 +7,7 @@ from pathlib import Path
 from tireid.comparison.report.blocks import Section
 from tireid.comparison.report.caption_groups import caption_group_tables
 from tireid.comparison.report.costs import costs
+from tireid.comparison.report.cross_domain import cross_domain
 from tireid.comparison.report.curves import curves
 from tireid.comparison.report.differences import differences
 from tireid.comparison.report.explanations import explanations
@@ -38,6 +39,7 @@ def write_report(comparison: Comparison, folder: Path, *, command: str) -> list[
     parts: list[Section | None] = [
         head(comparison, when=when, command=command),
         results(comparison),
+        cross_domain(comparison),
         differences(comparison),
         curves(comparison),
         costs(comparison),
