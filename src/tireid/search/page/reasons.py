@@ -14,6 +14,7 @@ from tireid.search.why import Reasons
 
 _COLOUR = (255, 212, 0)  # seen on clothes of most colours
 _GREY, _STRONGEST = 0.35, 0.75  # brightness of the image, share of the colour
+_LEAST_HEIGHT = 384  # small models see few pixels
 _THIRDS = ("top", "middle", "bottom")
 
 
@@ -44,7 +45,9 @@ def _drawn(
     alpha = _STRONGEST * torch.nn.functional.interpolate(weights[None, None], (height, width))[0, 0]
     colour = torch.tensor(_COLOUR)[:, None, None]
     pixels = (1 - alpha) * grey + alpha * colour
-    return Image.fromarray(pixels.round().to(torch.uint8).permute(1, 2, 0).numpy())
+    image = Image.fromarray(pixels.round().to(torch.uint8).permute(1, 2, 0).numpy())
+    factor = max(1, _LEAST_HEIGHT // height)
+    return image.resize((factor * width, factor * height))
 
 
 def _in_words(places: Float[Tensor, "rows columns"]) -> str:
