@@ -52,6 +52,7 @@ def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> 
     Raises:
         ValueError: If the device cannot train in the precision that is asked for.
     """
+    _check_precision(cfg.trainer)
     settings = dict(cfg.strategy)
     plugins: list[Any] = [BatchNormSync()] if settings.pop("sync_batch_norm", False) else []
     # Whatever else this machine's environment looks like: in a shell of SLURM one is one, too.
@@ -65,18 +66,24 @@ def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> 
         **settings,
         _convert_="all",
     )
-    asked = cfg.trainer.get("precision")
-    if asked == "16-mixed" and trainer.precision != asked:  # Lightning takes bfloat16 instead
-        raise ValueError(
-            "trainer.precision: expected 32-true or bf16-mixed on a CPU, got 16-mixed, whose "
-            "scaled float16 needs a GPU; set trainer.precision=bf16-mixed, or trainer=gpu "
-            "trainer.precision=16-mixed"
-        )
     trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     # Deterministic algorithms also fill memory that nobody has written, to find reads of it. On a
     # GPU that is a third of a step's kernels, and no result depends on it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     return trainer
+
+
+def _check_precision(settings: DictConfig) -> None:
+    accelerator = settings.get("accelerator")
+    on_cpu = accelerator == "cpu" or (
+        accelerator == "auto" and not torch.accelerator.is_available()
+    )
+    if on_cpu and settings.get("precision") == "16-mixed":  # Lightning would take bfloat16
+        raise ValueError(
+            "trainer.precision: expected 32-true or bf16-mixed on a CPU, got 16-mixed, whose "
+            "scaled float16 needs a GPU; set trainer.precision=bf16-mixed, or trainer=gpu "
+            "trainer.precision=16-mixed"
+        )
 
 
 def join_process_group(trainer: L.Trainer) -> None:

@@ -180,6 +180,14 @@ def check_scalars(cfg: DictConfig) -> None:
             type(cfg.average_decay) in (int, float) and 0 <= cfg.average_decay < 1,
             "a number in [0, 1)",
         ),
+        "layer_decay": (
+            type(cfg.layer_decay) in (int, float) and 0 < cfg.layer_decay <= 1,
+            "a number in (0, 1]",
+        ),
+        "frozen_blocks": (
+            type(cfg.frozen_blocks) is int and cfg.frozen_blocks >= 0,
+            "an integer >= 0",
+        ),
         "tf32": (isinstance(cfg.tf32, bool), "true or false"),
         "compile": (isinstance(cfg.compile, bool), "true or false"),
         "ckpt_path": (

@@ -32,6 +32,7 @@ from tireid.inference.build import (
 from tireid.inference.restore import find_teacher
 from tireid.inference.saved_config import packages_to_trust
 from tireid.methods.base import RetrievalModule
+from tireid.methods.blocks import freeze_blocks
 from tireid.runs.folder import claim
 from tireid.runs.log import LOG_FILE
 from tireid.runs.record import RECORD_FILE
@@ -210,6 +211,8 @@ def _build(run: DictConfig, callbacks: list[Callback], loggers: list[Logger]) ->
     model = build_model(run, encoders, datamodule.num_train_pids)
     if run.init_weights is not None:
         transfer.init_weights(run.init_weights, model)
+    freeze_blocks(model, model.parameter_groups(), run.frozen_blocks)
+    model.layer_decay = run.layer_decay
     if run.compile:
         compile_model(model)
     return _Parts(model, datamodule, trainer, callbacks)
