@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from tireid.encoders.blocks import ENCODERS, named, no_blocks, parts_by_depth
 from tireid.losses.gather import mean_over_processes
 from tireid.losses.precision import full_precision
-from tireid.methods.blocks import ENCODERS, named, no_blocks, parts_by_depth
 from tireid.structures import (
     Features,
     Ids,
@@ -71,7 +71,7 @@ class RetrievalModule(L.LightningModule):
         flip_images: Whether an evaluation embeds an image by the mean of its embedding and that of
             its mirror image.
         layer_decay: Factor by which the rates of transformer encoders fall from block to block
-            towards the input, see `tireid.methods.blocks`; 1: they do not.
+            towards the input, see `tireid.encoders.blocks`; 1: they do not.
     """
 
     latest_terms: dict[str, Tensor]

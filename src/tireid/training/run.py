@@ -20,6 +20,7 @@ from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
+from tireid.encoders.blocks import freeze_blocks
 from tireid.files import remove_leftovers, write_json, write_text
 from tireid.inference.build import (
     allow_tf32,
@@ -32,7 +33,6 @@ from tireid.inference.build import (
 from tireid.inference.restore import find_teacher
 from tireid.inference.saved_config import packages_to_trust
 from tireid.methods.base import RetrievalModule
-from tireid.methods.blocks import freeze_blocks
 from tireid.runs.folder import claim
 from tireid.runs.log import LOG_FILE
 from tireid.runs.record import RECORD_FILE

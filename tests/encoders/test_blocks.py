@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tireid.encoders.blocks import freeze_blocks
 from tireid.inference.build import build_encoders, build_model
-from tireid.methods.blocks import freeze_blocks
 
 CLIP = ["image_encoder=clip_tiny", "text_encoder=clip_text_tiny", "model=rde", "recipe=rde"]
 
