@@ -44,3 +44,12 @@ def test_reranked_metrics_stand_beside_the_plain_ones(lgur_run, compose_config, 
     assert reranked.keys() == {name for name in found if "i2t" not in name}
     with pytest.raises(ValueError, match="rerank: expected true or false, got 20"):
         evaluate(compose_config(*run, "rerank=20", name="evaluate"))
+
+
+def test_a_run_in_float16_is_evaluated_in_float32_where_there_is_no_gpu(
+    untrained_run, compose_config, capsys
+):
+    folder = untrained_run("model=baseline", "trainer.precision=16-mixed")
+    run = [f"run={folder}", "split=val", "accelerator=cpu"]
+    evaluate(compose_config(*run, name="evaluate"))
+    assert "16-mixed needs a GPU: evaluated in float32" in capsys.readouterr().out

@@ -74,16 +74,20 @@ def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> 
 
 
 def _check_precision(settings: DictConfig) -> None:
-    accelerator = settings.get("accelerator")
-    on_cpu = accelerator == "cpu" or (
-        accelerator == "auto" and not torch.accelerator.is_available()
-    )
-    if on_cpu and settings.get("precision") == "16-mixed":  # Lightning would take bfloat16
+    if lacks_float16(settings.get("accelerator"), settings.get("precision")):
         raise ValueError(
             "trainer.precision: expected 32-true or bf16-mixed on a CPU, got 16-mixed, whose "
             "scaled float16 needs a GPU; set trainer.precision=bf16-mixed, or trainer=gpu "
             "trainer.precision=16-mixed"
         )
+
+
+def lacks_float16(accelerator: object, precision: object) -> bool:
+    """Return whether scaled float16 is asked for on a CPU, where Lightning takes bfloat16."""
+    is_cpu = accelerator == "cpu" or (
+        accelerator == "auto" and not torch.accelerator.is_available()
+    )
+    return is_cpu and precision == "16-mixed"
 
 
 def join_process_group(trainer: L.Trainer) -> None:
