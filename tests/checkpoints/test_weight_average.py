@@ -1,5 +1,6 @@
 """The average of the weights is validated and kept, and training goes on with the current ones."""
 
+import copy
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -40,7 +41,7 @@ def step(average, trainer, module, *, done=True):
 def saved(average, trainer, module):
     checkpoint = {"state_dict": dict(module.state_dict())}
     average.on_save_checkpoint(trainer, module, checkpoint)
-    return checkpoint
+    return copy.deepcopy(checkpoint)  # a file, which shares nothing with the model
 
 
 def test_a_validation_and_a_checkpoint_have_the_average_also_within_a_validation(module, trainer):

@@ -47,12 +47,7 @@ def compile_model(model: nn.Module) -> None:
 
 
 def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
-    """Instantiate the trainer with the strategy's devices and atomic checkpoints.
-
-    Raises:
-        ValueError: If the device cannot train in the precision that is asked for.
-    """
-    _check_precision(cfg.trainer)
+    """Instantiate the trainer with the strategy's devices and atomic checkpoints."""
     settings = dict(cfg.strategy)
     plugins: list[Any] = [BatchNormSync()] if settings.pop("sync_batch_norm", False) else []
     # Whatever else this machine's environment looks like: in a shell of SLURM one is one, too.
@@ -71,23 +66,6 @@ def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> 
     # GPU that is a third of a step's kernels, and no result depends on it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     return trainer
-
-
-def _check_precision(settings: DictConfig) -> None:
-    if lacks_float16(settings.get("accelerator"), settings.get("precision")):
-        raise ValueError(
-            "trainer.precision: expected 32-true or bf16-mixed on a CPU, got 16-mixed, whose "
-            "scaled float16 needs a GPU; set trainer.precision=bf16-mixed, or trainer=gpu "
-            "trainer.precision=16-mixed"
-        )
-
-
-def lacks_float16(accelerator: object, precision: object) -> bool:
-    """Return whether scaled float16 is asked for on a CPU, where Lightning takes bfloat16."""
-    is_cpu = accelerator == "cpu" or (
-        accelerator == "auto" and not torch.accelerator.is_available()
-    )
-    return is_cpu and precision == "16-mixed"
 
 
 def join_process_group(trainer: L.Trainer) -> None:

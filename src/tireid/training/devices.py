@@ -73,3 +73,11 @@ def _count_devices(cfg: DictConfig) -> int:
             stacklevel=2,
         )
     return trainer.num_devices
+
+
+def lacks_float16(accelerator: object, precision: object) -> bool:
+    """Return whether scaled float16 is asked for on a CPU, where Lightning takes bfloat16."""
+    is_cpu = accelerator == "cpu" or (
+        accelerator == "auto" and not torch.accelerator.is_available()
+    )
+    return is_cpu and precision == "16-mixed"

@@ -27,7 +27,7 @@ from tireid.metrics.values import mean_percent
 from tireid.retrieval.reranking import KReciprocal
 from tireid.runs.record import read_record
 from tireid.runs.weights import find_run
-from tireid.training.build import lacks_float16
+from tireid.training.devices import lacks_float16
 from tireid.training.summary import CHOSEN, print_metrics
 
 
