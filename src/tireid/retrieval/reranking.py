@@ -26,6 +26,7 @@ from tireid.retrieval.collection import SplitEmbeddings
 from tireid.retrieval.similarity import check_embeddings, similarity_blocks, unit_vectors
 from tireid.retrieval.top_k import top_k
 
+_Set = tuple[Int[ndarray, " _"], Float[ndarray, " _"]]  # members and weights
 _COMPARED = 2**22  # places in lists of neighbours, at a time
 _TINY = torch.finfo(torch.float64).tiny
 
@@ -141,15 +142,12 @@ class _Neighbourhoods:
         added = [s for s in sets if 3 * np.isin(s, members).sum() > 2 * len(s)]
         return np.unique(np.concatenate([members, *added]))
 
-    def _average(self, rows: Int[ndarray, " rows"], *others: "_Set") -> "_Set":
+    def _average(self, rows: Int[ndarray, " rows"], *others: _Set) -> _Set:
         sets = [*others, *(self._sets[row] for row in rows)]
         places, weights = (np.concatenate(parts) for parts in zip(*sets, strict=True))
         mean = np.bincount(places, weights, minlength=self.count) / len(sets)
         members = np.flatnonzero(mean)
         return members, mean[members]
-
-
-_Set = tuple[Int[ndarray, " _"], Float[ndarray, " _"]]  # members and weights
 
 
 def _weights(similarity: Float[ndarray, " members"]) -> Float[ndarray, " members"]:

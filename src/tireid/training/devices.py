@@ -77,7 +77,6 @@ def _count_devices(cfg: DictConfig) -> int:
 
 def lacks_float16(accelerator: object, precision: object) -> bool:
     """Return whether scaled float16 is asked for on a CPU, where Lightning takes bfloat16."""
-    is_cpu = accelerator == "cpu" or (
-        accelerator == "auto" and not torch.accelerator.is_available()
-    )
+    has_gpu = CUDAAccelerator.is_available() or MPSAccelerator.is_available()
+    is_cpu = accelerator == "cpu" or (accelerator == "auto" and not has_gpu)
     return is_cpu and precision == "16-mixed"
