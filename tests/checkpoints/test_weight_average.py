@@ -1,7 +1,10 @@
 """The average of the weights is validated and kept, and training goes on with the current ones."""
 
+import copy
 from types import SimpleNamespace
+from unittest.mock import Mock
 
+import lightning as L
 import pytest
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
@@ -12,15 +15,18 @@ from tireid.checkpoints.weight_average import STATE, WeightAverage
 
 @pytest.fixture
 def module():
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.BatchNorm1d(2))
-    model[1].weight = model[0].weight  # tied
-    model[1].bias.requires_grad_(False)
+    model = L.LightningModule()
+    for name, part in enumerate((nn.Linear(2, 2), nn.Linear(2, 2), nn.BatchNorm1d(2))):
+        model.add_module(str(name), part)
+    model.get_submodule("1").weight = model.get_parameter("0.weight")  # tied
+    model.get_parameter("1.bias").requires_grad_(False)
     return model
 
 
 @pytest.fixture
 def trainer():
-    return SimpleNamespace(global_step=0, state=SimpleNamespace(fn=TrainerFn.FITTING))
+    state = SimpleNamespace(fn=TrainerFn.FITTING)
+    return Mock(spec=L.Trainer, global_step=0, state=state)
 
 
 def step(average, trainer, module, *, done=True):
@@ -35,7 +41,7 @@ def step(average, trainer, module, *, done=True):
 def saved(average, trainer, module):
     checkpoint = {"state_dict": dict(module.state_dict())}
     average.on_save_checkpoint(trainer, module, checkpoint)
-    return checkpoint
+    return copy.deepcopy(checkpoint)  # a file, which shares nothing with the model
 
 
 def test_a_validation_and_a_checkpoint_have_the_average_also_within_a_validation(module, trainer):
@@ -49,7 +55,7 @@ def test_a_validation_and_a_checkpoint_have_the_average_also_within_a_validation
     for within in (False, True):
         if within:
             average.on_validation_start(trainer, module)
-            torch.testing.assert_close(module[0].weight, expected)
+            torch.testing.assert_close(module.get_parameter("0.weight"), expected)
         checkpoint = saved(average, trainer, module)
         torch.testing.assert_close(checkpoint["state_dict"]["0.weight"], expected)
         torch.testing.assert_close(checkpoint["state_dict"]["1.weight"], expected)
@@ -57,7 +63,7 @@ def test_a_validation_and_a_checkpoint_have_the_average_also_within_a_validation
         torch.testing.assert_close(checkpoint[STATE]["0.weight"], current)
         assert set(checkpoint[STATE]) == {"0.weight", "0.bias", "2.weight", "2.bias"}
     average.on_validation_end(trainer, module)
-    torch.testing.assert_close(module[0].weight, current)
+    torch.testing.assert_close(module.get_parameter("0.weight"), current)
 
 
 def test_a_resumed_training_has_both_to_the_bit(module, trainer):
@@ -65,14 +71,14 @@ def test_a_resumed_training_has_both_to_the_bit(module, trainer):
     average.on_train_start(trainer, module)
     step(average, trainer, module)
     checkpoint = saved(average, trainer, module)
-    current = module[0].weight.detach().clone()
+    current = module.get_parameter("0.weight").detach().clone()
     module.load_state_dict(checkpoint["state_dict"])
     resumed = WeightAverage(0.9)
     resumed.on_load_checkpoint(trainer, module, checkpoint)
     resumed.on_train_start(trainer, module)
-    assert torch.equal(module[0].weight, current)
+    assert torch.equal(module.get_parameter("0.weight"), current)
     resumed.on_validation_start(trainer, module)
-    assert torch.equal(module[0].weight, checkpoint["state_dict"]["0.weight"])
+    assert torch.equal(module.get_parameter("0.weight"), checkpoint["state_dict"]["0.weight"])
 
 
 @pytest.mark.parametrize(

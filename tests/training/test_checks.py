@@ -31,6 +31,8 @@ BASELINE = ["model=baseline", "max_epochs=1"]
         ("+trainer.limit_test_batches=1", r"trainer\.limit_test_batches: .*part .* no result"),
         ("+trainer.limit_test_batches=0.5", "no result"),
         ("trainer.precision=16-mixed", r"trainer\.precision: .*on a CPU, got 16-mixed.* GPU"),
+        ("layer_decay=0", r"layer_decay: expected a number in \(0, 1\], got 0"),
+        ("frozen_blocks=-1", "frozen_blocks: expected an integer >= 0, got -1"),
         ("average_decay=1", r"average_decay: expected a number in \[0, 1\), got 1"),
         ("+trainer.limit_test_batches=0", "no result"),
         ("+trainer.limit_val_batches=1", r"trainer\.limit_val_batches: .*no result"),

@@ -79,3 +79,12 @@ def test_on_several_data_sets_each_has_a_record_and_all_a_table(
     table = capsys.readouterr().out.rpartition("data set")[2]
     assert "custom" in table
     assert "rstpreid" in table
+
+
+def test_a_run_in_float16_is_evaluated_in_float32_where_there_is_no_gpu(
+    untrained_run, compose_config, capsys
+):
+    folder = untrained_run("model=baseline", "trainer.precision=16-mixed")
+    run = [f"run={folder}", "split=val", "accelerator=cpu"]
+    evaluate(compose_config(*run, name="evaluate"))
+    assert "16-mixed needs a GPU: evaluated in float32" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from tireid.encoders.blocks import ENCODERS, named, no_blocks, parts_by_depth
 from tireid.losses.gather import mean_over_processes
 from tireid.losses.precision import full_precision
 from tireid.structures import (
@@ -69,10 +70,13 @@ class RetrievalModule(L.LightningModule):
         latest_terms: Weighted terms of the latest training step, by name, without gradient.
         flip_images: Whether an evaluation embeds an image by the mean of its embedding and that of
             its mirror image.
+        layer_decay: Factor by which the rates of transformer encoders fall from block to block
+            towards the input, see `tireid.encoders.blocks`; 1: they do not.
     """
 
     latest_terms: dict[str, Tensor]
     flip_images: bool = False
+    layer_decay: float = 1.0
     seed_offset: int = 0
     reads_pooled: bool = True
     takes_supports: bool = False
@@ -229,20 +233,32 @@ class RetrievalModule(L.LightningModule):
         groups: list[dict[str, Any]] = []
         for name, parameters in self.parameter_groups().items():
             rate = self._rate(name)
-            trainable = [p for p in parameters if p.requires_grad]
-            apart: list[nn.Parameter] = []
-            if f"{name}_bias" in self.learning_rates:
-                apart = [p for p in trainable if id(p) in biases]
-                trainable = [p for p in trainable if id(p) not in biases]
-            if trainable:
-                groups.append({"params": trainable, "lr": rate, "name": name})
-            if apart:
-                own = {"lr": self._rate(f"{name}_bias"), "name": f"{name}_bias"}
-                groups.append({"params": apart, "weight_decay": 0.0} | own)
+            for part, (factor, trainable) in self._parts(name, parameters).items():
+                apart: list[nn.Parameter] = []
+                if f"{name}_bias" in self.learning_rates:
+                    apart = [p for p in trainable if id(p) in biases]
+                    trainable = [p for p in trainable if id(p) not in biases]
+                if trainable:
+                    groups.append({"params": trainable, "lr": rate * factor, "name": name + part})
+                if apart:
+                    rate_apart = self._rate(f"{name}_bias") * factor
+                    own = {"lr": rate_apart, "name": f"{name}_bias{part}"}
+                    groups.append({"params": apart, "weight_decay": 0.0} | own)
+        if self.layer_decay != 1 and not any("_block" in group["name"] for group in groups):
+            raise ValueError(no_blocks("layer_decay", self.layer_decay))
         optimizer = self.build_optimizer(groups)
         total_steps = int(self.trainer.estimated_stepping_batches)
         schedule: Any = self.build_schedule(optimizer, total_steps=total_steps)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _parts(
+        self, name: str, parameters: Iterable[nn.Parameter]
+    ) -> dict[str, tuple[float, list[nn.Parameter]]]:
+        """Return the trained parameters of a group by part, with the factor of its rate."""
+        if name not in ENCODERS or self.layer_decay == 1:
+            return {"": (1.0, [p for p in parameters if p.requires_grad])}
+        parts = parts_by_depth(named(self, parameters), self.layer_decay)
+        return {f"_{part}" if part else "": value for part, value in parts.items()}
 
     def _rate(self, name: str) -> float:
         if name not in self.learning_rates:

@@ -26,6 +26,7 @@ from tireid.retrieval.collection import SplitEmbeddings
 from tireid.retrieval.similarity import check_embeddings, similarity_blocks, unit_vectors
 from tireid.retrieval.top_k import top_k
 
+_Set = tuple[Int[ndarray, " _"], Float[ndarray, " _"]]  # members and weights
 _COMPARED = 2**22  # places in lists of neighbours, at a time
 _TINY = torch.finfo(torch.float64).tiny
 
@@ -129,7 +130,7 @@ class _Neighbourhoods:
         members = self._expanded(nearest[: self.settings.k1])
         own = members, _weights(similarity[members])
         neighbours, weights = self._average(nearest[: self.settings.k2 - 1], own)
-        holders = [self._holders[neighbour] for neighbour in neighbours]
+        holders = [self._holders[int(neighbour)] for neighbour in neighbours]
         least = [np.minimum(h[1], w) for h, w in zip(holders, weights, strict=True)]
         rows = np.concatenate([holder[0] for holder in holders])
         common = np.bincount(rows, np.concatenate(least), minlength=self.count)
@@ -137,19 +138,16 @@ class _Neighbourhoods:
 
     def _expanded(self, members: Int[ndarray, " members"]) -> Int[ndarray, " more"]:
         """Add the sets of half the size of which more than two thirds are members."""
-        sets = (self._half[member] for member in members)
+        sets = (self._half[int(member)] for member in members)
         added = [s for s in sets if 3 * np.isin(s, members).sum() > 2 * len(s)]
         return np.unique(np.concatenate([members, *added]))
 
-    def _average(self, rows: Int[ndarray, " rows"], *others: "_Set") -> "_Set":
-        sets = [*others, *(self._sets[row] for row in rows)]
+    def _average(self, rows: Int[ndarray, " rows"], *others: _Set) -> _Set:
+        sets = [*others, *(self._sets[int(row)] for row in rows)]
         places, weights = (np.concatenate(parts) for parts in zip(*sets, strict=True))
         mean = np.bincount(places, weights, minlength=self.count) / len(sets)
         members = np.flatnonzero(mean)
         return members, mean[members]
-
-
-_Set = tuple[Int[ndarray, " _"], Float[ndarray, " _"]]  # members and weights
 
 
 def _weights(similarity: Float[ndarray, " members"]) -> Float[ndarray, " members"]:

@@ -37,6 +37,8 @@ _REPEATED = (
 _ADDED = {
     "teaching.selection": "last",
     "average_decay": 0.0,
+    "layer_decay": 1.0,
+    "frozen_blocks": 0,
     "model.label_smoothing": 0.0,
     "model.dual.label_smoothing": 0.0,
     "model.teacher.label_smoothing": 0.0,

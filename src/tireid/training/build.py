@@ -47,11 +47,7 @@ def compile_model(model: nn.Module) -> None:
 
 
 def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
-    """Instantiate the trainer with the strategy's devices and atomic checkpoints.
-
-    Raises:
-        ValueError: If the device cannot train in the precision that is asked for.
-    """
+    """Instantiate the trainer with the strategy's devices and atomic checkpoints."""
     settings = dict(cfg.strategy)
     plugins: list[Any] = [BatchNormSync()] if settings.pop("sync_batch_norm", False) else []
     # Whatever else this machine's environment looks like: in a shell of SLURM one is one, too.
@@ -65,13 +61,6 @@ def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> 
         **settings,
         _convert_="all",
     )
-    asked = cfg.trainer.get("precision")
-    if asked == "16-mixed" and trainer.precision != asked:  # Lightning takes bfloat16 instead
-        raise ValueError(
-            "trainer.precision: expected 32-true or bf16-mixed on a CPU, got 16-mixed, whose "
-            "scaled float16 needs a GPU; set trainer.precision=bf16-mixed, or trainer=gpu "
-            "trainer.precision=16-mixed"
-        )
     trainer.strategy.checkpoint_io = AtomicCheckpointIO()
     # Deterministic algorithms also fill memory that nobody has written, to find reads of it. On a
     # GPU that is a third of a step's kernels, and no result depends on it.

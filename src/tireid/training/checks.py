@@ -16,6 +16,7 @@ from tireid.data.datamodule import TireidDataModule
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.word_table import WordType
 from tireid.metrics.names import monitors
+from tireid.training.devices import lacks_float16
 from tireid.training.summary import CHOSEN
 
 _PROCESSES = "set strategy=ddp (GPUs) or strategy=ddp_cpu, and strategy.devices=N for their number"
@@ -86,6 +87,12 @@ def check_trainer(cfg: DictConfig) -> None:
             raise ValueError(
                 f"trainer.{name}: expected no such setting, got {cfg.trainer[name]!r}; {instead}"
             )
+    if lacks_float16(cfg.trainer.get("accelerator"), cfg.trainer.get("precision")):
+        raise ValueError(
+            "trainer.precision: expected 32-true or bf16-mixed on a CPU, got 16-mixed, whose "
+            "scaled float16 needs a GPU; set trainer.precision=bf16-mixed, or trainer=gpu "
+            "trainer.precision=16-mixed"
+        )
     limits = {f"limit_{kind}_batches": 1.0 for kind in ("train", "val", "test")}
     train, val, test = (cfg.trainer.get(name, whole) for name, whole in limits.items())
     unvalidated = cfg.selection == "last" and val == 0
@@ -182,6 +189,14 @@ def check_scalars(cfg: DictConfig) -> None:
         "average_decay": (
             type(cfg.average_decay) in (int, float) and 0 <= cfg.average_decay < 1,
             "a number in [0, 1)",
+        ),
+        "layer_decay": (
+            type(cfg.layer_decay) in (int, float) and 0 < cfg.layer_decay <= 1,
+            "a number in (0, 1]",
+        ),
+        "frozen_blocks": (
+            type(cfg.frozen_blocks) is int and cfg.frozen_blocks >= 0,
+            "an integer >= 0",
         ),
         "tf32": (isinstance(cfg.tf32, bool), "true or false"),
         "compile": (isinstance(cfg.compile, bool), "true or false"),

@@ -73,3 +73,10 @@ def _count_devices(cfg: DictConfig) -> int:
             stacklevel=2,
         )
     return trainer.num_devices
+
+
+def lacks_float16(accelerator: object, precision: object) -> bool:
+    """Return whether scaled float16 is asked for on a CPU, where Lightning takes bfloat16."""
+    has_gpu = CUDAAccelerator.is_available() or MPSAccelerator.is_available()
+    is_cpu = accelerator == "cpu" or (accelerator == "auto" and not has_gpu)
+    return is_cpu and precision == "16-mixed"

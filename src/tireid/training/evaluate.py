@@ -28,6 +28,7 @@ from tireid.metrics.values import mean_percent
 from tireid.retrieval.reranking import KReciprocal
 from tireid.runs.record import read_record
 from tireid.runs.weights import find_run
+from tireid.training.devices import lacks_float16
 from tireid.training.summary import CHOSEN, print_by_dataset, print_metrics
 
 
@@ -238,10 +239,14 @@ def _callbacks(
 
 
 def _trainer(accelerator: Any, settings: DictConfig, callbacks: list[Callback]) -> L.Trainer:
+    precision = settings.precision
+    if lacks_float16(accelerator, precision):
+        say("trainer.precision=16-mixed needs a GPU: evaluated in float32")
+        precision = "32-true"
     return L.Trainer(
         accelerator=accelerator,
         devices=1,
-        precision=settings.precision,
+        precision=precision,
         deterministic=settings.deterministic,
         callbacks=callbacks,
         logger=False,

@@ -20,6 +20,7 @@ from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
+from tireid.encoders.blocks import freeze_blocks
 from tireid.files import remove_leftovers, write_json, write_text
 from tireid.inference.build import (
     allow_tf32,
@@ -210,6 +211,8 @@ def _build(run: DictConfig, callbacks: list[Callback], loggers: list[Logger]) ->
     model = build_model(run, encoders, datamodule.num_train_pids)
     if run.init_weights is not None:
         transfer.init_weights(run.init_weights, model)
+    freeze_blocks(model, model.parameter_groups(), run.frozen_blocks)
+    model.layer_decay = run.layer_decay
     if run.compile:
         compile_model(model)
     return _Parts(model, datamodule, trainer, callbacks)
