@@ -29,6 +29,7 @@ from tireid.data.samplers import (
     GlobalBatchSampler,
     IdentityBalancedSampler,
     ShuffledSampler,
+    WeightedSampler,
     check_batch_size,
 )
 from tireid.data.split_counts import Counts, check_counts, count, differences
@@ -68,6 +69,7 @@ class TireidDataModule(LightningDataModule):
         persistent_workers: Whether those of a training stay for its next epoch.
         sampler: `shuffled`, over pairs, or `identity_balanced`.
         pairs_per_id: Pairs of an identity in a batch of `identity_balanced`.
+        weights: Share of an epoch that each set of a mixed data set has; None: as its size.
         pad: Black pixels around a training image before a random crop of its size.
         flip_probability: Probability of mirroring a training image, in [0, 1].
         erase_probability: Probability of erasing a rectangle of a training image, in [0, 1].
@@ -126,6 +128,7 @@ class TireidDataModule(LightningDataModule):
         persistent_workers: bool = True,
         sampler: str = "shuffled",
         pairs_per_id: int = 4,
+        weights: Mapping[str, float] | None = None,
         pad: int = 10,
         flip_probability: float = 0.5,
         erase_probability: float = 0.0,
@@ -151,6 +154,8 @@ class TireidDataModule(LightningDataModule):
             raise ValueError(f"validation_split: expected val or test, got {validation_split!r}")
         if sampler not in _SAMPLERS:
             raise ValueError(f"sampler: expected one of {', '.join(_SAMPLERS)}, got {sampler!r}")
+        if weights is not None and sampler != "shuffled":
+            raise ValueError(f"weights: expected null with sampler={sampler}, got {dict(weights)}")
         if cache not in _CACHES:
             raise ValueError(f"cache: expected packed or null, got {cache!r}")
         check_share("bad_images", bad_images)
@@ -175,7 +180,7 @@ class TireidDataModule(LightningDataModule):
             eval_batch_size, num_workers, prefetch, persistent_workers, cache_images, seed
         )
         self._cache, self._bad_share = cache, bad_images
-        self._sampler, self._pairs_per_id = sampler, pairs_per_id
+        self._sampler, self._pairs_per_id, self._weights = sampler, pairs_per_id, weights
         self._seed = seed
         self._counts, self._other_releases = counts, other_releases or {}
         self._cache_dir = resolve_cache_dir(cache_dir)
@@ -441,6 +446,11 @@ class TireidDataModule(LightningDataModule):
 
     def _train_sampler(self, dataset: PairDataset) -> GlobalBatchSampler:
         ranks = self._ranks
+        if self._weights is not None:
+            sources = [record.source for record in self.records("train") for _ in record.captions]
+            return WeightedSampler(
+                sources, weights=self._weights, batch_size=self.batch_size, **ranks
+            )
         if self._sampler == "shuffled":
             return ShuffledSampler(len(dataset), batch_size=self.batch_size, **ranks)
         return IdentityBalancedSampler(
