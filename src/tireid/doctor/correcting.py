@@ -15,12 +15,12 @@ class Corrected(NamedTuple):
 
     Attributes:
         text: Of the file, its entries in the order of the original.
-        count: Number of its entries.
+        kept: Number of its entries.
         changes: A line for each entry that it lacks.
     """
 
     text: str
-    count: int
+    kept: int
     changes: list[str]
 
 
@@ -77,7 +77,7 @@ def write_corrected(corrected: Corrected | None, file: Path, originals: Sequence
         FileExistsError: If the file is there.
         ValueError: If there is nothing to write.
     """
-    if corrected is None or not corrected.count:
+    if corrected is None or not corrected.kept:
         raise ValueError(
             f"--fix {file}: expected entries that name their split, image and captions, got none "
             f"in {', '.join(originals) or 'any file'}"
@@ -87,5 +87,5 @@ def write_corrected(corrected: Corrected | None, file: Path, originals: Sequence
     write_text(file, corrected.text)
     return [
         *corrected.changes,
-        f"{corrected.count:,} entries kept, {len(corrected.changes):,} removed",
+        f"{corrected.kept:,} entries kept, {len(corrected.changes):,} removed",
     ]
