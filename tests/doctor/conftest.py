@@ -14,6 +14,8 @@ ENTRIES = [
     for camera in "ab"
 ]
 
+PEOPLE = (("train", "anna"), ("train", "ben"), ("val", "cy"), ("test", "di"))
+
 
 def draw(path, seed):
     """Write an image of coarse noise that looks like no other seed's."""
@@ -56,3 +58,18 @@ def examined(tmp_path):
         return examine(dataset, root, memory=tmp_path / "memory", own=own, progress=False)
 
     return run
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Return a function that writes images and a table, and returns the folder."""
+
+    def write(change=lambda text: text, name="captions.csv"):
+        rows = ["image,caption,person,split,camera"]
+        for number, (split, person) in enumerate((s, p) for s, p in PEOPLE for _ in "ab"):
+            draw(tmp_path / "own" / f"{number}.png", number)
+            rows.append(f"{number}.png,someone in a coat of kind {number},{person},{split},1")
+        (tmp_path / "own" / name).write_text(change("\n".join(rows) + "\n"))
+        return tmp_path / "own"
+
+    return write

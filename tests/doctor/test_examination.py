@@ -175,3 +175,39 @@ def test_a_changed_image_is_decoded_again(data, examined):
     assert examined(root).findings == []
     (root / "imgs/cam_a/1_a.png").write_bytes(b"no image")
     assert found(examined(root), "1 of 12 images cannot be read")
+
+
+def test_a_sound_table_of_ones_own_is_sound(table, examined):
+    result = examined(table(), "custom", own=False)
+    assert result.findings == []
+    assert result.counts["train"] == {"ids": 2, "images": 4, "captions": 4}
+
+
+def test_a_table_of_ones_own_is_examined_by_lines(table, examined):
+    def change(text):
+        return text.replace("1.png,", "1.png,a,").replace("anna,train", "anna,dev", 1)
+
+    result = examined(table(change), "custom")
+    titles = [f"{finding.title} {finding.examples}" for finding in result.harmful]
+    assert any("expected 5 cells" in title and "line 3" in title for title in titles)
+    assert any("field 'split'" in title and "line 2" in title for title in titles)
+    fixed = result.corrected.text.splitlines()
+    assert fixed[:2] == [
+        '"image","caption","person","split"',
+        '"2.png","someone in a coat of kind 2","ben","train"',
+    ]
+    assert len(result.corrected.changes) == 2
+
+
+def test_a_table_under_another_name_or_without_splits_or_columns(table, examined):
+    (finding,) = examined(table(name="people.csv"), "custom").harmful
+    assert "another name" in finding.title
+    assert finding.advice.endswith("captions.csv")
+    root = table(lambda text: text.replace("person", "persn", 1))
+    (finding,) = examined(root, "custom").harmful
+    assert "did you mean person by persn?" in finding.title
+    root = table(lambda text: text.replace("split", "part", 1))
+    (finding,) = (f for f in examined(root, "custom").findings if "split" in f.title)
+    assert not finding.harms
+    (finding,) = examined(root, "cuhk_pedes").harmful
+    assert "use dataset=custom" in finding.advice

@@ -173,3 +173,34 @@ def test_rstpreid_with_the_fields_of_cuhk_pedes_says_which(data, examined):
     assert titles(result) == [
         "data_captions.json has other names of fields: file_path for img_path"
     ]
+
+
+def test_files_as_tbps_clip_and_rasa_have_them_are_joined(data, examined, entries):
+    """One file a split, whose entries name no split; TBPS-CLIP's hold back-translated captions."""
+    root = data(name=None)
+    for split in ("train", "val", "test"):
+        rows = [
+            {key: value for key, value in entry.items() if key != "split"} | {"captions_bt": ["x"]}
+            for entry in entries
+            if entry["split"] == split
+        ]
+        (root / f"{split}_reid.json").write_text(json.dumps(rows))
+    result = examined(root)
+    assert {split: n["images"] for split, n in result.counts.items()} == {
+        "train": 6,
+        "val": 2,
+        "test": 4,
+    }
+    (finding,) = result.harmful
+    assert "one annotation file a split" in finding.title
+
+
+def test_several_wrong_states_at_once_are_each_named(data, examined, entries):
+    """A level too high, the older annotations, and a folder of images that did not arrive."""
+    older = [{key: value for key, value in e.items() if key != "split"} for e in entries]
+    root = data(name="caption_all.json", content=older, folder="unpacked/data")
+    shutil.rmtree(root / "imgs/cam_b")
+    found = titles(examined(root.parent))
+    assert any(title.startswith("caption_all.json in place of reid_raw.json") for title in found)
+    assert any("lacks split" in title for title in found)
+    assert any(title.startswith("6 images missing") for title in found)

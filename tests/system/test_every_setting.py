@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tireid.data.conversion import convert
 from tireid.data.tokenizers import TrainedWordPiece
 from tireid.files import conf_dir
 from tireid.inference.build import build_datamodule, build_encoders, build_model
@@ -114,6 +115,7 @@ OTHERS: dict[str, Any] = {
     "root": "/nowhere",
     "sampler": "identity_balanced",
     "selection": "val",
+    "sets": {"cuhk_pedes": {"root": "/nowhere"}},
     "shared_dir": "/elsewhere",
     "short": "pad",
     "similarity": "dot",
@@ -126,6 +128,7 @@ OTHERS: dict[str, Any] = {
     "twin_fraction": 0.9,
     "vocab_size": 150,
     "val_fraction": 0.4,
+    "weights": {"cuhk_pedes": 1.0, "custom": 3.0},
     "world_seed": 3,
 }
 # What does not change a batch, a loss, a weight or an embedding, and why.
@@ -149,6 +152,7 @@ WITHOUT_EFFECT = {
     "oracle": "metrics of the teacher in the record",
     "split_seed": "of files without a val split; the tests' files have one, but for icfg_pedes",
     "val_fraction": "as split_seed",
+    "test_fraction": "of tables without splits",
     "erase_value": "beside erase_probability, which is 0",
     "words": "for methods that predict masked words, whose masking repeats them",
     "norms": "the rate of IRRA's norms",
@@ -184,8 +188,14 @@ def base(compose_config, cache_dir, tmp_path, tokenizer_folder):
         if choice == "siglip2_base":
             overrides.append("text_encoder=siglip2_base")
         if group == "dataset" and choice != "synthetic":
-            world = WorldSettings(layout=choice, **WORLD)
-            root = ensure_world(cache_dir, world, progress=False)
+            layout = "cuhk_pedes" if choice in ("custom", "mixed") else choice
+            root = ensure_world(cache_dir, WorldSettings(layout=layout, **WORLD), progress=False)
+            if choice == "mixed":
+                sets = f"{{cuhk_pedes: {{root: '{root}'}}, custom: {{root: '{tmp_path}'}}}}"
+                overrides.append(f"dataset.read.sets={sets}")
+            if choice in ("custom", "mixed") and not (tmp_path / "imgs").exists():
+                convert("cuhk_pedes", root, "custom", tmp_path)
+            root = tmp_path if choice == "custom" else root
             overrides += ["image_encoder=resnet_tiny", "text_encoder=bilstm_tiny"]
             overrides += [f"dataset.root={root}"]
         chosen = f"{group}={choice}"

@@ -5,12 +5,17 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from tireid.data.datamodule import TireidDataModule
+from tireid.data.mixed import sources_of
+from tireid.retrieval.by_set import values_by_set
 from tireid.retrieval.collection import RetrievalMetrics, SplitEmbeddings
 from tireid.retrieval.similarity import NoDirectionError, diverged
 
 
 class RetrievalEvaluation(Callback):
     """Log `val/...` and `test/...` metrics of both directions, in percent.
+
+    Of a mixed data set also `val/SET/...`, where only captions and images of that set are ranked.
 
     Each caption and each image counts once, whatever a distributed sampler repeated. The values
     are logged on every process, so that all of them stop and save alike.
@@ -55,22 +60,27 @@ class RetrievalEvaluation(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the validation split."""
-        embeddings = self._log(pl_module, self.validation_split, f"epoch {trainer.current_epoch}")
+        weights = f"epoch {trainer.current_epoch}"
+        embeddings = self._log(trainer, pl_module, self.validation_split, weights)
         if self.weights is not None:
             self.embeddings = embeddings
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the test split, and keep its embeddings."""
-        self.embeddings = self._log(pl_module, "test", trainer.ckpt_path)
+        self.embeddings = self._log(trainer, pl_module, "test", trainer.ckpt_path)
 
     def _log(
-        self, pl_module: L.LightningModule, split: str, weights: object
+        self, trainer: L.Trainer, pl_module: L.LightningModule, split: str, weights: object
     ) -> SplitEmbeddings | None:
         try:
             values = self.metric.compute()
         except NoDirectionError as error:  # on all processes alike
             raise NoDirectionError(diverged(self.weights or weights, str(error))) from error
         embeddings, self.metric.split = self.metric.split, None
+        datamodule = getattr(trainer, "datamodule", None)
+        if embeddings is not None and isinstance(datamodule, TireidDataModule):
+            sets = sources_of(datamodule.records(split))
+            values |= values_by_set(embeddings, sets, self.metric.block_size)
         self.metric.reset()
         # All processes have the same values; a mean of three of them would round.
         pl_module.log_dict(

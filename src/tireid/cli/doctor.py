@@ -7,7 +7,7 @@ from pathlib import Path
 from tireid.cli.arguments import Parser
 from tireid.console import complain, say, show_warnings_in_one_line
 
-_DATA_SETS = ("cuhk_pedes", "icfg_pedes", "rstpreid")
+_DATA_SETS = ("cuhk_pedes", "icfg_pedes", "rstpreid", "custom")
 
 
 def main() -> None:

@@ -68,20 +68,33 @@ def as_entry(layout: Layout, split: str, record: Record, image_root: Path) -> di
     }
 
 
-def as_text(layout: Layout, entries: list[dict[str, Any]]) -> str:
-    """Return entries as the text of a layout's annotation file."""
+def as_text(
+    layout: Layout,
+    entries: list[dict[str, Any]],
+    *,
+    persons: Mapping[int, str],
+    folder: str = "imgs/",
+) -> str:
+    """Return entries as the text of a layout's annotation file.
+
+    Args:
+        layout: File and field names.
+        entries: From `as_entry`.
+        persons: Names of identities, which only a table can hold.
+        folder: What the paths of a table begin with.
+    """
     if not layout.is_table:
         return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     table.writerow(layout.fields)
     for entry in entries:
+        pid = entry[layout.id_field]
         for caption in entry[layout.captions_field]:
             # What would be read as a list is written as one.
             cell = json.dumps([caption]) if caption.lstrip().startswith("[") else caption
-            table.writerow(
-                [f"imgs/{entry[layout.path_field]}", cell, entry[layout.id_field], entry["split"]]
-            )
+            path = f"{folder}{entry[layout.path_field]}"
+            table.writerow([path, cell, persons.get(pid, pid), entry["split"]])
     return text.getvalue()
 
 
@@ -102,11 +115,7 @@ def _text(layout: Layout, splits: Splits, image_root: Path, persons: Mapping[int
         for split, records in splits.items()
         for record in records
     ]
-    if layout.is_table:
-        for entry in entries:
-            pid = entry[layout.id_field]
-            entry[layout.id_field] = persons.get(pid, pid)
-    return as_text(layout, entries)
+    return as_text(layout, entries, persons=persons)
 
 
 def _left_out(read: Annotations, layout: Layout) -> list[str]:

@@ -28,6 +28,7 @@ from tireid.data.samplers import (
     GlobalBatchSampler,
     IdentityBalancedSampler,
     ShuffledSampler,
+    WeightedSampler,
     check_batch_size,
 )
 from tireid.data.split_counts import Counts, check_counts, count, differences
@@ -67,6 +68,7 @@ class TireidDataModule(LightningDataModule):
         normalise_on: `worker`, `device` or `auto`, as in `ImageInput`; changes no result.
         sampler: `shuffled`, over pairs, or `identity_balanced`.
         pairs_per_id: Pairs of an identity in a batch of `identity_balanced`.
+        weights: Share of an epoch that each set of a mixed data set has; None: as its size.
         pad: Black pixels around a training image before a random crop of its size.
         flip_probability: Probability of mirroring a training image, in [0, 1].
         erase_probability: Probability of erasing a rectangle of a training image, in [0, 1].
@@ -125,6 +127,7 @@ class TireidDataModule(LightningDataModule):
         normalise_on: str = "auto",
         sampler: str = "shuffled",
         pairs_per_id: int = 4,
+        weights: Mapping[str, float] | None = None,
         pad: int = 10,
         flip_probability: float = 0.5,
         erase_probability: float = 0.0,
@@ -150,6 +153,8 @@ class TireidDataModule(LightningDataModule):
             raise ValueError(f"validation_split: expected val or test, got {validation_split!r}")
         if sampler not in _SAMPLERS:
             raise ValueError(f"sampler: expected one of {', '.join(_SAMPLERS)}, got {sampler!r}")
+        if weights is not None and sampler != "shuffled":
+            raise ValueError(f"weights: expected null with sampler={sampler}, got {dict(weights)}")
         check_share("bad_images", bad_images)
         self.name, self.root, self.terms = name, root, terms
         self.tokenizer = tokenizer
@@ -180,7 +185,7 @@ class TireidDataModule(LightningDataModule):
             eval_batch_size, num_workers, prefetch, persistent_workers, cache_images, seed
         )
         self._bad_share = bad_images
-        self._sampler, self._pairs_per_id = sampler, pairs_per_id
+        self._sampler, self._pairs_per_id, self._weights = sampler, pairs_per_id, weights
         self._seed = seed
         self._counts, self._other_releases = counts, other_releases or {}
         self._cache_dir = resolve_cache_dir(cache_dir)
@@ -445,6 +450,11 @@ class TireidDataModule(LightningDataModule):
 
     def _train_sampler(self, dataset: PairDataset) -> GlobalBatchSampler:
         ranks = self._ranks
+        if self._weights is not None:
+            sources = [record.source for record in self.records("train") for _ in record.captions]
+            return WeightedSampler(
+                sources, weights=self._weights, batch_size=self.batch_size, **ranks
+            )
         if self._sampler == "shuffled":
             return ShuffledSampler(len(dataset), batch_size=self.batch_size, **ranks)
         return IdentityBalancedSampler(

@@ -21,12 +21,14 @@ class Record:
         pid: The data set's own identity number.
         captions: At least one caption, none of them blank.
         image_id: Position of the image in its split.
+        source: Name of its data set among several; empty if it is the only one.
     """
 
     image_path: Path
     pid: int
     captions: tuple[str, ...]
     image_id: int
+    source: str = ""
 
 
 Splits = dict[str, list[Record]]

@@ -4,7 +4,7 @@ Training samplers draw whole global batches; each rank takes its slice, so the n
 does not change what a step sees. Lightning must not wrap them: `use_distributed_sampler=False`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -117,6 +117,55 @@ class CoveringSampler(GlobalBatchSampler):
         order = torch.cat([order, order])[: self._num_batches * self._batch_size]
         for batch in order.split(self._batch_size):
             yield [SampleKey(epoch, index) for index in batch.tolist()]
+
+
+class WeightedSampler(GlobalBatchSampler):
+    """A shuffle in which each of several data sets has its share of an epoch.
+
+    The pairs of a set come in a shuffled order, each once before any comes again. An epoch has the
+    batches of a plain shuffle.
+
+    Args:
+        sources: Name of each pair's data set.
+        weights: Weight of each set; its share is that of all weights.
+        batch_size: Global batch size.
+        ranks: `num_replicas`, `rank` and `seed` of `GlobalBatchSampler`.
+
+    Raises:
+        ValueError: If a weight is not positive, or not all sets and only they have one.
+    """
+
+    def __init__(
+        self, sources: Sequence[str], *, weights: Mapping[str, float], batch_size: int, **ranks: int
+    ) -> None:
+        super().__init__(len(sources), batch_size=batch_size, **ranks)
+        self._pairs: dict[str, list[int]] = {}
+        for pair, source in enumerate(sources):
+            self._pairs.setdefault(source, []).append(pair)
+        if weights.keys() != self._pairs.keys() or min(weights.values()) <= 0:
+            raise ValueError(
+                "dataset.weights: expected a positive weight for each of "
+                f"{', '.join(filter(None, self._pairs)) or 'the sets of dataset=mixed'}, got "
+                f"{dict(weights)}"
+            )
+        total = self._num_batches * batch_size
+        names = list(self._pairs)
+        ends = torch.tensor([weights[name] for name in names], dtype=torch.float64).cumsum(0)
+        ends = (ends / ends[-1] * total).round().long().tolist()
+        self._shares = dict(zip(names, ends, strict=True))
+
+    def _global_batches(self, epoch: int) -> Iterator[list[SampleKey]]:
+        generator = keyed_generator(self._seed, epoch)
+        keys: list[SampleKey] = []
+        for name, end in self._shares.items():
+            pairs, repeat = self._pairs[name], 0
+            while len(keys) < end:
+                deck = _shuffle(pairs, generator)[: end - len(keys)]
+                keys += [SampleKey(epoch, pair, repeat) for pair in deck]
+                repeat += 1
+        order = torch.randperm(len(keys), generator=generator)
+        for batch in order.split(self._batch_size):
+            yield [keys[position] for position in batch.tolist()]
 
 
 class IdentityBalancedSampler(GlobalBatchSampler):

@@ -1,12 +1,11 @@
 """A corrected copy of an annotation file: what training takes, in the layout's own form."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tireid.data.annotations import Layout
-from tireid.data.conversion import as_entry
+from tireid.data.conversion import as_entry, as_text
 from tireid.data.records import Splits
 from tireid.files import write_text
 
@@ -15,11 +14,13 @@ class Corrected(NamedTuple):
     """A corrected annotation file.
 
     Attributes:
-        entries: In the order of the original.
+        text: Of the file, its entries in the order of the original.
+        kept: Number of its entries.
         changes: A line for each entry that it lacks.
     """
 
-    entries: list[dict[str, Any]]
+    text: str
+    kept: int
     changes: list[str]
 
 
@@ -29,6 +30,9 @@ def correct(
     image_root: Path,
     refused: Sequence[str],
     unusable: Mapping[Path, str],
+    *,
+    persons: Mapping[int, str] | None = None,
+    folder: str = "imgs/",
 ) -> Corrected:
     """Return the entries whose images can be read.
 
@@ -40,6 +44,8 @@ def correct(
         image_root: The folder of the images.
         refused: Messages of the entries that are no records.
         unusable: Images that cannot be read, with the reason.
+        persons: Names of the identities of a table.
+        folder: What the paths of a table begin with.
     """
     entries: dict[int, dict[str, Any]] = {}
     changes = [f"removed {message}" for message in refused]
@@ -51,7 +57,9 @@ def correct(
                 changes.append(f"removed entry {record.image_id}: {name}: {reason}")
                 continue
             entries[record.image_id] = as_entry(layout, split, record, image_root)
-    return Corrected([entries[number] for number in sorted(entries)], changes)
+    kept = [entries[number] for number in sorted(entries)]
+    text = as_text(layout, kept, persons=persons or {}, folder=folder)
+    return Corrected(text, len(kept), changes)
 
 
 def write_corrected(corrected: Corrected | None, file: Path, originals: Sequence[str]) -> list[str]:
@@ -69,13 +77,15 @@ def write_corrected(corrected: Corrected | None, file: Path, originals: Sequence
         FileExistsError: If the file is there.
         ValueError: If there is nothing to write.
     """
-    if corrected is None or not corrected.entries:
+    if corrected is None or not corrected.kept:
         raise ValueError(
             f"--fix {file}: expected entries that name their split, image and captions, got none "
             f"in {', '.join(originals) or 'any file'}"
         )
     if file.exists() or file.is_symlink():
         raise FileExistsError(f"--fix {file}: expected the name of a new file, got one that exists")
-    write_text(file, json.dumps(corrected.entries, indent=1, ensure_ascii=False) + "\n")
-    count = len(corrected.entries)
-    return [*corrected.changes, f"{count:,} entries kept, {len(corrected.changes):,} removed"]
+    write_text(file, corrected.text)
+    return [
+        *corrected.changes,
+        f"{corrected.kept:,} entries kept, {len(corrected.changes):,} removed",
+    ]

@@ -1,19 +1,25 @@
 """The entries of an annotation file, by the rules of training: which it refuses, and why."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tireid.data.annotations import EntryParser, Layout
-from tireid.data.records import SPLITS, Splits, find_repeats, shared_ids
+from tireid.data.custom import merged
+from tireid.data.records import SPLITS, Record, Splits, find_repeats, shared_ids
 from tireid.data.split_counts import Counts, count, differences
 from tireid.doctor.findings import Finding, first, number
 from tireid.doctor.layouts import Published
 
 
 def parse_entries(
-    layout: Layout, file: Path, entries: Sequence[Any], image_root: Path
+    layout: Layout,
+    file: Path,
+    entries: Sequence[tuple[int, Any]],
+    image_root: Path,
+    *,
+    has_splits: bool,
 ) -> tuple[Splits, list[str], list[Finding]]:
     """Return the records of the entries that training takes, and why it refuses the others.
 
@@ -22,33 +28,43 @@ def parse_entries(
     Args:
         layout: File and field names.
         file: The annotation file, for messages.
-        entries: Its entries.
+        entries: Its entries, each with its number or line.
         image_root: The folder of the images.
+        has_splits: Whether any entry names its split.
 
     Returns:
         Records whose `image_id` is the number of their entry, a message for each entry that is
         refused, and the findings.
     """
     parse = EntryParser(layout, file, image_root)
-    splits: Splits = {split: [] for split in SPLITS}
+    found: list[tuple[str, Record]] = []
     refused: defaultdict[str, list[str]] = defaultdict(list)
     findings: list[Finding] = []
-    if not names_splits(entries):
-        findings.append(_no_splits(layout, file, entries))
-        entries = [e | {"split": "train"} if isinstance(e, dict) else e for e in entries]
-    for position, entry in enumerate(entries):
+    if not has_splits:
+        findings.append(_no_splits(layout, file, [entry for _, entry in entries]))
+        entries = [(n, e | {"split": "train"} if isinstance(e, dict) else e) for n, e in entries]
+    for position, entry in entries:
         try:
-            split, record = parse(position, entry)
+            found.append(parse(position, entry))
         except ValueError as error:
-            message = str(error).removeprefix(f"{file}: ")
+            place = f"line {position}" if layout.is_table else f"entry {position}"
+            reason = str(error).removeprefix(layout.place(file, position))
+            message = f"{place}{reason}"
             refused[message.partition(": ")[2].partition(", got ")[0]].append(message)
-        else:
-            splits[split].append(record)
+    splits = merged(found) if layout.is_table else by_split(found)
     for reason, messages in refused.items():
-        title = f"{len(messages):,} of {number(len(entries), 'entry', 'entries')}: {reason}"
+        title = f"{len(messages):,} of {number(len(entries), *_words(layout))}: {reason}"
         advice = "training stops at the first of them; mend or remove them (--fix FILE removes)"
         findings.append(Finding(title, advice, examples=first(messages)))
     return splits, [text for texts in refused.values() for text in texts], findings
+
+
+def by_split(found: Iterable[tuple[str, Record]]) -> Splits:
+    """Return the records of each split."""
+    splits: Splits = {split: [] for split in SPLITS}
+    for split, record in found:
+        splits[split].append(record)
+    return splits
 
 
 def names_splits(entries: Sequence[Any]) -> bool:
@@ -82,7 +98,7 @@ def count_findings(splits: Splits, published: Published, *, has_splits: bool) ->
     return [Finding(title, advice, examples=tuple(messages))] if messages else []
 
 
-def identity_findings(splits: Splits) -> list[Finding]:
+def identity_findings(layout: Layout, splits: Splits) -> list[Finding]:
     """Return identities in two splits, images named twice, and identities of one image."""
     findings = [
         Finding(
@@ -92,7 +108,7 @@ def identity_findings(splits: Splits) -> list[Finding]:
         )
         for (one, other), ids in shared_ids(splits).items()
     ]
-    for text, harmless, _ in find_repeats(splits):
+    for text, harmless, _ in find_repeats(splits, layout.entries):
         advice = (
             "each entry counts as an image of its own; give one entry all captions"
             if harmless
@@ -111,6 +127,9 @@ def identity_findings(splits: Splits) -> list[Finding]:
 
 
 def _no_splits(layout: Layout, file: Path, entries: Sequence[Any]) -> Finding:
+    if layout.is_table:
+        title = f"{file.name} has no column split: training makes splits by person, by a seed"
+        return Finding(title, "write a column split to decide yourself", harms=False)
     has = sorted({name for entry in entries[:100] if isinstance(entry, dict) for name in entry})
     needed = ("split", "id", layout.path_field, "captions")
     lacks = ", ".join(name for name in needed if name not in has)
@@ -119,6 +138,10 @@ def _no_splits(layout: Layout, file: Path, entries: Sequence[Any]) -> Finding:
         f" {', '.join(has)}",
         f"nothing says what is for training: ask the owners for {layout.annotation_files[0]}",
     )
+
+
+def _words(layout: Layout) -> tuple[str, str]:
+    return ("line", "lines") if layout.is_table else ("entry", "entries")
 
 
 def _total(counts: Counts) -> dict[str, int]:

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tireid.data import custom
 from tireid.data.annotations import Layout, load_entries
+from tireid.data.layouts import LAYOUTS
 from tireid.data.split_counts import count
 from tireid.doctor.captions import Cut, caption_findings, cut_shares
 from tireid.doctor.correcting import Corrected, correct
@@ -17,7 +19,7 @@ from tireid.doctor.entries import (
 from tireid.doctor.findings import Finding, number
 from tireid.doctor.forms import as_entries, other_fields, read_rows, with_forward_slashes
 from tireid.doctor.images import image_findings
-from tireid.doctor.layouts import LAYOUTS, Published, published
+from tireid.doctor.layouts import Published, published
 from tireid.doctor.locating import Place, find_annotations, find_images
 from tireid.files import file_sha256
 
@@ -91,30 +93,52 @@ def _examine_files(
     result: Examination, place: Place, known: Published, memory: Path, progress: bool
 ) -> None:
     layout, file = LAYOUTS[result.dataset], place.files[0][1]
-    entries = _read(result, layout, place)
+    table = custom.image_root_of(file.parent) if layout.is_table else None
+    entries, persons, has_splits = _read(result, layout, place, table)
     if not entries:
         return
     folder = file.parent
-    if not (folder / "imgs").is_dir() and (folder.parent / "imgs").is_dir():
+    if table is None and not (folder / "imgs").is_dir() and (folder.parent / "imgs").is_dir():
         folder = folder.parent
     image_root, findings = find_images(layout, folder, _image_names(layout, entries))
     image_root = result.image_root = image_root.resolve()  # as that of the records
     result.findings += findings
-    splits, refused, findings = parse_entries(layout, file, entries, image_root)
+    splits, refused, findings = parse_entries(
+        layout, file, entries, image_root, has_splits=has_splits
+    )
     result.findings += findings
     result.counts = {split: count(records) for split, records in splits.items() if records}
-    result.findings += identity_findings(splits)
+    result.findings += identity_findings(layout, splits)
     unusable, findings = image_findings(splits, image_root, memory, progress=progress)
     result.findings += findings
-    if names_splits(entries):
-        result.corrected = correct(layout, splits, image_root, refused, unusable)
-    result.findings += count_findings(splits, known, has_splits=names_splits(entries))
+    if has_splits:
+        folder = "imgs/" if image_root.name == "imgs" else ""
+        result.corrected = correct(
+            layout, splits, image_root, refused, unusable, persons=persons, folder=folder
+        )
+    result.findings += count_findings(splits, known, has_splits=has_splits)
     result.findings += caption_findings(splits)
     result.cuts = cut_shares(splits)
 
 
-def _read(result: Examination, layout: Layout, place: Place) -> list[Any]:
-    """Return the entries of all files, in the layout's form; findings say what was not."""
+def _read(
+    result: Examination, layout: Layout, place: Place, table: Path | None
+) -> tuple[list[tuple[int, Any]], dict[int, str], bool]:
+    """Return numbered entries, names of persons, and whether any entry names its split.
+
+    The entries are those of all files, in the layout's form; findings say what was not. The folder
+    of a table's images is given.
+    """
+    if table is not None:
+        _, file = place.files[0]
+        try:
+            rows = custom.read_rows(file)
+        except ValueError as error:
+            advice = "mend the file: nothing else of it can be examined"
+            result.findings.append(Finding(str(error), advice))
+            return [], {}, False
+        has_splits = custom.names_splits(rows)
+        return *custom.as_entries(rows, below_imgs=table != file.parent), has_splits
     entries: list[Any] = []
     for split, file in place.files:
         rows = read_rows(file)
@@ -136,12 +160,12 @@ def _read(result: Examination, layout: Layout, place: Place) -> list[Any]:
     if backward:
         title = f"{number(backward, 'path')} written with \\, as on Windows"
         result.findings.append(Finding(title, "write / in the annotation file (--fix FILE does)"))
-    return entries
+    return list(enumerate(entries)), {}, names_splits(entries)
 
 
-def _image_names(layout: Layout, entries: list[Any]) -> list[str]:
+def _image_names(layout: Layout, entries: list[tuple[int, Any]]) -> list[str]:
     """Return the images' paths that do not leave their folder."""
-    names = (entry.get(layout.path_field) for entry in entries if isinstance(entry, dict))
+    names = (entry.get(layout.path_field) for _, entry in entries if isinstance(entry, dict))
     paths = (Path(name) for name in names if isinstance(name, str) and name)
     return [str(path) for path in paths if not path.is_absolute() and ".." not in path.parts]
 

@@ -4,6 +4,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tireid.data import custom
 from tireid.data.annotations import Layout, load_content
 from tireid.data.records import SPLITS
 from tireid.runs.foreign import regular_file
@@ -31,6 +32,8 @@ def read_rows(file: Path) -> list[Any]:
 
 @lru_cache(maxsize=4)  # a file is looked at, then read
 def _read_rows(file: Path, _size: int, _changed: int) -> list[Any]:
+    if file.suffix.lower() != ".json":
+        return [row for _, row in custom.read_rows(file)]
     content = load_content(file)
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
         return content["annotations"]

@@ -4,14 +4,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tireid.data.annotations import Layout
-from tireid.data.cuhk_pedes import CUHK_PEDES
-from tireid.data.icfg_pedes import ICFG_PEDES
-from tireid.data.rstp_reid import RSTP_REID
+from tireid.data.layouts import LAYOUTS
 from tireid.data.split_counts import Counts
 from tireid.files import conf_dir
 from tireid.runs.foreign import read_yaml
-
-LAYOUTS = {"cuhk_pedes": CUHK_PEDES, "icfg_pedes": ICFG_PEDES, "rstpreid": RSTP_REID}
 
 
 class Published(NamedTuple):

@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tireid.data.annotations import Layout
+from tireid.data.custom import image_root_of
+from tireid.data.layouts import LAYOUTS
 from tireid.data.records import SPLITS
 from tireid.doctor.findings import Finding
 from tireid.doctor.forms import is_annotation, read_rows
-from tireid.doctor.layouts import LAYOUTS, layout_of_file
+from tireid.doctor.layouts import layout_of_file
 
 _MOST_FOLDERS = 200
 _MOST_FILES = 20  # of a folder that are opened because of their ending
 _SAMPLE = 200
+_TABLES = (".csv", ".jsonl")
+_ENDINGS = (".json", *_TABLES)
 
 
 class Place(NamedTuple):
@@ -79,7 +83,7 @@ def find_images(layout: Layout, folder: Path, names: Sequence[str]) -> tuple[Pat
     Returns:
         The folder, and what is wrong about it.
     """
-    expected = folder / "imgs"
+    expected = image_root_of(folder) if layout.is_table else folder / "imgs"
     sample = names[:: max(1, len(names) // _SAMPLE)]
     near = (expected, *_subfolders(expected), folder, *_subfolders(folder), folder.parent)
     candidates = [*near, *(inner for outer in _subfolders(folder) for inner in _subfolders(outer))]
@@ -122,7 +126,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".json" and p.is_file())
+        return sorted(p for p in folder.iterdir() if p.suffix.lower() in _ENDINGS and p.is_file())
     except OSError:
         return []
 
@@ -162,13 +166,22 @@ def _foreign(layout: Layout, file: Path) -> Finding:
 def _another_name(layout: Layout, file: Path) -> Finding:
     return Finding(
         f"the annotation file has another name, {file}",
-        f"rename it to {file.parent / layout.annotation_files[0]}",
+        f"rename it to {file.parent / _name_for(layout, file)}",
     )
+
+
+def _name_for(layout: Layout, file: Path) -> str:
+    same = (name for name in layout.annotation_files if Path(name).suffix == file.suffix.lower())
+    return next(same, layout.annotation_files[0])
 
 
 def _renamed(layout: Layout, folder: Path) -> Place | None:
     """Return annotation files of a folder by what they hold, whatever their names are."""
-    files = [file for file in _files(folder)[:_MOST_FILES] if is_annotation(file)]
+    files = [
+        file
+        for file in _files(folder)[:_MOST_FILES]
+        if (file.suffix.lower() in _TABLES) == layout.is_table and is_annotation(file)
+    ]
     by_split = [
         (split, file)
         for split in SPLITS
@@ -197,6 +210,8 @@ def _nothing(layout: Layout, root: Path, start: Path) -> Finding:
     found = [p.name + "/" * p.is_dir() for p in sorted(start.iterdir())[:10]]
     return Finding(
         f"no annotation file of {layout.name} in {root}, two levels below it or above it",
-        f"the owners hand out {' or '.join(layout.annotation_files)} beside the folder imgs/",
+        f"write {layout.annotation_files[0]} with the columns image, caption, person"
+        if layout.is_table
+        else f"the owners hand out {' or '.join(layout.annotation_files)} beside the folder imgs/",
         examples=(f"found: {', '.join(found) or 'nothing'}",),
     )

@@ -46,6 +46,7 @@ _EVALUATION = {
             "layout": str,
             "repeats": str,
             "world_seed": int,
+            "sets": {str: dict | None},
         },
         "terms": str | None,
         "num_workers": int | None,

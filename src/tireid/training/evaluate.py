@@ -17,9 +17,10 @@ from tireid.callbacks.result_gallery import ResultGallery
 from tireid.callbacks.retrieval_evaluation import RetrievalEvaluation, embeddings_of
 from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
+from tireid.data.mixed import set_names
 from tireid.data.sources import shared_source_warnings
 from tireid.files import write_json
-from tireid.inference.build import allow_tf32, build_datamodule
+from tireid.inference.build import allow_tf32, build_datamodule, plain
 from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
 from tireid.inference.restore import restore_datamodule, restore_model
 from tireid.inference.saved_config import evaluation_config
@@ -73,10 +74,11 @@ def _evaluate_on_several(cfg: DictConfig) -> dict[str, float]:
 def _evaluate_run(cfg: DictConfig) -> dict[str, float]:
     folder, checkpoint = find_run(cfg.run)
     run = evaluation_config(folder)
-    trained_on = run.dataset.name
+    sets = set_names(plain(run)["dataset"])
+    trained_on = "+".join(sets)
     other = OmegaConf.select(cfg, "dataset")
     if other is not None:
-        for message in shared_source_warnings((name, other.name) for name in trained_on.split("+")):
+        for message in shared_source_warnings((name, other.name) for name in sets):
             warnings.warn(message, stacklevel=2)
         run = _on_other_data(run, cfg)
     allow_tf32(run.tf32)

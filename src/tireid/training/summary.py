@@ -33,6 +33,12 @@ def print_metrics(metrics: dict[str, float], split: str, title: str) -> None:
             if suffix:
                 table.caption = "* without the image that the caption was written for"
     show(table)
+    sets = dict.fromkeys(
+        parts[1] for name in metrics if len(parts := name.split("/")) == 3 and parts[0] == split
+    )
+    if sets:
+        of = {one: {f"{split}/{m}": metrics[f"{split}/{one}/{m}"] for m in METRICS} for one in sets}
+        print_by_dataset(of, split, "each data set alone, text to image, percent")
 
 
 def print_by_dataset(metrics: Mapping[str, Mapping[str, float]], split: str, title: str) -> None:

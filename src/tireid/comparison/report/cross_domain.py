@@ -9,6 +9,7 @@ from tireid.comparison.published import read_cross_domain, same_dataset
 from tireid.comparison.report.blocks import Block, Line, Note, Section, Table
 from tireid.comparison.report.loading import Comparison, Row, Run
 from tireid.comparison.table import NONE, spread
+from tireid.data.mixed import set_names
 from tireid.data.sources import shared_source_warnings
 from tireid.metrics.names import METRICS
 from tireid.runs.record import EVALUATION, read_record
@@ -41,7 +42,7 @@ def cross_domain(comparison: Comparison) -> Section | None:
             "text to image. A dash: not evaluated (tireid evaluate run=... dataset=[A,B])."
         )
     ]
-    pairs = ((name, other) for row, found in tests for name in _sets(row) for other in found)
+    pairs = ((name, other) for row, found in tests for name in _trained_on(row) for other in found)
     blocks += [Note(message, warning=True) for message in shared_source_warnings(pairs)]
     for name in tested_on:
         files = {sha256 for _, found in tests if name in found for sha256 in found[name].files}
@@ -94,13 +95,14 @@ def _evaluations(run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 yield record["dataset"], record
 
 
-def _sets(row: Row) -> list[str]:
-    return row.dataset.split("+")
+def _trained_on(row: Row) -> list[str]:
+    dataset = row.runs[0].settings.get("dataset")
+    return set_names(dataset) if isinstance(dataset, Mapping) else [row.dataset]
 
 
 def _line(row: Row, found: Mapping[str, Tested], tested_on: Sequence[str], metric: str) -> Line:
     values = [found[name].metrics[metric] if name in found else [] for name in tested_on]
-    return row.line([row.dataset, *map(spread, values), "these runs"])
+    return row.line(["+".join(_trained_on(row)), *map(spread, values), "these runs"])
 
 
 def _published(tested_on: Sequence[str], metric: str) -> list[Line]:
