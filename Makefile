@@ -55,7 +55,7 @@ $(error make $(GOAL): expected $(foreach name,$(TAKES),$(name)=...), got $(forea
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare dashboard doctor evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports bench-evaluation bench-input bench-gpu bench-search fuzz endure clean
+.PHONY: help install train sweep tune compare dashboard doctor evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports bench-evaluation bench-input bench-gpu bench-search bench-words fuzz endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -150,6 +150,9 @@ bench-gpu: $(READY) ## Check and time all that a GPU changes, about 10 minutes: 
 
 bench-search: $(READY) ## Time the search of a million vectors: ARGS="--run RUN" times the indexing too
 	@$(PY) benchmarks/search.py $(ARGS)
+
+bench-words: $(READY) ## Measure how well captions are read: precision and recall per attribute
+	@$(PY) benchmarks/caption_attributes.py $(ARGS)
 
 fuzz: $(READY) ## Run commands on damaged files: make fuzz ARGS="--cases 5000 --seed 1"
 	@$(PY) tests/system/fuzz $(ARGS)

@@ -51,8 +51,18 @@ def test_groups_follow_the_view_and_the_twins_of_the_truth(small_data):
         assert owners[query].pid not in paired
 
 
-def test_a_set_without_ground_truth_has_no_groups(small_data, tmp_path):
-    assert caption_groups(tmp_path, small_data.records("test")) == {}
+def test_a_set_without_ground_truth_is_grouped_by_what_is_read_in_its_captions(
+    small_data, tmp_path
+):
+    texts = ("A man with a black hat.", "A woman in a red coat without a hat.")
+    groups = caption_groups(tmp_path, [Record(tmp_path / "1.jpg", 1, texts, 0)])
+    assert set(groups) == {"number of attributes in the caption", "attribute in the caption"}
+    found = groups["attribute in the caption"]
+    assert found["hat"].tolist() == [0]
+    assert found["upper garment, colour"].tolist() == [1]
+    read = caption_groups(tmp_path, small_data.records("test"))["attribute in the caption"]
+    true = by_question(small_data)[2]["attribute in the caption"]
+    assert read["glasses"].tolist() == true["glasses"].tolist()
 
 
 def test_ground_truth_of_other_records_is_refused(small_data):

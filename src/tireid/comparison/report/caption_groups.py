@@ -1,7 +1,7 @@
-"""R@1 by groups of captions, on the synthetic data set, which has ground truth."""
+"""R@1 by groups of captions: by the ground truth where there is one, else by what is read."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
+from tireid.captions import parse
 from tireid.comparison.report.blocks import Block, Note, Section, Table
 from tireid.comparison.report.loading import Comparison, Row
 from tireid.comparison.table import spread
 from tireid.comparison.test_splits import TestSplit
-from tireid.data.records import Record
+from tireid.data.records import Record, captions_of
 from tireid.data.synthetic import SYNTHETIC
 from tireid.retrieval.query_results import QueryResults
 from tireid.runs.foreign import check, read_lines
@@ -46,10 +47,24 @@ _MENTIONS = {
     "glasses": ("glasses",),
     "build or height": ("build", "height"),
 }
+# The same under the names of the caption parser.
+_READ = {
+    "upper garment, colour": ("upper_color",),
+    "upper garment, pattern": ("upper_pattern",),
+    "lower garment, colour": ("lower_color",),
+    "shoes": ("shoes_type",),
+    "hair": ("hair_length", "hair_style", "hair_color"),
+    "bag": ("bag_type",),
+    "held object": ("held_type",),
+    "hat": ("hat_type",),
+    "glasses": ("glasses_type",),
+    "scarf, belt, watch or the like": ("accessory_type",),
+    "build or height": ("build", "height"),
+}
 
 
 def caption_group_tables(comparison: Comparison) -> Section | None:
-    """Return a table for each way to group captions; None without ground truth."""
+    """Return a table for each way to group captions; None if no run has results by query."""
     blocks: list[Block] = []
     for sha256, split in comparison.splits.items():
         rows = [row for row in comparison.rows if row.first.test_data == sha256 and row.queries]
@@ -105,33 +120,23 @@ def caption_groups(
 
     Returns:
         By the property in which groups differ, and by the name of the group, the indices of its
-        captions; a caption may be in several or none. Nothing for a data set without ground truth,
-        such as real ones.
+        captions; a caption may be in several or none. A data set without ground truth, such as real
+        ones, has only the groups by what the parser of `tireid.captions` reads.
 
     Raises:
         ValueError: If the ground truth does not describe these records.
     """
     file = root / TRUTH_FILE
     if not file.exists():
-        return {}
+        return _by_words([set(parse(text).values()) for text in captions_of(records)], _READ)
     rows = [_truth(line, file) for line in read_lines(file, inside=root)]
     twins = {row["twin"] for row in rows} | {row["pid"] for row in rows if row["twin"]}
     captions = _captions({root / "imgs" / row["path"]: row for row in rows}, records, file)
     mentioned = [names for _, names in captions]
-    counts = np.array([len(names) for names in mentioned])
     views = np.array([row["view"] for row, _ in captions])
     occluded = np.array([row["occluder"] is not None for row, _ in captions], dtype=bool)
     paired = np.array([row["pid"] in twins for row, _ in captions], dtype=bool)
     masks = {
-        "number of attributes in the caption": {
-            f"fewer than {_FEW}": counts < _FEW,
-            f"{_FEW} to {_MANY - 1}": (counts >= _FEW) & (counts < _MANY),
-            f"{_MANY} or more": counts >= _MANY,
-        },
-        "attribute in the caption": {
-            name: [not names.isdisjoint(attributes) for names in mentioned]
-            for name, attributes in _MENTIONS.items()
-        },
         "view of the person in the described image": {
             name: np.isin(views, sides) for name, sides in _SIDES.items()
         },
@@ -141,6 +146,30 @@ def caption_groups(
         },
         "whether the person has a near twin": {"near twin": paired, "no near twin": ~paired},
     }
+    return _by_words(mentioned, _MENTIONS) | _positions(masks)
+
+
+def _by_words(
+    mentioned: Sequence[Set[str]], groups: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, Int[ndarray, " query"]]]:
+    """Group captions by the attributes that each mentions."""
+    counts = np.array([len(names) for names in mentioned], dtype=int)
+    return _positions(
+        {
+            "number of attributes in the caption": {
+                f"fewer than {_FEW}": counts < _FEW,
+                f"{_FEW} to {_MANY - 1}": (counts >= _FEW) & (counts < _MANY),
+                f"{_MANY} or more": counts >= _MANY,
+            },
+            "attribute in the caption": {
+                name: [not names.isdisjoint(attributes) for names in mentioned]
+                for name, attributes in groups.items()
+            },
+        }
+    )
+
+
+def _positions(masks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return {
         question: {name: np.flatnonzero(mask) for name, mask in groups.items()}
         for question, groups in masks.items()
