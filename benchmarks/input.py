@@ -31,7 +31,7 @@ from tireid.runs.environment import device_name, versions
 from tireid.world import WorldSettings, ensure_world
 
 SIZES = ((160, 480), (400, 1000))  # width and height of the files
-IMAGE_SIZE = (384, 128)
+IMAGE_SIZE, WIDTH_FIRST = (384, 128), (128, 384)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OURS = "pillow"
 BICUBIC, BILINEAR = resampling("bicubic"), resampling("bilinear")
@@ -40,8 +40,9 @@ Read = Callable[[int], Tensor]
 
 def painted(folder: Path, count: int) -> list[list[Path]]:
     """Paint people, and write each of them as a JPEG of every size."""
-    people = {"num_train_ids": count, "num_val_ids": 1, "num_test_ids": 1, "images_per_id": 1}
-    world = WorldSettings(image_size=(1000, 400), **people)
+    world = WorldSettings(
+        image_size=(1000, 400), num_train_ids=count, num_val_ids=1, num_test_ids=1, images_per_id=1
+    )
     files = sorted(ensure_world(folder, world, progress=False).rglob("*.jpg"))[:count]
     written: list[list[Path]] = []
     for size in SIZES:
@@ -56,8 +57,8 @@ def painted(folder: Path, count: int) -> list[list[Path]]:
 def draft(path: Path) -> Tensor:
     """Decode at a fraction of the size where that is enough, and resize with Pillow."""
     with Image.open(path, formats=("JPEG",)) as image:
-        image.draft("RGB", IMAGE_SIZE[::-1])
-        resized = image.convert("RGB").resize(IMAGE_SIZE[::-1], BICUBIC)
+        image.draft("RGB", WIDTH_FIRST)
+        resized = image.convert("RGB").resize(WIDTH_FIRST, BICUBIC)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 
 
@@ -71,7 +72,7 @@ def torch_resized(path: Path) -> Tensor:
 def irra(path: Path, draws: torch.Generator | None) -> Tensor:
     """Resize, flip, pad and crop, scale to [0, 1] and normalise as IRRA's transforms do."""
     with Image.open(path, formats=("JPEG",)) as image:
-        resized = image.convert("RGB").resize(IMAGE_SIZE[::-1], BILINEAR)
+        resized = image.convert("RGB").resize(WIDTH_FIRST, BILINEAR)
     if draws is not None and torch.rand(1, generator=draws) < 0.5:
         resized = resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     values = np.array(resized)

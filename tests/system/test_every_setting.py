@@ -112,6 +112,7 @@ OTHERS: dict[str, Any] = {
     "readout": "mean",
     "reduction": {"sum": "mean", "mean": "sum_over_dim", "sum_over_dim": "mean"}
     | {"fro_sq_over_batch": "fro"},
+    "repeats": "warn",
     "root": "/nowhere",
     "sampler": "identity_balanced",
     "selection": "val",
@@ -144,6 +145,7 @@ WITHOUT_EFFECT = {
     "prefetch": "the speed of loading; changes no result",
     "normalise_on": "the speed of loading; changes no result",
     "persistent_workers": "the speed of loading; changes no result",
+    "repeats": "what is said of an image named twice; here none is",
     "bad_images": "the images that cannot be read; here all can",
     "prototype_order": "the speed of the prototypes; the same result up to rounding",
     "fused": "the speed of the optimiser; the same result up to rounding",

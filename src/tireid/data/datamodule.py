@@ -415,7 +415,7 @@ class TireidDataModule(LightningDataModule):
             splits,
             self._bad_share,
             self._cache_dir / "checked-images",
-            name=self.name,
+            name=self.name or "",
             progress=self._rank == 0,
         )
         return readable

@@ -103,7 +103,8 @@ def decode(path: Path, least: tuple[int, int] | None = None) -> Image.Image:
             if image.width * image.height <= _WHOLE:
                 if least is not None and isinstance(image, JpegImageFile):
                     is_turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
-                    image.draft(None, least if is_turned else least[::-1])
+                    height, width = least[::-1] if is_turned else least
+                    image.draft(None, (width, height))
                 return _upright_rgb(image, own=True)
             _check_pixels(path, image)
             with _large_image:
@@ -147,7 +148,9 @@ def read_image(
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]  # torch's quick order
         resized = F.interpolate(pixels, size, mode=_TORCH_FILTERS[filter_], antialias=True)[0]
     else:
-        resized = torch.from_numpy(np.array(image.resize(size[::-1], filter_))).permute(2, 0, 1)
+        resized = torch.from_numpy(np.array(image.resize((size[1], size[0]), filter_))).permute(
+            2, 0, 1
+        )
     top, left = ((side - wanted) // 2 for side, wanted in zip(size, image_size, strict=True))
     if min(top, left) < 0:
         raise ValueError(f"shortest_edge: expected {max(image_size)} or more, got {shortest_edge}")
