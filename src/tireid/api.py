@@ -7,7 +7,7 @@ name, or Hydra's own, as on a command line (`"model.head.dictionary_size=64"`).
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -168,7 +168,7 @@ def compare(*sources: str | Path, **options: Any) -> list[Result]:
         FileNotFoundError: If a source is missing.
         ValueError: If none is complete, or one cannot be read.
     """
-    files = {
+    files: dict[str, Any] = {
         name: Path(value) if name in ("csv", "picture", "fill", "out") and value else value
         for name, value in options.items()
     }
@@ -206,7 +206,7 @@ def train_config(*overrides: str, **settings: Any) -> DictConfig:
         **settings: Settings by name.
     """
     with _composed("train", overrides, settings) as cfg:
-        return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+        return cast(DictConfig, OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)))
 
 
 @contextmanager
@@ -231,7 +231,7 @@ def _composed(
             with read_write(whole.hydra):
                 whole.hydra.runtime.output_dir = place
             HydraConfig.instance().set_config(whole)
-            cfg = OmegaConf.masked_copy(whole, [name for name in whole if name != "hydra"])
+            cfg = OmegaConf.masked_copy(whole, [str(name) for name in whole if name != "hydra"])
             yield cfg
     finally:
         GlobalHydra.instance().hydra, HydraConfig.instance().cfg = earlier, known

@@ -163,6 +163,10 @@ def test_the_whole_checkpoint_is_logged_if_asked_for(folder, tested, model, logg
     files = artifacts(logger)["a-b-c-d-synthetic-e5"].args[2]
     assert "checkpoints/epoch001.ckpt" in files
     assert "model.safetensors" not in files
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_may_be_logged_of_a_checkpoint_is_told(folder):
     with pytest.raises(ValueError, match="checkpoint: expected weights, true or false, got 'all'"):
         WandbReport(str(folder), seed=3, checkpoint="all")
 

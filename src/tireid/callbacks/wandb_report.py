@@ -170,10 +170,11 @@ class WandbReport(Callback):
 
     def _written_weights(self, model: Any) -> Path:
         """Write the weights that embedding needs; the tested ones were restored for the test."""
+        others = getattr(model, "training_only", ())
         weights = {
             name: value.detach().cpu().clone().contiguous()
             for name, value in model.state_dict().items()
-            if not name.startswith(model.training_only)
+            if not name.startswith(others)
         }
         path = self.folder / "wandb" / WEIGHTS_FILE
         path.parent.mkdir(exist_ok=True)

@@ -255,6 +255,6 @@ def check(checks: Mapping[str, tuple[Any, str]], cfg: DictConfig) -> None:
     for name, (good, expected) in checks.items():
         if not good:
             got = OmegaConf.select(cfg, name)
-            words = re.findall(r"[\w./@]+", expected)
+            words = re.findall(r"[a-zA-Z][\w./@]*", expected)
             (nearest,) = get_close_matches(str(got), words, n=1) or ["..."]
             raise ValueError(f"{name}: expected {expected}, got {got!r}; set {name}={nearest}")
