@@ -109,16 +109,16 @@ def diverged(weights: object, got: str) -> str:
 
 def _without_direction(sides: Mapping[str, Tensor]) -> str:
     # The largest number of each row, found without memory of the size of the gallery.
-    peaks = {
+    peaks: dict[str, Tensor] = {
         side: torch.linalg.vector_norm(embeddings.detach(), torch.inf, dim=1)
         for side, embeddings in sides.items()
     }
     faults = {
-        "NaN or Inf": lambda peak: ~peak.isfinite(),
-        "nothing but zeros": lambda peak: peak < _SHORTEST,
+        "NaN or Inf": {side: ~peak.isfinite() for side, peak in peaks.items()},
+        "nothing but zeros": {side: peak < _SHORTEST for side, peak in peaks.items()},
     }
-    for fault, is_broken in faults.items():
-        counts = {side: int(is_broken(peak).sum()) for side, peak in peaks.items()}
+    for fault, broken in faults.items():
+        counts = {side: int(rows.sum()) for side, rows in broken.items()}
         found = [f"{n} of {len(sides[side])} {side} embeddings" for side, n in counts.items() if n]
         if found:
             return f"{' and '.join(found)} contain {fault}"
