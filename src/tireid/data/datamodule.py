@@ -23,24 +23,16 @@ from tireid.data.loading import Loading
 from tireid.data.masking import WordMasking
 from tireid.data.records import Record, Splits, captions_of, split_sha256
 from tireid.data.resumable_loader import ResumableDataLoader
-from tireid.data.samplers import (
-    CoveringSampler,
-    GlobalBatchSampler,
-    IdentityBalancedSampler,
-    ShuffledSampler,
-    WeightedSampler,
-    check_batch_size,
-)
+from tireid.data.samplers import GlobalBatchSampler, check_batch_size
+from tireid.data.sampling import Sampling
 from tireid.data.split_counts import Counts, check_counts, count, differences
 from tireid.data.supports import SplitSupports, SupportDrawing, SupportSettings
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.training_split import training_split
-from tireid.data.transforms import check_share
+from tireid.data.transforms import Normalise, TrainTransform, check_share
 from tireid.data.word_features import WordEncoder, word_table
 from tireid.data.word_table import WordTable, WordType
 from tireid.files import resolve_cache_dir
-
-_SAMPLERS = ("shuffled", "identity_balanced")
 
 
 class TireidDataModule(LightningDataModule):
@@ -104,6 +96,7 @@ class TireidDataModule(LightningDataModule):
 
     words: dict[str, WordTable]
     bad_images: dict[Path, str]
+    _splits: Splits | None = None
 
     def __init__(
         self,
@@ -151,49 +144,30 @@ class TireidDataModule(LightningDataModule):
         check_counts(counts, "dataset.counts")
         if validation_split not in ("val", "test"):
             raise ValueError(f"validation_split: expected val or test, got {validation_split!r}")
-        if sampler not in _SAMPLERS:
-            raise ValueError(f"sampler: expected one of {', '.join(_SAMPLERS)}, got {sampler!r}")
-        if weights is not None and sampler != "shuffled":
-            raise ValueError(f"weights: expected null with sampler={sampler}, got {dict(weights)}")
         check_share("bad_images", bad_images)
         self.name, self.root, self.terms = name, root, terms
         self.tokenizer = tokenizer
-        self._input = ImageInput(
-            image_size,
-            mean,
-            std,
-            interpolation=interpolation,
-            shortest_edge=shortest_edge,
-            decoder=decode,
-            in_memory=cache_images,
-            cache=cache,
-            normalise_on=normalise_on,
-            pad=pad,
-            flip_probability=flip_probability,
-            erase_probability=erase_probability,
-            erase_value=tuple(erase_value),
+        augmented = TrainTransform(
+            Normalise(mean, std), pad, flip_probability, erase_probability, tuple(erase_value)
         )
+        reading = image_size, interpolation, shortest_edge, decode
+        self._input = ImageInput(augmented, *reading, cache_images, cache, normalise_on)
         self.image_size = self._input.image_size
         self.batch_size = batch_size
         self.supports, self.support_batches = supports, supports is not None
         self.words, self.bad_images = {}, {}
-        self._masking = masking
-        self._read = read
-        self._noise = noise
+        self._masking, self._read, self._noise = masking, read, noise
         self._caption_augmentation = caption_augmentation(word_probability, word_ids)
         self._loading = Loading(
             eval_batch_size, num_workers, prefetch, persistent_workers, cache_images, seed
         )
-        self._bad_share = bad_images
-        self._sampler, self._pairs_per_id, self._weights = sampler, pairs_per_id, weights
-        self._seed = seed
+        self._bad_share, self._seed = bad_images, seed
+        self._sampling = Sampling(sampler, pairs_per_id, weights, seed)
         self._counts, self._other_releases = counts, other_releases or {}
         self._cache_dir = resolve_cache_dir(cache_dir)
         self._validation_split = validation_split
-        self._splits: Splits | None = None
-        self._label_of: dict[int, int] = {}
         self._captions = EncodedCaptions(tokenizer)
-        self._images: dict[str, ImageSource] = {}
+        self._label_of, self._images = dict[int, int](), dict[str, ImageSource]()
 
     @property
     def num_train_pids(self) -> int:
@@ -301,9 +275,7 @@ class TireidDataModule(LightningDataModule):
         """Use all pairs as one batch if the data set is smaller than a batch."""
         pairs = len(captions_of(self.records("train")))
         if pairs < self.batch_size:
-            balanced = self._sampler == "identity_balanced"
-            unit = self._num_replicas * (self._pairs_per_id if balanced else 1)
-            fitting = max(unit, pairs - pairs % unit)
+            fitting = self._sampling.fitting(pairs, self._num_replicas)
             rank_zero_warn(
                 f"batch_size={self.batch_size} is more than the {pairs} training pairs of "
                 f"{self.name}; {fitting} is used"
@@ -346,7 +318,7 @@ class TireidDataModule(LightningDataModule):
         caption_bytes = 0 if words is None else words.num_bytes // len(words)
         image_bytes = self._input.num_bytes(in_bytes=in_bytes)
         batch_bytes = size * (images * image_bytes + texts * caption_bytes)
-        workers = self._workers(batch_bytes, "batch_size")
+        workers = self._loading.workers(batch_bytes, self.trainer, "batch_size")
         return ResumableDataLoader(
             dataset,
             batch_size=size,
@@ -365,10 +337,11 @@ class TireidDataModule(LightningDataModule):
             augmented: Whether images and captions are augmented as for training.
         """
         dataset = self._train_dataset(augmented=augmented)
-        sampler = CoveringSampler(len(dataset), batch_size=self.batch_size, **self._ranks)
+        sampler = self._sampling.covering(len(dataset), self.batch_size, **self._ranks)
         sampler.set_epoch(key)
         size = self.batch_size // self._num_replicas
-        workers = self._workers(size * self._input.num_bytes(in_bytes=False), "batch_size")
+        batch_bytes = size * self._input.num_bytes(in_bytes=False)
+        workers = self._loading.workers(batch_bytes, self.trainer, "batch_size")
         return DataLoader(
             dataset,
             batch_size=size,
@@ -388,7 +361,7 @@ class TireidDataModule(LightningDataModule):
 
     def whole_split(self, split: str) -> list[DataLoader[Any]]:
         """Return the loaders of all texts and images of a split, the same on every process."""
-        return self._evaluation_loaders(split, num_replicas=1, rank=0)
+        return self._evaluation_loaders(split, {"num_replicas": 1, "rank": 0})
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Normalise images that came as bytes, and cast them as the trainer's precision asks."""
@@ -399,7 +372,7 @@ class TireidDataModule(LightningDataModule):
 
     @property
     def _ranks(self) -> dict[str, int]:
-        return {"num_replicas": self._num_replicas, "rank": self._rank, "seed": self._seed}
+        return {"num_replicas": self._num_replicas, "rank": self._rank}
 
     @property
     def _num_replicas(self) -> int:
@@ -449,20 +422,11 @@ class TireidDataModule(LightningDataModule):
         )
 
     def _train_sampler(self, dataset: PairDataset) -> GlobalBatchSampler:
-        ranks = self._ranks
-        if self._weights is not None:
-            sources = [record.source for record in self.records("train") for _ in record.captions]
-            return WeightedSampler(
-                sources, weights=self._weights, batch_size=self.batch_size, **ranks
-            )
-        if self._sampler == "shuffled":
-            return ShuffledSampler(len(dataset), batch_size=self.batch_size, **ranks)
-        return IdentityBalancedSampler(
-            dataset.labels, pairs_per_id=self._pairs_per_id, batch_size=self.batch_size, **ranks
-        )
+        records = self.records("train")
+        return self._sampling.training(records, dataset.labels, self.batch_size, **self._ranks)
 
     def _evaluation_loaders(
-        self, split: str, num_replicas: int | None = None, rank: int | None = None
+        self, split: str, ranks: Mapping[str, int] | None = None
     ) -> list[DataLoader[Any]]:
         records = self.records(split)
         texts = TextDataset(
@@ -471,19 +435,12 @@ class TireidDataModule(LightningDataModule):
             pad_id=self.tokenizer.pad_id,
             words_of=self.words.get(split),
         )
-        of_trainer = num_replicas is None  # others are asked for by code that moves them itself
-        in_bytes = of_trainer and self._input.in_bytes(self.trainer, training=False)
+        # Other ranks than the trainer's are asked for by code that moves the batches itself.
+        in_bytes = ranks is None and self._input.in_bytes(self.trainer, training=False)
         transform = self._input.transform(in_bytes=in_bytes)
         images = ImageDataset(records, self._images[split], transform)
-        ranks = {
-            "num_replicas": self._num_replicas if num_replicas is None else num_replicas,
-            "rank": self._rank if rank is None else rank,
-        }
+        ranks = self._ranks if ranks is None else ranks
         batch_size = min(len(images), self._loading.eval_batch_size)
         batch_bytes = batch_size * self._input.num_bytes(in_bytes=in_bytes)
-        workers = self._workers(batch_bytes, "dataset.eval_batch_size")
+        workers = self._loading.workers(batch_bytes, self.trainer, "dataset.eval_batch_size")
         return [self._loading.evaluation(*one, **ranks) for one in ((texts, 0), (images, workers))]
-
-    def _workers(self, batch_bytes: int, batch_setting: str) -> int:
-        processes = self.trainer.num_devices if self.trainer is not None else 1
-        return self._loading.workers(batch_bytes, processes, batch_setting)

@@ -1,6 +1,7 @@
 """How images enter a model: resized, kept, augmented, normalised here or on the device."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from tireid.data.image_source import ImageSource
 from tireid.data.images import check_decoder, check_image_size, read_image, resampling
-from tireid.data.transforms import Normalise, TrainTransform, as_bytes
+from tireid.data.transforms import TrainTransform, as_bytes
 from tireid.structures import ImageBatch, PairBatch, SupportBatch
 
 _CACHES = (None, "packed")
@@ -23,9 +24,8 @@ class ImageInput:
     """The images of a data set on their way into a model.
 
     Args:
+        augmented: Makes a training image of resized bytes, normalised.
         image_size: Height and width in pixels.
-        mean: As in `Normalise`.
-        std: As in `Normalise`.
         interpolation: Name of Pillow's filter for the resizing.
         shortest_edge: As in `read_image`.
         decoder: As in `read_image`.
@@ -34,7 +34,6 @@ class ImageInput:
         normalise_on: `device` lets images travel to a trainer's device as bytes, and normalises
             them there; where rectangles are erased, the `worker` that loads them does so. `auto`:
             on the device if it is a GPU.
-        augmentation: Arguments of `TrainTransform` beside `normalise`.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -42,17 +41,14 @@ class ImageInput:
 
     def __init__(
         self,
+        augmented: TrainTransform,
         image_size: Sequence[int],
-        mean: Sequence[float],
-        std: Sequence[float],
-        *,
         interpolation: str,
         shortest_edge: int | None,
         decoder: str,
         in_memory: bool,
         cache: str | None,
         normalise_on: str,
-        **augmentation: Any,
     ) -> None:
         self.image_size = check_image_size(image_size)
         if cache not in _CACHES:
@@ -64,8 +60,8 @@ class ImageInput:
         self._interpolation, self._filter = interpolation, resampling(interpolation)
         self._shortest_edge, self._decoder = shortest_edge, check_decoder(decoder)
         self._in_memory, self._cache, self._place = in_memory, cache, normalise_on
-        self._normalise, self._on_device = Normalise(mean, std), Normalise(mean, std)
-        self._augmented = TrainTransform(self._normalise, **augmentation)
+        self._augmented, self._normalise = augmented, augmented.normalise
+        self._on_device = deepcopy(augmented.normalise)
 
     def read(self, source: Path | Image.Image) -> Float[Tensor, "3 height width"]:
         """Return one image, resized and normalised."""

@@ -48,14 +48,15 @@ class Loading:
         if not isinstance(self.prefetch, int) or self.prefetch < 1:
             raise ValueError(f"prefetch: expected a positive integer, got {self.prefetch!r}")
 
-    def workers(self, batch_bytes: int, processes: int, batch_setting: str) -> int:
+    def workers(self, batch_bytes: int, trainer: Any, batch_setting: str) -> int:
         """Return the number of loading processes that fit the machine.
 
         Args:
             batch_bytes: Size of a batch.
-            processes: Training processes on this machine.
+            trainer: Lightning's, which has its processes on this machine; None: there is one.
             batch_setting: Setting of the batch's size, for messages.
         """
+        processes = trainer.num_devices if trainer is not None else 1
         wanted = self.num_workers
         if wanted is None:
             cores = available_cores() // processes

@@ -109,10 +109,9 @@ def diverged(weights: object, got: str) -> str:
 
 def _without_direction(sides: Mapping[str, Tensor]) -> str:
     # The largest number of each row, found without memory of the size of the gallery.
-    peaks: dict[str, Tensor] = {
-        side: torch.linalg.vector_norm(embeddings.detach(), torch.inf, dim=1)
-        for side, embeddings in sides.items()
-    }
+    peaks = dict[str, Tensor]()
+    for side, rows in sides.items():
+        peaks[side] = torch.linalg.vector_norm(rows.detach(), torch.inf, dim=1)  # pyright: ignore[reportUnknownMemberType]
     faults = {
         "NaN or Inf": {side: ~peak.isfinite() for side, peak in peaks.items()},
         "nothing but zeros": {side: peak < _SHORTEST for side, peak in peaks.items()},
