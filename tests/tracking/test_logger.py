@@ -212,8 +212,8 @@ def test_the_files_are_artifacts(run, folder, record):
     assert weights.keys() < tested.keys()  # neither identity heads nor the optimiser's state
     assert all(torch.equal(value, tested[key]) for key, value in weights.items())
     assert not [key for key, value in run.config.items() if str(value).startswith("/")]
-    for name in ("metrics.json", "config.yaml", "tokenizer/tokenizer.json"):
-        assert model.files[name].read_bytes() == (folder / name).read_bytes()
+    for kept in ("metrics.json", "config.yaml", "tokenizer/tokenizer.json"):
+        assert model.files[kept].read_bytes() == (folder / kept).read_bytes()
     assert (results.name, results.type) == (f"{name}-queries", "results")
     assert "seed3" in results.aliases
     assert read_queries(results.files["queries_test.npz"]).pids.tolist() == (
