@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -114,6 +115,13 @@ def test_two_tables_are_refused(table):
     table(TABLE)
     with pytest.raises(ValueError, match=r"got captions\.csv and captions\.jsonl; keep one"):
         read_custom(table("", "captions.jsonl"))
+
+
+def test_a_table_too_large_to_read_is_refused_unread(tmp_path):
+    (tmp_path / "captions.csv").touch()
+    os.truncate(tmp_path / "captions.csv", 2**40)  # a hole, which takes no room
+    with pytest.raises(ValueError, match=r"captions\.csv: expected at most 1,024 MiB"):
+        read_custom(tmp_path)
 
 
 def test_splits_that_are_missing_are_made_by_person_and_said(table):

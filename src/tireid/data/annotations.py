@@ -24,7 +24,7 @@ LARGEST_ID = 2**63 - 1  # batches hold identities as int64
 # Characters of a caption; the longest published ones have some 1,500. To learn a vocabulary takes
 # time by the square of the longest word.
 _LONGEST_CAPTION = 10_000
-_LARGEST = 2**30  # bytes
+LARGEST_FILE = 2**30  # bytes
 _SHOWN = 10
 
 
@@ -363,7 +363,7 @@ def load_content(file: Path) -> Any:
     Raises:
         ValueError: If it is no regular file of bounded size, or no JSON in UTF-8; names the file.
     """
-    regular_file(file, largest=_LARGEST)
+    regular_file(file, largest=LARGEST_FILE)
     try:
         return parse_json(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # also of bytes, and of numbers of many digits

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tireid.data.annotations import (
+    LARGEST_FILE,
     LARGEST_ID,
     Annotations,
     EntryParser,
@@ -25,6 +26,7 @@ from tireid.data.annotations import (
 )
 from tireid.data.records import SPLITS, Record, Splits, hold_out, is_text
 from tireid.data.split_counts import count
+from tireid.runs.foreign import regular_file
 
 CUSTOM = Layout(
     name="custom",
@@ -131,7 +133,7 @@ def read_rows(file: Path) -> list[Row]:
     Raises:
         ValueError: If the table is no text in UTF-8, is empty, or lacks a column; names the line.
     """
-    content = file.read_bytes()
+    content = regular_file(file, largest=LARGEST_FILE).read_bytes()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
