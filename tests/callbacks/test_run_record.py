@@ -46,6 +46,8 @@ class Run:
         attributes |= {"ckpt_path": "/a/epoch000.ckpt"}
         self.record.on_test_start(self.trainer(**attributes), self.model)
         self.clock.now += seconds
+        self.record.on_test_epoch_end(self.trainer(**attributes), self.model)
+        self.clock.now += 1.0  # in which images of results are drawn, which is no evaluation
         self.record.on_test_end(self.trainer(**attributes), self.model)
 
     def save(self):
@@ -121,7 +123,7 @@ def test_the_test_completes_the_file(made, tmp_path):
     content = written(tmp_path)
     assert (content["finished"], content["tested_checkpoint"]) == (True, "epoch000.ckpt")
     assert content["metrics"] == {"val/R1": 40.0, "test/R1": 5.0}
-    assert content["seconds"] == {"total": 3.0, "training": 0.0, "evaluation": 3.0}
+    assert content["seconds"] == {"total": 4.0, "training": 0.0, "evaluation": 3.0}
 
 
 def test_the_wait_for_data_counts_as_training_and_validation_does_not(made, clock):

@@ -152,6 +152,14 @@ def test_the_model_and_its_results_are_artifacts(folder, tested, model, logger, 
     assert list(made["a-b-c-d-synthetic-e5-queries"].args[2]) == ["queries_test.npz"]
 
 
+def test_a_long_label_is_cut_and_the_settings_stay_in_the_names(folder, tested, model, logger):
+    logger.config["label"] = "model.head.dictionary_size=3 " * 20
+    report(folder, tested(), model)
+    for name in artifacts(logger):
+        assert len(name) <= 128  # more is refused
+        assert name.removesuffix("-queries").endswith("-c-d-synthetic-e5")
+
+
 def test_the_checkpoint_may_be_left_out(folder, tested, model, logger):
     report(folder, tested(), model, checkpoint=False)
     files = artifacts(logger)["a-b-c-d-synthetic-e5"].args[2]

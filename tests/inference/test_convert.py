@@ -241,6 +241,7 @@ def test_other_settings_are_those_of_training(compose_config):
         "image_encoder.pretrained=false",
         "text_encoder.pretrained=false",
         "paths.output_dir=a",
+        "dataset.decode=pillow",
     )
     for name in (*OWN_SETTINGS, "num_train_pids"):
         del found[name]
@@ -252,6 +253,6 @@ def test_other_settings_are_those_of_training(compose_config):
         "vocabulary",
         "wandb_group",
     }
-    only_in_training |= {"split_of_selection"}
+    only_in_training |= {"split_of_selection", "layer_decay", "frozen_blocks"}
     assert expected.keys() - found.keys() == only_in_training
     assert found == {name: expected[name] for name in found}

@@ -119,7 +119,7 @@ def test_an_untrained_model_is_evaluated_on_a_data_set(
 
 
 def test_without_a_data_set_the_message_says_what_to_set(clip_folder, compose_config):
-    with pytest.raises(ValueError, match="dataset=synthetic, cuhk_pedes"):
+    with pytest.raises(ValueError, match="dataset=synthetic, custom, cuhk_pedes"):
         evaluate(compose_config(f"run={clip_folder}", name="evaluate"))
 
 

@@ -117,7 +117,8 @@ def shown_by_make(words):
     assert words[1] in TARGETS, f"no such target: {words[1]}"
     command = ["make", "--dry-run", "--always-make", *words[1:]]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    lines = [shlex.split(line) for line in shown.splitlines() if "-m tireid" in line]
+    joined = shown.replace("\\\n", " ").splitlines()
+    lines = [shlex.split(line) for line in joined if "-m tireid" in line]
     if not lines:
         check_options_of_programs(shown)
     return lines[-1] if lines else []
@@ -218,6 +219,11 @@ def test_commands_in_comments_of_configs_are_ones_that_there_are(conf, monkeypat
     for words in found:
         words = words if words[0] == "tireid" else shown_by_make(words)[2:]
         check_tireid(words[1:], conf, monkeypatch)
+
+
+def test_the_files_that_pages_include_are_found():
+    texts = {page: included(page.read_text(encoding="utf-8")) for page in PAGES}
+    assert not [page for page, text in texts.items() if re.search(r"^-+8", text, re.MULTILINE)]
 
 
 def test_no_block_is_of_a_language_that_is_not_checked():

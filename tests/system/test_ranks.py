@@ -149,7 +149,9 @@ def test_metrics_on_one_two_and_three_processes_are_equal_to_the_last_digit(tmp_
 def test_two_nodes_of_torchrun_share_one_run_folder(tmp_path, cache_dir):
     words = [*SMALL, "model=lgur", "strategy=torchrun", f"paths.cache_dir={cache_dir}"]
     first, second = (finish(node) for node in on_two_nodes(["tireid", "train", *words], tmp_path))
-    (folder,) = (tmp_path / "runs" / "synthetic" / "lgur").iterdir()
+    runs = tmp_path / "runs" / "synthetic" / "lgur"
+    (folder,) = (path for path in runs.iterdir() if path.name != "latest")
+    assert (runs / "latest").resolve() == folder
     assert json.loads((folder / "metrics.json").read_text())["processes"] == 2
     spoken = [said.count(word) for said in (first, second) for word in ("epoch", "run folder")]
     assert sorted(spoken) in ([0, 0, 1, 1], [0, 0, 1, 2])  # one of the two speaks
@@ -166,16 +168,31 @@ def test_a_slurm_job_names_the_folder_and_an_error_is_said_once(tmp_path, cache_
         "SLURM_STEP_ID": "0",
         "MASTER_ADDR": "127.0.0.1",
     }
-    words = ["strategy=slurm", "batch_size=9", f"paths.cache_dir={cache_dir}", "model=baseline"]
-    tasks = [
-        start(["tireid", "train", *SMALL, *words], tmp_path, SLURM_PROCID=number, **job)
-        for number in ("0", "1")
-    ]
-    said = "".join(task.communicate(timeout=300)[0] for task in tasks)
-    assert [task.returncode for task in tasks] == [1, 1]
+    words = [*SMALL, "strategy=slurm", f"paths.cache_dir={cache_dir}", "model=baseline"]
+
+    def run(*overrides):
+        tasks = [
+            start(
+                ["tireid", "train", *words, *overrides],
+                tmp_path,
+                SLURM_PROCID=number,
+                SLURM_NODEID=number,
+                SLURM_LOCALID="0",
+                **job,
+            )
+            for number in ("0", "1")
+        ]
+        said = "".join(task.communicate(timeout=300)[0] for task in tasks)
+        return said, [task.returncode for task in tasks]
+
+    said, codes = run("batch_size=9")
+    assert codes == [1, 1]
     assert said.count("batch_size: expected a multiple of the 2 processes, got 9") == 1
-    (folder,) = (tmp_path / "runs" / "synthetic" / "baseline").iterdir()
-    assert folder.name == f"job{job['SLURM_JOB_ID']}"
+    job["SLURM_JOB_ID"] = str(free_port())
+    said, codes = run("max_epochs=1")
+    assert codes == [0, 0], said
+    (config,) = (tmp_path / "runs").rglob("config.yaml")  # that of the job that began
+    assert config.parent == tmp_path / "runs/synthetic/baseline" / f"job{job['SLURM_JOB_ID']}"
 
 
 @pytest.mark.parametrize(("rank", "launcher"), [(0, "ddp_cpu"), (1, "ddp_cpu"), (0, "torchrun")])

@@ -143,7 +143,8 @@ def test_without_any_set_up_nothing_asks_waits_or_fails(tmp_path, cache_dir, rea
     assert len(lines) == 1
     assert lines[0].startswith("wandb: kept offline (not logged in); to upload: wandb sync run/")
     assert len(logged.column("val/R1")) == 1
-    assert logged.run.name == "Baseline resnet_tiny+bilstm_tiny synthetic seed1"
+    assert logged.run.name.startswith("Baseline batch_size=8 ")
+    assert logged.run.name.endswith(" resnet_tiny+bilstm_tiny synthetic seed1")
 
 
 @pytest.mark.slow

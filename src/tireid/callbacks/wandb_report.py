@@ -31,6 +31,7 @@ from tireid.tracking.logger import WandbLogger, images_by_name, wandb_logger_of
 from tireid.tracking.session import import_quietly
 
 _LONGEST_NAME = 110  # W&B takes 128; the end tells settings apart
+_LONGEST_TAIL = 80
 _MOST_PIXELS = 256  # a side of an image
 _FIGURES_OF_PEOPLE = ("gallery_test.png", "explanations/*.png")
 _SUMMARY = (
@@ -150,10 +151,12 @@ class WandbReport(Callback):
         metadata = {"metrics": record.get("metrics", {}), "seed": self.seed}
         seed = f"seed{self.seed}"
         aliases = ["last" if self.selection == "last" else "best", seed]
-        told = [
-            str(logger.config[key]) for key in ("label", "encoders", "dataset/name", "settings")
-        ]
-        name = re.sub(r"[^\w.-]+", "-", "-".join(told))
+        label, *rest = (
+            re.sub(r"[^\w.-]+", "-", str(logger.config[key]))
+            for key in ("label", "encoders", "dataset/name", "settings")
+        )
+        tail = "-".join(rest)[-_LONGEST_TAIL:]
+        name = f"{label[: _LONGEST_NAME - len(tail)]}-{tail}"
         of_model = metadata | {"checkpoint": tested.name}
         files = self._model_files(tested, model)
         logger.log_artifact(name, "model", files, aliases=aliases, metadata=of_model)

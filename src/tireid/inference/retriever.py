@@ -285,7 +285,7 @@ class Retriever:
         token_ids, valid = pad_captions(self._tokenizer(captions), self._tokenizer.pad_id)
         return self._model.encode_text(token_ids.to(self.device), valid.to(self.device))
 
-    def read_pixels(self, source: ImageSource) -> UInt8[Tensor, "3 rows columns"]:
+    def read_pixels(self, source: ImageSource) -> UInt8[Tensor, "3 height width"]:
         """Read one image as the model takes it; for `encode_pixels`.
 
         Raises:
