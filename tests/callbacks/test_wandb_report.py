@@ -4,11 +4,13 @@ import json
 from unittest.mock import Mock
 
 import pytest
+import torch
 from PIL import Image
 
 from tireid.callbacks.query_images import interesting_queries
 from tireid.callbacks.query_record import QueryRecord
 from tireid.callbacks.wandb_report import WandbReport
+from tireid.methods.base import RetrievalModule
 from tireid.retrieval.query_results import query_results
 from tireid.tracking.logger import WandbLogger
 
@@ -24,6 +26,14 @@ def folder(tmp_path):
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "vocabulary.json").write_text("{}")
     return tmp_path
+
+
+@pytest.fixture
+def model():
+    """A method of one weight."""
+    made = RetrievalModule()
+    made.weight = torch.nn.Parameter(torch.ones(2))
+    return made
 
 
 @pytest.fixture

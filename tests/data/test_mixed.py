@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from tireid.data.mixed import read_mixed, set_names, sources_of
+from tireid.data.mixed import pids_by_set, read_mixed, set_names
 from tireid.data.samplers import WeightedSampler
 from tireid.data.sources import shared_source_warnings
 
@@ -25,7 +25,7 @@ def test_identities_of_different_sets_never_collide(sets, entries):
     assert len(people) == len({pid for _, pid in people}) == 2 * len({e["id"] for e in entries})
     for records in splits.values():
         assert [r.image_id for r in records] == list(range(len(records)))
-        assert not frozenset.intersection(*sources_of(records).values())
+        assert not frozenset.intersection(*pids_by_set(records).values())
     alone = read_mixed({"shop": sets["shop"]})
     assert [r.captions for r in alone["test"]] == [r.captions for r in splits["test"][3:]]
 

@@ -6,7 +6,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from tireid.data.datamodule import TireidDataModule
-from tireid.data.mixed import sources_of
+from tireid.data.mixed import pids_by_set
 from tireid.retrieval.by_set import values_by_set
 from tireid.retrieval.collection import RetrievalMetrics, SplitEmbeddings
 from tireid.retrieval.similarity import NoDirectionError, diverged
@@ -79,7 +79,7 @@ class RetrievalEvaluation(Callback):
         embeddings, self.metric.split = self.metric.split, None
         datamodule = getattr(trainer, "datamodule", None)
         if embeddings is not None and isinstance(datamodule, TireidDataModule):
-            sets = sources_of(datamodule.records(split))
+            sets = pids_by_set(datamodule.records(split))
             values |= values_by_set(embeddings, sets, self.metric.block_size)
         self.metric.reset()
         # All processes have the same values; a mean of three of them would round.

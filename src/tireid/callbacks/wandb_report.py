@@ -8,7 +8,6 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
-from safetensors.torch import save
 
 from tireid.callbacks.query_images import (
     Query,
@@ -22,11 +21,11 @@ from tireid.data.records import captions_of
 from tireid.data.synthetic import SYNTHETIC
 from tireid.figures import OWN, RIGHT, WRONG
 from tireid.figures.pages import framed, tick
-from tireid.files import replacing
+from tireid.methods.base import embedding_weights
 from tireid.retrieval.query_results import QUERIES_FILE, QueryResults
 from tireid.runs.record import RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE
-from tireid.runs.weights import WEIGHTS_FILE
+from tireid.runs.weights import WEIGHTS_FILE, write_weights
 from tireid.tracking.logger import WandbLogger, images_by_name, wandb_logger_of
 from tireid.tracking.session import import_quietly
 
@@ -173,16 +172,9 @@ class WandbReport(Callback):
 
     def _written_weights(self, model: Any) -> Path:
         """Write the weights that embedding needs; the tested ones were restored for the test."""
-        others = getattr(model, "training_only", ())
-        weights = {
-            name: value.detach().cpu().clone().contiguous()
-            for name, value in model.state_dict().items()
-            if not name.startswith(others)
-        }
         path = self.folder / "wandb" / WEIGHTS_FILE
         path.parent.mkdir(exist_ok=True)
-        with replacing(path) as file:
-            file.write(save(weights, metadata={"format": "pt"}))
+        write_weights(path, embedding_weights(model, model.state_dict()))
         return path
 
 

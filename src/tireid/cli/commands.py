@@ -19,17 +19,6 @@ COMMANDS = {
     "convert": "Make a run folder from an official checkpoint.",
     "dashboard": "Create or update a report on Weights & Biases.",
 }
-WITHOUT_HYDRA = (
-    "compare",
-    "dashboard",
-    "dataset",
-    "doctor",
-    "index",
-    "new",
-    "search",
-    "serve",
-)
-
 # Of the commands without a config; those of the others begin the files of their configs.
 EXAMPLES = {
     "compare": (
@@ -44,6 +33,11 @@ EXAMPLES = {
     "new": ("tireid new method my_method", "tireid new method my_method --package mypkg"),
     "dashboard": ("tireid dashboard --group like_for_like",),
 }
+
+WITHOUT_HYDRA = tuple(EXAMPLES)
+
+# Of annotation files, as `dataset=` names them.
+LAYOUTS = ("cuhk_pedes", "icfg_pedes", "rstpreid", "custom")
 
 # Modules of the commands that are one function of a config, named as the command.
 FUNCTIONS = {

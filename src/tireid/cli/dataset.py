@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 from tireid.cli.arguments import Parser
+from tireid.cli.commands import LAYOUTS
 from tireid.console import complain, say, show_warnings_in_one_line
-
-_LAYOUTS = ("custom", "cuhk_pedes", "icfg_pedes", "rstpreid")
 
 
 def main() -> None:
@@ -36,10 +35,10 @@ def _parse() -> argparse.Namespace:
         epilog="Exit code: 0 if it was written, 2 if not.",
     )
     parser.add_argument("action", choices=("convert",), help="what to do")
-    parser.add_argument("source", metavar="FROM", choices=_LAYOUTS, help=", ".join(_LAYOUTS))
+    parser.add_argument("source", metavar="FROM", choices=LAYOUTS, help=", ".join(LAYOUTS))
     parser.add_argument("root", type=Path, metavar="ROOT", help="the folder of the data set")
     parser.add_argument(
-        "--to", metavar="LAYOUT", choices=_LAYOUTS, required=True, help="layout to write"
+        "--to", metavar="LAYOUT", choices=LAYOUTS, required=True, help="layout to write"
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
     parser.add_argument(

@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 from tireid.cli.arguments import Parser
+from tireid.cli.commands import LAYOUTS
 from tireid.console import complain, say, show_warnings_in_one_line
-
-_DATA_SETS = ("cuhk_pedes", "icfg_pedes", "rstpreid", "custom")
 
 
 def main() -> None:
@@ -47,7 +46,7 @@ def _parse() -> argparse.Namespace:
         epilog="Exit code: 0 if nothing loses data or falsifies results, 1 if something does, "
         "2 if there is nothing to examine.",
     )
-    parser.add_argument("dataset", choices=_DATA_SETS, help="the data set, or whose layout it has")
+    parser.add_argument("dataset", choices=LAYOUTS, help="the data set, or whose layout it has")
     parser.add_argument(
         "root", type=Path, help="its folder; also found one or two levels above or below"
     )

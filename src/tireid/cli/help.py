@@ -3,15 +3,16 @@
 import re
 from pathlib import Path
 
+from tireid.cli.arguments import TRUST, TRUST_HELP
 from tireid.cli.commands import COMMANDS
 from tireid.files import conf_dir
 
 _GROUP = re.compile(r"  - (?!override )([\w/]+): (\w+)(?: # (.+))?")
 _HIDDEN = "not used"  # begins the comment of a group that its config needs and its user does not
-_OPTIONS = """\
+_OPTIONS = f"""\
   --help                show this help and exit
   --cfg job             print the composed config and exit
-  --trust PACKAGE       trust this package, whose classes a run names, from now on: its code runs
+  {TRUST} PACKAGE       {TRUST_HELP}
   --multirun            run a grid: seed=1,2,3 model=lgur,baseline
   --config-dir FOLDER   take configs from this folder too
   --hydra-help          show Hydra's other options"""

@@ -5,11 +5,12 @@ import io
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tireid.data.annotations import Annotations, Layout, read_annotations
-from tireid.data.custom import CUSTOM, read_custom, read_table
+from tireid.data.custom import CUSTOM, made_splits, read_table
 from tireid.data.layouts import LAYOUTS
 from tireid.data.records import Record, Splits
 from tireid.data.split_counts import count
@@ -39,11 +40,12 @@ def convert(source: str, root: Path, target: str, out: Path, *, images: str = "l
     """
     read, layout = _read(source, root), LAYOUTS[target]
     image_root, linked = read.image_root.resolve(), out / "imgs"
-    for name in LAYOUTS[target].annotation_files:
+    for name in layout.annotation_files:
         if (out / name).exists() or (out / name).is_symlink():
             raise FileExistsError(f"{out / name}: expected no such file, got one; choose another")
     out.mkdir(parents=True, exist_ok=True)
-    if images != "none" and not (linked.is_dir() and linked.samefile(image_root)):
+    are_there = linked.is_dir() and linked.samefile(image_root)
+    if images != "none" and not are_there:
         _place_images(read.splits, image_root, linked, copied=images == "copy")
     file = out / layout.annotation_files[0]
     write_text(file, _text(layout, read.splits, image_root, read.persons))
@@ -53,7 +55,7 @@ def convert(source: str, root: Path, target: str, out: Path, *, images: str = "l
         if records
     )
     lines = [f"written: {file}: {'; '.join(sizes)}", *_left_out(read, layout)]
-    if not (linked.is_dir() and linked.samefile(image_root)) and images == "none":
+    if images == "none" and not are_there:
         lines.append(f"the images are in {image_root}, and are expected in {linked}")
     return lines
 
@@ -105,8 +107,7 @@ def _read(source: str, root: Path) -> Annotations:
     read, has_splits = read_table(root, repeats="warn")
     if has_splits:
         return read
-    splits = read_custom(root, repeats="warn")
-    return Annotations(read.file, read.image_root, splits, read.persons, read.further)
+    return replace(read, splits=made_splits(read))
 
 
 def _text(layout: Layout, splits: Splits, image_root: Path, persons: Mapping[int, str]) -> str:

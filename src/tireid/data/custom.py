@@ -77,17 +77,39 @@ def read_custom(
     """
     check_fraction("val_fraction", val_fraction)
     read, has_splits = read_table(root, repeats=repeats)
-    splits = read.splits
-    if not has_splits:
-        splits = _split(read, test_fraction, split_seed)
+    if has_splits:
+        return with_validation(read.splits, val_fraction, split_seed, read.file)
+    return made_splits(
+        read, val_fraction=val_fraction, test_fraction=test_fraction, split_seed=split_seed
+    )
+
+
+def made_splits(
+    read: Annotations,
+    *,
+    val_fraction: float = 0.05,
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+) -> Splits:
+    """Return the splits by person of a table that names none, and say so.
+
+    Args:
+        read: From `read_table`: all of it is `train`.
+        val_fraction: As in `read_custom`.
+        test_fraction: As in `read_custom`.
+        split_seed: As in `read_custom`.
+
+    Raises:
+        ValueError: If there are too few persons.
+    """
+    splits = _split(read, test_fraction, split_seed)
     splits = with_validation(splits, val_fraction, split_seed, read.file)
-    if not has_splits:
-        shares = ", ".join(f"{split} {count(records)['ids']}" for split, records in splits.items())
-        warnings.warn(
-            f"{read.file} names no splits; they are made by person with split_seed={split_seed}: "
-            f"{shares} persons; write a column split to decide yourself",
-            stacklevel=2,
-        )
+    shares = ", ".join(f"{split} {count(records)['ids']}" for split, records in splits.items())
+    warnings.warn(
+        f"{read.file} names no splits; they are made by person with split_seed={split_seed}: "
+        f"{shares} persons; write a column split to decide yourself",
+        stacklevel=3,
+    )
     return splits
 
 

@@ -3,12 +3,13 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from tireid.data.layouts import READERS
 from tireid.data.records import SPLITS, Record, Splits, renumber
-from tireid.data.sources import among
+from tireid.data.sources import shared_source_warnings
 
 Sets = Mapping[str, Mapping[str, Any] | None]
 
@@ -52,7 +53,7 @@ def read_mixed(sets: Sets | None, *, root: str | Path | None = None) -> Splits:
         except TypeError as error:
             raise ValueError(f"dataset.read.sets.{name}: expected options: {error}") from error
         taken += _join(joined, splits, name, taken)
-    for message in among(layouts):
+    for message in shared_source_warnings(combinations(layouts, 2)):
         warnings.warn(message, stacklevel=2)
     return {split: renumber(records) for split, records in joined.items() if records}
 
@@ -73,7 +74,7 @@ def set_names(dataset: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def sources_of(records: Sequence[Record]) -> dict[str, frozenset[int]]:
+def pids_by_set(records: Sequence[Record]) -> dict[str, frozenset[int]]:
     """Return the identities of each set of a mixed split; of any other split nothing."""
     found: dict[str, set[int]] = {}
     for record in records:

@@ -1,7 +1,6 @@
 """Where the images of public data sets come from, and which sets share people by it."""
 
-from collections.abc import Iterable, Sequence
-from itertools import combinations
+from collections.abc import Iterable
 
 # The sets that the images were taken from, and who says so.
 _SOURCES = {
@@ -37,8 +36,3 @@ def shared_source_warnings(pairs: Iterable[tuple[str, str]]) -> list[str]:
         for one, other in dict.fromkeys(tuple(sorted(pair)) for pair in pairs)
         if one != other and (shared := shared_sources(one, other))
     ]
-
-
-def among(names: Sequence[str]) -> list[str]:
-    """Return `shared_source_warnings` of all pairs of some data sets."""
-    return shared_source_warnings(combinations(names, 2))

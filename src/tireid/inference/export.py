@@ -6,26 +6,24 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import save
 
 from tireid.console import printable, say
 from tireid.data.records import captions_of
-from tireid.files import replacing, write_json, write_text
+from tireid.files import write_json, write_text
 from tireid.inference.model_card import model_card
 from tireid.inference.onnx_model import check_installed, write_onnx
 from tireid.inference.restore import (
-    embedding_weights,
     restore_datamodule,
     restore_model,
     restore_tokenizer,
 )
 from tireid.inference.retriever import Retriever, load, retriever_of
 from tireid.inference.saved_config import evaluation_config, inference_config
-from tireid.methods.base import RetrievalModule
+from tireid.methods.base import RetrievalModule, embedding_weights
 from tireid.retrieval import evaluate_embeddings
 from tireid.runs.record import EVALUATION, RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE, read_overrides, read_settings
-from tireid.runs.weights import TOKENIZER_FOLDER, WEIGHTS_FILE, find_run
+from tireid.runs.weights import TOKENIZER_FOLDER, WEIGHTS_FILE, find_run, write_weights
 
 FORMATS = ("safetensors", "onnx")
 CARD_FILE = "README.md"
@@ -56,19 +54,17 @@ def export(cfg: DictConfig) -> Path:
     config, record = inference_config(folder), read_record(folder)
     model = restore_model(config, folder, checkpoint)
     state = embedding_weights(model, model.state_dict())
-    weights = {name: value.clone().contiguous() for name, value in state.items()}
     tokenizer = restore_tokenizer(config, folder)
     retriever = retriever_of(config, model, tokenizer, checkpoint, "cpu")
     retriever.encode_pixels(torch.zeros(1, 3, *retriever.image_size, dtype=torch.uint8))
     dim = retriever.dim  # these two refuse weights that embed nothing
 
     output.mkdir(parents=True, exist_ok=True)
-    with replacing(output / WEIGHTS_FILE) as file:
-        file.write(save(weights, metadata={"format": "pt"}))
+    write_weights(output / WEIGHTS_FILE, state)
     write_text(output / CONFIG_FILE, OmegaConf.to_yaml(config))
     tokenizer.save(output / TOKENIZER_FOLDER)
     facts = _facts(folder, config, record)
-    size = sum(value.numel() for value in weights.values())
+    size = sum(value.numel() for value in state.values())
     facts["size"] = f"{size:,} weights; embeddings of {dim}"
     if cfg.format == "onnx":
         # Restored anew: a retriever may have changed the first one's precision.

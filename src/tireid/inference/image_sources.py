@@ -11,9 +11,11 @@ from torch import Tensor
 
 from tireid.data.images import decode
 
-Array = UInt8[np.ndarray, "rows columns *channels"] | Float[np.ndarray, "rows columns *channels"]
-Pixels = UInt8[Tensor, "*channels rows columns"] | Float[Tensor, "*channels rows columns"]
-ImageSource = Image.Image | Path | str | bytes | Array | Pixels
+PixelArray = (
+    UInt8[np.ndarray, "rows columns *channels"] | Float[np.ndarray, "rows columns *channels"]
+)
+PixelTensor = UInt8[Tensor, "*channels rows columns"] | Float[Tensor, "*channels rows columns"]
+ImageSource = Image.Image | Path | str | bytes | PixelArray | PixelTensor
 KINDS = (Image.Image, Path, str, bytes, np.ndarray, Tensor)
 
 

@@ -19,7 +19,7 @@ from tireid.encoders.pretrained import misfit
 from tireid.files import available_cores
 from tireid.inference.build import SETTINGS_ERRORS, build_datamodule, build_encoders, build_model
 from tireid.inference.saved_config import inference_config
-from tireid.methods.base import RetrievalModule
+from tireid.methods.base import RetrievalModule, embedding_weights
 from tireid.methods.lcr2s import Lcr2sTeacher
 from tireid.runs.record import read_record
 from tireid.runs.settings import CONFIG_FILE
@@ -58,11 +58,6 @@ def _fitting(model: RetrievalModule, file: Path, entry: str) -> dict[str, Tensor
             f"{file}: does not fit the {type(model).__name__} of {CONFIG_FILE}: {faults}"
         )
     return state
-
-
-def embedding_weights(model: RetrievalModule, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of a model without those that only training needs, by name."""
-    return {name: v for name, v in state.items() if not name.startswith(model.training_only)}
 
 
 def restore_model(

@@ -34,10 +34,10 @@ from tireid.inference.build import allow_tf32
 from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
 from tireid.inference.image_sources import KINDS, ImageSource, as_readable
 from tireid.inference.onnx_model import OnnxModel
-from tireid.inference.restore import embedding_weights, restore_model, restore_tokenizer
+from tireid.inference.restore import restore_model, restore_tokenizer
 from tireid.inference.saved_config import inference_config
 from tireid.inference.trust import trusting
-from tireid.methods.base import RetrievalModule
+from tireid.methods.base import RetrievalModule, embedding_weights
 from tireid.retrieval.similarity import NoDirectionError, diverged
 from tireid.runs.weights import find_saved
 

@@ -271,6 +271,11 @@ class RetrievalModule(L.LightningModule):
         return rate
 
 
+def embedding_weights(model: RetrievalModule, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a model without those that only training needs, by name."""
+    return {name: v for name, v in state.items() if not name.startswith(model.training_only)}
+
+
 def _unit_norm(features: Tensor) -> Tensor:
     # In half precision the norms would be off by some 1e-3, and the ranking with them.
     with full_precision(features) as (wide,):

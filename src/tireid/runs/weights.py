@@ -1,10 +1,12 @@
-"""Find and read the weights of a run, a checkpoint or an export."""
+"""Find, read and write the weights of a run, a checkpoint or an export."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from tireid.files import replacing
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint, weights_fault
 from tireid.runs.foreign import regular_file
 from tireid.runs.record import RECORD_FILE, read_record
@@ -85,6 +87,18 @@ def find_saved(path: str | Path) -> tuple[Path, Path]:
             "checkpoints/, or a checkpoint"
         )
     return find_run(str(path))
+
+
+def write_weights(file: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write weights as safetensors; the file is whole or not there.
+
+    Args:
+        file: The file to write, which is replaced.
+        weights: By name, on any device; tied ones are written once for each name.
+    """
+    plain = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
+    with replacing(file) as target:
+        target.write(save(plain, metadata={"format": "pt"}))
 
 
 def read_weights(file: Path, entry: str = "state_dict") -> dict[str, Tensor]:

@@ -22,10 +22,10 @@ from tireid.inference.restore import (
     EARLIER_FILE,
     TEACHER_FOLDER,
     SavedTeacher,
-    embedding_weights,
     find_teacher,
     restore_model,
 )
+from tireid.methods.base import embedding_weights
 from tireid.methods.lcr2s import Lcr2sTeacher
 from tireid.methods.lcr2s.fusion import is_count
 from tireid.methods.lcr2s.targets import TargetTable, enrich_split

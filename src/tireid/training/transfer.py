@@ -10,8 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from tireid.console import say
 from tireid.data.tokenizers import CaptionTokenizer, load_tokenizer
 from tireid.encoders.pretrained import misfit
-from tireid.inference.restore import embedding_weights
-from tireid.methods.base import RetrievalModule
+from tireid.methods.base import RetrievalModule, embedding_weights
 from tireid.runs.settings import CONFIG_FILE, read_settings
 from tireid.runs.weights import TOKENIZER_FOLDER, find_saved, read_weights
 
