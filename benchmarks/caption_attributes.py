@@ -33,6 +33,14 @@ _TARGETS = {
     "top_sleeves": "upper_sleeves",
     "glasses": "glasses_type",
 }
+_ACCESSORIES = ("belt", "scarf", "tie", "socks", "watch")
+_UNREAD = (
+    "top_tucked",
+    "lower_fit",
+    "bag_size",
+    "buttons",
+    "collar",
+)  # which the parser passes over
 Pairs = set[tuple[str, str]]
 Scores = dict[str, Counter[str]]
 
@@ -49,7 +57,7 @@ def main() -> None:
         print_misses(seen)
     columns = {"seen": score(seen), "held out": score(held_out)}
     if not given.sentences_only:
-        records = read_synthetic(given.cache)["test"]
+        records = read_synthetic(given.cache, version=2)["test"]
         root = records[0].image_path.parents[2]
         if given.misses:
             print_misses(synthetic_pairs(root, "val"), synthetic=True)
@@ -136,14 +144,23 @@ def named(row: dict[str, Any], mentioned: list[str]) -> Pairs:
     pairs: Pairs = set()
     for name in mentioned:
         value, target = person[name], _TARGETS.get(name, name)
-        if value in ("average", "none") or (name == "lower_length" and value == ""):
+        if name in _ACCESSORIES:
+            pairs |= {("accessory_type", name), ("accessory_color", value)}
+            continue
+        if (
+            name in _UNREAD
+            or value in ("average", "none")
+            or (name == "lower_length" and value == "")
+        ):
             continue
         if name == "lower_length":
-            if person["lower_type"] in ("trousers", "jeans"):
+            if person["lower_type"] not in ("shorts", "skirt", "none"):
                 continue
             target = "upper_length" if person["top_type"] == "dress" else name
         if target.startswith("held") and person["held_type"] == "shopping bag":
             target = target.replace("held", "bag")
+        if (target, value) == ("upper_pattern", "writing"):
+            value = "print"
         if target == "hair_color":
             value = f"hair: {value}"
         pairs.add((target, value))
@@ -167,13 +184,18 @@ def told(claimed: Pairs, true: Pairs) -> Pairs:
 
 @cache
 def _fitting(value: str) -> frozenset[str]:
-    """Return what the parser makes of each word for a colour of the synthetic palette."""
+    """Return what the parser makes of each word for a colour or an age of the synthetic people."""
+    if value == "child":
+        return frozenset({"young"})  # "a girl" may be either
     hair = value.startswith("hair: ")
     name = value.removeprefix("hair: ")
     color = (HAIR_COLORS if hair else CLOTH_COLORS).get(name)
     if color is None:
         return frozenset()
-    texts = (f"{word} {'hair' if hair else 'shirt'}" for word in (*color.words, *color.vague))
+    texts = (
+        f"{word} {'hair' if hair else 'shirt'}"
+        for word in (*color.words, *color.vague, *color.more)
+    )
     key = "hair_color" if hair else "upper_color"
     return frozenset().union(*(parse(text).values().get(key, set()) for text in texts))
 

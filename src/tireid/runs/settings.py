@@ -56,6 +56,9 @@ _ADDED = {
     "dataset.bad_images": 0.0,
 }
 
+# Settings whose default is not what earlier versions did, which lacked them: their runs keep that.
+_KEPT = {"tireid.data.synthetic.read_synthetic": {"dataset.read.version": 1}}
+
 _SECTIONS = dict.fromkeys(
     ("model", "image_encoder", "text_encoder", "dataset", "trainer", "paths", "logger"), dict | None
 )
@@ -70,7 +73,9 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     saved = _without_repeated(flat_settings(read_settings(folder)))
     wanted = _without_repeated(flat_settings(settings))
     added = {name: value for name, value in _ADDED.items() if name in wanted}
-    saved = added | saved
+    kept = _kept(saved)
+    saved = added | saved | kept
+    wanted |= kept
     names = sorted(
         name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
     )
@@ -79,6 +84,20 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     name, more = names[0], len(names) - 1
     others = f" and {more} other difference{'s' if more > 1 else ''}" if more else ""
     return f"{name}={saved.get(name)!r} instead of {wanted.get(name)!r}{others}"
+
+
+def kept_settings(folder: Path) -> dict[str, Any]:
+    """Return what a run of an earlier version goes on with, by dotted name, whatever is set now.
+
+    Raises:
+        ValueError: If the saved config cannot be read.
+    """
+    return _kept(flat_settings(read_settings(folder)))
+
+
+def _kept(saved: Mapping[str, Any]) -> dict[str, Any]:
+    kept = _KEPT.get(str(saved.get("dataset.read._target_")), {})
+    return {name: value for name, value in kept.items() if name not in saved}
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from tireid.methods.base import RetrievalModule
 from tireid.runs.folder import claim, link_latest
 from tireid.runs.log import LOG_FILE
 from tireid.runs.record import RECORD_FILE
-from tireid.runs.settings import CONFIG_FILE
+from tireid.runs.settings import CONFIG_FILE, kept_settings
 from tireid.runs.title import run_title
 from tireid.runs.weights import TOKENIZER_FOLDER
 from tireid.tracking.logger import finish_at_exit, wandb_logger_of
@@ -135,6 +135,9 @@ def _train_in_folder(cfg: DictConfig, student: Path | None = None) -> dict[str, 
             if student is None and not start.resumed:
                 record_command(folder, source=processes.shared_folder())
         composed = OmegaConf.merge(cfg, {"paths": {"output_dir": str(folder)}})
+        if start.resumed:
+            for name, value in kept_settings(folder).items():
+                OmegaConf.update(composed, name, value)
         return _train(cast(DictConfig, composed), start, student)
 
 

@@ -17,7 +17,7 @@ from tireid.world.synonyms import (
 )
 
 _VAGUE_SHARE = 0.12
-_RARE_SHARE = 0.3
+_RARE_SHARE = 0.3  # of the words that version 2 adds to the common ones
 _HANDS = {"left": "right", "right": "left"}
 
 
@@ -38,6 +38,12 @@ class Wording:
         self.mentioned = mentioned
         self._rng = rng
         self._version = version
+        hair = self.mentioned & {"hair_length", "hair_color", "hair_style"}
+        # "A black-haired man", not "a man with black hair".
+        told = hair == {"hair_color"} and not (
+            "height" in self.mentioned and person.height == "short"
+        )
+        self.hair_first = told and self.adds(0.4)
 
     def one_of(self, options: Sequence[str], more: Sequence[str] = ()) -> str:
         """Return one of `options`, each equally likely; from version 2 on sometimes of `more`."""
@@ -80,7 +86,9 @@ class Wording:
             return self.one_of(color.vague)
         plain = self.chance(0.55)
         word = color.words[0] if plain else self.one_of(color.words, color.more)
-        return f"{word} colored" if self.adds(0.04) else word
+        if plain or not self.adds(0.1):
+            return word
+        return f"{word} colored" if word == color.words[0] else f"{color.words[0]} or {word}"
 
     def top(self) -> str:
         """Return the upper garment, e.g. "a long-sleeved red and white striped shirt"."""
@@ -92,17 +100,29 @@ class Wording:
         sleeves = ""
         if "top_sleeves" in self.mentioned:
             sleeves = self.one_of(SLEEVES[person.top_sleeves])
-        length = ""
+        length = reach = ""
         if person.top_type == "dress" and "lower_length" in self.mentioned:
-            length = self._word(LENGTHS, MORE_LENGTHS, person.lower_length)
+            length, reach = self._length()
         before, after = self._pattern(self.color("top_color"))
         parts = [after.removeprefix("with ")] if after else []
         if sleeves and self.adds(_RARE_SHARE):
             parts.append(self.one_of(MORE_SLEEVES[person.top_sleeves]))
             sleeves = ""
+        if person.top_type == "hoodie" and "top_type" in self.mentioned and self.adds(0.1):
+            parts.append("a hood")
         parts += [part for name in ("collar", "buttons") if (part := self._trim(name))]
-        end = joined("with" if parts else "", listed(parts), self._tucked())
+        end = joined("with" if parts else "", listed(parts), self._tucked(), reach)
         return article(joined(length, sleeves, before, kind, end))
+
+    def _length(self) -> tuple[str, str]:
+        """Return the length of a skirt or shorts: the word before the noun, or what follows it."""
+        length = self.person.lower_length
+        if length != "long" and self.adds(0.15):
+            verb = self.one_of(("that ends", "that falls", "which ends", "that goes"))
+            below = verb != "that goes" and length == "knee-length"
+            place = "below the knee" if below else "to the knees"
+            return "", joined(verb, "above the knee" if length == "short" else place)
+        return self._word(LENGTHS, MORE_LENGTHS, length), ""
 
     def _trim(self, name: str) -> str:
         if name not in self.mentioned:
@@ -118,8 +138,8 @@ class Wording:
         if "top_tucked" not in self.mentioned:
             return ""
         if self.person.top_tucked == "tucked":
-            return self.one_of(("tucked in", "tucked in at the waist", "tucked into the waist"))
-        return self.one_of(("left untucked", "worn untucked", "untucked"))
+            return self.one_of(("tucked in", "tucked in", "tucked in at the waist"))
+        return self.one_of(("left untucked", "untucked", "untucked"))
 
     def _pattern(self, first: str) -> tuple[str, str]:
         if "top_pattern" not in self.mentioned:
@@ -127,8 +147,15 @@ class Wording:
         second = self.color("top_color2")
         both = joined(first, "and" if first and second else "", second)
         match self.person.top_pattern:
+            case "floral" | "dotted" if second and self.chance(0.3):
+                marks = {"floral": ("flowers", "floral pattern"), "dotted": ("dots", "polka dots")}
+                mark = self.one_of(marks[self.person.top_pattern])
+                phrase = joined(second, mark)
+                return first, f"with {article(phrase) if mark.endswith('n') else phrase}"
             case "floral":
-                return joined(both, self.one_of(("floral", "flowered"), ("floral print",))), ""
+                return joined(
+                    both, self.one_of(("floral", "flowered"), ("floral print", "floral patterned"))
+                ), ""
             case "dotted":
                 return joined(both, self.one_of(("polka dotted", "dotted", "polka dot"))), ""
             case "writing":
@@ -137,7 +164,8 @@ class Wording:
                 return first, f"with {joined(second, mark)} {where}"
             case "striped":
                 if second and self.chance(0.5):
-                    return first, f"with {second} stripes"
+                    lines = self.one_of(("stripes",), ("horizontal stripes", "stripe pattern"))
+                    return first, f"with {joined(second, lines)}"
                 return joined(
                     both, self.one_of(("striped", "horizontally striped"), ("stripe", "stripped"))
                 ), ""
@@ -147,16 +175,18 @@ class Wording:
                 ), ""
             case "print":
                 mark = self.one_of(
-                    ("print", "logo", "graphic", "picture", "design"), ("emblem", "image")
+                    ("print", "logo", "graphic", "picture", "design"),
+                    ("printed design", "emblem", "image"),
                 )
                 where = self.one_of(
                     ("on the chest", "on the front", "across the chest"),
-                    ("on it", "on the front of it", "in the middle", "in the center"),
+                    ("on it", "visible on the front", "in the middle", "in the center"),
                 )
                 return first, f"with {article(joined(second, mark))} {where}"
             case "two-tone":
                 if second and first and self.chance(0.5):
-                    return first, f"with a {second} lower half"
+                    half = self.one_of(("lower half",), ("bottom half",))
+                    return first, f"with a {second} {half}"
                 return joined(self.one_of(("two-tone", "color-block")), both), ""
             case _:
                 return joined(self.one_of(("plain", "solid")), first), ""
@@ -173,9 +203,9 @@ class Wording:
             return ""
         trousers = self.person.lower_type in ("trousers", "jeans")
         generic = self.one_of(("pants", "bottoms")) if trousers else "bottoms"
-        length = ""
+        length = reach = ""
         if "lower_length" in self.mentioned and not trousers:
-            length = self._word(LENGTHS, MORE_LENGTHS, self.person.lower_length)
+            length, reach = self._length()
         kind = self.kind("lower_type", generic)
         if kind.startswith("short ") and length:
             kind = "shorts"
@@ -184,14 +214,14 @@ class Wording:
             fits = {"tight": ("tight", "tight fitting", "fitted", "skinny"),
                     "loose": ("loose", "baggy", "loose fitting", "wide leg")}  # fmt: skip
             fit = self.one_of(fits[self.person.lower_fit])
-        phrase = joined(length, fit, self.color("lower_color"), kind)
+        phrase = joined(length, fit, self.color("lower_color"), kind, reach)
         if self.person.lower_type == "skirt" and kind not in ("bottoms", "pants"):
             return article(phrase)
         return self._pair(phrase, 0.08)
 
     def _pair(self, phrase: str, share: float) -> str:
         """Return "a pair of" some things; from version 2 on more often than with `share`."""
-        return joined("a pair of", phrase) if self.chance(share) or self.adds(0.15) else phrase
+        return joined("a pair of", phrase) if self.chance(share) or self.adds(0.05) else phrase
 
     def shoes(self) -> str:
         """Return the shoes, e.g. "white sneakers"."""
@@ -199,17 +229,22 @@ class Wording:
             return ""
         open_toed = self.person.shoes_type in ("sandals", "flip flops")
         generic = "footwear" if open_toed else "shoes"
-        phrase = joined(self.color("shoes_color"), self.kind("shoes_type", generic))
-        if self.adds(0.2):
+        color, kind = self.color("shoes_color"), self.kind("shoes_type", generic)
+        person = self.person
+        both = {"shoes_color", "top_color"} <= self.mentioned
+        same = both and person.shoes_color == person.top_color
+        phrase = joined("matching" if same and self.adds(0.3) else "", color, kind)
+        if self.adds(0.08):
             return joined("a pair of", phrase)
-        return joined(phrase, "on", self.his, "feet") if self.adds(0.06) else phrase
+        ends = (f"on {self.his} feet", "with flat soles", "on both feet")
+        return joined(phrase, self.one_of(ends)) if self.adds(0.05) else phrase
 
     def hat(self) -> str:
         """Return the headgear, e.g. "a red baseball cap"."""
         if not self.mentioned & {"hat_type", "hat_color"}:
             return ""
         phrase = article(joined(self.color("hat_color"), self.kind("hat_type", "hat")))
-        return joined(phrase, "on", self.his, "head") if self.adds(0.15) else phrase
+        return joined(phrase, "on", self.his, "head") if self.adds(0.1) else phrase
 
     def accessories(self) -> list[str]:
         """Return belt, socks, scarf, tie and watch, e.g. "a brown belt around his waist"."""
@@ -225,7 +260,7 @@ class Wording:
             if name in self.mentioned:
                 phrase = joined(self.color(name), self.one_of(words))
                 phrase = phrase if name == "socks" else article(phrase)
-                place = where.format(self.his) if where and self.chance(0.3) else ""
+                place = where.format(self.his) if where and self.chance(0.15) else ""
                 phrases.append(joined(phrase, place))
         return phrases
 
@@ -234,32 +269,39 @@ class Wording:
         if "glasses" not in self.mentioned:
             return ""
         pair = "a pair of" if self.chance(0.1) else ""
-        return joined(pair, self.kind("glasses", ""))
+        end = f"on {self.his} face" if self.adds(0.06) else ""
+        return joined(pair, self.kind("glasses", ""), end)
 
     def hair(self) -> str:
         """Return the hair, e.g. "long brown hair tied in a ponytail"."""
         named = self.mentioned & {"hair_length", "hair_color", "hair_style"}
-        if not named:
+        if not named or self.hair_first:
             return ""
         if self.person.hair_length == "bald":
-            return self.one_of(("a bald head", "a shaved head", "no hair on top"))
+            return self.one_of(
+                ("a bald head", "a shaved head", "no hair on top"), ("a balding head",)
+            )
         length = ""
         if "hair_length" in named:
             medium = ("medium-length", "shoulder-length", "chin-length")
             length = {"medium": self.one_of(medium)}.get(
                 self.person.hair_length, self.person.hair_length
             )
+            if length in ("short", "long") and self.adds(0.06):
+                length = f"very {length}"
         base = joined(length, self.color("hair_color", HAIR_COLORS), "hair")
         if "hair_style" not in named:
             return base
         style = self.person.hair_style
         if style in ("straight", "curly"):
             word = style if style == "straight" else self.one_of(("curly", "curly", "wavy"))
-            return joined(length, word, base.removeprefix(length).strip())
+            falls = ("that hangs down", f"that falls on {self.his} shoulders", "which is down")
+            end = self.one_of(falls) if self.adds(0.06) else ""
+            return joined(length, word, base.removeprefix(length).strip(), end)
         if style == "loose":
             return joined(base, self.one_of(("worn loose", "down", "loose")))
         tied = self.one_of(("in", "in", "tied in", "pulled into"), ("pulled back in", "up in"))
-        knots = {"ponytail": ("pony tail", "low ponytail", "high pony tail")}
+        knots = {"ponytail": ("pony tail", "low ponytail", "ponytail style")}
         return joined(base, tied, "a", self.one_of((style,), knots.get(style, ())))
 
     def bag(self, *, straps_only: bool) -> str:
@@ -280,28 +322,44 @@ class Wording:
         """Return the thing in a hand, e.g. "a white cup"."""
         if "held_type" not in self.mentioned:
             return ""
-        return article(joined(self.color("held_color"), self.kind("held_type", "")))
+        phrase = article(joined(self.color("held_color"), self.kind("held_type", "")))
+        guesses = ("what looks like", "something like", "what appears to be", "some type of",
+                   "some kind of", "an object that looks like")  # fmt: skip
+        guess = self.one_of(guesses) if self.adds(0.1) else ""
+        return joined(guess, phrase.partition(" ")[2] if guess.endswith("of") else phrase)
 
     def bag_place(self) -> str:
         """Return where the bag is, e.g. "over his left shoulder", or nothing."""
         kind = self.person.bag_type
-        if "bag_type" not in self.mentioned or not self.adds(0.35):
+        if "bag_type" not in self.mentioned or not self.adds(0.15):
             return ""
+        is_ = "which is" if self.chance(0.06) else ""
+        return joined(is_, self._where(kind))
+
+    def _where(self, kind: str) -> str:
         if kind == "backpack":
-            return self.one_of((f"on {self.his} back", f"on {self.his} shoulders"))
+            return self.one_of(
+                (f"on {self.his} back", f"on {self.his} shoulders"),
+                ("with two straps", f"over {self.his} shoulders"),
+            )
         side = self.person.bag_side
         if kind == "handbag":
-            return self.one_of((f"in {self.his} {side} hand", f"with {self.his} {side} hand"))
+            arm = (f"on {self.his} {side} arm", f"held in {self.his} {side} hand")
+            return self.one_of((f"in {self.his} {side} hand", f"with {self.his} {side} hand"), arm)
         # The strap lies on the shoulder opposite the bag.
         shoulder = f"{self.his} {_HANDS[side]} shoulder"
-        return self.one_of((f"over {shoulder}", f"on {shoulder}", f"across {self.his} body"))
+        return self.one_of(
+            (f"over {shoulder}", f"on {shoulder}", f"across {self.his} body"),
+            (f"at {self.his} {side} hip", f"slung over {shoulder}", f"hanging from {shoulder}",
+             "with a strap across the body", f"strapped over {shoulder}"),
+        )  # fmt: skip
 
     def hand(self) -> str:
         """Return the hand that holds the thing, e.g. "in her right hand", or nothing."""
         if self.chance(0.15):
             return f"in {self.his} hand"
         side = _HANDS[self.person.bag_side]
-        return f"in {self.his} {side} hand" if self.adds(0.3) else ""
+        return f"in {self.his} {side} hand" if self.adds(0.12) else ""
 
     def subject(self) -> tuple[str, str]:
         """Return adjectives and noun of the person, e.g. ("slim", "man")."""
@@ -310,7 +368,11 @@ class Wording:
             adjectives.append(self.person.height)
         if "build" in self.mentioned and self.person.build != "average":
             builds = {"slim": ("slim", "slender", "thin"), "heavy": ("heavyset", "stocky", "plump")}
-            adjectives.append(self.one_of(builds[self.person.build]))
+            more = {"slim": ("skinny",), "heavy": ("heavy set", "heavy")}
+            adjectives.append(self._word(builds, more, self.person.build))
+        if self.hair_first:
+            hair = self.color("hair_color", HAIR_COLORS).replace("-", " ").removesuffix(" colored")
+            adjectives.append(f"{hair}-haired")
         nouns = {
             "man": ("man", "man", "man", "guy", "male", "gentleman", "male pedestrian"),
             "woman": ("woman", "woman", "woman", "lady", "female", "female pedestrian"),
@@ -328,7 +390,8 @@ class Wording:
         """Return adjectives and noun of somebody young or old, which tell no more than they may."""
         man, age = self.person.sex == "man", self.person.age
         if "sex" not in self.mentioned:
-            nouns = ("child", "kid", "child") if age == "child" else ("person", "individual")
+            child = age == "child" and "age" in self.mentioned
+            nouns = ("child", "kid", "child") if child else ("person", "individual")
         elif "age" in self.mentioned and age == "child":
             nouns = ("boy", "little boy") if man else ("girl", "little girl")
         elif "age" in self.mentioned and age == "young":

@@ -37,7 +37,7 @@ _GAITS = {
 }
 _MORE_GAITS = {
     "front": ("towards the camera", "straight ahead", "in the direction of the camera"),
-    "back": ("with {} back to the camera", "in the opposite direction", "away from us"),
+    "back": ("with {} back to the camera", "in the opposite direction", "with the camera behind"),
     "left": ("to the left side", "from right to left"),
     "right": ("to the right side", "from left to right"),
     "front_left": ("slightly to the left", "towards the left"),
@@ -46,7 +46,14 @@ _MORE_GAITS = {
     "back_right": ("to the right with {} back turned", "into the picture on the right"),
 }
 _ARMS = {  # what the arms do that hold nothing, walking or not
-    True: ("swinging {} arms", "with {} arms at {} sides", "with one foot in front of the other"),
+    True: (
+        "swinging {} arms",
+        "with {} arms at {} sides",
+        "with one foot in front of the other",
+        "with {} arms bent at the elbows",
+        "in mid step",
+        "taking a step",
+    ),
     False: (
         "with {} hands at {} sides",
         "with both arms down by {} sides",
@@ -74,7 +81,7 @@ def _action(words: Wording, sight: Sight, *, place: bool) -> str:
     """Return what the person does, e.g. "walking away from the camera along the street"."""
     where = words.one_of(_PLACES[sight.scene], _MORE_PLACES[sight.scene]) if place else ""
     arms = ""
-    if words.person.held_type == NONE and words.adds(0.15):
+    if words.person.held_type == NONE and words.adds(0.1):
         arms = words.one_of(_ARMS[sight.walking]).replace("{}", words.his)
     if sight.walking:
         verb = words.one_of(("walking", "walking", "strolling", "moving"), ("going", "heading"))
@@ -114,9 +121,14 @@ def _worn(words: Wording) -> list[str]:
     upper = outer or top
     if top and outer:
         over = f"{outer} {words.one_of(('over', 'on top of'))} {top}"
+        if words.adds(0.15):
+            over = f"{outer} with {top} underneath"
         upper = over if words.chance(0.7) else f"{top} under {outer}"
     items = [upper, lower, words.shoes(), words.hat(), words.glasses(), *words.accessories()]
-    return [item for item in items if item]
+    worn = [item for item in items if item]
+    if len(worn) > 2 and words.adds(0.05):
+        worn[-2:] = [f"{worn[-2]} as well as {worn[-1]}"]
+    return worn
 
 
 def _overall(words: Wording) -> str:
@@ -146,7 +158,9 @@ def _carried(words: Wording, sight: Sight, grammar: _Grammar) -> list[str]:
     if held and words.person.held_type == "bicycle":
         phrases.append(joined(words.one_of(("pushing", "walking with", "with")), held))
     elif held:
-        verb = words.one_of(("holding", "carrying", "holding"), ("looking at", "using"))
+        verb = words.one_of(("holding", "carrying", "holding"), ("holding", "with"))
+        if words.person.held_type == "phone" and words.adds(0.3):
+            verb = words.one_of(("talking on", "looking at", "using"))
         phrases.append(joined(verb, held, words.hand()))
     return phrases
 
@@ -155,18 +169,25 @@ _WORN = ("who is wearing", "who wears", "that is wearing", "dressed in")
 _WEARS = ("appears to be wearing", "is seen wearing", "is clothed in", "looks to be wearing")
 
 
-def _seeming(grammar: _Grammar) -> tuple[str, ...]:
-    """Return ways to say what somebody is doing other than "he is"."""
-    he = grammar.he
-    if grammar.is_ == "are":
-        return ("they appear to be", "they are also", "they also seem to be")
-    return (
-        f"{he} is also",
-        f"{he} appears to be",
-        f"{he} seems to be",
-        f"{he}'s",
-        f"{he} looks to be",
-    )
+_PRESENT = {
+    "carrying": "carries", "holding": "holds", "walking": "walks", "standing": "stands",
+    "wearing": "wears",
+}  # fmt: skip
+_SEEMING = ("is also", "appears to be", "seems to be", "looks to be", "can be seen")
+
+
+def _doing(words: Wording, grammar: _Grammar, action: str) -> str:
+    """Return a sentence that says what somebody does, e.g. "he is carrying a red bag"."""
+    he, verb = grammar.he, action.partition(" ")[0]
+    if not words.adds(0.35):
+        return f"{he} {grammar.is_} {action}"
+    plural = he == "they"
+    if verb in _PRESENT and " and " not in action and words.chance(0.6):
+        present = verb.removesuffix("ing").replace("carri", "carry") if plural else _PRESENT[verb]
+        return f"{he} {present}{action.removeprefix(verb)}"
+    if plural:
+        return f"they {words.one_of(('appear to be', 'are also', 'seem to be'))} {action}"
+    return f"{he} {words.one_of(_SEEMING)} {action}" if words.chance(0.8) else f"{he}'s {action}"
 
 
 _TEMPLATES = ("one", "two", "two", "lead", "apart", "has_first", "fragment")
@@ -220,17 +241,14 @@ def _arranged(
     template: str, words: Wording, grammar: _Grammar, told: _Told, *, with_action: bool
 ) -> list[str]:
     """Return the sentences that a template makes of what is to be told, without full stops."""
-    be = f"{grammar.he} {grammar.is_}"
-    if words.adds(0.2):
-        be = words.one_of(_seeming(grammar))
-    carries = f"{be} {told.carried}" if told.carried else ""
-    acts = f"{be} {told.action}" if with_action else ""
+    carries = _doing(words, grammar, told.carried) if told.carried else ""
+    acts = _doing(words, grammar, told.action) if with_action else ""
     match template:
         case "one":
             wearing = words.one_of(
                 ("wearing", "dressed in", "in", "is wearing", "is dressed in"), _WORN
             )
-            also = f"and {told.carried}" if told.carried else ""
+            also = f"{words.one_of(('and',), ('while',))} {told.carried}" if told.carried else ""
             return [joined(told.with_hair, wearing, listed(told.worn), also), acts]
         case "two":
             verb = words.one_of(("is wearing", "wears", "is dressed in", "has on"), _WEARS)

@@ -71,7 +71,7 @@ MORE_KINDS: dict[str, tuple[str, ...]] = {
     "beanie": ("knit hat", "winter hat", "wool hat"),
     "sun hat": ("straw hat", "sunhat"),
     "glasses": ("eye glasses", "prescription glasses", "framed glasses", "reading glasses"),
-    "sunglasses": ("dark sunglasses", "sun glasses"),
+    "sunglasses": ("sun glasses",),
     "phone": ("cellphone", "cell", "mobile", "smart phone"),
     "umbrella": ("opened umbrella", "large umbrella"),
     "bottle": ("plastic bottle", "bottle of water"),
