@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html
+import json
 import re
 import shutil
 import subprocess
@@ -218,3 +219,32 @@ def test_the_browser_would_say_if_something_were_fetched(tmp_path):
     content = render("report.html", "a", [Section("about", "", [])])
     page.write_text(content.replace("</body>", '<img src="http://127.0.0.1:9/x.png"></body>'))
     assert "Content Security Policy" in console_of(browse(page, tmp_path, "--dump-dom"))[0]
+
+
+USE = """<script>addEventListener("load", () => {
+  const table = document.querySelector("#results table");
+  const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
+  const buttons = [...table.querySelectorAll("button")];
+  const press = (name) => buttons.find((button) => button.textContent === name).click();
+  const found = [names().join("|")];
+  for (const name of ["R@1", "R@1", "run"]) { press(name); found.push(names().join("|")); }
+  document.querySelector("figure img").click();
+  found.push(document.querySelector("dialog[open] img").src.slice(0, 15));
+  document.querySelector("dialog").click();
+  found.push(document.querySelectorAll("dialog[open]").length);
+  document.body.dataset.found = JSON.stringify(found);
+})</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_columns_sort_and_images_enlarge(written, tmp_path):
+    page = tmp_path / "page.html"
+    content = written[0].read_text(encoding="utf-8")
+    copy = re.sub(r"script-src 'sha256-[^']+'", "script-src 'unsafe-inline'", content)
+    page.write_text(copy.replace("</body>", f"{USE}</body>"))
+    done = browse(page, tmp_path, "--dump-dom")
+    found = json.loads(html.unescape(re.search(r'data-found="([^"]+)"', done.stdout)[1]))
+    starts = [order.partition(" ")[0].strip(",") for order in found[:4]]
+    assert starts == ["plain", "LGUR", "plain", "LCR2S"]
+    assert found[4:] == ["data:image/svg+", 0]
