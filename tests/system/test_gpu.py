@@ -31,7 +31,7 @@ from tireid.losses.draws import keyed_uniform
 from tireid.losses.ranking import mine_semi_hard, ranking_loss
 from tireid.methods.base import RetrievalModule
 from tireid.methods.lcr2s.targets import TargetTable
-from tireid.retrieval import evaluate_embeddings
+from tireid.retrieval import device_ranking, evaluate_embeddings
 from tireid.retrieval.top_k import top_k
 from tireid.structures import PairBatch, SupportBatch
 from tireid.training.evaluate import evaluate
@@ -436,6 +436,16 @@ def test_a_batch_norm_is_that_of_the_cpu(request, shared, dtype):
         assert relative_error(one, wanted) < bound
 
 
+def test_a_gallery_in_chunks_is_ranked_as_on_the_cpu(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    texts, images = (torch.randn(n, 48, generator=generator) for n in (70, 333))
+    pids = torch.arange(70) % 9, torch.arange(333) % 8
+    expected = evaluate_embeddings(texts, images, *pids)
+    monkeypatch.setattr(device_ranking, "_CHUNK", 8 * 48 * 100)
+    there = (part.to(DEVICE) for part in (texts, images, *pids))
+    assert evaluate_embeddings(*there) == expected
+
+
 # Waiting
 
 
@@ -482,6 +492,12 @@ def make_method(cfg, method):
         ("lgur", "model=lgur", ENCODERS[0], "float32"),
         ("lgur", "model=lgur", ENCODERS[1], "float32"),
         ("baseline", "model=baseline", ENCODERS[0], "bfloat16"),
+        (
+            "lgur",
+            "model=lgur model.identity=sampled model.identity_share=1.0",
+            ENCODERS[0],
+            "bfloat16",
+        ),
         ("baseline", "model=baseline model/alignment=cmpm", ENCODERS[2], "float32"),
         ("teacher", "model=lcr2s", ENCODERS[0], "bfloat16"),
         ("teacher", "model=lcr2s model.teacher.source=batch", ENCODERS[0], "bfloat16"),
