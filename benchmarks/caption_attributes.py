@@ -15,6 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
+from measured import show_and_write
 from tireid.captions import Description, parse
 from tireid.captions.vocabulary import COLORS, GENERIC, LENGTHS, PATTERNS
 from tireid.console import say
@@ -43,6 +46,7 @@ def main() -> None:
     options.add_argument("--cache", help="folder of the synthetic data set")
     options.add_argument("--misses", action="store_true", help="print what was read wrongly")
     options.add_argument("--sentences-only", action="store_true", help="leave out synthetic ones")
+    options.add_argument("--output", type=Path, default=Path("runs/bench/words.json"))
     given = options.parse_args()
     seen, held_out = sentences()
     if given.misses:
@@ -55,7 +59,7 @@ def main() -> None:
             print_misses(synthetic_pairs(root, "val"), synthetic=True)
         columns["synthetic, test"] = score(synthetic_pairs(root, "test"), synthetic=True)
         say(speed([text for record in records for text in record.captions]))
-    say(table(columns))
+    show_and_write(given.output, table(columns))
 
 
 def sentences() -> tuple[list[tuple[str, Pairs]], list[tuple[str, Pairs]]]:
@@ -188,18 +192,20 @@ def print_misses(rows: Iterable[tuple[str, Pairs]], *, synthetic: bool = False) 
             say(f"{text}\n  wrong {sorted(claimed - true)}\n  missed {sorted(true - claimed)}")
 
 
-def table(columns: dict[str, Scores]) -> str:
+def table(columns: dict[str, Scores]) -> Table:
     """Return precision, recall and the number of true values, a row an attribute."""
     names = sorted({name for scores in columns.values() for name in scores})
-    head = "".join(f" {name}: precision | recall | values |" for name in columns)
-    lines = [f"| attribute |{head}", f"| --- |{' ---: | ---: | ---: |' * len(columns)}"]
+    shown = Table("attribute")
+    for head in (text for name in columns for text in (f"{name}: precision", "recall", "values")):
+        shown.add_column(head, justify="right")
     for name in [*names, "all"]:
-        cells = (_cells(scores, names if name == "all" else [name]) for scores in columns.values())
-        lines.append(f"| {name.replace('_', ', ')} |{''.join(cells)}")
-    return "\n".join(lines)
+        of = names if name == "all" else [name]
+        cells = [cell for scores in columns.values() for cell in _cells(scores, of)]
+        shown.add_row(name.replace("_", ", "), *cells)
+    return shown
 
 
-def _cells(scores: Scores, names: list[str]) -> str:
+def _cells(scores: Scores, names: list[str]) -> list[str]:
     sums = sum((scores.get(name, Counter()) for name in names), Counter())
     right, claimed, true = (
         sums["right"],
@@ -207,7 +213,7 @@ def _cells(scores: Scores, names: list[str]) -> str:
         sums["right"] + sums["missed"],
     )
     shares = (f"{100 * right / of:.1f}" if of else "" for of in (claimed, true))
-    return "".join(f" {share} |" for share in (*shares, f"{true:,}"))
+    return [*shares, f"{true:,}"]
 
 
 def speed(captions: list[str]) -> str:

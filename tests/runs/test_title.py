@@ -47,12 +47,19 @@ def test_one_override_changes_name_tags_and_row_and_a_seed_its_seed_only(tmp_pat
     changed = {"alignment": {"_target_": "tireid.losses.contrastive.InfoNceLoss"}}
     model = changed | {"_target_": "tireid.methods.lgur.Lgur"}
     other = titled(tmp_path, "model=lgur", "model/alignment=infonce", model=model)
-    assert other.name == plain.name.replace("Lgur", "Lgur model/alignment=infonce")
+    assert other.name == plain.name.replace("LGUR", "LGUR model/alignment=infonce")
     assert set(other.tags) - set(plain.tags) >= {"model/alignment=infonce"}
     assert other.config["settings"] != plain.config["settings"]
     again = titled(tmp_path, "model=lgur", "seed=2", "trainer=cpu", seed=2)
     assert again.name == plain.name.replace("seed1", "seed2")
     assert (again.tags, again.config["settings"]) == (plain.tags, plain.config["settings"])
+
+
+def test_how_images_are_read_tells_no_run_apart(tmp_path):
+    plain = titled(tmp_path, "model=lgur")
+    how = ("cache=packed", "prefetch=4", "persistent_workers=false", "normalise_on=worker")
+    other = titled(tmp_path, "model=lgur", *(f"dataset.{text}" for text in how))
+    assert (other.name, other.tags) == (plain.name, plain.tags)
 
 
 def test_no_path_of_the_machine_is_told(tmp_path):

@@ -22,7 +22,7 @@ from tireid.inference.saved_config import evaluation_config, inference_config
 from tireid.methods.base import RetrievalModule, embedding_weights
 from tireid.retrieval import evaluate_embeddings
 from tireid.runs.record import EVALUATION, RECORD_FILE, read_record
-from tireid.runs.settings import CONFIG_FILE, read_overrides, read_settings
+from tireid.runs.settings import CONFIG_FILE, method_name, read_overrides, read_settings
 from tireid.runs.weights import TOKENIZER_FOLDER, WEIGHTS_FILE, find_run, write_weights
 
 FORMATS = ("safetensors", "onnx")
@@ -77,7 +77,7 @@ def export(cfg: DictConfig) -> Path:
         "official_code": record.get("official_code", "LGUR"),  # earlier versions converted no other
         "version": record.get("versions", {}).get("tireid"),
     }
-    method, dataset = type(model).__name__, config.dataset.name
+    method, dataset = method_name(config.model._target_), config.dataset.name
     card = model_card(method, dataset, facts, exported | origin)
     write_text(output / CARD_FILE, printable(card))
     megabytes = (output / WEIGHTS_FILE).stat().st_size / 1e6

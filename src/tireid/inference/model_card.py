@@ -25,7 +25,7 @@ def model_card(
     """Return the card in Markdown.
 
     Args:
-        method: Name of the method's class.
+        method: Name of the method.
         dataset: Name of the data set.
         facts: What else describes the model, by name.
         record: The record of the export, with the `version` of this package that the run had, and
@@ -34,7 +34,7 @@ def model_card(
     commit = f"`{record['commit']}`" if record["commit"] else _UNKNOWN
     changed = ", with local changes" if record["commit"] and record["dirty"] else ""
     rows = {
-        "method": f"`{method}`",
+        "method": method,
         **facts,
         "commit": commit + changed,
         "version of tireid": record["version"] or _UNKNOWN,

@@ -9,6 +9,14 @@ from typing import Any
 from tireid.runs.foreign import check, read_yaml
 
 CONFIG_FILE = "config.yaml"
+# Methods whose class is not called as they are.
+_METHODS = {
+    "Lgur": "LGUR",
+    "Lcr2s": "LCR2S",
+    "Lcr2sTeacher": "LCR2S teacher",
+    "Irra": "IRRA",
+    "Rde": "RDE",
+}
 
 # Classes that have moved since earlier versions wrote their names into configs.
 _MOVED = {"tireid.methods.lcr2s_teacher.Lcr2sTeacher": "tireid.methods.lcr2s.Lcr2sTeacher"}
@@ -49,11 +57,14 @@ _ADDED = {
     "dataset.word_probability": 0.0,
     "dataset.noise": 0.0,
     "dataset.decode": "pillow",
+    "dataset.bad_images": 0.0,
+}
+# How images are read and moved, with the value that counts for any: hashes stay what they were.
+UNLEARNED = {
+    "dataset.cache": None,
     "dataset.prefetch": 2,
     "dataset.persistent_workers": True,
     "dataset.normalise_on": "auto",
-    "dataset.cache": None,
-    "dataset.bad_images": 0.0,
 }
 
 _SECTIONS = dict.fromkeys(
@@ -69,7 +80,7 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     """
     saved = _without_repeated(flat_settings(read_settings(folder)))
     wanted = _without_repeated(flat_settings(settings))
-    added = {name: value for name, value in _ADDED.items() if name in wanted}
+    added = {n: value for n, value in (_ADDED | UNLEARNED).items() if n in wanted}
     saved = added | saved
     names = sorted(
         name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
@@ -155,13 +166,24 @@ def flatten(settings: Mapping[str, Any], separator: str = ".") -> dict[str, Any]
 
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config by dotted name, without paths and display."""
+    """Return a config by dotted name, without paths and display, and with images read as usual."""
     flat = flatten({name: value for name, value in settings.items() if name not in _IGNORED})
     return {
-        name: value
+        name: UNLEARNED.get(name, value)
         for name, value in flat.items()
         if value != {} and not name.endswith(("_dir", "dirpath", ".read.repeats"))
     }
+
+
+def method_name(target: str) -> str:
+    """Return the name of a method, that of its paper, from its class, as a config names it.
+
+    Example:
+        >>> method_name("tireid.methods.lgur.Lgur"), method_name("mine.Gem")
+        ('LGUR', 'Gem')
+    """
+    name = target.rpartition(".")[2]
+    return _METHODS.get(name, name)
 
 
 def without_seeds(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 from tireid.runs.environment import source_state
 from tireid.runs.foreign import read_yaml
-from tireid.runs.settings import fingerprint, flatten, read_overrides
+from tireid.runs.settings import UNLEARNED, fingerprint, flatten, method_name, read_overrides
 
 _LONGEST = 80  # characters of a label; W&B takes names of 128
 # Overrides that other parts of a title tell, or that change nothing that is learned.
 _TOLD = (
     *("model", "image_encoder", "text_encoder", "dataset", "dataset.root", "dataset.num_workers"),
     *("experiment", "sweep", "seed", "label", "wandb_group", "trainer", "strategy", "logger"),
-    *("skip_finished", "ckpt_path", "cache_words", "dataset.cache_images"),
+    *("skip_finished", "ckpt_path", "cache_words", "dataset.cache_images", *UNLEARNED),
 )
 _ELSEWHERE = ("paths.", "callbacks.", "logger.", "strategy.", "hydra")
 
@@ -46,7 +46,10 @@ def run_title(settings: Mapping[str, Any], folder: Path) -> RunTitle:
     choices = _choices(folder)
     overrides = read_overrides(folder)
     changes = _changes(overrides)
-    label = settings["label"] or " ".join([_class_name(settings["model"]), *changes])[:_LONGEST]
+    label = (
+        settings["label"]
+        or " ".join([method_name(settings["model"]["_target_"]), *changes])[:_LONGEST]
+    )
     encoders = [
         choices.get(part) or _class_name(settings[part]["module"])
         for part in ("image_encoder", "text_encoder")

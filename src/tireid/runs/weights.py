@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tireid.files import replacing
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint, weights_fault
+from tireid.runs.folder import named_run
 from tireid.runs.foreign import regular_file
 from tireid.runs.record import RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE
@@ -23,15 +24,17 @@ def find_run(run: str | None) -> tuple[Path, Path]:
     that, the best on validation so far.
 
     Args:
-        run: A run folder or a checkpoint in one.
+        run: A run folder, a checkpoint in one, or `latest` for the newest run.
 
     Raises:
         ValueError: If `run` is not given, or the run's record cannot be read.
         FileNotFoundError: If there is no such run or it holds no checkpoint.
     """
     if not run:
-        raise ValueError("run: expected a run folder or a checkpoint; set run=runs/...")
-    path = Path(str(run))
+        raise ValueError(
+            "run: expected a run folder or a checkpoint; set run=runs/... or run=latest"
+        )
+    path = named_run(run)
     if path.exists() and not path.is_dir():
         folder, checkpoint = path.resolve().parent.parent, regular_file(path)
     else:
@@ -72,12 +75,13 @@ def find_saved(path: str | Path) -> tuple[Path, Path]:
     """Return the folder and the weights file of an export, a run or a checkpoint.
 
     Args:
-        path: An exported folder, its weights file, a run folder, or a checkpoint in one.
+        path: An exported folder, its weights file, a run folder, a checkpoint in one, or `latest`
+            for the newest run.
 
     Raises:
         FileNotFoundError: If `path` is none of them.
     """
-    path = Path(path)
+    path = named_run(path)
     folder = path.parent if path.name == WEIGHTS_FILE else path
     if (folder / WEIGHTS_FILE).exists():
         return folder, regular_file(folder / WEIGHTS_FILE, inside=folder)

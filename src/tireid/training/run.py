@@ -36,7 +36,7 @@ from tireid.methods.base import RetrievalModule
 from tireid.runs.folder import claim, link_latest
 from tireid.runs.log import LOG_FILE
 from tireid.runs.record import RECORD_FILE
-from tireid.runs.settings import CONFIG_FILE
+from tireid.runs.settings import CONFIG_FILE, method_name
 from tireid.runs.title import run_title
 from tireid.runs.weights import TOKENIZER_FOLDER
 from tireid.tracking.logger import finish_at_exit, wandb_logger_of
@@ -249,7 +249,7 @@ def _introduce(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
     ]
     millions = sum(p.numel() for p in parts.model.parameters()) / 1e6
     say(
-        f"{type(parts.model).__name__} on {run.dataset.name}: {'; '.join(splits)}; "
+        f"{method_name(run.model._target_)} on {run.dataset.name}: {'; '.join(splits)}; "
         f"{millions:.1f} M parameters; seed {run.seed}"
     )
     if cut := parts.datamodule.cut_captions():
@@ -332,7 +332,8 @@ def _summarise(
     """Print the metrics of the tested checkpoint, and what the run folder holds."""
     model = "teacher with empty supports, " if run.task == "teacher" else ""
     choice = f"checkpoint: {CHOSEN[run.selection]}, seed {run.seed}"
-    print_metrics(metrics, "test", f"{model}test split, percent ({choice})")
+    title = f"{model}test split, percent ({choice})"
+    print_metrics(metrics, "test", title, published=run.get("paper"))
     teacher.print_teacher(followed.get("teacher", {}))
     written = [p.name for p in sorted(folder.iterdir()) if p.suffix in (".json", ".png")]
     say(f"{folder}: {', '.join(written)}, checkpoints/")
