@@ -1,6 +1,6 @@
 """Time and memory of LGUR's training step at its published size, against a plain reference.
 
-    make bench ARGS="--rounds 10"
+    make bench-step ARGS="--rounds 10"
 
 Forward, backward and optimiser on random weights and one random batch. The variants take turns in
 one process, a step each a round, so that whatever else the machine does hits them all: compare the
