@@ -66,5 +66,10 @@ def test_no_path_of_the_machine_is_told(tmp_path):
     title = titled(tmp_path, "dataset.root=/data/x", "init_weights='/home/me/run7'", "+a.b=1")
     assert "init_weights=run7" in title.name
     assert "a.b=1" in title.name
+    several = "dataset.read.sets={a: {root: /data/a}, b: {root: C:\\\\data}}"
+    listed = titled(tmp_path, several, "vocabulary=hf://me/it", roots=["/data/a"], init="~/x")
+    assert not {"roots", "init"} & listed.config.keys()
+    assert listed.config["overrides"] == ["vocabulary=hf://me/it"]
+    assert "data" not in listed.name.replace("dataset", "")
     assert "/home" not in str(title)
     assert "/data" not in str(title)

@@ -1,7 +1,8 @@
 """Name, group, tags and flat config of a run, for W&B and tables."""
 
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 from tireid.runs.environment import source_state
@@ -15,6 +16,8 @@ _TOLD = (
     *("experiment", "sweep", "seed", "label", "wandb_group", "trainer", "strategy", "logger"),
     *("skip_finished", "ckpt_path", "cache_words", "dataset.cache_images", *UNLEARNED),
 )
+# An absolute path, alone or inside a list or a mapping; no address.
+_PATH = re.compile(r"""(?<![\w.:/~-])(?:~?/|[A-Za-z]:[\\/]|\\\\)[^\s,\[\]{}'"]+""")
 _ELSEWHERE = ("paths.", "callbacks.", "logger.", "strategy.", "hydra")
 
 
@@ -84,10 +87,17 @@ def _changes(overrides: list[str]) -> list[str]:
     parts = sorted(map(_parts, overrides))
     told = [name in _TOLD or name.startswith(_ELSEWHERE) for name, _ in parts]
     return [
-        f"{name}={Path(value).name if _is_path(name, value) else value}"
+        f"{name}={_without_folders(value)}"
         for (name, value), is_told in zip(parts, told, strict=True)
         if not is_told
     ]
+
+
+def _without_folders(value: str) -> str:
+    """Return a value whose absolute paths are shortened to their last part."""
+    if _PATH.match(value):  # which may hold spaces
+        return PureWindowsPath(value).name  # it knows both separators
+    return _PATH.sub(lambda path: PureWindowsPath(path[0]).name, value)
 
 
 def _parts(override: str) -> tuple[str, str]:
@@ -96,7 +106,11 @@ def _parts(override: str) -> tuple[str, str]:
 
 
 def _is_path(name: str, value: Any) -> bool:
-    return name.startswith(("paths/", "paths.")) or (isinstance(value, str) and value[:1] == "/")
+    """Return whether a setting tells where something lies on this machine."""
+    if isinstance(value, list | tuple):
+        return any(_is_path("", item) for item in value)
+    has_path = isinstance(value, str) and bool(_PATH.search(value))
+    return has_path or name.startswith(("paths/", "paths."))
 
 
 def _class_name(settings: Mapping[str, Any]) -> str:

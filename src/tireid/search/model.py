@@ -9,6 +9,7 @@ from tireid.inference.hub import hub_model_path, is_hub_model
 from tireid.inference.retriever import Retriever, load
 from tireid.inference.saved_config import inference_config
 from tireid.runs.folder import LATEST, RUNS, runs_below
+from tireid.runs.hub import is_hub_address
 from tireid.runs.weights import find_saved
 
 HUB = "hub"
@@ -18,8 +19,8 @@ class SearchModel(NamedTuple):
     """A model, loaded.
 
     Attributes:
-        path: Run folder, checkpoint, export or folder of a hub model, absolute; or a name on the
-            hub.
+        path: Run folder, checkpoint, export or folder of a hub model, absolute; or a name or an
+            address on the hub.
         retriever: Embeds images and sentences.
         trained_on: Name of the data set it was trained on; `hub` for a model of the hub.
     """
@@ -34,8 +35,8 @@ def find_model(name: str | None, runs: Path = RUNS) -> Path:
 
     Args:
         name: Its path; or a word, for the newest run with it in its path below `runs`, as in
-            `lgur`; or a CLIP or SigLIP 2 on the hub, as in `openai/clip-vit-base-patch16`; None or
-            `latest`: the newest run.
+            `lgur`; or a CLIP or SigLIP 2 on the hub, as in `openai/clip-vit-base-patch16`;
+            or an export there, `hf://OWNER/NAME`; None or `latest`: the newest run.
         runs: Folder that trainings write to.
 
     Raises:
@@ -43,6 +44,8 @@ def find_model(name: str | None, runs: Path = RUNS) -> Path:
     """
     if name is not None and Path(name).expanduser().exists():
         return Path(name).expanduser().absolute()
+    if name is not None and is_hub_address(name):
+        return Path(name)
     if name is not None and is_hub_model(name):
         return hub_model_path(name)
     wanted = None if name == LATEST else name

@@ -30,6 +30,7 @@ from tireid.inference.build import (
     plain,
     stage_seed,
 )
+from tireid.inference.fetching import fetch_missing
 from tireid.inference.restore import find_teacher
 from tireid.inference.saved_config import packages_to_trust
 from tireid.methods.base import RetrievalModule
@@ -54,7 +55,7 @@ from tireid.training.checks import (
     check_text_length,
     check_trainer,
 )
-from tireid.training.command import record_command
+from tireid.training.command import fetch_command, record_command
 from tireid.training.errors import recorded_failure
 from tireid.training.idle import check_idle
 from tireid.training.signatures import check_signatures
@@ -97,6 +98,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         check_signatures(cfg)
         teacher.check_teaching(cfg)
         check_idle(cfg)
+        if not processes.is_started():
+            fetch_missing(cfg, fetch_command())
         count = devices.processes_to_start(cfg)
         if count > 1:
             return launcher.run_in_processes(cfg, count)
