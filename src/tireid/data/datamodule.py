@@ -66,6 +66,8 @@ class TireidDataModule(LightningDataModule):
         erase_probability: Probability of erasing a rectangle of a training image, in [0, 1].
         erase_value: What is written there, one number a channel, after normalisation; 0 is the
             mean colour.
+        colour_jitter: Largest relative change of brightness, contrast and saturation of a training
+            image, in [0, 1].
         word_probability: Probability of masking, replacing or deleting a word piece of a training
             caption, in [0, 1]; see `CaptionAugmentation`.
         word_ids: `mask_id`, `first_word` and `end_word` of the vocabulary, for it.
@@ -125,6 +127,7 @@ class TireidDataModule(LightningDataModule):
         flip_probability: float = 0.5,
         erase_probability: float = 0.0,
         erase_value: Sequence[float] = (0.0, 0.0, 0.0),
+        colour_jitter: float = 0.0,
         word_probability: float = 0.0,
         word_ids: Mapping[str, int] | None = None,
         noise: float | str = 0.0,
@@ -147,8 +150,9 @@ class TireidDataModule(LightningDataModule):
         check_share("bad_images", bad_images)
         self.name, self.root, self.terms = name, root, terms
         self.tokenizer = tokenizer
+        erasing = erase_probability, tuple(erase_value)
         augmented = TrainTransform(
-            Normalise(mean, std), pad, flip_probability, erase_probability, tuple(erase_value)
+            Normalise(mean, std), pad, flip_probability, *erasing, colour_jitter
         )
         reading = image_size, interpolation, shortest_edge, decode
         self._input = ImageInput(augmented, *reading, cache_images, cache, normalise_on)

@@ -46,6 +46,7 @@ _ADDED = {
     "tf32": True,
     "recipe.tf32": True,
     "dataset.erase_value": [0.0, 0.0, 0.0],
+    "dataset.colour_jitter": 0.0,
     "dataset.word_probability": 0.0,
     "dataset.noise": 0.0,
     "dataset.decode": "pillow",
