@@ -48,6 +48,7 @@ _ADDED = {
     "dataset.erase_value": [0.0, 0.0, 0.0],
     "dataset.colour_jitter": 0.0,
     "dataset.word_probability": 0.0,
+    "dataset.back_translation": 0.0,
     "dataset.noise": 0.0,
     "dataset.decode": "pillow",
     "dataset.prefetch": 2,
