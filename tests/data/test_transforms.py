@@ -1,7 +1,15 @@
+import colorsys
+
 import pytest
 import torch
 
-from tireid.data.transforms import Normalise, TrainTransform, as_bytes, keyed_generator
+from tireid.data.transforms import (
+    Normalise,
+    TrainTransform,
+    as_bytes,
+    changed_colours,
+    keyed_generator,
+)
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IDENTITY = Normalise((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -100,6 +108,45 @@ def test_options_do_not_change_each_other(image):
     )
     kept = erased != 0
     assert torch.equal(plain[kept], erased[kept])
+    jittered = TrainTransform(as_bytes, 3, 0.5, colour_jitter=0.3)(image, keyed_generator(3, 1, 4))
+    assert torch.equal((jittered == 0).all(dim=0), (plain == 0).all(dim=0))
+
+
+def grey(pixels):
+    return 0.299 * pixels[0] + 0.587 * pixels[1] + 0.114 * pixels[2]
+
+
+@pytest.mark.parametrize("factors", [(0.8, 1, 1), (1, 0.7, 1), (1, 1, 1.4), (0.9, 1.2, 0.6)])
+def test_colours_are_changed_one_after_the_other(factors):
+    """Brightness towards black, contrast towards the mean grey, saturation towards a pixel's."""
+    image = torch.randint(90, 160, (3, 5, 4), dtype=torch.uint8)
+    brightness, contrast, saturation = factors
+    pixels = image.double() * brightness
+    mean = grey(pixels).mean()
+    pixels = mean + contrast * (pixels - mean)
+    pixels = grey(pixels) + saturation * (pixels - grey(pixels))
+    found = changed_colours(image, *map(float, factors)).double()
+    assert (found - pixels).abs().max() <= 0.501
+
+
+def test_colours_that_leave_the_range_are_cut_and_hues_stay():
+    image = torch.tensor([200, 40, 60], dtype=torch.uint8)[:, None, None]
+    assert changed_colours(image, 2.0, 1.0, 1.0).flatten().tolist() == [255, 80, 120]
+    hues = [
+        colorsys.rgb_to_hsv(*(changed.flatten() / 255).tolist())[0]
+        for changed in (image, changed_colours(image, 0.9, 1.0, 0.8))
+    ]
+    assert hues[0] == pytest.approx(hues[1], abs=0.01)
+
+
+def test_jitter_is_drawn_for_each_image_within_its_bounds(image):
+    transform = TrainTransform(as_bytes, 0, 0.0, colour_jitter=0.2)
+    flat = torch.full((3, 2, 2), 100, dtype=torch.uint8)  # whose brightness alone can change
+    values = {transform(flat, keyed_generator(0, index))[0, 0, 0].item() for index in range(500)}
+    assert values == set(range(80, 121))
+    again = [transform(image, keyed_generator(0, index)) for index in (1, 1, 2)]
+    assert torch.equal(again[0], again[1])
+    assert not torch.equal(again[0], again[2])
 
 
 @pytest.mark.parametrize(
@@ -108,6 +155,7 @@ def test_options_do_not_change_each_other(image):
         ({"pad": -1}, "pad: expected a number of pixels >= 0, got -1"),
         ({"flip_probability": 1.5}, r"flip_probability: expected a number in \[0, 1\], got 1.5"),
         ({"erase_probability": -0.1}, "erase_probability: expected a number"),
+        ({"colour_jitter": 1.5}, r"colour_jitter: expected a number in \[0, 1\], got 1.5"),
     ],
 )
 def test_options_are_checked(options, message):

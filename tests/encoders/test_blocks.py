@@ -68,6 +68,14 @@ def test_first_blocks_and_embeddings_are_frozen_in_each_transformer(compose_conf
         freeze_blocks(model, model.parameter_groups(), 99)
 
 
+def test_all_blocks_can_be_frozen_even_if_nothing_follows_them(compose_config, tmp_path):
+    model = built(compose_config, tmp_path, "text_encoder=bert_tiny", "model=baseline")
+    with pytest.raises(ValueError, match="expected at most 2, the blocks of the text_encoder, got"):
+        freeze_blocks(model, model.parameter_groups(), 3)
+    freeze_blocks(model, model.parameter_groups(), 2)
+    assert not any(parameter.requires_grad for parameter in model.text_encoder.parameters())
+
+
 def test_without_a_transformer_both_settings_say_so(compose_config, tmp_path):
     model = built(compose_config, tmp_path, "model=baseline")
     with pytest.raises(ValueError, match=r"frozen_blocks: expected an encoder .*transformer"):

@@ -36,7 +36,10 @@ SWEEPS = {
         3,
         "vit_bilstm_baseline vit_bilstm_lgur vit_bilstm_irra vit_bilstm_lcr2s "
         "vit_bilstm_lcr2s_lgur vit_bilstm_rde resnet_textcnn_baseline resnet_textcnn_lgur "
-        "resnet_textcnn_irra resnet_textcnn_lcr2s resnet_textcnn_lcr2s_lgur resnet_textcnn_rde",
+        "resnet_textcnn_irra resnet_textcnn_lcr2s resnet_textcnn_lcr2s_lgur resnet_textcnn_rde "
+        "vit_bilstm_baseline_sdm vit_bilstm_baseline_tal vit_bilstm_lgur_sdm vit_bilstm_lgur_tal "
+        "vit_bilstm_irra_sdm vit_bilstm_lcr2s_sdm vit_bilstm_lcr2s_tal "
+        "clip_baseline clip_lgur",
     ),
 }
 

@@ -25,6 +25,7 @@ LARGEST_ID = 2**63 - 1  # batches hold identities as int64
 # time by the square of the longest word.
 _LONGEST_CAPTION = 10_000
 LARGEST_FILE = 2**30  # bytes
+_TEXT = f"at most {_LONGEST_CAPTION:,} characters, no lone surrogate in it"
 _SHOWN = 10
 
 
@@ -50,6 +51,11 @@ class Layout:
     id_field: str = "id"
     captions_field: str = "captions"
     is_table: bool = False
+
+    @property
+    def translations_field(self) -> str:
+        """Field that may hold the captions translated into another language and back."""
+        return f"{self.captions_field}_bt"
 
     @property
     def fields(self) -> tuple[str, str, str, str]:
@@ -130,7 +136,7 @@ def read_annotations(
     for number, entry in enumerate(load_entries(file)):
         split, record = parse(number, entry)
         splits[split].append(record)
-        further.update(entry.keys() - set(layout.fields))
+        further.update(entry.keys() - {*layout.fields, layout.translations_field})
     check_splits(layout, splits, file, repeats)
     return Annotations(file, image_root, splits, further=further)
 
@@ -228,7 +234,20 @@ class EntryParser:
             raise self._error(number, entry, self._layout.id_field, kind)
         captions = self._captions(number, entry)
         path = self._image_path(number, entry)
-        return split.strip().lower(), Record(path, pid, captions, image_id=number)
+        translations = self._translations(number, entry, len(captions))
+        record = Record(path, pid, captions, image_id=number, translations=translations)
+        return split.strip().lower(), record
+
+    def _translations(self, number: int, entry: dict[str, Any], count: int) -> tuple[str, ...]:
+        field = self._layout.translations_field
+        found = entry.get(field)
+        if found is None or found == "":
+            return ()
+        texts = [found] if isinstance(found, str) else found
+        if not isinstance(texts, list) or len(texts) != count or not _are_texts(texts):
+            expected = f"a text for each of {count} captions of {_TEXT}, empty where there is none"
+            raise self._error(number, entry, field, expected)
+        return tuple(text if text.strip() else "" for text in texts)
 
     def _captions(self, number: int, entry: dict[str, Any]) -> tuple[str, ...]:
         field = self._layout.captions_field
@@ -242,9 +261,8 @@ class EntryParser:
         ):
             expected = "one caption or a list of at least one, none blank"
             raise self._error(number, entry, field, expected)
-        if not all(len(caption) <= _LONGEST_CAPTION and is_text(caption) for caption in captions):
-            expected = f"text of at most {_LONGEST_CAPTION:,} characters, no lone surrogate in it"
-            raise self._error(number, entry, field, expected)
+        if not _are_texts(captions):
+            raise self._error(number, entry, field, f"text of {_TEXT}")
         return tuple(captions)
 
     def _image_path(self, number: int, entry: dict[str, Any]) -> Path:
@@ -281,6 +299,12 @@ class EntryParser:
         got = describe(entry[field]) if field in entry else f"no such field; has {sorted(entry)}"
         place = self._layout.place(self._file, number)
         return ValueError(f"{place}: field '{field}': expected {expected}, got {got}")
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return all(
+        isinstance(text, str) and len(text) <= _LONGEST_CAPTION and is_text(text) for text in values
+    )
 
 
 def locate(layout: Layout, root: str | Path | None) -> tuple[Path, Path]:

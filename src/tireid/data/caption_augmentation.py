@@ -1,4 +1,4 @@
-"""Augment captions: mask, replace or delete word pieces."""
+"""Augment captions: take their translations, or mask, replace or delete word pieces."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,33 @@ from torch import Tensor
 from tireid.data.transforms import check_share
 
 _MASKED, _REPLACED = 0.6, 0.8  # of the changed pieces: masked, replaced up to, else deleted
+
+
+@dataclass(frozen=True, slots=True)
+class BackTranslation:
+    """Takes the translation of a caption into another language and back in its place.
+
+    Attributes:
+        token_ids: Ids of the translation of each caption; empty where there is none.
+        probability: Of taking it, in [0, 1].
+
+    Source:
+        TBPS-CLIP, AAAI 2024, code Flame-Chasers/TBPS-CLIP: 0.1, read from the field `captions_bt`.
+    """
+
+    token_ids: Sequence[list[int]]
+    probability: float
+
+    def __call__(self, caption: int, ids: list[int], generator: torch.Generator) -> list[int]:
+        """Return the ids of a caption or of its translation.
+
+        Args:
+            caption: Position of the caption.
+            ids: Those of the caption.
+            generator: Source of the one draw.
+        """
+        is_taken = torch.rand(1, generator=generator).item() < self.probability
+        return (self.token_ids[caption] if is_taken else []) or ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,12 +62,13 @@ def convert(source: str, root: Path, target: str, out: Path, *, images: str = "l
 
 def as_entry(layout: Layout, split: str, record: Record, image_root: Path) -> dict[str, Any]:
     """Return a record as an entry of a layout's annotation file."""
+    translations = {layout.translations_field: list(record.translations)}
     return {
         "split": split,
         layout.id_field: record.pid,
         layout.path_field: record.image_path.relative_to(image_root).as_posix(),
         layout.captions_field: list(record.captions),
-    }
+    } | (translations if record.translations else {})
 
 
 def as_text(
@@ -89,15 +90,22 @@ def as_text(
         return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    table.writerow(layout.fields)
+    further = [layout.translations_field]
+    are_translated = any(further[0] in entry for entry in entries)
+    table.writerow([*layout.fields, *(further if are_translated else ())])
     for entry in entries:
-        pid = entry[layout.id_field]
-        for caption in entry[layout.captions_field]:
-            # What would be read as a list is written as one.
-            cell = json.dumps([caption]) if caption.lstrip().startswith("[") else caption
-            path = f"{folder}{entry[layout.path_field]}"
-            table.writerow([path, cell, persons.get(pid, pid), entry["split"]])
+        pid, captions = entry[layout.id_field], entry[layout.captions_field]
+        translations = entry.get(further[0]) or [""] * len(captions)
+        path = f"{folder}{entry[layout.path_field]}"
+        for caption, translation in zip(captions, translations, strict=True):
+            row = [path, _cell(caption), persons.get(pid, pid), entry["split"]]
+            table.writerow([*row, *([_cell(translation)] if are_translated else ())])
     return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """Return a text as a table's cell; what would be read as a list is written as one."""
+    return json.dumps([text]) if text.lstrip().startswith("[") else text
 
 
 def _read(source: str, root: Path) -> Annotations:

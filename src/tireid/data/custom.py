@@ -59,6 +59,8 @@ def read_custom(
 ) -> Splits:
     """Read `captions.csv` or `captions.jsonl`, with columns image, caption, person and split.
 
+    A column `caption_bt` may hold captions translated into another language and back.
+
     Args:
         root: The folder that holds the table, and the images in it or in `imgs/`.
         val_fraction: Share of the training persons, in [0, 1), that becomes the validation split
@@ -220,7 +222,11 @@ def merged(rows: Iterable[tuple[str, Record]]) -> Splits:
         key = record.image_path, record.pid
         known = splits[split].setdefault(key, record)
         if known is not record:
-            splits[split][key] = replace(known, captions=known.captions + record.captions)
+            captions = known.captions + record.captions
+            translations = known.translated() + record.translated()
+            splits[split][key] = replace(
+                known, captions=captions, translations=translations if any(translations) else ()
+            )
     return {split: list(records.values()) for split, records in splits.items()}
 
 
@@ -239,7 +245,8 @@ def _csv_rows(text: str, file: Path) -> Iterator[Row]:
                 yield line, ValueError(f"{expected}, got {describe(cells)}; quote separators")
             elif cells:
                 row: dict[str, Any] = dict(zip(names, cells, strict=True))
-                row["caption"] = _captions(row["caption"])
+                for name in row.keys() & {CUSTOM.captions_field, CUSTOM.translations_field}:
+                    row[name] = _captions(row[name])
                 yield line, row
             line = reader.line_num + 1
     except csv.Error as error:  # what follows cannot be told apart
@@ -279,7 +286,7 @@ def _check_columns(written: Sequence[str], file: Path) -> list[str]:
 
 def _column(name: str) -> str:
     name = name.strip().lower()
-    return "caption" if name == "captions" else name
+    return {"captions": "caption", "captions_bt": "caption_bt"}.get(name, name)
 
 
 def _captions(cell: str) -> str | list[Any]:
@@ -312,7 +319,7 @@ def _further(entry: Any) -> list[str]:
     return [
         name
         for name, value in entry.items()
-        if name not in CUSTOM.fields and value not in (None, "")
+        if name not in (*CUSTOM.fields, CUSTOM.translations_field) and value not in (None, "")
     ]
 
 

@@ -66,8 +66,12 @@ class TireidDataModule(LightningDataModule):
         erase_probability: Probability of erasing a rectangle of a training image, in [0, 1].
         erase_value: What is written there, one number a channel, after normalisation; 0 is the
             mean colour.
+        colour_jitter: Largest relative change of brightness, contrast and saturation of a training
+            image, in [0, 1].
         word_probability: Probability of masking, replacing or deleting a word piece of a training
             caption, in [0, 1]; see `CaptionAugmentation`.
+        back_translation: Probability of taking the translation of a training caption into another
+            language and back, where the data set holds one, in [0, 1].
         word_ids: `mask_id`, `first_word` and `end_word` of the vocabulary, for it.
         noise: Share of the training pairs whose captions are exchanged, in [0, 1], or a file that
             says which; see `mismatched`.
@@ -125,7 +129,9 @@ class TireidDataModule(LightningDataModule):
         flip_probability: float = 0.5,
         erase_probability: float = 0.0,
         erase_value: Sequence[float] = (0.0, 0.0, 0.0),
+        colour_jitter: float = 0.0,
         word_probability: float = 0.0,
+        back_translation: float = 0.0,
         word_ids: Mapping[str, int] | None = None,
         noise: float | str = 0.0,
         cache_images: bool = False,
@@ -147,8 +153,9 @@ class TireidDataModule(LightningDataModule):
         check_share("bad_images", bad_images)
         self.name, self.root, self.terms = name, root, terms
         self.tokenizer = tokenizer
+        erasing = erase_probability, tuple(erase_value)
         augmented = TrainTransform(
-            Normalise(mean, std), pad, flip_probability, erase_probability, tuple(erase_value)
+            Normalise(mean, std), pad, flip_probability, *erasing, colour_jitter
         )
         reading = image_size, interpolation, shortest_edge, decode
         self._input = ImageInput(augmented, *reading, cache_images, cache, normalise_on)
@@ -166,7 +173,7 @@ class TireidDataModule(LightningDataModule):
         self._counts, self._other_releases = counts, other_releases or {}
         self._cache_dir = resolve_cache_dir(cache_dir)
         self._validation_split = validation_split
-        self._captions = EncodedCaptions(tokenizer)
+        self._captions = EncodedCaptions(tokenizer, back_translation)
         self._label_of, self._images = dict[int, int](), dict[str, ImageSource]()
 
     @property
@@ -201,7 +208,12 @@ class TireidDataModule(LightningDataModule):
 
     def fingerprints(self) -> dict[str, str]:
         """Return a SHA-256 of each split's pids, file names and captions, in their order."""
-        return {split: split_sha256(records) for split, records in (self._splits or {}).items()}
+        return {
+            split: split_sha256(
+                records, translated=split == "train" and self._captions.are_translated
+            )
+            for split, records in (self._splits or {}).items()
+        }
 
     def eval_image_transform(self, source: Path | Image.Image) -> Float[Tensor, "3 height width"]:
         """Return an image as an evaluation batch would hold it."""
@@ -251,7 +263,7 @@ class TireidDataModule(LightningDataModule):
             train_pids = sorted({record.pid for record in self._splits.get("train", [])})
             self._label_of = {pid: label for label, pid in enumerate(train_pids)}
         if not self.tokenizer.is_fitted:
-            self.tokenizer.fit(captions_of(self.records("train")))
+            self._captions.fit(self.records("train"))
         validated = self._validation_split
         of_stage = {"fit": ("train", validated), "validate": (validated,), "test": ("test",)}
         for split in of_stage.get(stage or "", tuple(self._splits)):
@@ -415,6 +427,7 @@ class TireidDataModule(LightningDataModule):
             pad_id=self.tokenizer.pad_id,
             words_of=self.words.get("train"),
             caption_transform=self._caption_augmentation if augmented else None,
+            translation=self._captions.translation(records) if augmented else None,
             supports=SupportDrawing(records, self.supports, self._seed)
             if self.supports is not None and self.support_batches
             else None,

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tireid.data.caption_augmentation import BackTranslation
 from tireid.data.image_source import ImageSource
 from tireid.data.masking import WordMasking
 from tireid.data.records import Record
@@ -32,6 +33,7 @@ EvalImageTransform = Callable[[UInt8[Tensor, "3 height width"]], Pixels]
 _SUPPORT_IMAGE = int.from_bytes(b"augment", "big")
 _MASKED_WORDS = int.from_bytes(b"masking", "big")  # and those of its masked words
 _CAPTION = int.from_bytes(b"caption", "big")  # and of a caption's
+_TRANSLATION = int.from_bytes(b"translat", "big") >> 1  # and of whether it is translated
 
 
 class PairDataset(Dataset[SampleKey]):
@@ -54,6 +56,7 @@ class PairDataset(Dataset[SampleKey]):
         words_of: Positions of captions in the split to their token features, padded to the longest.
         caption_transform: Augments the ids of a caption; features of `words_of` are those of other
             words then, and left out.
+        translation: Takes some captions translated, before that; likewise.
         supports: Draws each pair's support set, for methods that need them; changes nothing else.
         masking: Masks words of each caption, for methods that predict them; likewise.
     """
@@ -70,16 +73,17 @@ class PairDataset(Dataset[SampleKey]):
         pad_id: int,
         words_of: WordsOf | None = None,
         caption_transform: CaptionTransform | None = None,
+        translation: BackTranslation | None = None,
         supports: SupportDrawing | None = None,
         masking: WordMasking | None = None,
     ) -> None:
         self._token_ids = token_ids
-        self._caption_transform = caption_transform
+        self._caption_transform, self._translation = caption_transform, translation
         self._images = images
         self._transform = transform
         self._seed = seed
         self._pad_id = pad_id
-        self._words_of = None if caption_transform is not None else words_of
+        self._words_of = words_of if caption_transform is None and translation is None else None
         self._supports = supports
         self._masking = masking
         self._image_of = _image_of_captions(records)
@@ -128,6 +132,9 @@ class PairDataset(Dataset[SampleKey]):
 
     def _caption(self, key: SampleKey) -> list[int]:
         ids = self._token_ids[key.pair]
+        if self._translation is not None:
+            draw = keyed_generator(self._seed, *key, _TRANSLATION)
+            ids = self._translation(key.pair, ids, draw)
         if self._caption_transform is None:
             return ids
         return self._caption_transform(ids, keyed_generator(self._seed, *key, _CAPTION))

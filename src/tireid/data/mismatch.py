@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tireid.data.records import Record, captions_of
+from tireid.data.records import Record, captions_of, translations_of
 from tireid.data.transforms import check_share, keyed_generator
 from tireid.runs.foreign import regular_file
 
@@ -33,7 +33,7 @@ def mismatched(records: Sequence[Record], noise: float | str, seed: int) -> list
         RDE, CVPR 2024: shares of 0.2, 0.5 and 0.8, by the files `noiseindex/SET_SHARE.npy` of its
         code, QinYang79/RDE at b3fd396.
     """
-    captions = captions_of(records)
+    captions = list(zip(captions_of(records), translations_of(records), strict=True))
     if isinstance(noise, str):
         order = _read_order(Path(noise), len(captions))
     else:
@@ -45,10 +45,13 @@ def mismatched(records: Sequence[Record], noise: float | str, seed: int) -> list
         order[drawn] = shuffled
         order = order.tolist()
     exchanged = iter([captions[number] for number in order])
-    return [
-        replace(record, captions=tuple(islice(exchanged, len(record.captions))))
-        for record in records
-    ]
+    return [_described(record, list(islice(exchanged, len(record.captions)))) for record in records]
+
+
+def _described(record: Record, captions: list[tuple[str, str]]) -> Record:
+    """Return a record with other captions, each with its translation."""
+    texts, translations = zip(*captions, strict=True)
+    return replace(record, captions=texts, translations=translations if any(translations) else ())
 
 
 def _read_order(file: Path, count: int) -> list[int]:

@@ -22,6 +22,8 @@ class Record:
         captions: At least one caption, none of them blank.
         image_id: Position of the image in its split.
         source: Name of its data set among several; empty if it is the only one.
+        translations: The captions translated into another language and back, empty where one is
+            missing; or none at all.
     """
 
     image_path: Path
@@ -29,6 +31,11 @@ class Record:
     captions: tuple[str, ...]
     image_id: int
     source: str = ""
+    translations: tuple[str, ...] = ()
+
+    def translated(self) -> tuple[str, ...]:
+        """Return a translation for each caption, empty where it is missing."""
+        return self.translations or ("",) * len(self.captions)
 
 
 Splits = dict[str, list[Record]]
@@ -48,11 +55,22 @@ def captions_of(records: Sequence[Record]) -> list[str]:
     return [caption for record in records for caption in record.captions]
 
 
-def split_sha256(records: Sequence[Record]) -> str:
-    """Return a SHA-256 of a split's pids, file names and captions, in their order."""
+def translations_of(records: Sequence[Record]) -> list[str]:
+    """Return a translation for each caption, empty where it is missing."""
+    return [translation for record in records for translation in record.translated()]
+
+
+def split_sha256(records: Sequence[Record], *, translated: bool = False) -> str:
+    """Return a SHA-256 of a split's pids, file names and captions, in their order.
+
+    Args:
+        records: Those of the split.
+        translated: Whether the translations of the captions count, too.
+    """
     digest = hashlib.sha256()
     for record in records:
         line = [record.pid, record.image_path.name, *record.captions]
+        line += record.translations if translated else ()
         digest.update(json.dumps(line).encode())
     return digest.hexdigest()
 

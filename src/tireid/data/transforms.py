@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+_LUMA = (0.299, 0.587, 0.114)  # of the grey of a colour, ITU-R BT.601
 Pixels = Float[Tensor, "3 height width"] | UInt8[Tensor, "3 height width"]
 
 
@@ -65,7 +66,7 @@ def as_bytes(image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 height 
 
 @dataclass(frozen=True, slots=True)
 class TrainTransform:
-    """Zero-pad, crop back at random, flip at random, normalise, erase a rectangle at random.
+    """Change the colours, zero-pad and crop back, flip, normalise, erase; all at random.
 
     Attributes:
         normalise: Scaling to the encoder's statistics; or `as_bytes`, beside which nothing is
@@ -75,11 +76,15 @@ class TrainTransform:
         erase_probability: Probability of erasing one rectangle, in [0, 1].
         erase_value: What is written there, one number a channel, after normalisation: 0 is the mean
             colour. IRRA's code writes the mean itself, which is another colour.
+        colour_jitter: Largest relative change of brightness, contrast and saturation, each by a
+            factor of its own, in [0, 1]. Hues stay, which captions name.
 
     Source:
         LGUR's release: pad 10, flip 0.5, no erasing. Erasing is that of Zhong et al., AAAI 2020:
         2 to 40 % of the area, aspect ratio 0.3 to 3.3; here a rectangle that does not fit is cut
-        down to the image instead of being drawn again.
+        down to the image instead of being drawn again. Colours: TBPS-CLIP (AAAI 2024, code
+        Flame-Chasers/TBPS-CLIP), 0.1 where its random choice of augmentations takes them; here in
+        every image, all three by one affine map.
     """
 
     normalise: Callable[[UInt8[Tensor, "3 height width"]], Pixels]
@@ -87,11 +92,12 @@ class TrainTransform:
     flip_probability: float = 0.5
     erase_probability: float = 0.0
     erase_value: tuple[float, ...] = (0.0, 0.0, 0.0)
+    colour_jitter: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.pad, int) or self.pad < 0:
             raise ValueError(f"pad: expected a number of pixels >= 0, got {self.pad}")
-        for name in ("flip_probability", "erase_probability"):
+        for name in ("flip_probability", "erase_probability", "colour_jitter"):
             check_share(name, getattr(self, name))
         if self.erase_probability and self.normalise is as_bytes:
             raise ValueError("erase_probability: expected 0 for images as bytes")
@@ -110,6 +116,9 @@ class TrainTransform:
                 change the draws of another.
         """
         top, left, flip, erase, *rectangle = torch.rand(8, generator=generator).tolist()
+        if self.colour_jitter:
+            factors = 1 + self.colour_jitter * (2 * torch.rand(3, generator=generator) - 1)
+            image = changed_colours(image, *factors.tolist())
         if self.pad:
             height, width = image.shape[1:]
             top, left = (int(draw * (2 * self.pad + 1)) for draw in (top, left))
@@ -121,6 +130,25 @@ class TrainTransform:
         if erase < self.erase_probability:
             _erase(pixels, rectangle, self.erase_value)
         return pixels
+
+
+def changed_colours(
+    image: UInt8[Tensor, "3 height width"], brightness: float, contrast: float, saturation: float
+) -> UInt8[Tensor, "3 height width"]:
+    """Return an image whose colours are changed, first by brightness, then contrast and saturation.
+
+    Args:
+        image: RGB.
+        brightness: Factor of all values.
+        contrast: Factor of their distances from the mean grey of the image.
+        saturation: Factor of their distances from the grey of their pixel.
+    """
+    pixels = image.float()
+    grey = (torch.tensor(_LUMA)[:, None, None] * pixels).sum(dim=0)
+    shift = (1 - contrast) * brightness * grey.mean()
+    coloured, grey = (brightness * contrast * part + shift for part in (pixels, grey))
+    changed = grey + saturation * (coloured - grey)
+    return changed.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _erase(

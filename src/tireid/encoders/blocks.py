@@ -27,7 +27,7 @@ def parts_by_depth(
         By part (`embeddings`, `block0`, ..., `end`), the factor of the rate and the parameters. One
         nameless part, whole, where there are no blocks or nothing falls.
     """
-    depths = _depths(parameters)
+    depths, _ = depths_of(parameters)
     if decay == 1 or not depths:
         return {"": (1.0, list(parameters.values()))}
     end = max(depths.values())
@@ -57,8 +57,7 @@ def freeze_blocks(
     has_blocks = False
     for name in ENCODERS:
         parameters = named(model, groups.get(name, ()))
-        depths = _depths(parameters)
-        blocks = max(depths.values(), default=1) - 1
+        depths, blocks = depths_of(parameters)
         has_blocks |= bool(depths)
         if depths and count > blocks:
             raise ValueError(
@@ -71,12 +70,23 @@ def freeze_blocks(
         raise ValueError(no_blocks("frozen_blocks", count))
 
 
-def no_blocks(setting: str, value: float | int) -> str:
+def no_blocks(setting: str, value: float | int | str) -> str:
     """Return the message for a setting of blocks where no encoder that is trained has some."""
     return (
         f"{setting}: expected an encoder that is a transformer, got none with {setting}={value}; "
         f"choose image_encoder=vit_tiny, for example, or leave {setting} out"
     )
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """Return the blocks of the transformers in a model."""
+    return [
+        module
+        for name, module in model.named_modules()
+        if ".stages." not in name
+        and (match := _BLOCK.search(f"{name}."))
+        and match.end() > len(name)
+    ]
 
 
 def named(model: nn.Module, parameters: Iterable[nn.Parameter]) -> dict[str, nn.Parameter]:
@@ -85,12 +95,20 @@ def named(model: nn.Module, parameters: Iterable[nn.Parameter]) -> dict[str, nn.
     return {names[id(p)]: p for p in parameters if p.requires_grad}
 
 
-def _depths(names: Iterable[str]) -> dict[str, int]:
-    """Return 0 before the blocks, 1 in the first, and so on; empty without blocks."""
+def depths_of(names: Iterable[str]) -> tuple[dict[str, int], int]:
+    """Return the depths of an encoder's parameters by name, and the number of its blocks.
+
+    Args:
+        names: Of its parameters.
+
+    Returns:
+        Depths: 0 before the blocks, 1 in the first, and so on; one more than in the last behind it.
+        Empty without blocks.
+    """
     found = {name: None if ".stages." in name else _BLOCK.search(name) for name in names}
     blocks = {name: int(match[1]) + 1 for name, match in found.items() if match}
     if not blocks:
-        return {}
-    end = max(blocks.values()) + 1
+        return {}, 0
+    count = max(blocks.values())
     below = {name: 0 for name in found if any(part in name for part in _INPUT)}
-    return {name: blocks.get(name, below.get(name, end)) for name in found}
+    return {name: blocks.get(name, below.get(name, count + 1)) for name in found}, count

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+from jaxtyping import Float
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -19,6 +21,7 @@ TOKENIZER_FOLDER = "tokenizer"
 CARD_FILE = "README.md"
 # Of an export on the hub; no other file of its repository is downloaded.
 EXPORT_FILES = (WEIGHTS_FILE, CONFIG_FILE, RECORD_FILE, f"{TOKENIZER_FOLDER}/*.json")
+PRODUCT = ("lora_down", "lora_up")  # names of the matrices whose product is added to a weight
 
 
 def find_run(run: str | None) -> tuple[Path, Path]:
@@ -130,8 +133,40 @@ def write_weights(file: Path, weights: Mapping[str, Tensor]) -> None:
         target.write(save(plain, metadata={"format": "pt"}))
 
 
+def with_product(
+    weight: Float[Tensor, "out_dim in_dim"],
+    down: Float[Tensor, "rank in_dim"],
+    up: Float[Tensor, "out_dim rank"],
+) -> Float[Tensor, "out_dim in_dim"]:
+    """Return a weight to which the product of two thin matrices is added.
+
+    In float64 where the device has it, so that all devices and precisions agree.
+    """
+    wide = torch.float32 if weight.device.type == "mps" else torch.float64
+    return torch.addmm(weight.to(wide), up.to(wide), down.to(wide)).to(weight.dtype)
+
+
+def _merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights with their products added; a product that does not fit stays as it is."""
+    merged = dict(state)
+    for name in [name for name in state if name.endswith(f".{PRODUCT[0]}")]:
+        parts = [name.removesuffix(PRODUCT[0]) + part for part in ("weight", *PRODUCT)]
+        weight, down, up = (state.get(part) for part in parts)
+        if weight is not None and down is not None and up is not None and _fit(weight, down, up):
+            merged[parts[0]] = with_product(weight, down, up)
+            del merged[parts[1]], merged[parts[2]]
+    return merged
+
+
+def _fit(weight: Tensor, down: Tensor, up: Tensor) -> bool:
+    if not weight.dim() == down.dim() == up.dim() == 2 or not weight.is_floating_point():
+        return False
+    rank, in_dim = down.shape
+    return tuple(weight.shape) == (len(up), in_dim) and up.shape[1] == rank
+
+
 def read_weights(file: Path, entry: str = "state_dict") -> dict[str, Tensor]:
-    """Return the weights in a checkpoint or a safetensors file, by name.
+    """Return the weights in a checkpoint or a safetensors file, by name; of LoRA those added up.
 
     Args:
         file: A checkpoint or a safetensors file.
@@ -152,6 +187,6 @@ def read_weights(file: Path, entry: str = "state_dict") -> dict[str, Tensor]:
     expected = f"{file}: expected the weights of a training run, but it"
     if not isinstance(state, dict):
         raise ValueError(f"{expected} has no {entry}")
-    if fault := weights_fault(state):
+    if fault := weights_fault(state) or weights_fault(state := _merged(state)):
         raise ValueError(f"{expected} holds {fault}")
     return state

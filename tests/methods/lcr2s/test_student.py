@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from tireid.data.supports import SupportSettings
 from tireid.losses.contrastive import InfoNceLoss
 from tireid.losses.distillation import FeatureDistillationLoss, RelationDistillationLoss
-from tireid.losses.projection import CmpmLoss
+from tireid.losses.projection import CmpmLoss, SdmLoss
+from tireid.losses.tal import TalLoss
 from tireid.methods.baseline import Baseline
 from tireid.methods.lcr2s import Lcr2sTeacher
 from tireid.methods.lcr2s.student import Lcr2s, gradient_shares
@@ -112,6 +113,21 @@ def test_the_terms_are_the_dual_encoders_and_the_distances_from_the_teacher(
     theirs = F.cosine_similarity(rich_texts[:, None], rich_images[None], dim=2)
     relations = (mine - theirs).square().sum() / len(images)
     torch.testing.assert_close(terms["distil_relations"], 3 * relations)
+
+
+@pytest.mark.parametrize("loss", [SdmLoss(), TalLoss()])
+def test_the_losses_of_other_methods_align_teacher_and_student(
+    normed_arguments, make_student, family_batch, loss
+):
+    dual = partial(Baseline, alignment=loss, embedding_dim=DIM)
+    teacher = make_teacher(copy.deepcopy(normed_arguments), dual=dual, alignment=loss)
+    student = make_student(copy.deepcopy(teacher), dual=dual)
+    for model, own in ((teacher, teacher.dual), (student, student.dual)):
+        terms, images, texts = model.train().training_terms(family_batch, 3)
+        sum(terms.values()).backward()
+        expected = loss(images, texts, family_batch.pid)
+        assert any(torch.allclose(term, expected) for term in terms.values())
+        assert all(p.grad.isfinite().all() for p in own.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize(

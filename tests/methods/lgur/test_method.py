@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tireid.encoders.clip import ClipImageEncoder, ClipTextEncoder
 from tireid.losses.contrastive import InfoNceLoss
 from tireid.losses.projection import CmpmLoss, SdmLoss
 from tireid.losses.ranking import RankingLoss
+from tireid.losses.tal import TalLoss
 from tireid.methods.lgur import Lgur
 
 HEAD = {
@@ -144,12 +146,30 @@ def test_a_part_switched_off_takes_its_terms_and_weights_with_it(
     torch.testing.assert_close(result.texts, texts)
 
 
-@pytest.mark.parametrize("alignment", [InfoNceLoss(), SdmLoss(), CmpmLoss()])
+@pytest.mark.parametrize("alignment", [InfoNceLoss(), SdmLoss(), CmpmLoss(), TalLoss()])
 def test_another_alignment_loss_sees_the_concatenated_parts(base_arguments, pair_batch, alignment):
     model = Lgur(**base_arguments, head=HEAD, alignment=alignment, alignment_weight=2.0)
     result = model.training_terms(pair_batch, 0)
     expected = 2.0 * alignment(result.images, result.texts, pair_batch.pid)
     torch.testing.assert_close(result.terms["alignment_dictionary"], expected)
+
+
+@pytest.mark.parametrize("alignment", [SdmLoss(), TalLoss(), RankingLoss(seed=1)])
+def test_the_head_reads_the_tokens_of_clip(base_arguments, pair_batch, alignment):
+    sizes = {"dim": 8, "depth": 1, "heads": 2, "out_dim": 8}
+    towers = {
+        "image_encoder": ClipImageEncoder(image_size=(16, 8), patch_size=4, **sizes),
+        "text_encoder": ClipTextEncoder(vocab_size=50, max_positions=9, **sizes),
+    }
+    model = Lgur(**base_arguments | towers, head=HEAD, alignment=alignment)
+    assert isinstance(model.image_projection, torch.nn.Identity)
+    result = model.training_terms(pair_batch, 0)
+    sum(result.terms.values()).backward()
+    of_clip = dict(model.image_encoder.named_parameters())
+    for name in ("clip.visual_projection.weight", "clip.vision_model.embeddings.class_embedding"):
+        assert 0 < of_clip[name].grad.abs().sum() < float("inf")
+    features = model.image_features(pair_batch.images)
+    torch.testing.assert_close(result.images, features)
 
 
 def test_smoothed_labels_change_the_identity_terms_only(base_arguments, pair_batch):

@@ -1,0 +1,79 @@
+"""Train in less memory: what a backward pass needs is computed again instead of kept."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.checkpoint import checkpoint
+
+from tireid.encoders.blocks import blocks_of, no_blocks
+
+_ENTRIES = ("forward", "with_attention")  # what methods call of an encoder
+
+
+def recompute_blocks(encoders: nn.Module) -> None:
+    """Keep of each transformer block its input only, and compute the rest again for its gradient.
+
+    Gradients stay the same, dropout included.
+
+    Args:
+        encoders: A method, or an encoder.
+
+    Raises:
+        ValueError: If there is no transformer.
+    """
+    blocks = blocks_of(encoders)
+    if not blocks:
+        raise ValueError(no_blocks("checkpoint_activations", "true"))
+    for block in blocks:
+        block.forward = partial(_recomputed, block.forward)
+
+
+def encode_in_pieces(encoder: nn.Module, size: int) -> None:
+    """Let an encoder compute a training batch in pieces, each of them again for its gradient.
+
+    So the memory is that of one piece, beside the tokens of the whole batch, which the loss sees.
+    It is gradient caching (Gao et al., RepL4NLP 2021) in the form of checkpoints: the gradient at
+    the tokens is known before any piece is computed with a graph.
+
+    Args:
+        encoder: An image or a text encoder.
+        size: Samples of a piece.
+
+    Raises:
+        ValueError: If it normalises by the statistics of the batch.
+    """
+    if any(hasattr(module, "running_mean") for module in encoder.modules()):
+        raise ValueError(
+            f"micro_batch: expected encoders whose samples are independent, got "
+            f"{type(encoder).__name__}, which normalises by its batch; set micro_batch=0"
+        )
+    for name in _ENTRIES:
+        if hasattr(encoder, name):
+            setattr(encoder, name, partial(_in_pieces, getattr(encoder, name), size))
+
+
+def _recomputed(forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*inputs, **options)
+    return checkpoint(forward, *inputs, use_reentrant=False, **options)
+
+
+def _in_pieces(
+    forward: Callable[..., Any], size: int, *inputs: Tensor | None, **options: Any
+) -> Any:
+    samples = next(len(tensor) for tensor in inputs if tensor is not None)
+    if samples <= size or not torch.is_grad_enabled():
+        return forward(*inputs, **options)
+    pieces = [
+        _recomputed(
+            forward, *(i if i is None else i[start : start + size] for i in inputs), **options
+        )
+        for start in range(0, samples, size)
+    ]
+    leaves = zip(*(tree_flatten(piece)[0] for piece in pieces), strict=True)
+    joined = [None if parts[0] is None else torch.cat(parts) for parts in leaves]
+    return tree_unflatten(joined, tree_flatten(pieces[0])[1])
