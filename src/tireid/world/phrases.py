@@ -1,61 +1,24 @@
 """Noun phrases of the captions: a person's attributes in varied English."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
-from tireid.world.attributes import Person
+from tireid.world.attributes import NONE, Person
 from tireid.world.palette import COLORS, HAIR_COLORS, Color
+from tireid.world.synonyms import (
+    GENERIC,
+    KINDS,
+    LENGTHS,
+    MORE_KINDS,
+    MORE_LENGTHS,
+    MORE_SLEEVES,
+    SLEEVES,
+)
 
 _VAGUE_SHARE = 0.12
-_KINDS: dict[str, tuple[str, ...]] = {
-    "t-shirt": ("t-shirt", "t-shirt", "tee shirt", "tee"),
-    "shirt": ("shirt", "button-up shirt", "button-down shirt", "collared shirt"),
-    "blouse": ("blouse", "blouse", "buttoned blouse"),
-    "polo shirt": ("polo shirt", "polo"),
-    "tank top": ("tank top", "tank", "vest top"),
-    "sweater": ("sweater", "pullover", "jumper", "knit sweater"),
-    "hoodie": ("hoodie", "hooded sweatshirt", "hooded top"),
-    "jacket": ("jacket", "zip-up jacket"),
-    "coat": ("coat", "overcoat", "long coat"),
-    "dress": ("dress", "dress", "one-piece dress"),
-    "cardigan": ("cardigan", "knit cardigan"),
-    "blazer": ("blazer", "suit jacket", "sport coat"),
-    "trousers": ("trousers", "pants", "slacks", "long pants"),
-    "jeans": ("jeans", "denim jeans", "denim pants"),
-    "shorts": ("shorts", "shorts", "short pants"),
-    "skirt": ("skirt",),
-    "sneakers": ("sneakers", "trainers", "running shoes", "sports shoes", "tennis shoes"),
-    "leather shoes": ("leather shoes", "dress shoes", "formal shoes"),
-    "boots": ("boots", "ankle boots"),
-    "sandals": ("sandals", "open sandals"),
-    "high heels": ("high heels", "heels", "high-heeled shoes"),
-    "backpack": ("backpack", "rucksack", "back pack", "knapsack"),
-    "shoulder bag": ("shoulder bag", "crossbody bag", "messenger bag", "satchel"),
-    "handbag": ("handbag", "purse", "hand bag"),
-    "cap": ("cap", "baseball cap"),
-    "beanie": ("beanie", "knit cap", "knitted hat"),
-    "sun hat": ("sun hat", "wide-brimmed hat", "brimmed hat"),
-    "glasses": ("glasses", "eyeglasses", "spectacles"),
-    "sunglasses": ("sunglasses", "dark glasses", "shades"),
-    "phone": ("phone", "cell phone", "mobile phone", "smartphone"),
-    "umbrella": ("umbrella", "open umbrella"),
-    "bottle": ("bottle", "water bottle", "drink bottle"),
-    "book": ("book",),
-    "shopping bag": ("shopping bag", "plastic bag", "carrier bag"),
-    "cup": ("cup", "coffee cup", "paper cup"),
-}
-_GENERIC = {"dress": "outfit", "coat": "upper garment", "jacket": "upper garment"}
-_SLEEVES = {
-    "long": ("long-sleeved", "long sleeve", "long sleeved"),
-    "short": ("short-sleeved", "short sleeve", "short sleeved"),
-    "sleeveless": ("sleeveless",),
-}
-_LENGTHS = {
-    "short": ("short",),
-    "knee-length": ("knee-length", "knee length", "mid-length"),
-    "long": ("long", "ankle-length"),
-}
+_RARE_SHARE = 0.3
+_HANDS = {"left": "right", "right": "left"}
 
 
 class Wording:
@@ -65,16 +28,38 @@ class Wording:
         person: The person that the caption describes.
         mentioned: Attributes that it may name.
         rng: Source of the choices between synonyms.
+        version: Version of the world; 2 has more words.
     """
 
-    def __init__(self, person: Person, mentioned: Set[str], rng: np.random.Generator) -> None:
+    def __init__(
+        self, person: Person, mentioned: Set[str], rng: np.random.Generator, version: int = 1
+    ) -> None:
         self.person = person
         self.mentioned = mentioned
         self._rng = rng
+        self._version = version
 
-    def one_of(self, options: Sequence[str]) -> str:
-        """Return one of `options`, each equally likely."""
+    def one_of(self, options: Sequence[str], more: Sequence[str] = ()) -> str:
+        """Return one of `options`, each equally likely; from version 2 on sometimes of `more`."""
+        if self.adds(_RARE_SHARE if more else 0.0):
+            options = more
         return options[int(self._rng.integers(len(options)))]
+
+    def adds(self, probability: float) -> bool:
+        """Return True with this probability from version 2 on, which draws it."""
+        return self._version > 1 and probability > 0 and self.chance(probability)
+
+    @property
+    def his(self) -> str:
+        """The possessive pronoun."""
+        if "sex" not in self.mentioned:
+            return "their"
+        return "his" if self.person.sex == "man" else "her"
+
+    def _word(
+        self, words: Mapping[str, Sequence[str]], more: Mapping[str, Sequence[str]], key: str
+    ) -> str:
+        return self.one_of(words[key], more.get(key, ()))
 
     def chance(self, probability: float) -> bool:
         """Return True with this probability."""
@@ -84,7 +69,7 @@ class Wording:
         """Return a word for the type named by `attribute`, or `generic` if it goes unmentioned."""
         if attribute not in self.mentioned:
             return generic
-        return self.one_of(_KINDS[getattr(self.person, attribute)])
+        return self._word(KINDS, MORE_KINDS, getattr(self.person, attribute))
 
     def color(self, attribute: str, table: dict[str, Color] = COLORS) -> str:
         """Return a word for a colour, or nothing if it goes unmentioned."""
@@ -93,23 +78,48 @@ class Wording:
         color = table[getattr(self.person, attribute)]
         if self.chance(_VAGUE_SHARE):
             return self.one_of(color.vague)
-        return color.words[0] if self.chance(0.55) else self.one_of(color.words)
+        plain = self.chance(0.55)
+        word = color.words[0] if plain else self.one_of(color.words, color.more)
+        return f"{word} colored" if self.adds(0.04) else word
 
     def top(self) -> str:
         """Return the upper garment, e.g. "a long-sleeved red and white striped shirt"."""
         if not self.mentioned & {"top_type", "top_color", "top_pattern", "top_sleeves"}:
             return ""
         person = self.person
-        generic = _GENERIC.get(person.top_type, self.one_of(("top", "top", "upper garment")))
+        generic = GENERIC.get(person.top_type, self.one_of(("top", "top", "upper garment")))
         kind = self.kind("top_type", generic)
         sleeves = ""
         if "top_sleeves" in self.mentioned:
-            sleeves = self.one_of(_SLEEVES[person.top_sleeves])
+            sleeves = self.one_of(SLEEVES[person.top_sleeves])
         length = ""
         if person.top_type == "dress" and "lower_length" in self.mentioned:
-            length = self.one_of(_LENGTHS[person.lower_length])
+            length = self._word(LENGTHS, MORE_LENGTHS, person.lower_length)
         before, after = self._pattern(self.color("top_color"))
-        return article(joined(length, sleeves, before, kind, after))
+        parts = [after.removeprefix("with ")] if after else []
+        if sleeves and self.adds(_RARE_SHARE):
+            parts.append(self.one_of(MORE_SLEEVES[person.top_sleeves]))
+            sleeves = ""
+        parts += [part for name in ("collar", "buttons") if (part := self._trim(name))]
+        end = joined("with" if parts else "", listed(parts), self._tucked())
+        return article(joined(length, sleeves, before, kind, end))
+
+    def _trim(self, name: str) -> str:
+        if name not in self.mentioned:
+            return ""
+        nouns = {
+            "collar": ("collar", "collar"),
+            "buttons": ("buttons", "buttons down the front", "buttons"),
+        }
+        phrase = joined(self.color(name), self.one_of(nouns[name]))
+        return phrase if name == "buttons" else article(phrase)
+
+    def _tucked(self) -> str:
+        if "top_tucked" not in self.mentioned:
+            return ""
+        if self.person.top_tucked == "tucked":
+            return self.one_of(("tucked in", "tucked in at the waist", "tucked into the waist"))
+        return self.one_of(("left untucked", "worn untucked", "untucked"))
 
     def _pattern(self, first: str) -> tuple[str, str]:
         if "top_pattern" not in self.mentioned:
@@ -117,15 +127,32 @@ class Wording:
         second = self.color("top_color2")
         both = joined(first, "and" if first and second else "", second)
         match self.person.top_pattern:
+            case "floral":
+                return joined(both, self.one_of(("floral", "flowered"), ("floral print",))), ""
+            case "dotted":
+                return joined(both, self.one_of(("polka dotted", "dotted", "polka dot"))), ""
+            case "writing":
+                mark = self.one_of(("writing", "writing", "lettering", "letters", "words"))
+                where = self.one_of(("on the front", "on it", "across the chest", "on the chest"))
+                return first, f"with {joined(second, mark)} {where}"
             case "striped":
                 if second and self.chance(0.5):
                     return first, f"with {second} stripes"
-                return joined(both, self.one_of(("striped", "horizontally striped"))), ""
+                return joined(
+                    both, self.one_of(("striped", "horizontally striped"), ("stripe", "stripped"))
+                ), ""
             case "checked":
-                return joined(both, self.one_of(("checked", "plaid", "checkered"))), ""
+                return joined(
+                    both, self.one_of(("checked", "plaid", "checkered"), ("flannel",))
+                ), ""
             case "print":
-                mark = self.one_of(("print", "logo", "graphic", "picture", "design"))
-                where = self.one_of(("on the chest", "on the front", "across the chest"))
+                mark = self.one_of(
+                    ("print", "logo", "graphic", "picture", "design"), ("emblem", "image")
+                )
+                where = self.one_of(
+                    ("on the chest", "on the front", "across the chest"),
+                    ("on it", "on the front of it", "in the middle", "in the center"),
+                )
                 return first, f"with {article(joined(second, mark))} {where}"
             case "two-tone":
                 if second and first and self.chance(0.5):
@@ -148,27 +175,59 @@ class Wording:
         generic = self.one_of(("pants", "bottoms")) if trousers else "bottoms"
         length = ""
         if "lower_length" in self.mentioned and not trousers:
-            length = self.one_of(_LENGTHS[self.person.lower_length])
+            length = self._word(LENGTHS, MORE_LENGTHS, self.person.lower_length)
         kind = self.kind("lower_type", generic)
         if kind.startswith("short ") and length:
             kind = "shorts"
-        phrase = joined(length, self.color("lower_color"), kind)
-        if kind == "skirt":
+        fit = ""
+        if "lower_fit" in self.mentioned:
+            fits = {"tight": ("tight", "tight fitting", "fitted", "skinny"),
+                    "loose": ("loose", "baggy", "loose fitting", "wide leg")}  # fmt: skip
+            fit = self.one_of(fits[self.person.lower_fit])
+        phrase = joined(length, fit, self.color("lower_color"), kind)
+        if self.person.lower_type == "skirt" and kind not in ("bottoms", "pants"):
             return article(phrase)
-        return joined("a pair of", phrase) if self.chance(0.08) else phrase
+        return self._pair(phrase, 0.08)
+
+    def _pair(self, phrase: str, share: float) -> str:
+        """Return "a pair of" some things; from version 2 on more often than with `share`."""
+        return joined("a pair of", phrase) if self.chance(share) or self.adds(0.15) else phrase
 
     def shoes(self) -> str:
         """Return the shoes, e.g. "white sneakers"."""
         if not self.mentioned & {"shoes_type", "shoes_color"}:
             return ""
-        generic = "footwear" if self.person.shoes_type == "sandals" else "shoes"
-        return joined(self.color("shoes_color"), self.kind("shoes_type", generic))
+        open_toed = self.person.shoes_type in ("sandals", "flip flops")
+        generic = "footwear" if open_toed else "shoes"
+        phrase = joined(self.color("shoes_color"), self.kind("shoes_type", generic))
+        if self.adds(0.2):
+            return joined("a pair of", phrase)
+        return joined(phrase, "on", self.his, "feet") if self.adds(0.06) else phrase
 
     def hat(self) -> str:
         """Return the headgear, e.g. "a red baseball cap"."""
         if not self.mentioned & {"hat_type", "hat_color"}:
             return ""
-        return article(joined(self.color("hat_color"), self.kind("hat_type", "hat")))
+        phrase = article(joined(self.color("hat_color"), self.kind("hat_type", "hat")))
+        return joined(phrase, "on", self.his, "head") if self.adds(0.15) else phrase
+
+    def accessories(self) -> list[str]:
+        """Return belt, socks, scarf, tie and watch, e.g. "a brown belt around his waist"."""
+        nouns = {
+            "belt": (("belt", "belt"), "around {} waist"),
+            "socks": (("socks", "socks", "ankle socks"), ""),
+            "scarf": (("scarf", "scarf"), "around {} neck"),
+            "tie": (("tie", "tie", "necktie"), ""),
+            "watch": (("watch", "watch", "wrist watch", "wristwatch"), "on {} left wrist"),
+        }
+        phrases = []
+        for name, (words, where) in nouns.items():
+            if name in self.mentioned:
+                phrase = joined(self.color(name), self.one_of(words))
+                phrase = phrase if name == "socks" else article(phrase)
+                place = where.format(self.his) if where and self.chance(0.3) else ""
+                phrases.append(joined(phrase, place))
+        return phrases
 
     def glasses(self) -> str:
         """Return the glasses."""
@@ -194,16 +253,24 @@ class Wording:
         if "hair_style" not in named:
             return base
         style = self.person.hair_style
+        if style in ("straight", "curly"):
+            word = style if style == "straight" else self.one_of(("curly", "curly", "wavy"))
+            return joined(length, word, base.removeprefix(length).strip())
         if style == "loose":
             return joined(base, self.one_of(("worn loose", "down", "loose")))
-        tied = self.one_of(("in", "in", "tied in", "pulled into"))
-        return joined(base, tied, "a", style)
+        tied = self.one_of(("in", "in", "tied in", "pulled into"), ("pulled back in", "up in"))
+        knots = {"ponytail": ("pony tail", "low ponytail", "high pony tail")}
+        return joined(base, tied, "a", self.one_of((style,), knots.get(style, ())))
 
     def bag(self, *, straps_only: bool) -> str:
         """Return the bag, e.g. "a black backpack", or its straps if they are all one sees."""
         if not self.mentioned & {"bag_type", "bag_color"}:
             return ""
-        phrase = article(joined(self.color("bag_color"), self.kind("bag_type", "bag")))
+        size = ""
+        if "bag_size" in self.mentioned:
+            sizes = {"large": ("large", "large", "big"), "small": ("small", "small", "little")}
+            size = self.one_of(sizes[self.person.bag_size])
+        phrase = article(joined(size, self.color("bag_color"), self.kind("bag_type", "bag")))
         if not straps_only:
             return phrase
         straps = "straps" if self.person.bag_type == "backpack" else "strap"
@@ -214,6 +281,27 @@ class Wording:
         if "held_type" not in self.mentioned:
             return ""
         return article(joined(self.color("held_color"), self.kind("held_type", "")))
+
+    def bag_place(self) -> str:
+        """Return where the bag is, e.g. "over his left shoulder", or nothing."""
+        kind = self.person.bag_type
+        if "bag_type" not in self.mentioned or not self.adds(0.35):
+            return ""
+        if kind == "backpack":
+            return self.one_of((f"on {self.his} back", f"on {self.his} shoulders"))
+        side = self.person.bag_side
+        if kind == "handbag":
+            return self.one_of((f"in {self.his} {side} hand", f"with {self.his} {side} hand"))
+        # The strap lies on the shoulder opposite the bag.
+        shoulder = f"{self.his} {_HANDS[side]} shoulder"
+        return self.one_of((f"over {shoulder}", f"on {shoulder}", f"across {self.his} body"))
+
+    def hand(self) -> str:
+        """Return the hand that holds the thing, e.g. "in her right hand", or nothing."""
+        if self.chance(0.15):
+            return f"in {self.his} hand"
+        side = _HANDS[self.person.bag_side]
+        return f"in {self.his} {side} hand" if self.adds(0.3) else ""
 
     def subject(self) -> tuple[str, str]:
         """Return adjectives and noun of the person, e.g. ("slim", "man")."""
@@ -227,9 +315,32 @@ class Wording:
             "man": ("man", "man", "man", "guy", "male", "gentleman", "male pedestrian"),
             "woman": ("woman", "woman", "woman", "lady", "female", "female pedestrian"),
         }
+        if self.person.age != NONE:
+            return self._aged(adjectives)
         if "sex" in self.mentioned:
-            return joined(*adjectives), self.one_of(nouns[self.person.sex])
-        return joined(*adjectives), self.one_of(("person", "pedestrian", "person", "figure"))
+            more = ("adult man", "male person") if self.person.sex == "man" else ("adult woman",)
+            return joined(*adjectives), self.one_of(nouns[self.person.sex], more)
+        return joined(*adjectives), self.one_of(
+            ("person", "pedestrian", "person", "figure"), ("individual", "adult")
+        )
+
+    def _aged(self, adjectives: list[str]) -> tuple[str, str]:
+        """Return adjectives and noun of somebody young or old, which tell no more than they may."""
+        man, age = self.person.sex == "man", self.person.age
+        if "sex" not in self.mentioned:
+            nouns = ("child", "kid", "child") if age == "child" else ("person", "individual")
+        elif "age" in self.mentioned and age == "child":
+            nouns = ("boy", "little boy") if man else ("girl", "little girl")
+        elif "age" in self.mentioned and age == "young":
+            nouns = ("boy", "man", "man", "male") if man else ("girl", "girl", "woman", "lady")
+        elif age == "child":
+            nouns = ("male", "male person") if man else ("female", "female person")
+        else:
+            nouns = ("man", "male", "gentleman") if man else ("woman", "female", "lady")
+        if "age" in self.mentioned and age != "child":
+            words = {"young": ("young", "young", "teenage"), "old": ("older", "old", "elderly")}
+            adjectives.append(self.one_of(words[age]))
+        return joined(*adjectives), self.one_of(nouns)
 
 
 def joined(*words: str) -> str:
