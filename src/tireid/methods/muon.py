@@ -51,7 +51,7 @@ class MuonAdamW(AdamW):
         self._step_supports_amp_scaling = False
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride] -- AdamW's is untyped
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
 
         Args:
@@ -77,7 +77,9 @@ class MuonAdamW(AdamW):
     def _move(self, parameter: nn.Parameter, gradient: Tensor, rate: float, decay: float) -> None:
         state = self.state[parameter]
         if not state:
+            state["step"] = torch.zeros(())  # which AdamW expects of every state that it restores
             state["momentum_buffer"] = torch.zeros_like(parameter)
+        state["step"] += 1
         average = state["momentum_buffer"].lerp_(gradient, 1 - self.momentum)
         matrix = gradient.lerp(average, self.momentum).flatten(1)  # Nesterov's
         step = orthogonal(matrix).mul_(self.rms * math.sqrt(max(matrix.shape)))
@@ -112,7 +114,5 @@ def _divided(groups: Iterable[dict[str, Any]], apart: str) -> list[dict[str, Any
         for matrices, parameters in parts.items():
             if parameters:
                 name = group["name"] + ("_matrices" if matrices else "")
-                divided.append(
-                    {**group, "params": parameters, "name": name, "matrices": matrices}
-                )
+                divided.append({**group, "params": parameters, "name": name, "matrices": matrices})
     return divided
