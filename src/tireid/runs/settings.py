@@ -53,6 +53,7 @@ _ADDED = {
     "model.teacher.dual.label_smoothing": 0.0,
     "tf32": True,
     "recipe.tf32": True,
+    "recipe.precision": "32-true",
     "dataset.erase_value": [0.0, 0.0, 0.0],
     "dataset.colour_jitter": 0.0,
     "dataset.word_probability": 0.0,
