@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from tireid.losses.draws import keyed_uniform
@@ -32,8 +32,9 @@ def mine_semi_hard(
     similarity: Float[Tensor, "batch batch"],
     pids: Ids,
     *,
-    draws: Float[Tensor, "batch batch"],
     margin: float,
+    generator: Generator | None = None,
+    draws: Float[Tensor, "batch batch"] | None = None,
 ) -> Triplets:
     """Draw for each row one negative that is less similar than the positive, within the margin.
 
@@ -44,8 +45,10 @@ def mine_semi_hard(
     Args:
         similarity: Similarity of rows and columns; the positive of row i is on the diagonal.
         pids: Identity of each row and column.
-        draws: Uniform random numbers in [0, 1); of the candidates of a row the highest is taken.
         margin: Margin of the hinge, in units of similarity.
+        generator: Generator of the draws, on the device of `similarity`.
+        draws: Uniform random numbers in [0, 1) in place of those of a generator; of the candidates
+            of a row the highest is taken.
 
     Source:
         The official code draws with numpy on the host, without a seed:
@@ -55,6 +58,8 @@ def mine_semi_hard(
     gap = similarity.detach() - similarity.detach().diagonal()[:, None] + margin
     other = pids[:, None] != pids[None, :]
     candidates = other & (gap > 0) & (gap < margin)
+    if draws is None:
+        draws = torch.rand(similarity.shape, generator=generator, device=similarity.device)
     negative = draws.masked_fill(~candidates, -1.0).argmax(dim=1)
     used = candidates.any(dim=1)
 
@@ -72,7 +77,8 @@ def ranking_loss(
     margin: float = 0.3,
     columns: Columns = "corrected",
     reduction: Reduction = "sum",
-    key: tuple[int, int] = (0, 0),
+    generator: Generator | None = None,
+    key: tuple[int, int] | None = None,
     triplets: tuple[Triplets, Triplets] | None = None,
 ) -> Scalar:
     """Push one semi-hard negative of each anchor below its positive, for rows and columns.
@@ -86,7 +92,8 @@ def ranking_loss(
             matrix; `official` then reads the matrix as it stands, so it compares with another
             pair's similarity; `corrected` reads the transposed one.
         reduction: `sum` over anchors, as in the official code, or the `mean` over the batch.
-        key: Seed and number of the draw, see `keyed_uniform`.
+        generator: Generator of the draws, first for the rows, then for the columns.
+        key: Seed and number of the draw, in place of a generator, see `keyed_uniform`.
         triplets: Negatives of rows and of columns, to be used instead of a draw.
 
     Returns:
@@ -101,10 +108,13 @@ def ranking_loss(
             F.normalize(rows.flatten(1), dim=-1), F.normalize(cols.flatten(1), dim=-1)
         )
         if triplets is None:
-            size = len(pids)
-            draws = keyed_uniform(*key, number=2, rows=size, columns=size, device=similarity.device)
-            row_triplets = mine_semi_hard(similarity, pids, draws=draws[0], margin=margin)
-            column_triplets = mine_semi_hard(similarity.mT, pids, draws=draws[1], margin=margin)
+            row_draws, column_draws = None, None
+            if key is not None:
+                size = {"rows": len(pids), "columns": len(pids), "device": similarity.device}
+                row_draws, column_draws = keyed_uniform(*key, number=2, **size)
+            options = {"margin": margin, "generator": generator}
+            row_triplets = mine_semi_hard(similarity, pids, draws=row_draws, **options)
+            column_triplets = mine_semi_hard(similarity.mT, pids, draws=column_draws, **options)
         else:
             row_triplets, column_triplets = triplets
 
