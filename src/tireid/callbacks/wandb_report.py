@@ -107,7 +107,7 @@ class WandbReport(Callback):
                 row |= _similarities(results)
                 row |= self._queries(results, datamodule.records("test"), with_images=with_images)
             logger.log_row(row, trainer.global_step)
-            self._log_files(logger, Path(str(trainer.ckpt_path)), pl_module)
+            self._log_files(logger, Path(str(trainer.ckpt_path)), pl_module.method)
         except Exception as error:
             rank_zero_warn(f"wandb: the test was not logged: {type(error).__name__}: {error}")
 
