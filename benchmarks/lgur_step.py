@@ -175,10 +175,12 @@ def build_variants(model: Lgur, batch: PairBatch, names: Sequence[str]) -> dict[
             words = trained.text_encoder.embedding(batch.token_ids, batch.valid).local
         for name, given in {PLAIN: batch, CACHED: batch._replace(words=words)}.items():
             if name in names:
-                variants[name] = Variant(
-                    model, lambda given=given: model.training_step(given, 0), optimizer
-                )
+                variants[name] = Variant(model, lambda given=given: _loss(model, given), optimizer)
     return variants
+
+
+def _loss(model: Lgur, batch: PairBatch) -> torch.Tensor:
+    return torch.stack(list(model.training_terms(batch, 0).terms.values())).sum()
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Every config composes and instantiates; a file that no test reaches is a failure."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from omegaconf import OmegaConf, open_dict
 from tireid.comparison.published import read_published
 from tireid.files import conf_dir
 from tireid.inference.build import build_datamodule, build_encoders, build_model
+from tireid.methods.optimization import optimizer_of
 from tireid.training.build import build_trainer
 from tireid.training.checks import check_scalars
 from tireid.training.signatures import check_signatures
@@ -302,9 +302,7 @@ def test_every_group_of_the_official_preset_has_its_rate_in_every_epoch(offline)
     cfg.text_encoder.module.embedding.depth = cfg.image_encoder.module.depth = 1
     cfg.image_encoder.module.trunk_depth = 1
     model = build_model(cfg, build_encoders(cfg), 3)
-    model.trainer = SimpleNamespace(estimated_stepping_batches=60 * 1064)
-    configured = model.configure_optimizers()
-    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]
+    optimizer, schedule = optimizer_of(model, total_steps=60 * 1064)
     assert type(optimizer) is torch.optim.Adam
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for group in optimizer.param_groups:

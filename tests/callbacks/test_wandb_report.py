@@ -14,6 +14,7 @@ from tireid.methods.base import RetrievalModule
 from tireid.retrieval.query_results import query_results
 from tireid.tracking.artifacts import kept
 from tireid.tracking.logger import WandbLogger
+from tireid.training.lightning_module import LightningMethod
 
 wandb = pytest.importorskip("wandb")
 
@@ -34,7 +35,7 @@ def model():
     """A method of one weight."""
     made = RetrievalModule()
     made.weight = torch.nn.Parameter(torch.ones(2))
-    return made
+    return LightningMethod(made)
 
 
 @pytest.fixture

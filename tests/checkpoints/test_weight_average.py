@@ -15,12 +15,18 @@ from tireid.checkpoints.weight_average import STATE, WeightAverage
 
 @pytest.fixture
 def module():
-    model = L.LightningModule()
-    for name, part in enumerate((nn.Linear(2, 2), nn.Linear(2, 2), nn.BatchNorm1d(2))):
-        model.add_module(str(name), part)
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.BatchNorm1d(2))
     model.get_submodule("1").weight = model.get_parameter("0.weight")  # tied
     model.get_parameter("1.bias").requires_grad_(False)
     return model
+
+
+class Module(L.LightningModule):
+    """Holds a method."""
+
+    def __init__(self, method):
+        super().__init__()
+        self.method = method
 
 
 @pytest.fixture
@@ -35,18 +41,18 @@ def step(average, trainer, module, *, done=True):
             if parameter.requires_grad:
                 parameter += 1
     trainer.global_step += done
-    average.on_train_batch_end(trainer, module, None, None, 0)
+    average.on_train_batch_end(trainer, Module(module), None, None, 0)
 
 
 def saved(average, trainer, module):
     checkpoint = {"state_dict": dict(module.state_dict())}
-    average.on_save_checkpoint(trainer, module, checkpoint)
+    average.on_save_checkpoint(trainer, Module(module), checkpoint)
     return copy.deepcopy(checkpoint)  # a file, which shares nothing with the model
 
 
 def test_a_validation_and_a_checkpoint_have_the_average_also_within_a_validation(module, trainer):
     average, before = WeightAverage(0.5), {n: t.clone() for n, t in module.state_dict().items()}
-    average.on_train_start(trainer, module)
+    average.on_train_start(trainer, Module(module))
     step(average, trainer, module)
     step(average, trainer, module)
     step(average, trainer, module, done=False)  # a part of a batch: no step
@@ -54,7 +60,7 @@ def test_a_validation_and_a_checkpoint_have_the_average_also_within_a_validation
     current = before["0.weight"] + 3
     for within in (False, True):
         if within:
-            average.on_validation_start(trainer, module)
+            average.on_validation_start(trainer, Module(module))
             torch.testing.assert_close(module.get_parameter("0.weight"), expected)
         checkpoint = saved(average, trainer, module)
         torch.testing.assert_close(checkpoint["state_dict"]["0.weight"], expected)
@@ -62,22 +68,22 @@ def test_a_validation_and_a_checkpoint_have_the_average_also_within_a_validation
         assert torch.equal(checkpoint["state_dict"]["1.bias"], before["1.bias"])
         torch.testing.assert_close(checkpoint[STATE]["0.weight"], current)
         assert set(checkpoint[STATE]) == {"0.weight", "0.bias", "2.weight", "2.bias"}
-    average.on_validation_end(trainer, module)
+    average.on_validation_end(trainer, Module(module))
     torch.testing.assert_close(module.get_parameter("0.weight"), current)
 
 
 def test_a_resumed_training_has_both_to_the_bit(module, trainer):
     average = WeightAverage(0.9)
-    average.on_train_start(trainer, module)
+    average.on_train_start(trainer, Module(module))
     step(average, trainer, module)
     checkpoint = saved(average, trainer, module)
     current = module.get_parameter("0.weight").detach().clone()
     module.load_state_dict(checkpoint["state_dict"])
     resumed = WeightAverage(0.9)
-    resumed.on_load_checkpoint(trainer, module, checkpoint)
-    resumed.on_train_start(trainer, module)
+    resumed.on_load_checkpoint(trainer, Module(module), checkpoint)
+    resumed.on_train_start(trainer, Module(module))
     assert torch.equal(module.get_parameter("0.weight"), current)
-    resumed.on_validation_start(trainer, module)
+    resumed.on_validation_start(trainer, Module(module))
     assert torch.equal(module.get_parameter("0.weight"), checkpoint["state_dict"]["0.weight"])
 
 
@@ -93,16 +99,16 @@ def test_a_resumed_training_has_both_to_the_bit(module, trainer):
 )
 def test_current_weights_of_another_kind_are_refused(module, trainer, change, got):
     average = WeightAverage(0.9)
-    average.on_train_start(trainer, module)
+    average.on_train_start(trainer, Module(module))
     checkpoint = saved(average, trainer, module)
     checkpoint[STATE] = change(checkpoint[STATE])
     with pytest.raises(ValueError, match=f"{STATE}: expected the weights .*{got}"):
-        WeightAverage(0.9).on_load_checkpoint(trainer, module, checkpoint)
+        WeightAverage(0.9).on_load_checkpoint(trainer, Module(module), checkpoint)
 
 
 def test_without_a_decay_nothing_is_kept(module, trainer):
     average = WeightAverage()
-    average.on_train_start(trainer, module)
+    average.on_train_start(trainer, Module(module))
     step(average, trainer, module)
-    average.on_validation_start(trainer, module)
+    average.on_validation_start(trainer, Module(module))
     assert saved(average, trainer, module).keys() == {"state_dict"}

@@ -5,9 +5,10 @@ import torch.distributed as dist
 from torch import nn
 
 from tireid.encoders import batch_norm
-from tireid.encoders.batch_norm import BatchNormSync, replace_batch_norms, sample_weights
+from tireid.encoders.batch_norm import replace_batch_norms, sample_weights
 from tireid.encoders.textcnn import MaskedBatchNorm
 from tireid.methods.lcr2s.supports import shares_of_processes
+from tireid.training.batch_norm_sync import BatchNormSync
 
 # Rank 0 has two samples, rank 1 has three: statistics are of samples, not of processes.
 SHARES = [slice(0, 2), slice(2, 5)]

@@ -1,27 +1,28 @@
 """Rates of transformers fall towards the input, and their first blocks can be frozen."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from tireid.encoders.blocks import freeze_blocks
 from tireid.inference.build import build_encoders, build_model
+from tireid.methods.optimization import optimizer_of
 
 CLIP = ["image_encoder=clip_tiny", "text_encoder=clip_text_tiny", "model=rde", "recipe=rde"]
 
 
 def built(compose_config, tmp_path, *overrides):
     cfg = compose_config(*overrides, f"paths.output_dir={tmp_path}")
-    model = build_model(cfg, build_encoders(cfg), 5)
-    model.trainer = SimpleNamespace(estimated_stepping_batches=60)
-    return model
+    return build_model(cfg, build_encoders(cfg), 5)
+
+
+def groups_of(model):
+    return optimizer_of(model, total_steps=60)[0].param_groups
 
 
 def bases(model):
     """Return the rate of every trained parameter, before the schedule."""
     names = {id(p): name for name, p in model.named_parameters()}
-    groups = model.configure_optimizers()["optimizer"].param_groups
+    groups = groups_of(model)
     rates = [(names[id(p)], group["initial_lr"]) for group in groups for p in group["params"]]
     assert len(dict(rates)) == len(rates)
     assert len({group["name"] for group in groups}) == len(groups)
@@ -82,7 +83,7 @@ def test_without_a_transformer_both_settings_say_so(compose_config, tmp_path):
         freeze_blocks(model, model.parameter_groups(), 1)
     model.layer_decay = 0.5
     with pytest.raises(ValueError, match=r"layer_decay: expected an encoder .*transformer"):
-        model.configure_optimizers()
+        groups_of(model)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_the_blocks_of_every_family_are_found(compose_config, tmp_path, group, e
     with torch.device("meta"):
         model = built(compose_config, tmp_path, *overrides)
     model.layer_decay = 0.5
-    groups = model.configure_optimizers()["optimizer"].param_groups
+    groups = groups_of(model)
     rates = {group["name"]: group["initial_lr"] for group in groups}
     blocks = [name for name in rates if name.startswith(f"{group}_block")]
     assert blocks == [f"{group}_block{number}" for number in range(len(blocks))] != []

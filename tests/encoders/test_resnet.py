@@ -1,6 +1,6 @@
 import pytest
 import torch
-from transformers import ResNetConfig, ResNetForImageClassification
+from transformers import ResNetConfig, ResNetForImageClassification, ResNetModel
 
 from tireid.encoders.resnet import ResNetEncoder
 
@@ -31,6 +31,29 @@ def test_equals_the_library_row_by_row(checkpoint):
                 local[:, row * 3 + column], expected.last_hidden_state[:, :, row, column]
             )
     torch.testing.assert_close(pooled, expected.pooler_output[:, :, 0, 0])
+
+
+@pytest.mark.parametrize("layer_type", ["basic", "bottleneck"])
+def test_a_seed_gives_the_weights_and_the_features_of_the_library_to_the_bit(layer_type):
+    torch.manual_seed(5)
+    library = ResNetModel(ResNetConfig(layer_type=layer_type, **SIZES)).train()
+    after = torch.get_rng_state()
+    torch.manual_seed(5)
+    encoder = ResNetEncoder(layer_type=layer_type, channels_last=False, **SIZES).train()
+    assert torch.equal(torch.get_rng_state(), after)
+    weights = encoder.resnet.state_dict()
+    assert list(weights) == list(library.state_dict())
+    assert all(torch.equal(weights[name], value) for name, value in library.state_dict().items())
+    library.eval()
+    encoder.eval()
+    images = torch.randn(2, 3, 64, 32)
+    expected = library(images).last_hidden_state.flatten(2).mT
+    local = encoder(images).local
+    assert torch.equal(local, expected)
+    local.sum().backward()
+    expected.sum().backward()
+    for mine, theirs in zip(encoder.parameters(), library.parameters(), strict=True):
+        assert torch.equal(mine.grad, theirs.grad)
 
 
 def test_last_stride_one_doubles_the_map_with_the_same_weights(checkpoint):
@@ -83,5 +106,5 @@ def test_sizes_must_agree(checkpoint):
         ValueError, match=r"as many hidden_sizes as depths, got \[8, 16\] and \[1\]"
     ):
         ResNetEncoder(hidden_sizes=[8, 16], depths=[1])
-    with pytest.raises(ValueError, match=r"do not fit this ResNetModel.*left over"):
+    with pytest.raises(ValueError, match=r"do not fit this ResidualNetwork.*left over"):
         ResNetEncoder(folder, layer_type=layer_type, **{**SIZES, "depths": [1, 1, 1, 2]})

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tireid.inference.build import build_encoders, build_model
 from tireid.structures import MaskedWords, PairBatch
+from tireid.training.lightning_module import LightningMethod
 
 READING_METHODS = {
     "item",
@@ -103,7 +104,8 @@ def test_a_training_step_reads_nothing(compose_config, tmp_path, monkeypatch, en
         f"paths.output_dir={tmp_path}",
     )
     model = build_model(cfg, build_encoders(cfg), 7).train()
-    monkeypatch.setattr(model, "log_dict", lambda *_, **__: None)
+    module = LightningMethod(model)
+    monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
     valid = torch.arange(9) < torch.tensor([9, 4, 6, 5])[:, None]
     rows = torch.arange(4)
     token_ids = torch.randint(1, 100, (4, 9)) * valid
@@ -111,4 +113,4 @@ def test_a_training_step_reads_nothing(compose_config, tmp_path, monkeypatch, en
     batch = PairBatch(
         torch.randn(4, 3, 96, 32), token_ids, valid, rows, rows, rows, rows, masked=masked
     )
-    assert noted_in(lambda: model.training_step(batch, 0).backward()) == []
+    assert noted_in(lambda: module.training_step(batch, 0).backward()) == []

@@ -19,10 +19,9 @@ def lgur_step(monkeypatch):
 
 
 @pytest.fixture
-def variants(lgur_step, monkeypatch):
+def variants(lgur_step):
     """Tiny variants in double precision, over one batch."""
     model = lgur_step.build_model(quick=True).double()
-    monkeypatch.setattr(model, "log_dict", lambda *_, **__: None)
     batch = lgur_step.make_batch(model, 5)
     batch = batch._replace(images=batch.images.double())
     built = lgur_step.build_variants(model, batch, lgur_step.VARIANTS)

@@ -5,7 +5,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from tireid.data.conversion import convert
 from tireid.data.tokenizers import TrainedWordPiece
 from tireid.files import conf_dir
 from tireid.inference.build import build_datamodule, build_encoders, build_model
+from tireid.methods.optimization import optimizer_of
 from tireid.runs.settings import flatten
 from tireid.training.build import build_trainer
 from tireid.training.checks import check_scalars
@@ -299,10 +299,8 @@ def follow_teacher(cfg: DictConfig, model: Any, data: Any, seen: Digest) -> None
 def train(model: Any, data: Any, seen: Digest) -> None:
     """Take three steps, and show the batches, losses and rates."""
     data.support_batches = model.takes_supports
-    model.trainer = SimpleNamespace(estimated_stepping_batches=20, max_epochs=10)
-    configured = model.configure_optimizers()
-    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    model.on_train_start()
+    optimizer, schedule = optimizer_of(model, total_steps=20)
+    model.begin_training(20, epochs=10)
     torch.manual_seed(2)
     for step, batch in zip(range(3), data.train_dataloader(), strict=False):
         model.train()
@@ -311,7 +309,7 @@ def train(model: Any, data: Any, seen: Digest) -> None:
         sum(terms.values()).backward()
         optimizer.step()
         optimizer.zero_grad()
-        schedule.step()
+        schedule["scheduler"].step()
         seen.add([group["lr"] for group in optimizer.param_groups])
 
 

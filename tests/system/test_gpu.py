@@ -29,12 +29,12 @@ from tireid.encoders.textcnn import MaskedBatchNorm
 from tireid.inference.build import build_encoders, build_model
 from tireid.losses.draws import keyed_uniform
 from tireid.losses.ranking import mine_semi_hard, ranking_loss
-from tireid.methods.base import RetrievalModule
 from tireid.methods.lcr2s.targets import TargetTable
 from tireid.retrieval import device_ranking, evaluate_embeddings
 from tireid.retrieval.top_k import top_k
 from tireid.structures import PairBatch, SupportBatch
 from tireid.training.evaluate import evaluate
+from tireid.training.lightning_module import LightningMethod
 from tireid.training.run import train
 
 pytestmark = [
@@ -161,15 +161,15 @@ class KilledError(BaseException):
 def test_a_killed_run_ends_as_an_unbroken_one(small_config, tmp_path, monkeypatch, capsys, method):
     settings = [*ON_GPU, f"model={method}", "callbacks.last.every_n_train_steps=1"]
     train(small_config(tmp_path / "whole", *settings))
-    total_loss = RetrievalModule.total_loss
+    total_loss = LightningMethod.total_loss
 
     def dying(self, terms, batch_size):
-        if self.global_step == 6 and "Teacher" not in type(self).__name__:
-            monkeypatch.setattr(RetrievalModule, "total_loss", total_loss)
+        if self.global_step == 6 and "Teacher" not in type(self.method).__name__:
+            monkeypatch.setattr(LightningMethod, "total_loss", total_loss)
             raise KilledError
         return total_loss(self, terms, batch_size)
 
-    monkeypatch.setattr(RetrievalModule, "total_loss", dying)
+    monkeypatch.setattr(LightningMethod, "total_loss", dying)
     with pytest.raises(KilledError):
         train(small_config(tmp_path / "killed", *settings))
     capsys.readouterr()
@@ -519,13 +519,14 @@ def test_a_training_step_does_not_wait_for_the_gpu(
     )
     model, with_support = make_method(cfg, method)
     model = model.to(DEVICE).train()
-    monkeypatch.setattr(model, "log_dict", lambda *_, **__: None)
+    module = LightningMethod(model)
+    monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
     batch = on_device(training_batch((96, 32), with_support))
 
     def step():
         with torch.autocast(DEVICE, torch.bfloat16, enabled=precision == "bfloat16"):
-            loss = model.training_step(batch, 0)
+            loss = module.training_step(batch, 0)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

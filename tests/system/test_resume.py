@@ -12,8 +12,8 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from tireid.methods.base import RetrievalModule
 from tireid.runs.settings import fingerprint, read_config
+from tireid.training.lightning_module import LightningMethod
 from tireid.training.run import train
 from tireid.training.shortage import shortage
 
@@ -30,15 +30,15 @@ class KilledError(BaseException):
 
 def die_at(monkeypatch, step, method=None):
     """Have training die within a step, once."""
-    total_loss = RetrievalModule.total_loss
+    total_loss = LightningMethod.total_loss
 
     def dying(self, terms, batch_size):
-        if self.global_step == step and method in (None, type(self).__name__):
-            monkeypatch.setattr(RetrievalModule, "total_loss", total_loss)
+        if self.global_step == step and method in (None, type(self.method).__name__):
+            monkeypatch.setattr(LightningMethod, "total_loss", total_loss)
             raise KilledError
         return total_loss(self, terms, batch_size)
 
-    monkeypatch.setattr(RetrievalModule, "total_loss", dying)
+    monkeypatch.setattr(LightningMethod, "total_loss", dying)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_disk_that_is_full_at_the_test_costs_nothing_once_there_is_room(
         disk.setattr("tireid.files._Writer.write", write)
 
     with monkeypatch.context() as disk:
-        disk.setattr(RetrievalModule, "on_test_start", fill)
+        disk.setattr(LightningMethod, "on_test_start", fill)
         with pytest.raises(OSError, match=rf"{name}: could not be written \(No space") as error:
             train(small_config(tmp_path, *COMMON, "model=baseline"))
     assert "make room there and start the same command again" in str(shortage(error.value))
@@ -574,7 +574,7 @@ def test_a_run_that_stopped_early_and_died_in_its_test_trains_no_further(
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(RetrievalModule, "test_step", dying)
+        patch.setattr(LightningMethod, "test_step", dying)
         with pytest.raises(KilledError):
             train(small_config(tmp_path, *COMMON, *BASELINE, *STOPPING))
     train(small_config(tmp_path, *COMMON, *BASELINE, *STOPPING))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tireid.checkpoints import stop_signals
-from tireid.methods.base import RetrievalModule
+from tireid.training.lightning_module import LightningMethod
 from tireid.training.run import train
 
 COMMON = ["model=baseline", "trainer.log_every_n_steps=1"]
@@ -33,15 +33,15 @@ def metrics(small_config, tmp_path_factory):
 
 def signal_in(monkeypatch, hook, step, number=signal.SIGTERM):
     """Have a hook of the method send a signal to this process, once, at a step."""
-    original = getattr(RetrievalModule, hook)
+    original = getattr(LightningMethod, hook)
 
     def sending(self, *arguments):
         if self.global_step == step:
-            monkeypatch.setattr(RetrievalModule, hook, original)
+            monkeypatch.setattr(LightningMethod, hook, original)
             os.kill(os.getpid(), number)
         return original(self, *arguments)
 
-    monkeypatch.setattr(RetrievalModule, hook, sending)
+    monkeypatch.setattr(LightningMethod, hook, sending)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_before_training_a_signal_ends_the_process_at_once(small_config, tmp_pat
 def test_a_loss_that_is_not_finite_is_named_and_no_checkpoint_learns_from_it(
     small_config, small_data, tmp_path, monkeypatch
 ):
-    total_loss = RetrievalModule.total_loss
+    total_loss = LightningMethod.total_loss
     seen = []
 
     def poisoned(self, terms, batch_size):
@@ -93,12 +93,12 @@ def test_a_loss_that_is_not_finite_is_named_and_no_checkpoint_learns_from_it(
             terms = terms | {"id": terms["id"] * float("nan")}
         return total_loss(self, terms, batch_size)
 
-    def watched(self, batch, batch_idx, step=RetrievalModule.training_step):
+    def watched(self, batch, batch_idx, step=LightningMethod.training_step):
         seen.append((batch.index.tolist(), batch.image_id.tolist()))
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(RetrievalModule, "total_loss", poisoned)
-    monkeypatch.setattr(RetrievalModule, "training_step", watched)
+    monkeypatch.setattr(LightningMethod, "total_loss", poisoned)
+    monkeypatch.setattr(LightningMethod, "training_step", watched)
     every = "callbacks.last.every_n_train_steps=1"
     with pytest.raises(FloatingPointError, match=r"step 6 \(epoch 1\): .* got id=nan; its batch"):
         train(small_config(tmp_path, *COMMON, every))

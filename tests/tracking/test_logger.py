@@ -15,9 +15,9 @@ from PIL import Image
 from tireid.callbacks.query_images import interesting_queries
 from tireid.checkpoints import stop_signals
 from tireid.inference.export import export
-from tireid.methods.base import RetrievalModule
 from tireid.retrieval.query_results import read_queries
 from tireid.runs.weights import read_weights
+from tireid.training.lightning_module import LightningMethod
 from tireid.training.run import train
 
 wandb = pytest.importorskip("wandb")
@@ -320,7 +320,7 @@ def test_a_run_that_is_killed_and_continued_is_one(
 ):
     settings = ["model=baseline", "callbacks.last.every_n_train_steps=1", *LOGGED]
     train(small_config(tmp_path / "unbroken", *settings))
-    total_loss = RetrievalModule.total_loss
+    total_loss = LightningMethod.total_loss
 
     def dying(self, terms, batch_size):
         if self.global_step == 6:
@@ -328,7 +328,7 @@ def test_a_run_that_is_killed_and_continued_is_one(
         return total_loss(self, terms, batch_size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RetrievalModule, "total_loss", dying)
+        patch.setattr(LightningMethod, "total_loss", dying)
         with pytest.raises(KilledError):
             train(small_config(tmp_path / "run", *settings))
     before = read_logged(tmp_path / "run")
@@ -351,14 +351,14 @@ def test_a_run_that_is_killed_and_continued_is_one(
 def test_a_run_that_is_asked_to_stop_ends_with_its_exit_code(
     small_config, tmp_path, monkeypatch, read_logged
 ):
-    total_loss = RetrievalModule.total_loss
+    total_loss = LightningMethod.total_loss
 
     def stopped(self, terms, batch_size):
         if self.global_step == 2:
             stop_signals.stop("nothing")
         return total_loss(self, terms, batch_size)
 
-    monkeypatch.setattr(RetrievalModule, "total_loss", stopped)
+    monkeypatch.setattr(LightningMethod, "total_loss", stopped)
     with pytest.raises(stop_signals.Stopped):
         train(small_config(tmp_path, "model=baseline", *LOGGED))
     assert read_logged(tmp_path).exit_code == stop_signals.EXIT_CODE

@@ -9,10 +9,10 @@ import torch.distributed as dist
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from tireid.encoders.batch_norm import BatchNormSync
 from tireid.files import conf_dir
 from tireid.inference.build import build_datamodule, build_encoders, build_model
 from tireid.methods.lcr2s.targets import TargetTable
+from tireid.training.batch_norm_sync import BatchNormSync
 
 SMALL = [
     "trainer=cpu",

@@ -300,12 +300,15 @@ def test_dropout_of_a_frozen_bert_survives_the_trainers_modes(small_config, tmp_
     from tireid.inference.build import build_datamodule, build_encoders, build_model
     from tireid.training.build import build_trainer
     from tireid.training.checks import check_scalars
+    from tireid.training.lightning_module import LightningMethod
 
     seen = []
 
     class Watch(Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-            seen.append((trainer.current_epoch, pl_module.text_encoder.embedding.bert.training))
+            seen.append(
+                (trainer.current_epoch, pl_module.method.text_encoder.embedding.bert.training)
+            )
 
     cfg = small_config(
         tmp_path,
@@ -323,7 +326,7 @@ def test_dropout_of_a_frozen_bert_survives_the_trainers_modes(small_config, tmp_
     datamodule.prepare_data()
     datamodule.setup("fit")
     model = build_model(cfg, build_encoders(cfg), datamodule.num_train_pids)
-    trainer.fit(model, datamodule)
+    trainer.fit(LightningMethod(model), datamodule)
     active = {"never": (False, False), "official": (False, True), "always": (True, True)}[mode]
     assert {(epoch, training) for epoch, training in seen} == set(enumerate(active))
 

@@ -134,7 +134,7 @@ class WandbReport(Callback):
         histogram = import_quietly().Histogram
         row = {
             f"gradients/{name}": histogram(finite.float().cpu().numpy())
-            for name, weight in pl_module.named_parameters()
+            for name, weight in pl_module.method.named_parameters()
             if weight.grad is not None
             and (finite := weight.grad[weight.grad.isfinite()]).numel() > 0
         }
@@ -155,7 +155,7 @@ class WandbReport(Callback):
                 row |= _similarities(results)
                 row |= self._queries(results, datamodule.records("test"), with_images=with_images)
             logger.log_row(row, trainer.global_step)
-            self._log_files(logger, Path(str(trainer.ckpt_path)), pl_module)
+            self._log_files(logger, Path(str(trainer.ckpt_path)), pl_module.method)
         except Exception as error:
             rank_zero_warn(f"wandb: the test was not logged: {type(error).__name__}: {error}")
 

@@ -44,7 +44,7 @@ def add_state(
 
     Args:
         trainer: The trainer of the run.
-        pl_module: The model that is trained.
+        pl_module: Holds the method that is trained.
         checkpoint: The content that Lightning writes; changed in place.
         settings: Hash of the run's config.
         data: Hash of each split's records.
@@ -62,7 +62,7 @@ def add_state(
     checkpoint[STATE] = {
         "settings": settings,
         "data": dict(data),
-        "method": type(pl_module).__name__,
+        "method": type(pl_module.method).__name__,
         "generators": rng_states(trainer.strategy.root_device),
         "should_stop": trainer.should_stop,
         "rows": logged_rows(trainer),

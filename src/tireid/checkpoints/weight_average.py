@@ -98,7 +98,7 @@ class WeightAverage(Callback):
             parameter.copy_(checkpoint[STATE][name])
 
     @torch.no_grad()
-    def _swap(self, module: nn.Module) -> None:
+    def _swap(self, module: L.LightningModule) -> None:
         for name, parameter in _trained(module).items():
             current = parameter.clone()
             parameter.copy_(self._other[name])
@@ -106,8 +106,9 @@ class WeightAverage(Callback):
         self._swapped = not self._swapped
 
 
-def _trained(module: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+def _trained(module: L.LightningModule) -> dict[str, nn.Parameter]:
+    method: Any = module.method
+    return {name: p for name, p in method.named_parameters() if p.requires_grad}
 
 
 def _check(state: Any, parameters: dict[str, nn.Parameter]) -> None:

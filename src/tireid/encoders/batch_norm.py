@@ -16,7 +16,6 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float, Shaped
-from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -195,7 +194,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     Without shared statistics it is PyTorch's on a GPU, in half precision, and when compiled.
 
     Attributes:
-        shared_statistics: Whether they are of all ranks; see `BatchNormSync`.
+        shared_statistics: Whether they are of all ranks; see `share_statistics`.
     """
 
     shared_statistics: bool = False
@@ -249,25 +248,16 @@ def replace_batch_norms(model: nn.Module) -> nn.Module:
     return new.train(old.training)
 
 
-class BatchNormSync(LayerSync):
-    """Share the statistics of a model's batch norms between all ranks while it is trained.
+def share_statistics(model: nn.Module, shared: bool) -> nn.Module:
+    """Have a model's layers share the statistics of the batch between all ranks, or stop it.
 
-    A layer with an attribute `shared_statistics` is told by it; PyTorch's batch norms are replaced
-    in place. On one rank nothing changes.
+    Args:
+        model: Those of its layers that have an attribute `shared_statistics` are told.
+        shared: Whether statistics are of all ranks.
+
+    Returns:
+        The model.
     """
-
-    def apply(self, model: nn.Module) -> nn.Module:
-        """Share the statistics."""
-        if dist.get_world_size() == 1:
-            return model
-        return _set_shared(replace_batch_norms(model), True)
-
-    def revert(self, model: nn.Module) -> nn.Module:
-        """Use each rank's own statistics again."""
-        return _set_shared(model, False)
-
-
-def _set_shared(model: nn.Module, shared: bool) -> nn.Module:
     for module in model.modules():
         if hasattr(module, "shared_statistics"):
             setattr(module, "shared_statistics", shared)  # noqa: B010 -- nn.Module's types

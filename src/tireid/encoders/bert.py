@@ -73,7 +73,7 @@ class BertEncoder(nn.Module):
         )
         self.bert = BertModel(config, add_pooling_layer=False)
         if pretrained is not False:
-            state = read_pretrained(BertModel, pretrained).state_dict()
+            state = read_pretrained("BertModel", pretrained).state_dict()
             state = {key: value for key, value in state.items() if not key.startswith("pooler.")}
             load_exactly(self.bert, state, pretrained)
         self.out_dim = dim

@@ -76,7 +76,7 @@ class ClipImageEncoder(nn.Module):
         # The library's embeddings are for square images only.
         self.clip.vision_model.add_module("embeddings", _PatchEmbeddings(dim, patch_size, grid))
         if pretrained is not False:
-            model = read_pretrained(CLIPVisionModelWithProjection, pretrained)
+            model = read_pretrained("CLIPVisionModelWithProjection", pretrained)
             state = model.state_dict()
             side = model.config.image_size // model.config.patch_size
             state[POSITIONS] = resize_positions(
@@ -165,7 +165,7 @@ class ClipTextEncoder(nn.Module):
         )
         self.clip = CLIPTextModelWithProjection(config)
         if pretrained is not False:
-            state = read_pretrained(CLIPTextModelWithProjection, pretrained).state_dict()
+            state = read_pretrained("CLIPTextModelWithProjection", pretrained).state_dict()
             load_exactly(self.clip, state, pretrained)
         self.max_positions = max_positions
         self.out_dim = out_dim

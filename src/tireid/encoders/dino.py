@@ -56,7 +56,7 @@ class DinoImageEncoder(nn.Module):
         )
         self.dino = DINOv3ViTModel(config)
         if pretrained is not False:
-            state = read_pretrained(DINOv3ViTModel, pretrained).state_dict()
+            state = read_pretrained("DINOv3ViTModel", pretrained).state_dict()
             load_exactly(self.dino, state, pretrained)
         self.dino.get_parameter(UNUSED).requires_grad_(False)
         self.first_patch = 1 + registers

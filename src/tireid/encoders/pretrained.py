@@ -4,33 +4,35 @@ import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
-from transformers.utils import logging
 
 from tireid.runs.checkpoint import weights_fault
 from tireid.runs.hub_folder import check_hub_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 WHAT_TO_DO = "pass a local folder saved with save_pretrained, or `pretrained=false`"
 SHOWN_KEYS = 5
 UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError)
 
 
-def read_pretrained(
-    model_class: type[PreTrainedModel] | type[AutoModel], source: str
-) -> PreTrainedModel:
-    """Return the model of `model_class.from_pretrained(source)`, with all its weights.
+def read_pretrained(class_name: str, source: str) -> "PreTrainedModel":
+    """Return the model of a class's `from_pretrained(source)`, with all its weights.
 
     Args:
-        model_class: A `transformers` model or auto-model class.
+        class_name: Name of a model or auto-model class of `transformers`.
         source: A hub name or a folder written by `save_pretrained`.
 
     Raises:
         ValueError: If `source` cannot be read, or lacks weights other than a pooler's.
     """
+    import transformers  # late: it takes seconds
+
+    model_class = getattr(transformers, class_name)
     try:
         if (folder := Path(source)).is_dir():
             check_hub_folder(folder)
@@ -38,7 +40,7 @@ def read_pretrained(
             loaded: Any = model_class.from_pretrained(source, output_loading_info=True)
     except UNREADABLE as error:
         reason = f"{type(error).__name__}: {error}"
-        raise unreadable(source, model_class.__name__, reason) from error
+        raise unreadable(source, class_name, reason) from error
     model, report = loaded
     if fault := weights_fault(model.state_dict()):
         raise ValueError(f"pretrained: '{source}' holds {fault}; {WHAT_TO_DO}")
@@ -55,6 +57,8 @@ def read_pretrained(
 @contextmanager
 def quiet_library() -> Iterator[None]:
     """Hold back the library's remarks: weights that a part of a model does not use, odd ids."""
+    from transformers.utils import logging  # late: it takes seconds
+
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

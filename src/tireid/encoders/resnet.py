@@ -1,16 +1,15 @@
 """Residual networks (He et al., CVPR 2016) of any depth, with a stem for small images."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from einops import rearrange
 from torch import nn
-from transformers import ResNetConfig, ResNetModel
-from transformers.models.resnet.modeling_resnet import ResNetConvLayer
 
 from tireid.encoders.batch_norm import replace_batch_norms
 from tireid.encoders.pretrained import load_exactly, read_pretrained
+from tireid.encoders.residual import LayerType, ResidualNetwork, convolution, init_convolution
 from tireid.structures import Images, Tokens
 
 
@@ -31,12 +30,10 @@ class ResNetEncoder(nn.Module):
         channels_last: Memory format; convolutions on CPU are 1.2 to 2.5 times faster with it.
     """
 
-    resnet: ResNetModel
-
     def __init__(
         self,
         pretrained: str | Literal[False] = False,
-        layer_type: Literal["bottleneck", "basic"] = "bottleneck",
+        layer_type: LayerType = "bottleneck",
         embedding_size: int = 64,
         hidden_sizes: Sequence[int] = (256, 512, 1024, 2048),
         depths: Sequence[int] = (3, 4, 6, 3),
@@ -51,19 +48,13 @@ class ResNetEncoder(nn.Module):
                 f"expected as many hidden_sizes as depths, got {list(hidden_sizes)} "
                 f"and {list(depths)}"
             )
-        config = ResNetConfig(
-            layer_type=layer_type,
-            embedding_size=embedding_size,
-            hidden_sizes=list(hidden_sizes),
-            depths=list(depths),
-        )
-        self.resnet = ResNetModel(config)
+        self.resnet = ResidualNetwork(layer_type, embedding_size, hidden_sizes, depths)
         if stem == "small":
             self.resnet.add_module("embedder", _small_stem(embedding_size))
         if last_stride == 1:
-            _remove_stride(self.resnet.encoder.stages[-1])
+            _remove_stride(self.resnet.get_submodule(f"encoder.stages.{len(depths) - 1}"))
         if pretrained is not False:
-            state = read_pretrained(ResNetModel, pretrained).state_dict()
+            state = read_pretrained("ResNetModel", pretrained).state_dict()
             load_exactly(self.resnet, state, pretrained)
         replace_batch_norms(self.resnet)
         self.out_dim = hidden_sizes[-1]
@@ -74,16 +65,16 @@ class ResNetEncoder(nn.Module):
     def forward(self, images: Images) -> Tokens:
         """Encode normalised RGB images."""
         images = images.contiguous(memory_format=self.memory_format)
-        feature_map = self.resnet.encoder(self.resnet.embedder(images)).last_hidden_state
+        feature_map = self.resnet(images)
         local = rearrange(feature_map, "batch dim h w -> batch (h w) dim")
         pooled = local.amax(dim=1) if self.pool == "max" else local.mean(dim=1)
         return Tokens(pooled, local, local.new_ones(local.shape[:2], dtype=torch.bool))
 
 
 def _small_stem(channels: int) -> nn.Module:
-    layer = ResNetConvLayer(3, channels, kernel_size=3, stride=2)
-    nn.init.kaiming_normal_(layer.convolution.weight, mode="fan_out", nonlinearity="relu")
-    return layer
+    stem = convolution(3, channels, 3, 2)
+    init_convolution(cast(nn.Conv2d, stem.get_submodule("convolution")))
+    return stem
 
 
 def _remove_stride(stage: nn.Module) -> None:

@@ -72,7 +72,7 @@ class SiglipImageEncoder(nn.Module):
         nn.init.normal_(positions.weight, std=dim**-0.5)
         self.siglip.embeddings.position_embedding = positions
         if pretrained is not False:
-            model = read_pretrained(SiglipVisionModel, pretrained)
+            model = read_pretrained("SiglipVisionModel", pretrained)
             state = model.state_dict()
             side = model.config.image_size // model.config.patch_size
             state[POSITIONS] = resize_positions(
@@ -153,7 +153,7 @@ class SiglipTextEncoder(nn.Module):
         )
         self.siglip = SiglipTextModel(config)
         if pretrained is not False:
-            state = read_pretrained(SiglipTextModel, pretrained).state_dict()
+            state = read_pretrained("SiglipTextModel", pretrained).state_dict()
             load_exactly(self.siglip, state, pretrained)
         self.max_positions = max_positions
         self.pad_id = pad_id

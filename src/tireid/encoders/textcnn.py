@@ -163,7 +163,7 @@ class MaskedBatchNorm(nn.Module):
 
     Attributes:
         shared_statistics: Whether training statistics are those of all ranks, or of this rank's
-            share of the batch; see `tireid.encoders.batch_norm.BatchNormSync`.
+            share of the batch; see `tireid.encoders.batch_norm.share_statistics`.
     """
 
     running_mean: Tensor

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AutoModel, ViTConfig, ViTModel
+from transformers import ViTConfig, ViTModel
 
 from tireid.encoders.patches import check_image_size, patch_grid, resize_positions
 from tireid.encoders.pretrained import load_exactly, read_pretrained, unreadable
@@ -120,7 +120,7 @@ class ViTEncoder(nn.Module):
         if Path(source).is_file():
             state = _read_original(source)
         else:
-            state = read_pretrained(AutoModel, source).state_dict()
+            state = read_pretrained("AutoModel", source).state_dict()
         if POSITIONS not in state:
             raise ValueError(f"pretrained: expected a ViT or DeiT in '{source}', got none")
         positions = state[POSITIONS]

@@ -1,6 +1,6 @@
 """Instantiate encoders, model and data module from a composed config."""
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from hydra.errors import HydraException
@@ -8,8 +8,10 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tireid.data.datamodule import TireidDataModule
 from tireid.methods.base import RetrievalModule
+
+if TYPE_CHECKING:  # who embeds needs neither it nor Lightning
+    from tireid.data.datamodule import TireidDataModule
 
 SETTINGS_ERRORS = (HydraException, OmegaConfBaseException)
 
@@ -25,7 +27,7 @@ def stage_seed(cfg: DictConfig) -> int:
     return (cfg.seed + offset) % 2**32
 
 
-def build_datamodule(cfg: DictConfig, **changes: Any) -> TireidDataModule:
+def build_datamodule(cfg: DictConfig, **changes: Any) -> "TireidDataModule":
     """Instantiate the data module with the inputs that encoders and method ask for.
 
     The encoders carry the recipe of images and tokens; a method that draws on support sets, or its

@@ -18,7 +18,7 @@ from tireid.data.images import check_image_size
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.encoders.pretrained import quiet_library
 from tireid.inference.build import SETTINGS_ERRORS, build_encoders, build_model
-from tireid.inference.restore import bounded_parameters
+from tireid.inference.restore import outlined
 from tireid.methods.base import RetrievalModule
 from tireid.runs.foreign import read_json
 from tireid.runs.hub_folder import WEIGHTS, check_hub_folder
@@ -185,7 +185,7 @@ def _check_sizes(cfg: DictConfig, folder: Path) -> None:
     empty = cfg.copy()
     for tower in (empty.image_encoder.module, empty.text_encoder.module):
         tower.pretrained = False
-    with torch.device("meta"), bounded_parameters():
+    with outlined():
         model = build_model(empty, build_encoders(empty), num_train_pids=1)
     numbers = sum(parameter.numel() for parameter in model.parameters())
     held = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in WEIGHTS)

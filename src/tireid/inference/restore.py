@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
-from tireid.data.datamodule import TireidDataModule
 from tireid.data.synthetic import find_synthetic, read_synthetic
 from tireid.data.tokenizers import CaptionTokenizer, load_tokenizer
 from tireid.encoders.pretrained import misfit
@@ -24,6 +24,9 @@ from tireid.methods.lcr2s import Lcr2sTeacher
 from tireid.runs.record import read_record
 from tireid.runs.settings import CONFIG_FILE, method_name
 from tireid.runs.weights import TOKENIZER_FOLDER, find_run, read_weights
+
+if TYPE_CHECKING:
+    from tireid.data.datamodule import TireidDataModule
 
 TEACHER_FOLDER = "teacher"  # of a student's run folder: the run of its teacher
 EARLIER_FILE = "teacher.ckpt"  # there, of versions in which a teacher was no run
@@ -87,7 +90,7 @@ def restore_model(
     build = partial(build_model, cfg, num_train_pids=num_train_pids)
     restored = partial(_built, lambda: build(build_encoders(cfg)), RetrievalModule, folder)
     with torch.random.fork_rng(devices=[]):
-        with torch.device("meta"), bounded_parameters():  # whatever sizes the config asks for
+        with outlined():  # whatever sizes the config asks for
             state = _fitting(restored("a model"), weights, entry)
         model = restored("a model")
     model.load_state_dict(state, strict=False)
@@ -119,9 +122,24 @@ def restore_tokenizer(cfg: DictConfig, folder: Path) -> CaptionTokenizer:
     return tokenizer
 
 
+class _ShapesOnly(TorchFunctionMode):
+    """Leave out what changes values only, such as draws: without memory it loads a compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.randn:
+            return torch.empty(*args, **{k: v for k, v in kwargs.items() if k != "generator"})
+        if func in (nn.init.normal_, Tensor.normal_):
+            return args[0] if args else kwargs["tensor"]
+        scaled = func is Tensor.mul and args[0].is_floating_point() and isinstance(args[1], float)
+        return args[0] if scaled else func(*args, **kwargs)
+
+
 @contextmanager
-def bounded_parameters() -> Iterator[None]:
-    """Let the block build models of so many layers only."""
+def outlined() -> Iterator[None]:
+    """Let the block build models without memory, and of so many layers only."""
     made = itertools.count(1)
 
     def count(module: nn.Module, name: str, parameter: Any) -> None:
@@ -130,7 +148,8 @@ def bounded_parameters() -> Iterator[None]:
 
     handle = register_module_parameter_registration_hook(count)
     try:
-        yield
+        with torch.device("meta"), _ShapesOnly():
+            yield
     finally:
         handle.remove()
 
@@ -193,7 +212,7 @@ def restore_datamodule(
     cache_dir: str | None = None,
     batch_size: int | None = None,
     dataset_root: Any = None,
-) -> TireidDataModule:
+) -> "TireidDataModule":
     """Build a run's data module with the tokenizer that the run left; nothing is read yet.
 
     Args:
@@ -209,6 +228,8 @@ def restore_datamodule(
             where they are missing.
         FileNotFoundError: If the run left no tokenizer.
     """
+    from tireid.data.datamodule import TireidDataModule  # late: with it comes Lightning
+
     workers = cfg.dataset.get("num_workers")
     changes: dict[str, Any] = {
         "tokenizer": restore_tokenizer(cfg, folder),

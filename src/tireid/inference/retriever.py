@@ -12,12 +12,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
-from lightning.pytorch.plugins.precision import (
-    DoublePrecision,
-    HalfPrecision,
-    MixedPrecision,
-    Precision,
-)
 from omegaconf import DictConfig
 from PIL import Image
 from rich.console import Console
@@ -30,6 +24,7 @@ from tireid.data.images import check_decoder, check_image_size, read_image, resa
 from tireid.data.records import is_text
 from tireid.data.tokenizers import CaptionTokenizer
 from tireid.data.transforms import Normalise
+from tireid.inference.arithmetic import Arithmetic
 from tireid.inference.build import allow_tf32
 from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
 from tireid.inference.image_sources import KINDS, ImageSource, as_readable
@@ -44,17 +39,7 @@ from tireid.runs.weights import find_saved
 
 RUNTIMES = ("torch", "onnx")
 
-# As `lightning.Trainer` reads its `precision`, older names included.
-_PRECISIONS: dict[str, Callable[[str], Precision]] = {
-    "32-true": lambda device: Precision(),
-    "64-true": lambda device: DoublePrecision(),
-    "16-true": lambda device: HalfPrecision("16-true"),
-    "bf16-true": lambda device: HalfPrecision("bf16-true"),
-    "16-mixed": lambda device: MixedPrecision("16-mixed", device),
-    "bf16-mixed": lambda device: MixedPrecision("bf16-mixed", device),
-}
 _HALF = 0.5  # further than rounding takes a norm from 1
-_ALIASES = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
 class Retriever:
@@ -105,21 +90,17 @@ class Retriever:
         weights: Path | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        name = _ALIASES.get(str(precision), str(precision))
-        if name not in _PRECISIONS:
-            raise ValueError(f"precision: expected one of {list(_PRECISIONS)}, got {precision!r}")
+        self._arithmetic = Arithmetic(precision)
         self.image_size = check_image_size(image_size)
         self.device = _usable(device)
-        self._precision = _PRECISIONS[name](self.device.type)
         self._tf32, self._weights = tf32, weights or f"the weights of {type(model).__name__}"
-        module: Any = self._precision.convert_module(model)
-        self._model: RetrievalModule = module.eval().requires_grad_(False).to(self.device)
+        self._model = self._arithmetic.module(model).eval().requires_grad_(False).to(self.device)
         self._tokenizer = tokenizer
         self.interpolation = interpolation
         self.shortest_edge, self.decoder = shortest_edge, check_decoder(decoder)
         self._filter = resampling(interpolation)
         self._normalise = Normalise(mean, std)
-        recipe = (self.image_size, tuple(mean), tuple(std), interpolation, name)
+        recipe = (self.image_size, tuple(mean), tuple(std), interpolation, self._arithmetic.name)
         # Only what departs from the rule, so that fingerprints of before stay.
         departures = (shortest_edge, None if decoder == "pillow" else decoder)
         self._recipe = (*recipe, *(value for value in departures if value is not None))
@@ -266,7 +247,7 @@ class Retriever:
             transient=True,
             disable=not progress,
         )
-        with torch.no_grad(), _matmul(self._tf32), self._precision.forward_context():
+        with torch.no_grad(), _matmul(self._tf32), self._arithmetic.of(self.device):
             batches = [embed(items[start : start + batch_size]).cpu() for start in starts]
         embeddings = torch.cat(batches)
         if embeddings.dtype != torch.float32:
@@ -280,7 +261,7 @@ class Retriever:
 
     def _embed_pixels(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Tensor:
         images = self._normalise(pixels).to(self.device)
-        return self._model.encode_image(self._precision.convert_input(images))
+        return self._model.encode_image(self._arithmetic.inputs(images))
 
     def _embed_texts(self, captions: list[str]) -> Tensor:
         token_ids, valid = pad_captions(self._tokenizer(captions), self._tokenizer.pad_id)

@@ -1,19 +1,15 @@
-"""Base of the methods: the ranking interface, evaluation steps, optimiser groups."""
+"""Base of the methods: the ranking interface, the terms of the loss, what a training tells."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import lightning as L
 import torch
 from jaxtyping import Float
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from tireid.encoders.blocks import ENCODERS, named, no_blocks, parts_by_depth
-from tireid.losses.gather import mean_over_processes
 from tireid.losses.precision import full_precision
 from tireid.structures import (
     Features,
@@ -45,8 +41,28 @@ class TrainingTerms(NamedTuple):
     texts: Features
 
 
-class RetrievalModule(L.LightningModule):
+class TrainingPass(ABC):
+    """A pass that reaches every training pair, beside those that train."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of training pairs."""
+
+    @abstractmethod
+    def compute(
+        self, function: Callable[[PairBatch], Tensor]
+    ) -> Iterator[tuple[PairBatch, Tensor]]:
+        """Yield this process's batches with a function of each, in the training's arithmetic.
+
+        A shortened epoch (debug=fast) does not reach all pairs.
+        """
+
+
+class RetrievalModule(nn.Module):
     """Base of the methods: two encoders whose embeddings are ranked by their dot product.
+
+    A method knows no trainer: `tireid.training.lightning_module` takes its steps and tells it what
+    it has to know of the training.
 
     Args:
         image_encoder: Images to `Tokens`; None in a method around another, which has them.
@@ -67,14 +83,12 @@ class RetrievalModule(L.LightningModule):
             of other packages are left out where the model is only used.
         feature_dim: Width of the features that are ranked.
         feature_parts: Number of equal parts that they are the concatenation of.
-        latest_terms: Weighted terms of the latest training step, by name, without gradient.
         flip_images: Whether an evaluation embeds an image by the mean of its embedding and that of
             its mirror image.
         layer_decay: Factor by which the rates of transformer encoders fall from block to block
             towards the input, see `tireid.encoders.blocks`; 1: they do not.
     """
 
-    latest_terms: dict[str, Tensor]
     flip_images: bool = False
     layer_decay: float = 1.0
     seed_offset: int = 0
@@ -105,7 +119,6 @@ class RetrievalModule(L.LightningModule):
         self.build_optimizer = optimizer
         self.build_schedule = schedule
         self.learning_rates = dict(learning_rates or {})
-        self.latest_terms = {}
 
     def image_features(self, images: Images) -> Features:
         """Return the image features that are ranked, not normalised."""
@@ -182,21 +195,6 @@ class RetrievalModule(L.LightningModule):
         """Return what each text token adds to the score with an image, or None, as for images."""
         return None
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        """Sum the terms of the loss."""
-        return self.total_loss(self.training_terms(batch, self.global_step).terms, len(batch.pid))
-
-    def on_fit_start(self) -> None:
-        """Let dropout differ between ranks, which were all seeded alike."""
-        if self.global_rank > 0:
-            torch.manual_seed(torch.initial_seed() + 998_244_353 * self.global_rank)
-
-    def on_train_epoch_start(self) -> None:
-        """Pass the epoch on to the modules whose behaviour depends on it."""
-        for module in self.modules():
-            if module is not self and hasattr(module, "set_epoch"):
-                module.set_epoch(self.current_epoch)  # pyright: ignore[reportCallIssue] -- nn.Module attribute
-
     def embed(self, batch: TextBatch | ImageBatch) -> Features:
         """Embed an evaluation batch of either modality, in float32."""
         if isinstance(batch, TextBatch):
@@ -206,72 +204,39 @@ class RetrievalModule(L.LightningModule):
             images = _unit_norm(images + self.encode_image(batch.images.flip(-1)))
         return images.float()
 
-    def validation_step(
-        self, batch: TextBatch | ImageBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> Tensor:
-        """Embed; the retrieval callback collects."""
-        return self.embed(batch)
+    def measurements(self, terms: TrainingTerms, step: int) -> dict[str, Tensor]:
+        """Return what is logged of a step besides its loss, by name; by default nothing.
 
-    test_step = validation_step
+        Args:
+            terms: Those of the step, with gradients.
+            step: As in `training_terms`.
+        """
+        return {}
 
-    def total_loss(self, terms: Mapping[str, Tensor], batch_size: int) -> Tensor:
-        """Log each weighted term and the sum, averaged over ranks, and return this rank's sum."""
-        values = torch.stack(list(terms.values()))
-        total = values.sum()
-        shown = mean_over_processes(values)
-        self.latest_terms = dict(zip(terms, shown, strict=True))
-        logged = {f"train/loss_{name}": term for name, term in self.latest_terms.items()}
-        logged["train/loss"] = shown.sum()
-        self.log_dict(logged, on_step=True, on_epoch=False, batch_size=batch_size)
-        return total
+    def begin_training(self, steps: int | float, epochs: int) -> None:
+        """Take in how long the training is; by default nothing depends on it.
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Give each named group its learning rate; frozen parameters are left out."""
-        if self.build_optimizer is None or self.build_schedule is None:
-            raise ValueError("expected an optimizer and a schedule to train with, got none")
-        biases = {id(p) for name, p in self.named_parameters() if "bias" in name.rpartition(".")[2]}
-        groups: list[dict[str, Any]] = []
-        for name, parameters in self.parameter_groups().items():
-            rate = self._rate(name)
-            for part, (factor, trainable) in self._parts(name, parameters).items():
-                apart: list[nn.Parameter] = []
-                if f"{name}_bias" in self.learning_rates:
-                    apart = [p for p in trainable if id(p) in biases]
-                    trainable = [p for p in trainable if id(p) not in biases]
-                if trainable:
-                    groups.append({"params": trainable, "lr": rate * factor, "name": name + part})
-                if apart:
-                    rate_apart = self._rate(f"{name}_bias") * factor
-                    own = {"lr": rate_apart, "name": f"{name}_bias{part}"}
-                    groups.append({"params": apart, "weight_decay": 0.0} | own)
-        if self.layer_decay != 1 and not any("_block" in group["name"] for group in groups):
-            raise ValueError(no_blocks("layer_decay", self.layer_decay))
-        optimizer = self.build_optimizer(groups)
-        for module in self.modules():  # a head may train some rows of its weights at a time
-            if hasattr(module, "follow"):
-                module.follow(optimizer)  # pyright: ignore[reportCallIssue] -- nn.Module attribute
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        schedule: Any = self.build_schedule(optimizer, total_steps=total_steps)
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        Args:
+            steps: Steps of the optimiser, all in all.
+            epochs: Number of epochs.
+        """
 
-    def _parts(
-        self, name: str, parameters: Iterable[nn.Parameter]
-    ) -> dict[str, tuple[float, list[nn.Parameter]]]:
-        """Return the trained parameters of a group by part, with the factor of its rate."""
-        if name not in ENCODERS or self.layer_decay == 1:
-            return {"": (1.0, [p for p in parameters if p.requires_grad])}
-        parts = parts_by_depth(named(self, parameters), self.layer_decay)
-        return {f"_{part}" if part else "": value for part, value in parts.items()}
+    def begin_epoch(self, epoch: int, training_pass: Callable[..., TrainingPass]) -> None:
+        """Do what an epoch begins with; by default nothing.
 
-    def _rate(self, name: str) -> float:
-        if name not in self.learning_rates:
-            raise ValueError(
-                f"learning_rates: expected a rate for {name!r}, got {sorted(self.learning_rates)}"
-            )
-        rate = self.learning_rates[name]
-        if type(rate) not in (int, float) or not 0 <= rate < math.inf:
-            raise ValueError(f"learning_rates.{name}: expected a number >= 0, got {rate!r}")
-        return rate
+        Also called where a resumed run goes on within an epoch.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            training_pass: Makes a pass of a number that stands for an epoch in what is drawn, and
+                `augmented`, whether images and captions are augmented as for training.
+        """
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add to a checkpoint what a resumed training needs besides the weights."""
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what `on_save_checkpoint` has added."""
 
 
 def embedding_weights(model: RetrievalModule, state: dict[str, Tensor]) -> dict[str, Tensor]:

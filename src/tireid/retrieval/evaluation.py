@@ -4,7 +4,6 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from tireid.metrics.identities import check_identities
 from tireid.metrics.values import block_values, mean_percent
@@ -61,8 +60,10 @@ def embedding_values(
     values = block_values(ranked, own_image)
     if processes == 1:
         return values
-    gathered = torch.cat(gather_all_tensors(torch.stack(list(values.values()), dim=1)))[:queries]
-    return dict(zip(values, gathered.unbind(1), strict=True))
+    own = torch.stack(list(values.values()), dim=1)
+    gathered = [torch.empty_like(own) for _ in range(processes)]
+    dist.all_gather(gathered, own)
+    return dict(zip(values, torch.cat(gathered)[:queries].unbind(1), strict=True))
 
 
 def evaluate_embeddings(

@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from tireid.checkpoints.last_checkpoint import AtomicCheckpointIO
-from tireid.encoders.batch_norm import BatchNormSync
 from tireid.training import processes
+from tireid.training.batch_norm_sync import BatchNormSync
 
 
 def check_compiler() -> None:

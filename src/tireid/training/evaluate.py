@@ -30,6 +30,7 @@ from tireid.retrieval.reranking import KReciprocal
 from tireid.runs.record import read_record
 from tireid.runs.weights import find_run, find_saved, is_export
 from tireid.training.devices import lacks_float16
+from tireid.training.lightning_module import LightningMethod
 from tireid.training.summary import CHOSEN, print_by_dataset, print_metrics
 
 
@@ -189,7 +190,7 @@ def _metrics(
 ) -> dict[str, float]:
     model.flip_images = cfg.flip
     run_split = trainer.test if cfg.split == "test" else trainer.validate
-    run_split(model, datamodule=datamodule, verbose=False)
+    run_split(LightningMethod(model), datamodule=datamodule, verbose=False)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 

@@ -58,6 +58,7 @@ from tireid.training.checks import (
 from tireid.training.command import fetch_command, record_command
 from tireid.training.errors import recorded_failure
 from tireid.training.idle import check_idle
+from tireid.training.lightning_module import LightningMethod
 from tireid.training.signatures import check_signatures
 from tireid.training.summary import CHOSEN, chosen_checkpoint, print_metrics
 from tireid.training.word_cache import cache_words
@@ -323,12 +324,12 @@ def _teacher_checkpoint(cfg: DictConfig, start: resume.Start) -> Path:
 
 
 def _fit_and_test(run: DictConfig, parts: _Parts, start: resume.Start) -> dict[str, float]:
-    trainer = parts.trainer
+    trainer, module = parts.trainer, LightningMethod(parts.model)
     checkpoint = None if start.checkpoint is None else str(start.checkpoint)
     with resume.checkpoint_in_errors(start.checkpoint):
-        trainer.fit(parts.model, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, parts.datamodule, ckpt_path=checkpoint, weights_only=True)
     chosen = chosen_checkpoint(run.selection, parts.callbacks)
-    trainer.test(parts.model, parts.datamodule, ckpt_path=chosen, verbose=False, weights_only=True)
+    trainer.test(module, parts.datamodule, ckpt_path=chosen, verbose=False, weights_only=True)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 

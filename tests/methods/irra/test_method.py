@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from tireid.inference.build import build_encoders, build_model
 from tireid.losses.projection import SdmLoss
 from tireid.methods.irra import Irra
+from tireid.methods.optimization import optimizer_of
 from tireid.structures import PairBatch
 
 OFFLINE = ["image_encoder.pretrained=false", "text_encoder.pretrained=false"]
@@ -126,8 +127,7 @@ def test_the_published_size_trains_a_step_and_embeds(compose_config, tmp_path, d
     cfg = compose_config(f"experiment={experiment}", f"paths.output_dir={tmp_path}", *OFFLINE)
     torch.manual_seed(0)
     model = build_model(cfg, build_encoders(cfg), 11_003)
-    model.trainer = type("Trainer", (), {"estimated_stepping_batches": 60})()
-    optimizer = model.configure_optimizers()["optimizer"]
+    optimizer, _ = optimizer_of(model, total_steps=60)
     batch = batch_for(cfg)
     with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
         terms = model.training_terms(batch, 0).terms

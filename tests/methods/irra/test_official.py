@@ -1,7 +1,6 @@
 """IRRA equals its official module: features, losses, gradients, draws, rates, initial spreads."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from tireid.encoders.clip import ClipImageEncoder, ClipTextEncoder
 from tireid.losses.projection import SdmLoss
 from tireid.methods.irra import Irra
 from tireid.methods.irra.official import convert_official
+from tireid.methods.optimization import optimizer_of
 from tireid.structures import PairBatch
 
 # No two widths of one model are equal, so that no transposed weight fits by chance: but the text
@@ -234,9 +234,8 @@ def test_rates_of_all_groups_are_the_official_ones_in_every_epoch(
     ]
     arguments = {name: recipe[name] for name in ("optimizer", "schedule", "learning_rates")}
     model = ours_of(weights, SMALL, **arguments).float()
-    model.trainer = SimpleNamespace(estimated_stepping_batches=60 * 1064)
-    configured = model.configure_optimizers()
-    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    optimizer, schedule = optimizer_of(model, total_steps=60 * 1064)
+    scheduler = schedule["scheduler"]
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert isinstance(optimizer, torch.optim.Adam)
     assert optimizer.defaults["eps"] == 1e-3

@@ -23,6 +23,7 @@ from tireid.methods.lcr2s.student import Lcr2s, gradient_shares
 from tireid.methods.lcr2s.targets import TargetTable, enrich_split
 from tireid.methods.lgur import Lgur
 from tireid.tracking.csv_log import CsvLog
+from tireid.training.lightning_module import LightningMethod
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You defined a `validation_step`"),
@@ -65,16 +66,9 @@ def make_student(normed_arguments):
     def made(teacher=None, **changes):
         torch.manual_seed(4)
         settings = student_settings() | changes
-        return quiet(Lcr2s(**copy.deepcopy(normed_arguments), teacher=teacher, **settings))
+        return Lcr2s(**copy.deepcopy(normed_arguments), teacher=teacher, **settings)
 
     return made
-
-
-def quiet(model):
-    """Let training steps run without a trainer that logs; keep what they say."""
-    model.logged = {}
-    model.log_dict = lambda values, **_: model.logged.update(values)
-    return model
 
 
 def fit(model, batches, *, epochs=1, resume=None, **options):
@@ -88,7 +82,7 @@ def fit(model, batches, *, epochs=1, resume=None, **options):
     )
     model.train()
     loader = DataLoader(batches, batch_size=None)
-    trainer.fit(model, loader, ckpt_path=resume, weights_only=True)
+    trainer.fit(LightningMethod(model), loader, ckpt_path=resume, weights_only=True)
     return trainer
 
 
@@ -171,7 +165,7 @@ def test_the_student_holds_nothing_of_the_teacher(make_student, teacher, family_
     assert not any(module is teacher for module in student.modules())
     grouped = [p for group in student.parameter_groups().values() for p in group]
     assert len(grouped) == len({id(p) for p in grouped}) == len(list(student.parameters()))
-    student.training_step(family_batch, 0)
+    student.training_terms(family_batch, 0)
     assert all(p.grad is None for p in teacher.parameters())
 
 
@@ -249,7 +243,7 @@ def test_the_distillation_weights_rise(make_student, teacher, family_batch):
 def test_every_trained_parameter_gets_a_finite_gradient(make_student, teacher, family_batch):
     for task_weight in (1.0, 0.0):
         student = make_student(teacher, task_weight=task_weight)
-        student.training_step(family_batch, 0).backward()
+        sum(student.training_terms(family_batch, 0).terms.values()).backward()
         for name, weight in student.named_parameters():
             if name.startswith("dual.classifier") and not task_weight:
                 assert not weight.requires_grad
@@ -277,9 +271,10 @@ def test_shares_change_no_gradient(make_student, teacher, family_batch):
     gradients = []
     for steps in (0, 1):
         student = make_student(teacher, gradient_share_steps=steps)
-        student.training_step(family_batch, 0).backward()
+        found = student.training_terms(family_batch, 0)
+        assert bool(student.measurements(found, 0)) == bool(steps)
+        sum(found.terms.values()).backward()
         gradients.append([weight.grad for weight in student.parameters()])
-        assert "train/loss_distil_features" in student.logged
     for plain, shared in zip(*gradients, strict=True):
         assert torch.equal(plain, shared)
 
@@ -288,20 +283,20 @@ def test_shares_are_logged_at_their_own_steps_whatever_the_epochs_and_other_rows
     make_student, teacher, family_batch, tmp_path
 ):
     student = make_student(teacher, gradient_share_steps=5)
-    del student.log_dict  # the real one
     expected = {}
-    real = student._log_shares
+    real = student.measurements
 
-    def kept(shares):
-        expected[student.global_step] = {n: float(share) for n, share in shares.items()}
-        real(shares)
+    def kept(terms, step):
+        shares = real(terms, step)
+        expected[step] = {n: float(share) for n, share in shares.items()}
+        return shares
 
-    student._log_shares = kept
+    student.measurements = kept
     logger = CsvLog(str(tmp_path))
     fit(student, [family_batch] * 4, epochs=3, logger=logger, log_every_n_steps=3)
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = [
-            {n.removeprefix("train/gradient_share_"): float(v) for n, v in row.items() if v}
+            {n.removeprefix("train/"): float(v) for n, v in row.items() if v}
             for row in csv.DictReader(file)
             if row["train/gradient_share_id"]
         ]
@@ -309,7 +304,8 @@ def test_shares_are_logged_at_their_own_steps_whatever_the_epochs_and_other_rows
     for row in rows:
         shares = {n: v for n, v in row.items() if n not in ("step", "epoch")}
         assert shares == pytest.approx(expected[row["step"]])
-        assert set(shares) == {"alignment", "id", "distil_features", "distil_relations"}
+        names = ("alignment", "id", "distil_features", "distil_relations")
+        assert set(shares) == {f"gradient_share_{name}" for name in names}
         assert sum(shares.values()) == pytest.approx(1.0)
 
 

@@ -1,7 +1,9 @@
 """The division of an epoch is the same on any number of processes, and by hand."""
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
+import lightning as L
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -9,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from tireid.files import conf_dir
 from tireid.inference.build import build_datamodule, build_encoders, build_model
 from tireid.methods.rde.division import DivisionSettings, divide
+from tireid.training.lightning_module import LightningMethod
 
 SMALL = [
     "model=rde",
@@ -37,7 +40,9 @@ def divided(rank, world_size, cache_dir):
     model = build_model(cfg, build_encoders(cfg), data.num_train_pids).double()
     moved = SimpleNamespace(batch_to_device=lambda b: b._replace(images=b.images.double()))
     plugin = SimpleNamespace(forward_context=torch.enable_grad)
-    model._trainer = SimpleNamespace(
+    module = LightningMethod(model)
+    module._trainer = Mock(
+        spec=L.Trainer,
         datamodule=data,
         strategy=moved,
         precision_plugin=plugin,
@@ -45,7 +50,7 @@ def divided(rank, world_size, cache_dir):
         current_epoch=2,
     )
     before = torch.get_rng_state()
-    model.trust.begin_epoch(model, model.pair_losses)
+    module.on_train_epoch_start()
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
     if world_size > 1:

@@ -8,6 +8,7 @@ from tireid.encoders.clip import ClipTextEncoder
 from tireid.inference.build import build_encoders, build_model
 from tireid.losses.contrastive import InfoNceLoss
 from tireid.losses.tal import TalLoss
+from tireid.methods.optimization import optimizer_of
 from tireid.methods.rde import Rde
 from tireid.methods.rde.division import DivisionSettings
 from tireid.methods.rde.selection import TokenEmbedding, choose, words_between
@@ -130,9 +131,7 @@ def test_every_group_has_the_official_rate_and_decay_in_every_epoch(compose_conf
     cfg = compose_config("model=rde", *CLIP, "recipe=rde", f"paths.output_dir={tmp_path}")
     cfg.image_encoder.learning_rate = cfg.text_encoder.learning_rate = 1e-5
     model = build_model(cfg, build_encoders(cfg), 7)
-    model._trainer = type("Trainer", (), {"estimated_stepping_batches": 60})()
-    configured = model.configure_optimizers()
-    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]
+    optimizer, schedule = optimizer_of(model, total_steps=60)
     names = {id(p): name for name, p in model.named_parameters()}
     for epoch in range(60):
         factor = (
@@ -195,8 +194,7 @@ def test_the_published_size_trains_a_step_and_embeds(compose_config, tmp_path, d
     cfg = compose_config("experiment=rde", f"paths.output_dir={tmp_path}", *offline)
     torch.manual_seed(0)
     model = build_model(cfg, build_encoders(cfg), 11_003)
-    model.trainer = type("Trainer", (), {"estimated_stepping_batches": 60})()
-    optimizer = model.configure_optimizers()["optimizer"]
+    optimizer, _ = optimizer_of(model, total_steps=60)
     token_ids = torch.tensor([[49406, 5, 6, 7, 49407], [49406, 8, 9, 49407, 49407]])
     valid = torch.arange(5) < torch.tensor([[5], [4]])
     rows = torch.arange(2)

@@ -220,18 +220,16 @@ class Lcr2s(RetrievalModule):
             terms["distil_relations"] = rise * self.relation_weight * distance
         return TrainingTerms(terms, task.images, task.texts)
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        """Sum the terms of the loss; from time to time, log their shares of the gradient."""
-        terms, images, texts = self.training_terms(batch, self.global_step)
-        if self.gradient_share_steps and self.global_step % self.gradient_share_steps == 0:
-            self._log_shares(gradient_shares(terms, (images, texts)))
-        return self.total_loss(terms, len(batch.pid))
+    def measurements(self, terms: TrainingTerms, step: int) -> dict[str, Tensor]:
+        """Return, from time to time, the terms' shares of the gradient."""
+        if not self.gradient_share_steps or step % self.gradient_share_steps:
+            return {}
+        shares = gradient_shares(terms.terms, (terms.images, terms.texts))
+        return {f"gradient_share_{name}": share for name, share in shares.items()}
 
-    def on_train_start(self) -> None:
+    def begin_training(self, steps: int | float, epochs: int) -> None:
         """Turn the epochs of the warm-up into steps."""
-        epochs = self.trainer.max_epochs or 1
-        steps = float(self.trainer.estimated_stepping_batches)
-        self.warmup_steps = round(self.warmup_epochs * steps / epochs)
+        self.warmup_steps = round(self.warmup_epochs * float(steps) / epochs)
 
     def parameter_groups(self) -> dict[str, Iterable[nn.Parameter]]:
         """Return the dual encoder's groups; a teacher that is trained along joins them."""
@@ -256,14 +254,6 @@ class Lcr2s(RetrievalModule):
         for teacher in self._held:
             teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
-
-    def _log_shares(self, shares: Mapping[str, Tensor]) -> None:
-        # Not by `log_dict`, which would repeat them in later rows or, at an epoch's end, drop them.
-        values = torch.stack(list(shares.values())).tolist()  # one wait for a GPU, not one per term
-        names = [f"train/gradient_share_{name}" for name in shares]
-        row = dict(zip(names, values, strict=True))
-        for logger in self.loggers:
-            logger.log_metrics({**row, "epoch": self.current_epoch}, step=self.global_step)
 
     def _teach(
         self, batch: PairBatch, step: int, terms: dict[str, Tensor]

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tireid.losses.precision import full_precision
-from tireid.methods.base import RetrievalModule, TrainingTerms, align, token_contributions
+from tireid.methods.base import (
+    RetrievalModule,
+    TrainingPass,
+    TrainingTerms,
+    align,
+    token_contributions,
+)
 from tireid.methods.rde.division import DivisionSettings
 from tireid.methods.rde.selection import TokenEmbedding, choose, words_between
 from tireid.methods.rde.trust import STATE, PairLosses, Trust
@@ -220,10 +226,9 @@ class Rde(RetrievalModule):
             "head": [parameter for part in head for parameter in part.parameters()],
         }
 
-    def on_train_epoch_start(self) -> None:
+    def begin_epoch(self, epoch: int, training_pass: Callable[..., TrainingPass]) -> None:
         """Divide the training pairs."""
-        super().on_train_epoch_start()
-        self.trust.begin_epoch(self, self.pair_losses)
+        self.trust.begin_epoch(epoch, self, self.pair_losses, training_pass)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the division of the epoch, which depends on weights of the past."""

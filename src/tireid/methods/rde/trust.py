@@ -1,16 +1,15 @@
 """The division of the training pairs as a part of a run: when it is made, kept and restored."""
 
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
-import lightning as L
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from tireid.losses.gather import gather_with_gradient, process_count
+from tireid.methods.base import TrainingPass
 from tireid.methods.rde.division import DivisionSettings, divide
 from tireid.structures import Ids, PairBatch
 
@@ -61,58 +60,63 @@ class Trust:
         self._epoch, self._kept = state["epoch"], kept
 
     def begin_epoch(
-        self, module: L.LightningModule, pair_losses: Callable[[PairBatch], PairLosses]
+        self,
+        epoch: int,
+        method: nn.Module,
+        pair_losses: Callable[[PairBatch], PairLosses],
+        training_pass: Callable[..., TrainingPass],
     ) -> None:
         """Divide the pairs with the weights of now, unless this epoch's division is there.
 
         Args:
-            module: The method that is trained.
+            epoch: Number of the epoch.
+            method: The method that is trained.
             pair_losses: Returns the loss of each pair of the global batch, by either embedding.
+            training_pass: As `RetrievalModule.begin_epoch` gets it.
 
         Raises:
             ValueError: If a restored division is of other pairs.
         """
-        epoch = module.current_epoch
         if not self.settings.enabled or epoch < self.settings.warmup_epochs:
             return
-        data: Any = getattr(module.trainer, "datamodule")  # noqa: B009 -- set by Trainer's connector
         key = -1 - epoch  # no epoch of the training, which must see other draws
-        loader = data.training_pass(key, augmented=self.settings.inputs == "augmented")
-        count = len(loader.dataset)
+        pairs = training_pass(key, augmented=self.settings.inputs == "augmented")
         if self._epoch != epoch:
-            self._kept = self._divide(module, pair_losses, loader, epoch)
+            self._kept = self._divide(method, pair_losses, pairs, epoch)
             self._epoch = epoch
-        elif self._kept is None or self._kept.shape != (count,):
+        elif self._kept is None or self._kept.shape != (len(pairs),):
             found = "none" if self._kept is None else tuple(self._kept.shape)
-            raise ValueError(f"{STATE}: expected one value for each of {count} pairs, got {found}")
-        self._kept = self._kept.to(module.device)
+            raise ValueError(
+                f"{STATE}: expected one value for each of {len(pairs)} pairs, got {found}"
+            )
+        self._kept = self._kept.to(_device(method))
 
     @torch.no_grad()
     def _divide(
         self,
-        module: L.LightningModule,
+        method: nn.Module,
         pair_losses: Callable[[PairBatch], PairLosses],
-        loader: Any,
+        pairs: TrainingPass,
         epoch: int,
     ) -> Bool[Tensor, " pairs"]:
         """Compute the losses of all pairs, in evaluation mode, and divide the pairs by them.
 
         Pairs that a shortened epoch (debug=fast) does not reach are trusted.
         """
-        trainer, count = module.trainer, len(loader.dataset)
-        found = torch.full((2, count), torch.nan)
-        module.train(False)
-        for batch in islice(loader, int(trainer.num_training_batches) + 1):
-            batch = trainer.strategy.batch_to_device(batch)
-            with trainer.precision_plugin.forward_context():
-                losses = torch.stack(pair_losses(batch))
+        found = torch.full((2, len(pairs)), torch.nan)
+        method.train(False)
+        for batch, losses in pairs.compute(lambda batch: torch.stack(pair_losses(batch))):
             found[:, gather_with_gradient(batch.index).cpu()] = losses.float().cpu()
-        module.train(True)
+        method.train(True)
         reached = ~found[0].isnan()
-        kept = torch.ones(count, dtype=torch.bool)
+        kept = torch.ones(len(pairs), dtype=torch.bool)
         first, second = found[:, reached]
         kept[reached] = divide((first, second), self.settings, seed=self._seed, epoch=epoch)
         if process_count() > 1:  # the losses are equal, but for the last bit of unlike processors
-            kept = kept.to(module.device)
+            kept = kept.to(_device(method))
             dist.broadcast(kept, src=0)
         return kept
+
+
+def _device(method: nn.Module) -> torch.device:
+    return next(method.parameters()).device
