@@ -36,6 +36,7 @@ TAKES_sweep := SWEEP MODEL DATASET ARGS
 TAKES_tune := TUNING TRAIN ARGS
 TAKES_compare := RUNS ARGS
 TAKES_evaluate := RUN ARGS
+TAKES_opening := RUN ARGS
 TAKES_doctor := DATASET ROOT ARGS
 TAKES_explain := RUN ARGS
 TAKES_export := RUN OUT ARGS
@@ -55,7 +56,7 @@ $(error make $(GOAL): expected $(foreach name,$(TAKES),$(name)=...), got $(forea
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tune compare dashboard doctor evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-supports bench-evaluation bench-input bench-gpu bench-search bench-words fuzz endure clean
+.PHONY: help install train sweep tune compare dashboard doctor evaluate explain export index search serve test test-all notebooks docs format lint types layers check lock licences sbom wheel bench bench-step bench-heads bench-gallery bench-supports bench-evaluation bench-input bench-gpu bench-search bench-words evidence opening fuzz endure clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -133,8 +134,17 @@ test-all: $(READY) ## Run all tests; what the machine lacks is skipped with its 
 notebooks: $(READY) ## Run the notebooks, as CI does; their outputs are not kept
 	@$(PYTEST) --nbmake --nbmake-timeout 1500 --timeout 1800 notebooks $(ARGS)
 
-bench: $(READY) ## Time a training step against a plain reference: make bench ARGS="--rounds 20"
+bench: $(READY) ## Run all benchmarks of a CPU and print one table: ARGS="--only evaluation input"
+	@$(PY) benchmarks/overview.py $(ARGS)
+
+bench-step: $(READY) ## Time LGUR's training step against a plain reference: ARGS="--rounds 20"
 	@$(PY) benchmarks/lgur_step.py $(ARGS)
+
+bench-heads: $(READY) ## Time and weigh a step by its identities, all or a share scored
+	@$(PY) benchmarks/identity_heads.py $(ARGS)
+
+bench-gallery: $(READY) ## Measure the memory of an evaluation with a million images
+	@$(PY) benchmarks/large_gallery.py $(ARGS)
 
 bench-supports: $(READY) ## Time LCR2S's steps with each source of supports
 	@$(PY) benchmarks/lcr2s_step.py $(ARGS)
@@ -153,6 +163,12 @@ bench-search: $(READY) ## Time the search of a million vectors: ARGS="--run RUN"
 
 bench-words: $(READY) ## Measure how well captions are read: precision and recall per attribute
 	@$(PY) benchmarks/caption_attributes.py $(ARGS)
+
+evidence: $(READY) ## Fill the tables of README and docs from results/; list numbers without a source
+	@$(PY) benchmarks/evidence.py
+
+opening: $(READY) ## Draw the opening image of the README: make opening RUN=runs/synthetic/lgur/latest
+	@$(PY) benchmarks/opening.py $(if $(RUN),--run "$(RUN)") $(ARGS)
 
 fuzz: $(READY) ## Run commands on damaged files: make fuzz ARGS="--cases 5000 --seed 1"
 	@$(PY) tests/system/fuzz $(ARGS)

@@ -15,6 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
+from measured import show_and_write
 from tireid.captions import Description, parse
 from tireid.captions.vocabulary import COLORS, GENERIC, LENGTHS, PATTERNS
 from tireid.console import say
@@ -33,6 +36,14 @@ _TARGETS = {
     "top_sleeves": "upper_sleeves",
     "glasses": "glasses_type",
 }
+_ACCESSORIES = ("belt", "scarf", "tie", "socks", "watch")
+_UNREAD = (
+    "top_tucked",
+    "lower_fit",
+    "bag_size",
+    "buttons",
+    "collar",
+)  # which the parser passes over
 Pairs = set[tuple[str, str]]
 Scores = dict[str, Counter[str]]
 
@@ -43,19 +54,20 @@ def main() -> None:
     options.add_argument("--cache", help="folder of the synthetic data set")
     options.add_argument("--misses", action="store_true", help="print what was read wrongly")
     options.add_argument("--sentences-only", action="store_true", help="leave out synthetic ones")
+    options.add_argument("--output", type=Path, default=Path("runs/bench/words.json"))
     given = options.parse_args()
     seen, held_out = sentences()
     if given.misses:
         print_misses(seen)
     columns = {"seen": score(seen), "held out": score(held_out)}
     if not given.sentences_only:
-        records = read_synthetic(given.cache)["test"]
+        records = read_synthetic(given.cache, version=2)["test"]
         root = records[0].image_path.parents[2]
         if given.misses:
             print_misses(synthetic_pairs(root, "val"), synthetic=True)
         columns["synthetic, test"] = score(synthetic_pairs(root, "test"), synthetic=True)
         say(speed([text for record in records for text in record.captions]))
-    say(table(columns))
+    show_and_write(given.output, table(columns))
 
 
 def sentences() -> tuple[list[tuple[str, Pairs]], list[tuple[str, Pairs]]]:
@@ -136,14 +148,23 @@ def named(row: dict[str, Any], mentioned: list[str]) -> Pairs:
     pairs: Pairs = set()
     for name in mentioned:
         value, target = person[name], _TARGETS.get(name, name)
-        if value in ("average", "none") or (name == "lower_length" and value == ""):
+        if name in _ACCESSORIES:
+            pairs |= {("accessory_type", name), ("accessory_color", value)}
+            continue
+        if (
+            name in _UNREAD
+            or value in ("average", "none")
+            or (name == "lower_length" and value == "")
+        ):
             continue
         if name == "lower_length":
-            if person["lower_type"] in ("trousers", "jeans"):
+            if person["lower_type"] not in ("shorts", "skirt", "none"):
                 continue
             target = "upper_length" if person["top_type"] == "dress" else name
         if target.startswith("held") and person["held_type"] == "shopping bag":
             target = target.replace("held", "bag")
+        if (target, value) == ("upper_pattern", "writing"):
+            value = "print"
         if target == "hair_color":
             value = f"hair: {value}"
         pairs.add((target, value))
@@ -167,13 +188,18 @@ def told(claimed: Pairs, true: Pairs) -> Pairs:
 
 @cache
 def _fitting(value: str) -> frozenset[str]:
-    """Return what the parser makes of each word for a colour of the synthetic palette."""
+    """Return what the parser makes of each word for a colour or an age of the synthetic people."""
+    if value == "child":
+        return frozenset({"young"})  # "a girl" may be either
     hair = value.startswith("hair: ")
     name = value.removeprefix("hair: ")
     color = (HAIR_COLORS if hair else CLOTH_COLORS).get(name)
     if color is None:
         return frozenset()
-    texts = (f"{word} {'hair' if hair else 'shirt'}" for word in (*color.words, *color.vague))
+    texts = (
+        f"{word} {'hair' if hair else 'shirt'}"
+        for word in (*color.words, *color.vague, *color.more)
+    )
     key = "hair_color" if hair else "upper_color"
     return frozenset().union(*(parse(text).values().get(key, set()) for text in texts))
 
@@ -188,18 +214,20 @@ def print_misses(rows: Iterable[tuple[str, Pairs]], *, synthetic: bool = False) 
             say(f"{text}\n  wrong {sorted(claimed - true)}\n  missed {sorted(true - claimed)}")
 
 
-def table(columns: dict[str, Scores]) -> str:
+def table(columns: dict[str, Scores]) -> Table:
     """Return precision, recall and the number of true values, a row an attribute."""
     names = sorted({name for scores in columns.values() for name in scores})
-    head = "".join(f" {name}: precision | recall | values |" for name in columns)
-    lines = [f"| attribute |{head}", f"| --- |{' ---: | ---: | ---: |' * len(columns)}"]
+    shown = Table("attribute")
+    for head in (text for name in columns for text in (f"{name}: precision", "recall", "values")):
+        shown.add_column(head, justify="right")
     for name in [*names, "all"]:
-        cells = (_cells(scores, names if name == "all" else [name]) for scores in columns.values())
-        lines.append(f"| {name.replace('_', ', ')} |{''.join(cells)}")
-    return "\n".join(lines)
+        of = names if name == "all" else [name]
+        cells = [cell for scores in columns.values() for cell in _cells(scores, of)]
+        shown.add_row(name.replace("_", ", "), *cells)
+    return shown
 
 
-def _cells(scores: Scores, names: list[str]) -> str:
+def _cells(scores: Scores, names: list[str]) -> list[str]:
     sums = sum((scores.get(name, Counter()) for name in names), Counter())
     right, claimed, true = (
         sums["right"],
@@ -207,7 +235,7 @@ def _cells(scores: Scores, names: list[str]) -> str:
         sums["right"] + sums["missed"],
     )
     shares = (f"{100 * right / of:.1f}" if of else "" for of in (claimed, true))
-    return "".join(f" {share} |" for share in (*shares, f"{true:,}"))
+    return [*shares, f"{true:,}"]
 
 
 def speed(captions: list[str]) -> str:

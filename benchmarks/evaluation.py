@@ -9,22 +9,20 @@ ratios.
 """
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from tireid.files import write_json
+from measured import LOAD, show_and_write
 from tireid.retrieval import Gallery, evaluate_embeddings, top_k
 from tireid.retrieval.query_results import query_results
-from tireid.runs.environment import device_name, versions
+from tireid.runs.environment import device_name
 
 SIZES = {"CUHK-PEDES": (6156, 3074, 1000), "ICFG-PEDES": (2481, 19_848, 946)}
 DIM = 512
@@ -114,7 +112,6 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/bench/evaluation.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    load = os.getloadavg()[0]
     torch.manual_seed(0)
     found = {
         f"{name}, {kind}": ratios(works(size, trained=kind == "trained"), arguments.rounds)
@@ -123,7 +120,8 @@ def main() -> None:
     }
     found[f"one query in {GALLERY:,}"] = ratios(one_query(), 5 * arguments.rounds)
     table = Table(title="Exact evaluation", title_justify="left", caption_justify="left")
-    table.caption = f"{device_name(torch.device('cpu'))}, load {load:.1f} before, {DIM} values each"
+    device = device_name(torch.device("cpu"))
+    table.caption = f"{device}, load {LOAD:.1f} before, {DIM} values each"
     for name in ("embeddings", "work", "CPU s", "times the product", "lowest, highest"):
         table.add_column(name, justify="left" if name in ("embeddings", "work") else "right")
     for name, summary in found.items():
@@ -131,9 +129,7 @@ def main() -> None:
             spread = f"{row['lowest']:.2f}, {row['highest']:.2f}"
             table.add_row(name, work, f"{row['seconds']:.3f}", f"{row['ratio']:.2f}", spread)
             name = ""
-    Console(highlight=False).print(table)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.output, {"load_before": load, "versions": versions(), "found": found})
+    show_and_write(arguments.output, table, found=found)
 
 
 if __name__ == "__main__":

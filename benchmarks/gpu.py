@@ -29,11 +29,12 @@ from rich.table import Table
 
 from gpu_steps import PRECISIONS, STEPS, Precision, Step, training_step
 from lcr2s_step import composed
+from measured import cells, origin
 from tireid.console import silence_expected_warnings
 from tireid.files import write_json
 from tireid.inference.build import build_datamodule
 from tireid.retrieval import evaluate_embeddings
-from tireid.runs.environment import device_name, versions
+from tireid.runs.environment import device_name
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("baseline", "lgur", "lcr2s")
@@ -260,10 +261,10 @@ def train_methods(bench: Bench) -> Rows:
     return rows
 
 
-def show(bench: Bench, rows: Rows) -> None:
-    """Print the table of the training steps."""
-    table = Table(title=f"Training steps, {device_name(bench.device)}", title_justify="left")
-    for column in ("step", "precision", "ms a step", "images/s", "peak MiB"):
+def step_table(rows: Rows, device: str) -> Table:
+    """Return the table of the training steps."""
+    table = Table(title=f"Training steps, {device}", title_justify="left")
+    for column in ("step", "precision", "ms a step", "images a second", "peak MiB"):
         table.add_column(column, justify="left" if column in ("step", "precision") else "right")
     for row in rows:
         low, high = row["range"]
@@ -271,11 +272,11 @@ def show(bench: Bench, rows: Rows) -> None:
         table.add_row(
             row["step"],
             row["precision"],
-            f"{row['milliseconds']:.1f} ({low:.1f}-{high:.1f})",
-            f"{row['images_per_second']:.0f}",
-            "" if memory is None else f"{memory:.0f}",
+            f"{row['milliseconds']:.1f} ({low:.0f}-{high:.0f})",
+            f"{row['images_per_second']:,.0f}",
+            "" if memory is None else f"{memory:,.0f}",
         )
-    bench.console.print(table)
+    return table
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -310,17 +311,18 @@ def main() -> int:
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue] -- as a run
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
-        "device": device_name(bench.device),
+        **origin(bench.device),
         "tiny": bench.tiny,
-        "versions": versions(),
     }
     for name in arguments.parts:
         with bench.part(name):
             bench.check_time()
             results[name] = PARTS[name](bench)
+        if name == "steps":
+            results["table"] = cells(step_table(results[name], device_name(bench.device)))
         write_json(arguments.output, results | {"errors": bench.errors})
     if "steps" in results:
-        show(bench, results["steps"])
+        bench.console.print(step_table(results["steps"], device_name(bench.device)))
     for name in bench.errors:
         bench.console.print(f"failed: {name}; see {arguments.output}", style="red", soft_wrap=True)
     bench.console.print(f"written: {arguments.output}", soft_wrap=True)

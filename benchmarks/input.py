@@ -8,7 +8,6 @@ augmentation and with it. CPU seconds of one thread: compare the ratios.
 """
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -18,16 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
+from measured import LOAD, show_and_write
 from tireid.data.image_source import ImageSource
 from tireid.data.images import decode, read_image, resampling
 from tireid.data.transforms import Normalise, TrainTransform, as_bytes, keyed_generator
-from tireid.files import write_json
-from tireid.runs.environment import device_name, versions
+from tireid.runs.environment import device_name
 from tireid.world import WorldSettings, ensure_world
 
 SIZES = ((160, 480), (400, 1000))  # width and height of the files
@@ -150,12 +148,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/bench/input.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    load = os.getloadavg()[0]
     table = Table(title="Input, images a CPU second", title_justify="left", caption_justify="left")
     for name in ("files", "way", "images/CPU s", "times pillow's", "lowest, highest"):
         table.add_column(name, justify="left" if name in ("files", "way") else "right")
     found: dict[str, object] = {}
-    notes = [f"{device_name(torch.device('cpu'))}, load {load:.1f} before"]
+    notes = [f"{device_name(torch.device('cpu'))}, load {LOAD:.1f} before"]
     with tempfile.TemporaryDirectory() as folder:
         for size, paths in zip(SIZES, painted(Path(folder), arguments.images), strict=True):
             label = "x".join(map(str, size))
@@ -175,9 +172,7 @@ def main() -> None:
                     table.add_row(name, way, rate, f"{row['ratio']:.2f}", spread)
                     name = ""
     table.caption = "\n".join(notes)
-    Console(highlight=False).print(table)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.output, {"load_before": load, "versions": versions(), "found": found})
+    show_and_write(arguments.output, table, found=found)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ step each a round, so that whatever else the machine does hits them all: compare
 """
 
 import argparse
-import os
 import statistics
 import time
 import warnings
@@ -23,13 +22,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from measured import LOAD, show_and_write
 from tireid.console import silence_expected_warnings
-from tireid.files import conf_dir, write_json
+from tireid.files import conf_dir
 from tireid.inference.build import build_encoders, build_model
 from tireid.methods.base import RetrievalModule
 from tireid.methods.lcr2s import Lcr2s
 from tireid.methods.lcr2s.targets import TargetTable
-from tireid.runs.environment import device_name, versions
+from tireid.runs.environment import device_name
 from tireid.structures import PairBatch, SupportBatch
 
 BASELINE = "baseline"
@@ -184,11 +184,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="You are trying to `self.log")
     torch.set_num_threads(arguments.threads)
     console = Console(highlight=False)
-    load = os.getloadavg()[0]
     summary = summarise(run_rounds(build_variants(arguments.batch_size), arguments.rounds, console))
     table = Table(title="LCR2S, one training step", title_justify="left", caption_justify="left")
     table.caption = (
-        f"{device_name(torch.device('cpu'))}, load {load:.1f} before; medians of "
+        f"{device_name(torch.device('cpu'))}, load {LOAD:.1f} before; medians of "
         f"{arguments.rounds} rounds, batch {arguments.batch_size}, float32"
     )
     for name in ("step", "baseline steps", "lowest, highest", "seconds"):
@@ -196,12 +195,8 @@ def main() -> None:
     for name, found in summary.items():
         ratios = "{:.2f}, {:.2f}".format(*found["range"])
         table.add_row(name, f"{found['baseline_steps']:.2f}", ratios, f"{found['seconds']:.3f}")
-    console.print(table)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     settings = {name: str(value) for name, value in vars(arguments).items()}
-    content = {"settings": settings, "load_before": load, "versions": versions()}
-    write_json(arguments.output, content | {"variants": summary})
-    console.print(f"written: {arguments.output}", soft_wrap=True)
+    show_and_write(arguments.output, table, settings=settings, variants=summary)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time and memory of LGUR's training step at its published size, against a plain reference.
 
-    make bench ARGS="--rounds 10"
+    make bench-step ARGS="--rounds 10"
 
 Forward, backward and optimiser on random weights and one random batch. The variants take turns in
 one process, a step each a round, so that whatever else the machine does hits them all: compare the
@@ -9,7 +9,6 @@ ratios. First their losses are compared; where they differ there is no report.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -27,13 +26,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from measured import LOAD, show_and_write
 from reference import ReferenceLgur
 from tireid.console import silence_expected_warnings
-from tireid.files import conf_dir, write_json
+from tireid.files import conf_dir
 from tireid.inference import build
 from tireid.losses import ranking
 from tireid.methods.lgur import Lgur
-from tireid.runs.environment import device_name, peak_memory_mib, versions
+from tireid.runs.environment import device_name, peak_memory_mib
 from tireid.structures import PairBatch
 
 REFERENCE, PLAIN, CACHED = VARIANTS = ["reference", "tireid", "tireid, text cache"]
@@ -284,7 +284,7 @@ def summarise(variants: dict[str, Variant], memory: dict[str, float], batch_size
 def make_table(summary: dict[str, Any], title: str, caption: str) -> Table:
     """Return the summary as a table, a column a variant."""
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    table.add_column("median over the rounds")
+    table.add_column("median over the rounds", justify="left")
     for name in summary:
         table.add_column(name, justify="right")
     found = summary.values()
@@ -322,41 +322,33 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.memory_of:
         return measure_memory(arguments.memory_of, arguments)
-    console = Console(highlight=False)
-    load = os.getloadavg()[0]
     memory = {name: peak_memory(name, arguments) for name in VARIANTS}
     model = build_model(arguments.quick).train()
     batch = make_batch(model, arguments.batch_size)
     variants = build_variants(model, batch, VARIANTS)
     difference = compare(model, variants)
-    run_rounds(variants, arguments.rounds, console)
+    run_rounds(variants, arguments.rounds, Console(highlight=False))
 
     summary = summarise(variants, memory, arguments.batch_size)
     lengths = batch.valid.sum(dim=1).tolist()
     height, width = batch.images.shape[2:]
     title = "LGUR, one training step" + (", tiny sizes: no measurement" * arguments.quick)
     caption = (
-        f"{device_name(torch.device('cpu'))}, load {load:.1f} before; {arguments.rounds} rounds, "
+        f"{device_name(torch.device('cpu'))}, load {LOAD:.1f} before; {arguments.rounds} rounds, "
         f"batch {arguments.batch_size}, images {height}x{width}, captions of {min(lengths)} to "
         f"{max(lengths)} word pieces, {model.classifier_weight.shape[1]:,} identities, float32. "
         f"Losses differ by {difference:.0e}, relatively. "
         "Memory: resident peak of a process that does nothing else."
     )
-    console.print(make_table(summary, title, caption))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     settings = {key: value for key, value in vars(arguments).items() if key != "memory_of"}
-    write_json(
+    show_and_write(
         arguments.output,
-        {
-            "settings": settings | {"output": str(arguments.output)},
-            "caption_lengths": lengths,
-            "loss_difference": difference,
-            "load_before": load,
-            "variants": summary,
-            "versions": versions(),
-        },
+        make_table(summary, title, caption),
+        settings=settings | {"output": str(arguments.output)},
+        caption_lengths=lengths,
+        loss_difference=difference,
+        variants=summary,
     )
-    console.print(f"written: {arguments.output}", soft_wrap=True)
     return None
 
 

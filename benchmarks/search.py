@@ -1,7 +1,7 @@
 """Time and memory of the embedded engine, and the rate at which images are indexed.
 
     make bench-search
-    make bench-search ARGS="--run runs/synthetic/lgur/TIME"
+    make bench-search ARGS="--run runs/synthetic/lgur/latest"
 
 Vectors are random, which is the hardest case: all scores lie close together. Recall is measured
 against exact scores of the float32 vectors. With a run, JPEGs are drawn and indexed, and their rate
@@ -9,7 +9,6 @@ is compared with that of `Retriever.encode_image` on a list in one process.
 """
 
 import argparse
-import os
 import resource
 import statistics
 import tempfile
@@ -21,10 +20,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
+from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
 import tireid
+from measured import LOAD, show_and_write
 from tireid.console import say
 from tireid.files import available_cores
 from tireid.search.engines.embedded import EmbeddedEngine
@@ -140,19 +141,27 @@ def main() -> None:
     parser.add_argument("--storage", default="float16")
     parser.add_argument("--run", help="index images with this model too")
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--output", type=Path, default=Path("runs/bench/search.json"))
     arguments = parser.parse_args()
-    threads, load = torch.get_num_threads(), os.getloadavg()[0]
-    say(f"{available_cores()} cores, {threads} threads, load {load:.1f}")
+    threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         found = search(
             Path(folder), arguments.vectors, arguments.dim, arguments.queries, arguments.storage
         )
-    say(f"{arguments.vectors:,} vectors of {arguments.dim}, {arguments.storage}:")
-    say(
-        f"  stored in {found.fill_s:.1f} s, loaded in {found.load_s:.1f} s; a query p50 "
-        f"{found.p50_ms:.1f} ms (CPU {found.cpu_ms:.1f} ms); recall@{_K} {found.recall:.4f}; "
-        f"{found.peak_mib:,.0f} MiB at most"
-    )
+    table = Table(title=f"{arguments.vectors:,} vectors of {arguments.dim}, {arguments.storage}")
+    table.caption = f"{available_cores()} cores, {threads} threads, load {LOAD:.1f} before"
+    table.add_column("", justify="left")
+    table.add_column("", justify="right")
+    for name, value in {
+        "CPU ms a query": f"{found.cpu_ms:.1f}",
+        "p50 ms of a query": f"{found.p50_ms:.1f}",
+        f"recall@{_K} against exact float32": f"{found.recall:.4f}",
+        "peak memory of the process, MiB": f"{found.peak_mib:,.0f}",
+        "storing all, s": f"{found.fill_s:.1f}",
+        "loading all, s": f"{found.load_s:.1f}",
+    }.items():
+        table.add_row(name, value)
+    show_and_write(arguments.output, table, found=found._asdict())
     if arguments.run:
         with tempfile.TemporaryDirectory() as folder:
             indexed, listed = index(Path(folder), arguments.run, arguments.images)

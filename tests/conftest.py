@@ -37,6 +37,7 @@ TOWER = {  # of the library's models
     "intermediate_size": 40,
 }
 SMALL = [
+    "recipe=scratch",  # in float32
     "logger=csv",
     "trainer=cpu",
     "max_epochs=2",

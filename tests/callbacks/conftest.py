@@ -52,6 +52,7 @@ def stub_trainer(records):
         fields = {"callbacks": list(callbacks), "loggers": [], "is_global_zero": True}
         fields |= {"datamodule": datamodule, "ckpt_path": None, "callback_metrics": {}}
         fields |= {"world_size": 2, "precision": "32-true", "current_epoch": 0, "global_step": 7}
+        fields |= {"max_epochs": 2, "estimated_stepping_batches": 6, "optimizers": []}
         return Mock(spec=L.Trainer, **(fields | attributes))
 
     return made
@@ -109,9 +110,8 @@ def small_trainer(tmp_path):
             accelerator="cpu",
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=False,
             default_root_dir=tmp_path,
-            **({"logger": False} | options),
+            **({"logger": False, "enable_progress_bar": False} | options),
         )
 
     return made

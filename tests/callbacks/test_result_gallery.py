@@ -48,6 +48,7 @@ def test_the_figure_is_drawn(after_test, model, tmp_path):
     ResultGallery(str(tmp_path), num_queries=2, top_k=2).on_test_end(after_test(), model)
     with Image.open(tmp_path / "gallery_test.png") as image:
         assert min(image.size) > 100
+        assert image.mode == "P"  # of few colours: a third of the size
 
 
 def test_a_choice_on_the_test_split_is_written_in_red(after_test, model, drawn, tmp_path):

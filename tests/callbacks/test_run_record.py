@@ -103,7 +103,7 @@ def test_the_file_says_what_was_measured_and_where_it_came_from(made, tmp_path):
     run.validate(0, R1=40.0)
     content = written(tmp_path)
     assert content["metrics"] == {"val/R1": 40.0}
-    assert content["validations"] == [{"epoch": 0, "val/R1": 40.0}]
+    assert content["validations"] == [{"epoch": 1, "val/R1": 40.0}]
     assert (content["seed"], content["selection"], content["steps"]) == (3, "val", 7)
     assert content["images_per_second"] == 4.0  # two processes, 4 images each, in 2 s
     assert content["seconds"] == {"total": 2.0, "training": 2.0, "evaluation": 0.0}
@@ -163,7 +163,7 @@ def test_a_resumed_run_counts_on(made, clock):
     resumed.validate(1, R1=50.0)
     assert resumed.record.seconds == 3.0
     assert (resumed.record.effort.train_seconds, resumed.record.effort.images) == (3.0, 16)
-    assert [metrics["epoch"] for metrics in resumed.record.validations] == [0, 1]
+    assert [metrics["epoch"] for metrics in resumed.record.validations] == [1, 2]
 
 
 def test_loading_the_tested_checkpoint_changes_nothing(made):

@@ -2,6 +2,7 @@
 
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from tireid.callbacks.training_curves import TrainingCurves, draw_curves
@@ -30,12 +31,32 @@ def test_losses_and_the_metrics_of_the_table_are_drawn_over_steps(
     (tmp_path / "metrics.csv").write_text(LOG)
     TrainingCurves(str(tmp_path)).on_fit_end(stub_trainer(), model)
     assert drawn == {
-        "loss": ([0, 4], [4.0, 2.0]),
-        "loss_id": ([0, 4], [1.0, 0.5]),
-        "R1": ([4], [50.0]),
+        "sum": ([0, 4], [4.0, 2.0]),
+        "identity": ([0, 4], [1.0, 0.5]),
+        "R@1": ([4], [50.0]),
     }
     with Image.open(tmp_path / "curves.png") as image:
         assert min(image.size) > 100
+
+
+def test_legends_stand_outside_and_ticks_are_numbers(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    terms = {f"train/loss_{name}": [(0, 9.0), (9, 0.04)] for name in ("id", "distil_features")}
+    draw_curves(terms | {"val/R1": [(1, 10.0)]}, tmp_path / "curves.png")
+    figures[0].draw_without_rendering()
+    losses, metrics = figures[0].axes
+    for axes in (losses, metrics):
+        legend = axes.get_legend().get_window_extent()
+        assert legend.x0 >= axes.get_window_extent().x1
+    texts = [text.get_text() for text in losses.get_legend().get_texts()]
+    assert texts == ["distilled features", "identity"]
+    ticks = [text.get_text() for text in losses.get_yticklabels()]
+    assert {"0.05", "0.1", "0.2", "1", "5"} <= set(ticks)
+
+
+def test_a_loss_below_zero_is_drawn_too(tmp_path):
+    draw_curves({"train/loss": [(0, 1.0), (1, -0.2)]}, tmp_path / "curves.png")
 
 
 def test_of_the_test_split_only_its_metrics_are_drawn(drawn, tmp_path):
@@ -58,4 +79,4 @@ def test_loggers_write_what_they_hold_before_it_is_drawn(stub_trainer, model, tm
             (tmp_path / "metrics.csv").write_text(LOG)
 
     TrainingCurves(str(tmp_path)).on_fit_end(stub_trainer(loggers=[Logger()]), model)
-    assert "R1" in drawn
+    assert "R@1" in drawn

@@ -12,6 +12,7 @@ from tireid.callbacks.query_record import QueryRecord
 from tireid.callbacks.wandb_report import WandbReport
 from tireid.methods.base import RetrievalModule
 from tireid.retrieval.query_results import query_results
+from tireid.tracking.artifacts import kept
 from tireid.tracking.logger import WandbLogger
 
 wandb = pytest.importorskip("wandb")
@@ -66,7 +67,7 @@ def logged_row(logger):
 
 
 def artifacts(logger):
-    return {call.args[0]: call for call in logger.log_artifact.call_args_list}
+    return {call.args[0].name: call.args[0] for call in logger.log_artifact.call_args_list}
 
 
 def test_queries_similarities_and_figures_are_one_row(folder, tested, model, logger, records):
@@ -142,24 +143,28 @@ def test_the_summary_has_what_the_run_cost(folder, tested, model, logger):
     assert summary["steps"] == 7
 
 
-@pytest.mark.parametrize(("selection", "alias"), [("val", "best"), ("last", "last")])
+@pytest.mark.parametrize(
+    ("selection", "alias"), [("val", "best"), ("last", "last"), ("test", "chosen-on-test")]
+)
 def test_the_model_and_its_results_are_artifacts(folder, tested, model, logger, selection, alias):
     report(folder, tested(), model, selection=selection)
     made = artifacts(logger)
     assert set(made) == {"a-b-c-d-synthetic-e5", "a-b-c-d-synthetic-e5-queries"}
-    (_, kind, files), options = made["a-b-c-d-synthetic-e5"]
-    assert kind == "model"
-    assert set(files) == {
+    one = made["a-b-c-d-synthetic-e5"]
+    assert one.kind == "model"
+    assert set(one.files) == {
         *("metrics.json", "config.yaml", "tokenizer/vocabulary.json"),
         "model.safetensors",
     }
-    assert options["aliases"] == [alias, "seed3"]
-    assert options["metadata"] == {
+    assert one.aliases == [alias, "seed3"]
+    assert f"{alias}: the newest of which" in one.description
+    assert one.metadata == {
         "metrics": {"test/R1": 50.0},
         "checkpoint": "epoch001.ckpt",
         "seed": 3,
     }
-    assert list(made["a-b-c-d-synthetic-e5-queries"].args[2]) == ["queries_test.npz"]
+    assert list(made["a-b-c-d-synthetic-e5-queries"].files) == ["queries_test.npz"]
+    assert kept(folder)._replace(description=one.description) == one
 
 
 def test_a_long_label_is_cut_and_the_settings_stay_in_the_names(folder, tested, model, logger):
@@ -172,13 +177,13 @@ def test_a_long_label_is_cut_and_the_settings_stay_in_the_names(folder, tested, 
 
 def test_the_checkpoint_may_be_left_out(folder, tested, model, logger):
     report(folder, tested(), model, checkpoint=False)
-    files = artifacts(logger)["a-b-c-d-synthetic-e5"].args[2]
+    files = artifacts(logger)["a-b-c-d-synthetic-e5"].files
     assert not [name for name in files if name.startswith(("checkpoints/", "model."))]
 
 
 def test_the_whole_checkpoint_is_logged_if_asked_for(folder, tested, model, logger):
     report(folder, tested(), model, checkpoint=True)
-    files = artifacts(logger)["a-b-c-d-synthetic-e5"].args[2]
+    files = artifacts(logger)["a-b-c-d-synthetic-e5"].files
     assert "checkpoints/epoch001.ckpt" in files
     assert "model.safetensors" not in files
 
@@ -215,6 +220,20 @@ def test_what_fails_is_a_warning(folder, tested, model, logger):
     logger.log_row.side_effect = OSError("No space left on device")
     with pytest.warns(UserWarning, match="wandb: the test was not logged: OSError: No space"):
         report(folder, tested(), model)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_steps_between_gradients_are_a_number(folder):
+    with pytest.raises(ValueError, match=r"log_gradients: expected a whole number .* got True"):
+        WandbReport(str(folder), 3, log_gradients=True)
+
+
+def test_a_note_that_leads_elsewhere_is_refused(folder):
+    (folder / "wandb").mkdir()
+    note = {"name": "m", "files": {"a": "../../etc/passwd"}, "aliases": [], "metadata": {}}
+    (folder / "wandb" / "model_artifact.json").write_text(json.dumps(note))
+    with pytest.raises(ValueError, match="files: expected paths inside"):
+        kept(folder)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -38,11 +38,11 @@ def test_the_next_hook_stops_the_run_and_names_term_and_batch(tmp_path, hook, ba
     callback, trainer = FiniteLoss(str(tmp_path)), stub_trainer()
     model = take_step(callback, trainer, {"id": torch.tensor(bad), "rank": torch.tensor(1.0)})
     more = {"on_train_batch_end": (None, None, 1), "on_save_checkpoint": ({},)}.get(hook, ())
-    match = rf"step 7 \(epoch 2\): expected a finite loss, got id={bad}; its batch is in "
+    match = rf"step 7 \(epoch 3\): expected a finite loss, got id={bad}; its batch is in "
     with pytest.raises(NonFiniteLossError, match=match):
         getattr(callback, hook)(trainer, model, *more)
     assert json.loads((tmp_path / "nonfinite_step7.json").read_text()) == {
-        "epoch": 2,
+        "epoch": 3,
         "step": 7,
         "terms": {"id": str(bad), "rank": "1.0"},
         "pairs": [4, 5],

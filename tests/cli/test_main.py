@@ -311,7 +311,7 @@ class TestCompletion:
             assert line in capsys.readouterr().out
 
 
-def test_convert_takes_its_source_and_file_as_options_or_overrides(monkeypatch, capsys):
+def test_convert_and_export_take_options_for_overrides(monkeypatch, capsys):
     cases = {
         ("--from", "lgur", "a b", "output=x"): ["source=lgur", "official='a b'", "output=x"],
         ("--from=lgur", "--cfg", "job"): ["source=lgur", "--cfg", "job"],
@@ -319,6 +319,7 @@ def test_convert_takes_its_source_and_file_as_options_or_overrides(monkeypatch, 
     }
     for words, expected in cases.items():
         assert as_overrides("convert", list(words)) == expected
+    assert as_overrides("export", ["run=a", "--push", "me/it"]) == ["run=a", "push=me/it"]
     assert as_overrides("train", ["a"]) == ["a"]
     code, _, err = said(monkeypatch, capsys, "convert", "--from")
     assert code == 2

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from tireid.inference.build import build_encoders, build_model
 from tireid.inference.saved_config import evaluation_config, inference_config
-from tireid.runs.settings import difference
+from tireid.runs.settings import difference, kept_settings
 
 EARLIER = Path(__file__).parent / "earlier"
 OVERRIDES = [
@@ -40,3 +40,5 @@ def test_an_interrupted_one_can_be_continued_with_the_same_command(
     folder = shutil.copytree(EARLIER / method, tmp_path / "run")
     cfg = compose_config(f"model={method}", *OVERRIDES, f"paths.output_dir={folder}")
     assert difference(folder, OmegaConf.to_container(cfg, resolve=True)) == ""
+    assert cfg.dataset.read.version == 2
+    assert kept_settings(folder) == {"dataset.read.version": 1}

@@ -132,7 +132,7 @@ def test_the_card_says_where_the_weights_come_from(lgur_export):
     card = (folder / "README.md").read_text()
     weights = load_file(folder / "model.safetensors").values()
     for line in (
-        "# Lgur on synthetic\n",
+        "# LGUR on synthetic\n",
         "| image encoder | `ResNetEncoder`, from random weights; images of 48x16 pixels |",
         "| text encoder | `BiLstmEncoder` over `WordEmbedding`, from random weights |",
         f"| size | {sum(value.numel() for value in weights):,} weights; embeddings of 3072 |",
@@ -279,9 +279,9 @@ def test_damaged_exports_are_refused_by_name(copied_export):
         file.write_bytes(whole[:size])
         refused(ValueError, r"model\.safetensors: expected the weights of a training run, got Safe")
     save_file(weights | {"stray": torch.zeros(1)}, file)
-    refused(ValueError, r"model\.safetensors: does not fit the Lgur .*1 left over \(stray\)")
+    refused(ValueError, r"model\.safetensors: does not fit the LGUR .*1 left over \(stray\)")
     save_file({name: v for name, v in weights.items() if "dictionary" not in name}, file)
-    refused(ValueError, r"model\.safetensors: does not fit the Lgur .* missing \(head\.dictionary")
+    refused(ValueError, r"model\.safetensors: does not fit the LGUR .* missing \(head\.dictionary")
     file.unlink()
     refused(FileNotFoundError, r"expected an exported folder with model\.safetensors")
     file.write_bytes(whole)

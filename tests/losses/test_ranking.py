@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tireid.losses.draws import keyed_uniform
 from tireid.losses.ranking import RankingLoss, Triplets, mine_semi_hard, ranking_loss
 
 
@@ -78,9 +79,8 @@ def test_mined_negatives_are_semi_hard_of_another_identity_and_uniform():
     pids = torch.tensor([7, 8, 8, 8, 9])
     counts = torch.zeros(5, 5)
     for seed in range(400):
-        found = mine_semi_hard(
-            similarity, pids, margin=0.3, generator=torch.Generator().manual_seed(seed)
-        )
+        draws = torch.rand(5, 5, generator=torch.Generator().manual_seed(seed))
+        found = mine_semi_hard(similarity, pids, draws=draws, margin=0.3)
         assert found.used.tolist() == [True, True, False, False, False]
         counts[torch.arange(5), found.negative] += 1
     assert counts[0, [1, 3]].sum() == 400
@@ -90,7 +90,7 @@ def test_mined_negatives_are_semi_hard_of_another_identity_and_uniform():
 
 def test_edges_of_the_margin_are_outside():
     similarity = torch.tensor([[0.5, 0.5], [0.25, 0.5]])  # gap of margin, and of exactly 0
-    found = mine_semi_hard(similarity, torch.tensor([0, 1]), margin=0.25)
+    found = mine_semi_hard(similarity, torch.tensor([0, 1]), draws=torch.rand(2, 2), margin=0.25)
     # nobody has a candidate: the last anchor takes the first column of another identity
     assert found.used.tolist() == [False, True]
     assert found.negative[1] == 0
@@ -123,6 +123,16 @@ def test_same_draw_same_loss_and_other_draw_other_loss():
     values = [float(loss(x, y, pids, draw=draw)) for draw in (0, 0, 1)]
     assert values[0] == values[1] != values[2]
     assert float(RankingLoss(seed=4)(x, y, pids, draw=0)) != values[0]
+
+
+def test_a_draw_is_that_of_a_generator_of_its_own_and_leaves_the_global_one():
+    """Runs of earlier versions drew so; a resumed one continues them."""
+    generator = torch.Generator().manual_seed(3 * 1_000_003 + 7)
+    expected = [torch.rand(4, 5, generator=generator) for _ in range(2)]
+    state = torch.get_rng_state()
+    found = keyed_uniform(3, 7, number=2, rows=4, columns=5, device=torch.device("cpu"))
+    assert torch.equal(found, torch.stack(expected))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_gradcheck():

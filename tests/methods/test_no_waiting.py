@@ -1,5 +1,7 @@
 """A training step never waits for the device: nothing in it reads a number on the host."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
@@ -75,25 +77,29 @@ def test_reading_is_noticed(read):
     assert noted_in(lambda: read(torch.ones(3)))
 
 
+ENCODERS = [
+    ("vit_tiny", "bert_bilstm_tiny"),
+    ("resnet_tiny", "bilstm_tiny"),
+    ("clip_tiny", "clip_text_tiny"),
+    ("siglip2_tiny", "siglip2_tiny"),
+    ("vit_tiny", "bert_tiny"),
+]
+
+
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("method", ["lgur", "baseline", "irra", "rde"])
 @pytest.mark.parametrize(
-    ("image_encoder", "text_encoder"),
+    ("encoders", "method"),
     [
-        ("vit_tiny", "bert_bilstm_tiny"),
-        ("resnet_tiny", "bilstm_tiny"),
-        ("clip_tiny", "clip_text_tiny"),
-        ("siglip2_tiny", "siglip2_tiny"),
-        ("vit_tiny", "bert_tiny"),
+        *product(ENCODERS, ["lgur", "baseline", "irra", "rde"]),
+        (ENCODERS[1], "lgur model.identity=sampled model.identity_share=1.0"),
     ],
+    ids=str,
 )
-def test_a_training_step_reads_nothing(
-    compose_config, tmp_path, monkeypatch, method, image_encoder, text_encoder
-):
+def test_a_training_step_reads_nothing(compose_config, tmp_path, monkeypatch, encoders, method):
     cfg = compose_config(
-        f"model={method}",
-        f"image_encoder={image_encoder}",
-        f"text_encoder={text_encoder}",
+        *f"model={method}".split(),
+        f"image_encoder={encoders[0]}",
+        f"text_encoder={encoders[1]}",
         f"paths.output_dir={tmp_path}",
     )
     model = build_model(cfg, build_encoders(cfg), 7).train()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tireid.metrics.ranks import join_ranks, rank_positives
-from tireid.retrieval import Gallery, gallery, ranking, top_k
+from tireid.retrieval import Gallery, device_ranking, gallery, ranking, top_k
 from tireid.retrieval.ranking import ranked_blocks
 from tireid.retrieval.similarity import rounded_error, similarity_blocks, unit_vectors
 from tireid.retrieval.top_k import sorted_best
@@ -47,6 +47,26 @@ def test_ranks_are_those_of_exact_similarities(monkeypatch, kind, block_size, ch
     texts, images, text_pids, image_pids = made(kind)
     expected = rank_positives(exact_similarity(texts, images), text_pids, image_pids)
     blocks = list(ranked_blocks(texts, images, text_pids, image_pids, block_size))
+    assert [row for rows, _ in blocks for row in range(rows.start, rows.stop)] == list(range(70))
+    ranked = join_ranks([block for _, block in blocks])
+    assert torch.equal(ranked.ranks, expected.ranks)
+    assert torch.equal(ranked.positives, expected.positives)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("block_size", [7, 1000])
+@pytest.mark.parametrize(
+    ("chunk", "group"), [(2**29, 2**22), (8 * 48 * 100, 50 * 20)], ids=["whole", "chunks"]
+)
+def test_a_gpu_ranks_a_gallery_in_chunks_as_a_cpu_does(monkeypatch, kind, block_size, chunk, group):
+    """On the CPU: nothing in it depends on the device."""
+    monkeypatch.setattr(device_ranking, "_CHUNK", chunk)
+    monkeypatch.setattr(device_ranking, "_RANKS", group)
+    monkeypatch.setattr(device_ranking, "_PAIRS", 48 * 30)
+    texts, images, text_pids, image_pids = made(kind)
+    expected = rank_positives(exact_similarity(texts, images), text_pids, image_pids)
+    sides = texts, images, text_pids, image_pids
+    blocks = list(device_ranking.ranked_on_device(*sides, block_size))
     assert [row for rows, _ in blocks for row in range(rows.start, rows.stop)] == list(range(70))
     ranked = join_ranks([block for _, block in blocks])
     assert torch.equal(ranked.ranks, expected.ranks)

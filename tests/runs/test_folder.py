@@ -1,10 +1,20 @@
 """A run folder is held by one process, and its record is read with care."""
 
 import errno
+import os
+from pathlib import Path
 
 import pytest
 
-from tireid.runs.folder import LATEST, claim, finished_metrics, is_unfinished, link_latest
+from tireid.runs.folder import (
+    LATEST,
+    claim,
+    finished_metrics,
+    is_unfinished,
+    link_latest,
+    named_run,
+)
+from tireid.runs.weights import find_run, find_saved
 
 
 def test_a_folder_is_made_and_held_by_one(tmp_path):
@@ -68,3 +78,20 @@ def test_a_folder_called_latest_is_left_alone(tmp_path):
     (folder := tmp_path / "2026-01-01_10-00-00-000000").mkdir()
     link_latest(folder)
     assert not (tmp_path / LATEST).is_symlink()
+
+
+def test_latest_is_the_newest_run_wherever_a_run_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"latest: expected a run below runs/, got none"):
+        named_run("latest")
+    for age, name in enumerate(("a/new", "a/new/teacher", "b/old")):
+        folder = tmp_path / "runs" / name
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "config.yaml").write_text("")
+        (folder / "checkpoints" / "last.ckpt").touch()
+        os.utime(folder / "checkpoints" / "last.ckpt", (0, 1_000_000 - 100 * age))
+    found = Path("runs/a/new")
+    assert find_run("latest") == find_saved("latest") == (found, found / "checkpoints/last.ckpt")
+    assert f"latest: {found}" in capsys.readouterr().err
+    (tmp_path / "latest").mkdir()
+    assert named_run("latest") == Path("latest")  # a folder that is called so

@@ -44,7 +44,7 @@ def test_runs_are_read_from_their_folders(lgur_run, tmp_path, capsys):
     folder, metrics = lgur_run
     complete = read_runs(folder).complete
     assert not read_runs(folder).unfinished
-    assert complete[0].label == "Lgur"
+    assert complete[0].label == "LGUR"
     assert complete[0].metrics["test/R1"] == metrics["test/R1"]
     target = tmp_path / "page.md"
     target.write_text("<!-- kept -->\n<!-- /kept -->\n")
@@ -110,7 +110,7 @@ def test_a_run_that_cannot_be_read_is_named_and_the_others_are_compared(
     damage(tmp_path / "broken" / name)
     compare([tmp_path])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Lgur" in shown
+    assert "LGUR" in shown
     assert f"cannot be read: {tmp_path / 'broken'}" in shown
     assert said in shown
     with pytest.raises(ValueError, match="expected a complete run, got none"):

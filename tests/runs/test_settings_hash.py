@@ -52,6 +52,19 @@ def test_fingerprints_in_older_checkpoints_and_tables_stay_valid():
     assert fingerprint(CONFIG, seeds=False)[:12] == "f41d512d5fd9"
 
 
+def test_how_images_are_read_is_no_setting_and_changes_no_hash(tmp_path):
+    usual = {"prefetch": 2, "persistent_workers": True, "normalise_on": "auto", "cache": None}
+    other = {"prefetch": 8, "persistent_workers": False, "normalise_on": "cpu", "cache": "packed"}
+    before, now = ({**CONFIG, "dataset": {"size": [2, 3]} | values} for values in (usual, other))
+    assert fingerprint(now) == fingerprint(before)
+    # Worked out by the version before this rule, and before there were these settings.
+    assert fingerprint(before)[:12] == "2826e53c24be"
+    assert fingerprint(CONFIG)[:12] == "4f06eacadfbd"
+    for written in (before, CONFIG):
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(written))
+        assert difference(tmp_path, now) == ""
+
+
 def test_a_rate_that_earlier_recipes_ignored_makes_no_other_run(tmp_path):
     """It counts as what the recipe makes of it."""
     now = CONFIG | {

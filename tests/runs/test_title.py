@@ -47,7 +47,7 @@ def test_one_override_changes_name_tags_and_row_and_a_seed_its_seed_only(tmp_pat
     changed = {"alignment": {"_target_": "tireid.losses.contrastive.InfoNceLoss"}}
     model = changed | {"_target_": "tireid.methods.lgur.Lgur"}
     other = titled(tmp_path, "model=lgur", "model/alignment=infonce", model=model)
-    assert other.name == plain.name.replace("Lgur", "Lgur model/alignment=infonce")
+    assert other.name == plain.name.replace("LGUR", "LGUR model/alignment=infonce")
     assert set(other.tags) - set(plain.tags) >= {"model/alignment=infonce"}
     assert other.config["settings"] != plain.config["settings"]
     again = titled(tmp_path, "model=lgur", "seed=2", "trainer=cpu", seed=2)
@@ -55,9 +55,21 @@ def test_one_override_changes_name_tags_and_row_and_a_seed_its_seed_only(tmp_pat
     assert (again.tags, again.config["settings"]) == (plain.tags, plain.config["settings"])
 
 
+def test_how_images_are_read_tells_no_run_apart(tmp_path):
+    plain = titled(tmp_path, "model=lgur")
+    how = ("cache=packed", "prefetch=4", "persistent_workers=false", "normalise_on=worker")
+    other = titled(tmp_path, "model=lgur", *(f"dataset.{text}" for text in how))
+    assert (other.name, other.tags) == (plain.name, plain.tags)
+
+
 def test_no_path_of_the_machine_is_told(tmp_path):
     title = titled(tmp_path, "dataset.root=/data/x", "init_weights='/home/me/run7'", "+a.b=1")
     assert "init_weights=run7" in title.name
     assert "a.b=1" in title.name
+    several = "dataset.read.sets={a: {root: /data/a}, b: {root: C:\\\\data}}"
+    listed = titled(tmp_path, several, "vocabulary=hf://me/it", roots=["/data/a"], init="~/x")
+    assert not {"roots", "init"} & listed.config.keys()
+    assert listed.config["overrides"] == ["vocabulary=hf://me/it"]
+    assert "data" not in listed.name.replace("dataset", "")
     assert "/home" not in str(title)
     assert "/data" not in str(title)

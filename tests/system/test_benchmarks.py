@@ -106,6 +106,84 @@ def test_the_steps_of_lcr2s_are_measured_in_steps_of_the_control(tmp_path):
         assert variant["baseline_steps"] == pytest.approx(sum(ratios) / 2)
 
 
+@pytest.fixture
+def overview(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("overview")
+
+
+def write(folder, name, **content):
+    (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def cells_of(table):
+    columns = [list(column.cells) for column in table.columns]
+    return {row[0]: row[1:] for row in zip(*columns, strict=True)}
+
+
+def test_one_table_tells_every_ratio_what_is_asked_and_what_was_not_measured(overview, tmp_path):
+    work = {"ratio": 1.6, "lowest": 1.5, "highest": 1.75, "seconds": 2.0}
+    works = {"evaluation": work, "per-query records": work | {"seconds": 2.5}}
+    names = [f"{s}, {k}" for s in ("CUHK-PEDES", "ICFG-PEDES") for k in ("trained", "untrained")]
+    one = {"one query in 100,000": {"top_k": work}}
+    write(tmp_path, "evaluation", found=dict.fromkeys(names, works) | one)
+    ways = {"fast": work, "packed": work | {"ratio": 20.0}}
+    write(tmp_path, "input", found={"160x480": ways, "400x1000": ways})
+    write(tmp_path, "large_gallery", images=9000, found={"512": {"peak_mib": 3000.0}})
+    speed = {"speed_ratio": 2.2, "speed_ratio_range": [2.0, 2.3]}
+    lgur = {"tireid": speed, "tireid, text cache": speed}
+    write(tmp_path, "lgur_step", variants=lgur)
+    row = {"method": "lgur", "identity": "sampled", "ids": 50_000, "seconds": 1.0, "peak_mib": 900}
+    write(tmp_path, "identity_heads", found=[row | {"ratio": 0.25, "ratio_range": [0.2, 0.3]}])
+    rows = cells_of(overview.make_table(tmp_path))
+    product = "float32 product"
+    assert rows["evaluation, CUHK-PEDES, trained"] == (
+        *(product, "1.60", "1.50, 1.75", "at most 1.50", "no", "bench-evaluation"),
+    )
+    assert rows["evaluation, ICFG-PEDES, trained"][3:5] == ("at most 1.70", "yes")
+    assert rows["records, CUHK-PEDES, trained"][:2] == ("evaluation", "1.25")
+    assert rows["one query in 100,000"][4] == "no"
+    assert rows["input, 160x480, packed"][3:5] == ("at least 15.00", "yes")
+    assert rows["evaluation, 9,000 images of 512"][1:5] == (
+        *("3,000 MiB", "", "at most 1,907 MiB", "no"),
+    )
+    assert rows["LGUR, speed of tireid"][3:5] == ("at least 2.00", "yes")
+    assert rows["LGUR, speed of tireid, text cache"][3:5] == ("at least 2.40", "no")
+    assert rows["lgur, 50,000 identities sampled"][1] == "0.25"
+    assert rows["lcr2s_step"][1] == "not measured"
+
+
+def test_every_benchmark_has_a_target_that_runs_it(overview):
+    makefile = (BENCHMARKS.parent / "Makefile").read_text()
+    assert overview.BENCHES.keys() == overview.ROWS.keys()
+    for bench, target in overview.BENCHES.items():
+        assert f"\n{target}: " in makefile
+        assert f"benchmarks/{bench}.py $(ARGS)" in makefile
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_large_gallery_is_measured_in_a_process_of_its_own(tmp_path):
+    output = tmp_path / "gallery.json"
+    command = [sys.executable, str(BENCHMARKS / "large_gallery.py"), "--images", "20000"]
+    subprocess.run([*command, "--dims", "64", "--output", str(output)], check=True, timeout=200)
+    found = json.loads(output.read_text())
+    assert 1 < found["found"]["64"]["peak_mib"] < 1000
+    assert found["commit"] is None or len(found["commit"]) == 40
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_steps_are_measured_by_their_identities_and_what_is_too_large_is_left_out(tmp_path):
+    output = tmp_path / "heads.json"
+    command = [sys.executable, str(BENCHMARKS / "identity_heads.py"), "--rounds", "1"]
+    command += ["--methods", "baseline", "--ids", "3000", "--most", "0.02"]
+    subprocess.run([*command, "--output", str(output)], check=True, timeout=400)
+    exact, sampled = json.loads(output.read_text())["found"]
+    assert "seconds" not in exact  # 4 x 3,000 x 512 numbers are 0.023 GiB
+    assert sampled["share"] == pytest.approx(1 / 3)
+    assert sampled["peak_mib"] > 100
+
+
 @pytest.mark.long
 @pytest.mark.slow
 def test_the_gpu_bench_runs_with_tiny_sizes_and_reports_what_fails(tmp_path):

@@ -1,6 +1,7 @@
 """What README and docs say can be done: commands compose, Python runs, links and files exist."""
 
 import importlib
+import json
 import os
 import re
 import shlex
@@ -331,6 +332,57 @@ def test_counts_of_files_are_those_of_the_files_named():
             files.append(name)
         assert len(files) == int(count), listed
         first = files if "cli/compare.py" in files else first
+
+
+@pytest.fixture
+def evidence(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("evidence")
+
+
+def test_tables_of_pages_are_those_of_the_results(evidence):
+    for page in evidence.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert evidence.filled(text) == text, f"{page}: make evidence fills it"
+    used = "".join(page.read_text(encoding="utf-8") for page in evidence.PAGES)
+    for file in (ROOT / "results").iterdir():
+        assert f"<!-- {file.stem} -->" in used or f"from: results/{file.name}" in used, file
+
+
+def test_every_measured_number_of_a_page_has_a_source(evidence):
+    for page in evidence.PAGES:
+        name = str(page.relative_to(ROOT))
+        text = page.read_text(encoding="utf-8")
+        assert not list(evidence.loose_numbers(text, name)), f"{name}: make evidence lists them"
+        assert all(rule in text for rule in evidence.RULES.get(name, ())), name
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("It reaches 61.4 after\n3 minutes.", [(1, "61.4"), (2, "3")]),
+        ("It takes 40 to 46 s, and 1,300 MiB.", [(1, "40"), (1, "46"), (1, "1,300")]),
+        ("| LGUR | 54.1 ± 0.2 |", [(1, "54.1"), (1, "0.2")]),
+        ("Python 3.11 reads `0.5 s`, [a page](a-1.5.md), 9 images of 96x32.\n```\n1.5\n```", []),
+        ("<!-- from: results/start.csv val/R1 -->\n60.5 it is, 99.9 it is not.", [(2, "99.9")]),
+        ("<!-- from: results/start.csv val/R1 -->\n60.5\n\n60.5", [(4, "60.5")]),
+        ("<!-- from: results/start.csv minutes -->\n8 minutes, 9 minutes", [(2, "9")]),
+        ("<!-- from: results/gpu_h100.json evaluation.0 -->\n0.19 s, 1.1 s", [(2, "1.1")]),
+        ("<!-- start -->\n| 54.1 |\n<!-- /start -->", []),
+    ],
+)
+def test_a_number_without_a_source_is_listed_by_line(evidence, text, numbers):
+    assert [(one.line, one.number) for one in evidence.loose_numbers(text)] == numbers
+
+
+def test_results_come_from_clean_commits_and_costs_from_a_machine_of_their_own():
+    for file in sorted((ROOT / "results").iterdir()):
+        if file.suffix == ".csv":
+            assert "-dirty" not in file.read_text(encoding="utf-8"), file
+        else:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            assert not found.get("dirty"), file
+            assert found.get("load_before", 0) < 0.5, file
 
 
 def test_the_citation_names_the_version():

@@ -27,10 +27,11 @@ from tireid.data.transforms import Normalise
 from tireid.encoders.batch_norm import replace_batch_norms
 from tireid.encoders.textcnn import MaskedBatchNorm
 from tireid.inference.build import build_encoders, build_model
+from tireid.losses.draws import keyed_uniform
 from tireid.losses.ranking import mine_semi_hard, ranking_loss
 from tireid.methods.base import RetrievalModule
 from tireid.methods.lcr2s.targets import TargetTable
-from tireid.retrieval import evaluate_embeddings
+from tireid.retrieval import device_ranking, evaluate_embeddings
 from tireid.retrieval.top_k import top_k
 from tireid.structures import PairBatch, SupportBatch
 from tireid.training.evaluate import evaluate
@@ -350,7 +351,9 @@ def test_a_loss_and_its_gradient_are_those_of_the_cpu_in_double_precision(loss, 
     if loss is ranking_loss:
         pids = torch.arange(BATCH) % 12
         similarity = torch.randn(BATCH, BATCH, generator=torch.Generator().manual_seed(2)) / 8
-        draws = [mine_semi_hard(part, pids, margin=0.3) for part in (similarity, similarity.mT)]
+        numbers = torch.rand(BATCH, BATCH)
+        sides = (similarity, similarity.mT)
+        draws = [mine_semi_hard(side, pids, draws=numbers, margin=0.3) for side in sides]
     expected, expected_gradient = loss_and_gradients(loss, "cpu", torch.float64, draws)
     torch.set_float32_matmul_precision(precision)
     value, gradient = loss_and_gradients(loss, DEVICE, torch.float32, draws)
@@ -364,16 +367,14 @@ def test_a_loss_and_its_gradient_are_those_of_the_cpu_in_double_precision(loss, 
 def test_negatives_drawn_on_the_gpu_are_semi_hard():
     pids = torch.arange(64, device=DEVICE) % 40
     similarity = torch.rand(64, 64, device=DEVICE) / 2
-    generator = torch.Generator(device=DEVICE).manual_seed(5)
-    negative, used = mine_semi_hard(similarity, pids, margin=0.3, generator=generator)
+    size = {"number": 1, "rows": 64, "columns": 64, "device": similarity.device}
+    draws = keyed_uniform(5, 0, **size)[0]
+    negative, used = mine_semi_hard(similarity, pids, draws=draws, margin=0.3)
     chosen = similarity.gather(1, negative[:, None])[:, 0]
     gap = chosen - similarity.diagonal() + 0.3
     assert used.any()
     assert ((gap > 0) & (gap < 0.3) & (pids[negative] != pids))[used].all()
-    again = mine_semi_hard(
-        similarity, pids, margin=0.3, generator=torch.Generator(device=DEVICE).manual_seed(5)
-    )
-    assert torch.equal(again.negative, negative)
+    assert torch.equal(keyed_uniform(5, 0, **size)[0], draws)
 
 
 # Batch norms
@@ -435,6 +436,16 @@ def test_a_batch_norm_is_that_of_the_cpu(request, shared, dtype):
         assert relative_error(one, wanted) < bound
 
 
+def test_a_gallery_in_chunks_is_ranked_as_on_the_cpu(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    texts, images = (torch.randn(n, 48, generator=generator) for n in (70, 333))
+    pids = torch.arange(70) % 9, torch.arange(333) % 8
+    expected = evaluate_embeddings(texts, images, *pids)
+    monkeypatch.setattr(device_ranking, "_CHUNK", 8 * 48 * 100)
+    there = (part.to(DEVICE) for part in (texts, images, *pids))
+    assert evaluate_embeddings(*there) == expected
+
+
 # Waiting
 
 
@@ -481,6 +492,12 @@ def make_method(cfg, method):
         ("lgur", "model=lgur", ENCODERS[0], "float32"),
         ("lgur", "model=lgur", ENCODERS[1], "float32"),
         ("baseline", "model=baseline", ENCODERS[0], "bfloat16"),
+        (
+            "lgur",
+            "model=lgur model.identity=sampled model.identity_share=1.0",
+            ENCODERS[0],
+            "bfloat16",
+        ),
         ("baseline", "model=baseline model/alignment=cmpm", ENCODERS[2], "float32"),
         ("teacher", "model=lcr2s", ENCODERS[0], "bfloat16"),
         ("teacher", "model=lcr2s model.teacher.source=batch", ENCODERS[0], "bfloat16"),

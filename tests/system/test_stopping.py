@@ -67,7 +67,7 @@ def test_a_signal_ends_the_step_and_the_run_continues_exactly(
     assert last["global_step"] == saved
     assert train(cfg) == metrics
     record = json.loads((tmp_path / "metrics.json").read_text())
-    assert [found["epoch"] for found in record["validations"]] == [0, 1]
+    assert [found["epoch"] for found in record["validations"]] == [1, 2]
 
 
 def test_before_training_a_signal_ends_the_process_at_once(small_config, tmp_path, monkeypatch):
@@ -107,7 +107,7 @@ def test_a_loss_that_is_not_finite_is_named_and_no_checkpoint_learns_from_it(
     records = small_data.records("train")
     assert found["pairs"] == pairs
     assert found["image_files"] == [str(records[image].image_path) for image in images]
-    assert (found["epoch"], found["step"], found["terms"]["id"]) == (1, 6, "nan")
+    assert (found["epoch"], found["step"], found["terms"]["id"]) == (2, 6, "nan")
     last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 5
     assert all(weight.isfinite().all() for weight in last["state_dict"].values())

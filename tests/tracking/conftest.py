@@ -142,13 +142,16 @@ class Artifact:
     aliases: tuple[str, ...]
     metadata: dict[str, Any]
     files: dict[str, Path]
+    digest: str
+    is_used: bool
+    description: str
 
 
 @dataclass
 class Logged:
     """A run with its config by dotted names, rows, artifacts and the exit code of its last part.
 
-    `keys` is the config under the names that it was sent with.
+    `keys` is the config under the names that it was sent with, `saved` are the run's own files.
     """
 
     run: OfflineRun
@@ -160,6 +163,8 @@ class Logged:
     artifacts: list[Artifact] = field(default_factory=list)
     exit_code: int | None = None
     keys: dict[str, Any] = field(default_factory=dict)
+    console: str = ""
+    saved: list[str] = field(default_factory=list)
 
     @property
     def folders(self):
@@ -243,6 +248,10 @@ def read_all(folder):
                 logged.definitions[name] = {"step": metric.step_metric, "summary": ",".join(kinds)}
             elif kind == "artifact":
                 logged.artifacts.append(artifact_of(record.artifact))
+            elif kind == "output_raw":
+                logged.console += record.output_raw.line
+            elif kind == "files":
+                logged.saved += [entry.path for entry in record.files.files]
             elif kind == "exit":
                 logged.exit_code = int(record.exit.exit_code)
     config.pop("_wandb", None)
@@ -257,6 +266,9 @@ def artifact_of(record):
         tuple(record.aliases),
         json.loads(record.metadata or "{}"),
         {entry.path: Path(entry.local_path) for entry in record.manifest.contents},
+        record.digest,
+        record.use_after_commit,
+        record.description,
     )
 
 

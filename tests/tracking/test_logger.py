@@ -14,6 +14,7 @@ from PIL import Image
 
 from tireid.callbacks.query_images import interesting_queries
 from tireid.checkpoints import stop_signals
+from tireid.inference.export import export
 from tireid.methods.base import RetrievalModule
 from tireid.retrieval.query_results import read_queries
 from tireid.runs.weights import read_weights
@@ -201,10 +202,17 @@ def _pixels(path):
 
 
 def test_the_files_are_artifacts(run, folder, record):
-    model, results = [one for one in run.artifacts if one.type != "run_table"]
+    data, model, results = [one for one in run.artifacts if one.type != "run_table"]
+    assert (data.name, data.type, data.is_used) == ("synthetic", "dataset", True)
+    splits = json.loads(data.files["splits.json"].read_text())["splits"]
+    assert {split: of["sha256"] for split, of in splits.items()} == record["data_sha256"]
+    assert not any(one.is_used for one in (model, results))
     name = f"row-{run.config['encoders'].replace('+', '-')}-synthetic-{run.config['settings']}"
     assert (model.name, model.type) == (name, "model")
-    assert {"best", "seed3"} <= set(model.aliases)
+    assert set(model.aliases) == {"latest", "best", "seed3"}
+    assert "best: the newest of which its checkpoint was the best on validation" in (
+        model.description
+    )
     assert model.metadata["metrics"] == pytest.approx(record["metrics"])
     assert model.files["model.safetensors"] == folder / "wandb" / "model.safetensors"  # no copy
     tested = read_weights(folder / "checkpoints" / record["tested_checkpoint"])
@@ -225,6 +233,38 @@ def test_all_of_it_lies_in_the_run_folder(run, folder):
     for artifact in run.artifacts:
         assert all(path.is_relative_to(folder) for path in artifact.files.values())
     assert "WANDB_DATA_DIR" not in os.environ
+
+
+def test_the_console_is_logged_and_the_changes_of_the_source_if_there_are_any(run, record):
+    assert "run folder: " in run.console
+    assert ("diff.patch" in run.saved) == bool(record["dirty"])
+
+
+def test_gradients_are_histograms_where_they_are_asked_for(small_config, tmp_path, read_logged):
+    words = ["model=baseline", "max_epochs=1", "callbacks.wandb.log_gradients=3", *LOGGED]
+    train(small_config(tmp_path, *words))
+    logged = read_logged(tmp_path)
+    names = {name for row in logged.history for name in row if name.startswith("gradients/")}
+    assert any(name.startswith("gradients/image_encoder.") for name in names)
+    for name in names:
+        assert {step for step, _ in logged.column(name)} <= {0, 3}
+
+
+def test_an_export_is_made_of_the_model_of_its_run(
+    folder, run, compose_config, read_logged, tmp_path, monkeypatch
+):
+    words = [f"run={folder}", f"output={tmp_path / 'out'}", "wandb=true"]
+    export(compose_config(*words, name="export"))
+    (model,) = [one for one in run.artifacts if one.type == "model"]
+    (parts,) = {file.parent for file in folder.glob("wandb/offline-run-*/run-*.wandb")} - set(
+        run.folders
+    )
+    logged = read_logged(parts)
+    assert (logged.run.job_type, logged.run.group) == ("export", "small_grid")
+    used, made = logged.artifacts
+    assert (used.name, used.digest, used.is_used) == (model.name, model.digest, True)
+    assert (made.name, made.type, made.is_used) == (f"{model.name}-export", "export", False)
+    assert "model.safetensors" in made.files
 
 
 def test_one_line_says_where_the_run_is(small_config, tmp_path, capfd, monkeypatch, read_logged):
@@ -269,6 +309,9 @@ def test_a_teacher_has_a_run_of_its_own_that_ends_before_its_students(
     assert "train/loss_distil_features" not in teacher.summary
     assert teacher.exit_code == student.exit_code == 0
     assert teacher.history[-1]["_timestamp"] < student.history[0]["_timestamp"]
+    (made,) = [one for one in teacher.artifacts if one.type == "model"]
+    (used,) = [one for one in student.artifacts if one.type == "model" and one.is_used]
+    assert (used.name, used.digest) == (made.name, made.digest)
 
 
 @pytest.mark.slow

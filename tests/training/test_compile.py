@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from tireid.files import conf_dir
 from tireid.inference.build import build_encoders, build_model
 from tireid.runs.log import read_columns
 from tireid.training.build import compile_model
@@ -36,7 +38,7 @@ def test_the_encoders_and_the_head_are_compiled_in_place(compose_config, monkeyp
     compile_model(model)
     assert compiled == {
         model.image_encoder: {"dynamic": None},
-        model.text_encoder: {"dynamic": True},
+        model.text_encoder.embedding: {"dynamic": True},  # an LSTM is left as it is
         model.head: {"dynamic": True},
     }
     assert list(model.state_dict()) == names
@@ -48,7 +50,7 @@ def test_a_method_without_a_head_is_compiled_too(compose_config, monkeypatch, tm
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, **_: compiled.append(self))
     compile_model(model)
-    assert compiled == [model.image_encoder, model.text_encoder]
+    assert compiled == [model.image_encoder, model.text_encoder.embedding]
 
 
 @pytest.mark.long
@@ -122,3 +124,82 @@ def test_a_compiled_run_learns_the_same_and_is_evaluated_without(
     assert tested.keys() == expected.keys()
     again = evaluate(compose_config(f"run={compiled}", "accelerator=cpu", name="evaluate"))
     assert again["test/mAP"] == pytest.approx(tested["test/mAP"], abs=0.01)
+
+
+WITHOUT_BREAKS = """
+import sys
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import nn
+from tireid.files import conf_dir
+from tireid.inference.build import build_encoders, build_model
+from tireid.methods.base import align
+from tireid.structures import MaskedWords, PairBatch
+from tireid.training.build import compile_model
+
+whole = {"fullgraph": True, "backend": "eager"}
+usual = nn.Module.compile
+nn.Module.compile = lambda self, **how: usual(self, **how, **whole)
+valid = torch.arange(9) < torch.tensor([9, 4, 6, 5])[:, None]
+rows = torch.arange(4)
+ids = torch.randint(1, 100, (4, 9)) * valid
+masked = MaskedWords(ids, rows, rows, rows)
+batch = PairBatch(torch.randn(4, 3, 96, 32), ids, valid, rows, rows, rows, rows, masked=masked)
+
+
+def composed(*words):
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        return compose("train", [*words, "paths.output_dir=unused"])
+
+
+for words in sys.argv[1].split(";"):
+    cfg = composed(*words.split(), "image_encoder.module.depth=1")
+    model = build_model(cfg, build_encoders(cfg), 7).train()
+    torch._dynamo.reset()
+    if hasattr(model.text_encoder, "lstm"):
+        compile_model(model)
+        step = model.training_terms
+    else:
+        step = torch.compile(model.training_terms, **whole)
+    torch.stack(list(step(batch, 1).terms.values())).sum().backward()
+
+sides = [torch.randn(4, 8, requires_grad=True) for _ in range(2)]
+for name in sys.argv[2].split():
+    config = composed("model=baseline", f"model/alignment={name}").model.alignment
+    loss = instantiate(config, _convert_="all")
+    torch._dynamo.reset()
+    compiled = torch.compile(align, **whole)
+    for draw in range(3):
+        compiled(loss, *sides, rows, draw=draw, classes=(rows, torch.randn(7, 8))).backward()
+graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+print(graphs, dict(torch._dynamo.utils.counters["graph_break"]))
+"""
+
+
+LGUR = [
+    "model=lgur image_encoder=vit_tiny text_encoder=bert_bilstm_tiny",
+    "model=lgur image_encoder=vit_tiny text_encoder=bert_tiny",
+]
+OTHERS = [
+    "model=baseline image_encoder=vit_tiny text_encoder=textcnn_tiny",
+    "model=irra image_encoder=clip_tiny text_encoder=clip_text_tiny",
+    "model=rde image_encoder=vit_tiny text_encoder=bert_tiny",
+]
+LOSSES = sorted(file.stem for file in (Path(conf_dir()) / "model" / "alignment").glob("*.yaml"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("models", "losses"),
+    [(LGUR, []), pytest.param(OTHERS, LOSSES, marks=pytest.mark.long)],
+    ids=["lgur", "others"],
+)
+def test_no_step_has_a_graph_break_and_beside_an_lstm_no_compiled_part_has(models, losses):
+    """In a process of its own, as above."""
+    command = [sys.executable, "-c", WITHOUT_BREAKS, ";".join(models), " ".join(losses)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    graphs, breaks = done.stdout.split(maxsplit=1)
+    assert int(graphs) >= len(models) + len(losses)
+    assert breaks.strip() == "{}"

@@ -83,6 +83,8 @@ def test_an_ensemble_ranks_by_mean_similarities_and_needs_one_split(
         ValueError, match=r"ensemble: expected runs with one val split, got another"
     ):
         found(run, [fewer])
+    with pytest.raises(ValueError, match=r"ensemble: expected a list of runs, got 'other'"):
+        evaluate(compose_config(f"run={run}", "ensemble=other", name="evaluate"))
 
 
 def test_on_several_data_sets_each_has_a_record_and_all_a_table(

@@ -270,7 +270,7 @@ def test_selection_on_test_is_marked_wherever_it_is_shown(
     metrics = train(small_config(tmp_path, "model=baseline", "selection=test"))
     shown = capsys.readouterr().out
     assert "TEST split" in shown
-    assert "test R1" in shown
+    assert "test R@1" in shown
     record = json.loads((tmp_path / "metrics.json").read_text())
     assert record["selection"] == "test"
     best = max(found["test/R1"] for found in record["validations"])

@@ -73,11 +73,11 @@ def test_a_teacher_leaves_a_run_folder_like_any_run(lcr2s_run, compose_config, c
     assert record["epochs"] == 2 * json.loads((folder / "metrics.json").read_text())["epochs"]
     config = OmegaConf.load(teacher / "config.yaml")
     assert config.model._target_ == "tireid.methods.lcr2s.Lcr2sTeacher"
-    assert (config.task, config.label) == ("teacher", "Lcr2s teacher")
+    assert (config.task, config.label) == ("teacher", "LCR2S teacher")
     again = evaluate(compose_config(f"run={teacher}", "accelerator=cpu", name="evaluate"))
     assert again["test/R1"] == record["metrics"]["test/R1"]
     results = read_runs(folder)
-    assert [result.label for result in results.complete] == ["Lcr2s"]  # the teacher is no row
+    assert [result.label for result in results.complete] == ["LCR2S"]  # the teacher is no row
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_a_complete_teacher_is_kept_and_another_setting_trains_another(
             tmp_path, "model=lcr2s", "model.teacher.supports.num_images=1", "ckpt_path=null"
         )
     )
-    assert "Lcr2sTeacher on synthetic" in capsys.readouterr().out
+    assert "LCR2S teacher on synthetic" in capsys.readouterr().out
     after = teacher_of(tmp_path / "teacher")
     assert not all(torch.equal(value, after[name]) for name, value in before.items())
 

@@ -86,7 +86,7 @@ def test_training_starts_from_the_weights_of_another_data_set(
     )
     train(cfg)
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Lgur trained on synthetic" in shown
+    assert "LGUR trained on synthetic" in shown
     assert "left out, the heads of the identities it was trained on: classifier_" in shown
     before, after = weights_of(folder), weights_of(tmp_path)
     assert before["classifier_weight"].shape[1] != after["classifier_weight"].shape[1]
@@ -109,8 +109,8 @@ def test_what_does_not_fit_is_named(lgur_run, small_config, tmp_path, capsys):
     folder, _ = lgur_run
     start = f"init_weights={folder}"
     cases = {
-        ("image_encoder=vit_tiny",): r"does not fit this Lgur: .*image_encoder\.",
-        ("model=baseline",): r"Lgur trained on synthetic, does not fit this Baseline: .*left over",
+        ("image_encoder=vit_tiny",): r"does not fit this LGUR: .*image_encoder\.",
+        ("model=baseline",): r"LGUR trained on synthetic, does not fit this Baseline: .*left over",
         ("text_encoder.tokenizer.max_length=32",): r"tokenizer\.max_length: expected 64",
         ("text_encoder.tokenizer.vocab_size=300",): r"tokenizer\.vocab_size: expected 2000",
         ("image_encoder.mean=[0.1,0.1,0.1]",): r"image_encoder\.mean: expected \[0\.5",

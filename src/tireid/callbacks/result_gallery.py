@@ -1,5 +1,6 @@
 """Draw test queries with their best images, right and wrong ones framed apart."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,12 +12,13 @@ from PIL import Image
 
 from tireid.callbacks.retrieval_evaluation import embeddings_of
 from tireid.data.images import decode
-from tireid.data.records import captions_of
-from tireid.figures.pages import GAP, beside, image_row, save_page, text_block, tick
+from tireid.data.records import Record, captions_of
+from tireid.figures.pages import GAP, image_row, save_page, stack, text_block, tick
 from tireid.files import replacing
 from tireid.retrieval import top_k
+from tireid.retrieval.collection import SplitEmbeddings
 
-_TEXT_WIDTH, _IMAGE_SIZE = 460, (90, 216)
+_IMAGE_SIZE, _COLOURS = (64, 154), 128  # eight rows of eleven images take under 500 kB
 
 
 class GalleryRow(NamedTuple):
@@ -38,7 +40,7 @@ class GalleryRow(NamedTuple):
 
 
 def draw_gallery(rows: list[GalleryRow], path: Path, title: str, *, warning: str = "") -> None:
-    """Draw one line of images per query.
+    """Draw one line of images per query, below its caption.
 
     Args:
         rows: At least one query.
@@ -46,16 +48,48 @@ def draw_gallery(rows: list[GalleryRow], path: Path, title: str, *, warning: str
         title: Title of the figure.
         warning: Red text above all; may be empty.
     """
-    lines = []
-    for row in rows:
-        images = [(_small(row.own_image), "described", None)]
-        images += [
-            (_small(path), f"{score:.2f}", hit)
-            for path, score, hit in zip(row.found, row.scores, row.right, strict=True)
-        ]
-        lines.append(beside([text_block(row.caption, _TEXT_WIDTH), image_row(images)], 2 * GAP))
     with replacing(path) as file:
-        save_page(file, title, [], lines, [warning])
+        save_page(file, title, [], list(map(row_block, rows)), [warning], colours=_COLOURS)
+
+
+def row_block(row: GalleryRow) -> Image.Image:
+    """Return a caption, and below it its own image and the best ones."""
+    images = [(_small(row.own_image), "own", None)]
+    images += [
+        (_small(path), f"{score:.2f}", hit)
+        for path, score, hit in zip(row.found, row.scores, row.right, strict=True)
+    ]
+    found = image_row(images)
+    return stack([text_block(row.caption, found.width), found], GAP)
+
+
+def gallery_rows(
+    records: Sequence[Record], split: SplitEmbeddings, queries: int, k: int
+) -> list[GalleryRow]:
+    """Return captions drawn at random, with equal probability, and their best images.
+
+    Args:
+        records: Records of the split.
+        split: Its embeddings.
+        queries: Number of captions, or all of them if there are fewer.
+        k: Images per caption.
+    """
+    captions = captions_of(records)
+    count = min(queries, len(captions))
+    chosen = np.random.default_rng(0).choice(len(captions), count, replace=False)
+    scores, best = top_k(split.texts[chosen], split.images, k)
+    return [
+        GalleryRow(
+            caption=captions[query],
+            own_image=records[int(split.image_index[query])].image_path,
+            found=[records[position].image_path for position in positions],
+            scores=row_scores,
+            right=(split.image_pids[positions] == split.text_pids[query]).tolist(),
+        )
+        for query, positions, row_scores in zip(
+            chosen.tolist(), best.tolist(), scores.tolist(), strict=True
+        )
+    ]
 
 
 def _small(path: Path) -> Image.Image:
@@ -103,23 +137,9 @@ class ResultGallery(Callback):
         captions = captions_of(records)
         if len(captions) != len(split.texts) or len(records) != len(split.images):
             return  # only a part of the split was embedded, by a limit on the batches
-        count = min(self.num_queries, len(captions))
-        chosen = np.random.default_rng(0).choice(len(captions), count, replace=False)
-        scores, best = top_k(split.texts[chosen], split.images, self.top_k)
-        rows = [
-            GalleryRow(
-                caption=captions[query],
-                own_image=records[int(split.image_index[query])].image_path,
-                found=[records[position].image_path for position in positions],
-                scores=row_scores,
-                right=(split.image_pids[positions] == split.text_pids[query]).tolist(),
-            )
-            for query, positions, row_scores in zip(
-                chosen.tolist(), best.tolist(), scores.tolist(), strict=True
-            )
-        ]
+        rows = gallery_rows(records, split, self.num_queries, self.top_k)
         title = (
-            f"{count} test captions drawn at random: the image each describes, and the "
+            f"{len(rows)} test captions drawn at random: its own image, and the "
             f"{len(rows[0].found)} best of {len(records)}  ({tick(True)} same person, "
             f"{tick(False)} another)"
         )

@@ -60,7 +60,7 @@ class RetrievalEvaluation(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Rank and log the validation split."""
-        weights = f"epoch {trainer.current_epoch}"
+        weights = f"epoch {trainer.current_epoch + 1}"
         embeddings = self._log(trainer, pl_module, self.validation_split, weights)
         if self.weights is not None:
             self.embeddings = embeddings

@@ -45,7 +45,7 @@ class RunRecord(Callback):
 
     Attributes:
         extra: Entries that others add to the record.
-        validations: Metrics of each validation, with its epoch.
+        validations: Metrics of each validation, with its epoch, from 1.
         test: Metrics of the test; empty before.
     """
 
@@ -112,7 +112,7 @@ class RunRecord(Callback):
         """Record the validation metrics."""
         self.effort.evaluation_seconds += time.perf_counter() - self._evaluation_began
         metrics = _logged(trainer, f"{self.split}/")
-        self.validations.append({"epoch": trainer.current_epoch, **metrics})
+        self.validations.append({"epoch": trainer.current_epoch + 1, **metrics})
         self._write(trainer, pl_module)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

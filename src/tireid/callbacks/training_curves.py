@@ -5,12 +5,14 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from tireid.figures import COLOURS, own_style
+from tireid.figures import COLOURS, log_scale, own_style
 from tireid.files import replacing
 from tireid.metrics.names import METRICS
 from tireid.runs.log import read_columns
 
 _TITLES = {"val": "Validation", "test": "TEST split, which selects the checkpoint"}
+# In the names of terms.
+_WORDS = {"loss": "sum", "id": "identity", "distil": "distilled"}
 
 
 @own_style()
@@ -26,22 +28,22 @@ def draw_curves(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = Figure(figsize=(13, 4), layout="constrained")
     losses, metrics = figure.subplots(1, 2)
-    terms = sorted(name for name in columns if name.startswith("train/loss"))
-    curves = [f"{split}/{metric.key}" for metric in METRICS.values() if metric.curve]
+    terms = {name: _term(name) for name in sorted(columns) if name.startswith("train/loss")}
+    curves = {f"{split}/{metric.key}": metric.label for metric in METRICS.values() if metric.curve}
     panels = [
         (losses, terms, "loss (log scale)", "Training loss and its terms"),
         (metrics, curves, "percent", f"{_TITLES[split]}, text to image"),
     ]
-    for axes, wanted, label, title in panels:
-        names = [name for name in wanted if name in columns]
+    for axes, labels, label, title in panels:
+        names = [name for name in labels if name in columns]
         for number, name in enumerate(names):
             steps, values = zip(*columns[name], strict=True)
             axes.plot(
                 steps,
                 values,
-                label=name.split("/", 1)[1],
+                label=labels[name],
                 color=COLOURS[number % len(COLOURS)],
                 marker="o" if axes is metrics else None,
                 markersize=4,
@@ -50,13 +52,19 @@ def draw_curves(
         axes.set(title=title, xlabel="step", ylabel=label)
         axes.grid(alpha=0.3)
         if names:
-            axes.legend(fontsize=8)
+            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False)
     if split == "test":
         metrics.title.set_color("red")
-    if "train/loss" in columns:
-        losses.set_yscale("symlog", linthresh=1e-2)
+    if terms:
+        log_scale(losses, min(value for name in terms for _, value in columns[name]))
     with replacing(path) as file:
         figure.savefig(file, dpi=110, format="png")
+
+
+def _term(name: str) -> str:
+    """Return the name of a logged term in words: the loss, and what is added up to it."""
+    words = name.removeprefix("train/").removeprefix("loss_").split("_")
+    return " ".join(_WORDS.get(word, word) for word in words)
 
 
 class TrainingCurves(Callback):

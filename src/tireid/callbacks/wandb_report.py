@@ -26,6 +26,14 @@ from tireid.retrieval.query_results import QUERIES_FILE, QueryResults
 from tireid.runs.record import RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE
 from tireid.runs.weights import WEIGHTS_FILE, write_weights
+from tireid.tracking.artifacts import (
+    RESULTS,
+    Artifact,
+    dataset_artifact,
+    keep,
+    kept,
+    model_artifact,
+)
 from tireid.tracking.logger import WandbLogger, images_by_name, wandb_logger_of
 from tireid.tracking.session import import_quietly
 
@@ -61,9 +69,11 @@ class WandbReport(Callback):
         checkpoint: What of the tested checkpoint is logged with the run's config and metrics:
             `weights`, those that embedding needs, which `tireid.load` takes; true, all of it with
             the optimiser's state; false, nothing.
+        log_gradients: Steps of the optimiser between two histograms of the gradient of each weight,
+            which take time and space; 0: none.
 
     Raises:
-        ValueError: If `pictures` or `checkpoint` is none of its values.
+        ValueError: If `pictures`, `checkpoint` or `log_gradients` is none of its values.
     """
 
     def __init__(
@@ -75,7 +85,13 @@ class WandbReport(Callback):
         num_queries: int = 8,
         top_k: int = 5,
         checkpoint: bool | Literal["weights"] = "weights",
+        log_gradients: int = 0,
     ) -> None:
+        if not (type(log_gradients) is int and log_gradients >= 0):
+            raise ValueError(
+                "callbacks.wandb.log_gradients: expected a whole number of steps, or 0 for none, "
+                f"got {log_gradients!r}"
+            )
         if pictures not in (True, False, "auto"):
             raise ValueError(
                 f"callbacks.wandb.pictures: expected auto, true or false, got {pictures!r}"
@@ -91,6 +107,38 @@ class WandbReport(Callback):
         self.num_queries = num_queries
         self.top_k = top_k
         self.checkpoint = checkpoint
+        self.log_gradients = log_gradients
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the data set as what the run uses: counts and checksums of its splits."""
+        logger = wandb_logger_of(trainer.loggers)
+        if not trainer.is_global_zero or logger is None or logger.experiment is None:
+            return
+        data: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue] -- set by Trainer.fit
+        checksums = data.fingerprints()
+        splits = {
+            split: {**counts, "sha256": checksums.get(split)}
+            for split, counts in data.describe().items()
+        }
+        logger.log_artifact(dataset_artifact(self.folder, data.name, splits), is_used=True)
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any
+    ) -> None:
+        """Log histograms of gradients, if they are asked for; unscaled and not yet clipped."""
+        if not self.log_gradients or trainer.global_step % self.log_gradients:
+            return
+        logger = wandb_logger_of(trainer.loggers)
+        if not trainer.is_global_zero or logger is None or logger.experiment is None:
+            return
+        histogram = import_quietly().Histogram
+        row = {
+            f"gradients/{name}": histogram(finite.float().cpu().numpy())
+            for name, weight in pl_module.named_parameters()
+            if weight.grad is not None
+            and (finite := weight.grad[weight.grad.isfinite()]).numel() > 0
+        }
+        logger.log_row(row, trainer.global_step)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log everything; the run's other files have been written by now."""
@@ -148,19 +196,28 @@ class WandbReport(Callback):
             }
             logger.update_summary({f"cost/{name}": value for name, value in cost.items()})
         metadata = {"metrics": record.get("metrics", {}), "seed": self.seed}
-        seed = f"seed{self.seed}"
-        aliases = ["last" if self.selection == "last" else "best", seed]
+        if teacher := record.get("teacher", {}).get("run"):
+            model_of_teacher = kept(Path(teacher).parent.parent)
+            if model_of_teacher is not None:
+                logger.log_artifact(model_of_teacher, is_used=True)
         label, *rest = (
             re.sub(r"[^\w.-]+", "-", str(logger.config[key]))
             for key in ("label", "encoders", "dataset/name", "settings")
         )
         tail = "-".join(rest)[-_LONGEST_TAIL:]
         name = f"{label[: _LONGEST_NAME - len(tail)]}-{tail}"
-        of_model = metadata | {"checkpoint": tested.name}
-        files = self._model_files(tested, model)
-        logger.log_artifact(name, "model", files, aliases=aliases, metadata=of_model)
+        made = model_artifact(
+            name,
+            self._model_files(tested, model),
+            selection=self.selection,
+            seed=self.seed,
+            metadata=metadata | {"checkpoint": tested.name},
+        )
+        logger.log_artifact(made)
+        keep(self.folder, made)
         files = {QUERIES_FILE: self.folder / QUERIES_FILE}
-        logger.log_artifact(f"{name}-queries", "results", files, aliases=[seed], metadata=metadata)
+        aliases = [f"seed{self.seed}"]
+        logger.log_artifact(Artifact(f"{name}-queries", RESULTS, files, aliases, metadata))
 
     def _model_files(self, tested: Path, model: Any) -> dict[str, Path]:
         files = {name: self.folder / name for name in (RECORD_FILE, CONFIG_FILE)}

@@ -100,11 +100,14 @@ class _Reader:
             self._part(word, role)
         elif role == "hair":
             self._hair(meaning)
+        elif role == "haired":
+            self._haired()
         elif role == "person":
             self._person(meaning)
         else:
             self._sign(role, word, meaning.name)
-        self.before = role
+        if role != "nothing":
+            self.before = role
 
     def finish(self) -> Description:
         """Return what has been read, adjectives that still wait given to the last thing."""
@@ -135,7 +138,7 @@ class _Reader:
         elif role == "copula":
             self.said = True
         elif role == "in":
-            self.said = self.said or self.before in ("thing", "hair")
+            self.said = self.said or self.before == "thing"
         elif role == "not":
             if word not in ("no", "without"):
                 self._settle()
@@ -230,6 +233,14 @@ class _Reader:
         self.waiting = []
         self.said = self.denied = False
         self.last = "hair"
+
+    def _haired(self) -> None:
+        """Read the end of "a slim black haired man": the adjectives next to it are of the hair."""
+        start = len(self.waiting)
+        while start and self.waiting[start - 1][0] in _HAIR:
+            start -= 1
+        self._give("hair", self.waiting[start:])
+        self.waiting = self.waiting[:start]
 
     def _person(self, meaning: Meaning) -> None:
         sex, age = meaning.name, meaning.value

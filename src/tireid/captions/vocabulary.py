@@ -61,7 +61,7 @@ _ADJECTIVES = {
         "sleeveless": "sleeve less",
     },
     "length": {
-        "short": "above the knee, thigh length",
+        "short": "above the knee, thigh length, mini",
         "medium": "medium length, shoulder length, chin length, neck length, mid length",
         "knee-length": "knee length, to the knee, to her knees, to his knees, below the knee,"
         " calf length, knee high",
@@ -69,7 +69,7 @@ _ADJECTIVES = {
         " to her ankles, to his ankles, to the floor",
     },
     "style": {
-        "loose": "loose, worn down, down",
+        "loose": "loose, worn down, down, worn loose",
         "straight": "",
         "curly": "wavy, curled",
         "tied back": "tied back, pulled back, tied up, pulled up, put up, tied, up, pinned up,"
@@ -117,8 +117,9 @@ _THINGS = {
         "coat": "overcoat, trench coat, rain coat, raincoat, parka, peacoat, pea coat, winter coat",
         "vest": "waistcoat, puffer vest, safety vest, down vest",
         "dress": "one piece dress, sundress, sun dress, gown, maxi dress, mini dress, minidress",
-        "cardigan": "knit cardigan, shrug",
-        "blazer": "suit jacket, sport coat, sports coat, suit coat, dress jacket",
+        "cardigan": "knit cardigan, shrug, cardigan sweater",
+        "blazer": "suit jacket, sport coat, sports coat, suit coat, dress jacket, blazer jacket,"
+        " business jacket, formal jacket",
         "suit": "business suit, tuxedo",
         "jumpsuit": "overall, romper, dungarees, jump suit",
         "jersey": "sports shirt, sport shirt, basketball jersey",
@@ -142,12 +143,14 @@ _THINGS = {
         "sneakers": "sneaker, trainers, running shoes, sports shoes, sport shoes, tennis shoes,"
         " athletic shoes, gym shoes, high tops, high top sneakers, converse, canvas shoes,"
         " sneekers",
-        "leather shoes": "dress shoes, formal shoes, loafers, oxfords, leather shoe",
+        "leather shoes": "dress shoes, formal shoes, loafers, oxfords, leather shoe,"
+        " business shoes",
         "boots": "boot, ankle boots, combat boots, rain boots",
-        "sandals": "sandal, open sandals, open toed shoes, open toe shoes",
+        "sandals": "sandal, open sandals, open toed shoes, open toe shoes, sandles",
         "flip flops": "flip flop, flipflops, slippers, slipper, slides",
-        "high heels": "high heel, heels, high heeled shoes, pumps, stilettos, wedges",
-        "flats": "ballet flats, flat shoes, ballerinas",
+        "high heels": "high heel, heels, high heeled shoes, heeled shoes, high heel shoes,"
+        " pumps, stilettos, wedges",
+        "flats": "ballet flats, flat shoes, ballerinas, slip on shoes",
         "shoes": "shoe, footwear, shoes",
     },
     "bag": {
@@ -176,7 +179,8 @@ _THINGS = {
         "sunglasses": "dark glasses, shades, sun glasses",
     },
     "held": {
-        "phone": "cell phone, mobile phone, smartphone, cellphone, mobile, smart phone, iphone",
+        "phone": "cell phone, cell, mobile phone, smartphone, cellphone, mobile, smart phone,"
+        " iphone",
         "umbrella": "open umbrella, parasol",
         "bottle": "water bottle, drink bottle, bottle of water",
         "book": "notebook",
@@ -218,10 +222,10 @@ _SEXES = {
 }
 _OTHERS = "person, pedestrian, figure, individual, adult, people, someone"
 _SIGNS = {
-    "copula": "is, are, was, were, appears, looks, seems, which, that, goes, reaches, reaching,"
-    " falls, dyed",
+    "copula": "is, are, was, were, appears, appear, looks, seems, seem, which, that, goes,"
+    " reaches, reaching, falls, ends, dyed",
     "with": "with, featuring, having, has, have, had, also, wears, wearing, wear, wore, carrying,"
-    " carries, carry, holding, holds, hold, dressed, clad, sporting, sports, on, over,"
+    " carries, carry, holding, holds, hold, dressed, clothed, clad, sporting, sports, on, over,"
     " underneath, under, beneath, walking, standing, wering, waering, but, while, who",
     "not": "not, no, without, never, neither, isnt, doesnt, hasnt, nothing, none, cannot, lacks,"
     " lacking, minus, free of",
@@ -238,7 +242,8 @@ _NOTHING = (
     " buttoned up, up to, out of, tied around, t shaped, as well, well lit, hair tie, small white,"
     " short time, picture of, image of, word of, number of, in the picture, in the image, in front,"
     " the camera, the picture, zip up, button up front, lace up, in the back, in back,"
-    " hanging down, comes down, pair of"
+    " hanging down, comes down, pair of, can be, tucked in, tucked in at the waist, tucked into,"
+    " tucked into the waist, in the middle, in the center"
 )
 
 
@@ -269,7 +274,8 @@ def _rows() -> dict[str, Meaning]:
         add(words, Meaning("detail", "pattern", value))
     for value, words in _STYLE_NOUNS.items():
         add(f"{value}, {words}", Meaning("hair", "style", value))
-    add("hair, haired, hairs, hairstyle, haircut, hairdo", Meaning("hair", "", ""))
+    add("haired", Meaning("haired", "", ""), plural=False)
+    add("hair, hairs, hairstyle, haircut, hairdo", Meaning("hair", "", ""))
     add("bald, balding, shaved head, bald head, bald headed", Meaning("hair", "length", "bald"))
     for slot, kinds in _THINGS.items():
         for kind, words in kinds.items():

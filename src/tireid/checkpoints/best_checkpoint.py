@@ -24,6 +24,13 @@ class BestCheckpoint(ModelCheckpoint):
         super().__init__(**arguments, enable_version_counter=False)
         self.keeps_superseded = False
 
+    def format_checkpoint_name(
+        self, metrics: dict[str, Any], filename: str | None = None, ver: int | None = None
+    ) -> str:
+        """Return the name of a checkpoint, with its epoch counted from 1."""
+        counted = {"epoch": metrics["epoch"] + 1} if "epoch" in metrics else {}
+        return super().format_checkpoint_name({**metrics, **counted}, filename, ver)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore scores and file names, in the folder that the run has now."""
         folder = Path(str(self.dirpath))

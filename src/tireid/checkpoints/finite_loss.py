@@ -67,7 +67,7 @@ class FiniteLoss(Callback):
             arrived = torch.cuda.Event()
             arrived.record()
         self._last = _Step(
-            trainer.current_epoch,
+            trainer.current_epoch + 1,
             trainer.global_step,
             list(terms),
             values,

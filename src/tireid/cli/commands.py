@@ -9,6 +9,7 @@ COMMANDS = {
     "compare": "Print one table of many runs and write a report.",
     "tune": "Search hyperparameters.",
     "doctor": "Examine a data set: what is missing, damaged or not as published.",
+    "fetch": "Download the weights and tokenizers that a config needs.",
     "dataset": "Convert a data set to another layout.",
     "explain": "Draw what a model looks at.",
     "index": "Index images of yours for search; again: bring the index up to date.",
@@ -27,6 +28,10 @@ EXAMPLES = {
     ),
     "dataset": ("tireid dataset convert custom photos --to cuhk_pedes data/CUHK-PEDES",),
     "doctor": ("tireid doctor cuhk_pedes /data/CUHK-PEDES",),
+    "fetch": (
+        "tireid fetch experiment=lgur",
+        "HF_HOME=/shared/hf tireid fetch experiment=lcr2s --list",
+    ),
     "index": ("tireid index photos/ --model runs/synthetic/lgur/latest --out gallery",),
     "search": ('tireid search "a woman in a red coat" --in gallery',),
     "serve": ("tireid serve gallery",),

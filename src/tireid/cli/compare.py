@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run `tireid compare`."""
-    arguments = vars(_parse())
-    del arguments["no_page"]  # `out` says it
     try:
+        arguments = vars(_parse())
+        del arguments["no_page"]  # `out` says it
         compare(**arguments)
     except (ValueError, OSError) as error:
         complain(str(error))
@@ -63,9 +63,11 @@ def compare(
     """
     # Late: the help needs no torch, and a table no matplotlib.
     from tireid.comparison import table
+    from tireid.runs.folder import named_run
     from tireid.runs.foreign import read_text
     from tireid.runs.results import Runs, read_csv, read_runs, write_csv
 
+    sources = [named_run(source) for source in sources]
     _check(sources, out)
     read = {
         source: Runs(read_csv(source), []) if source.is_file() else read_runs(source)
@@ -136,7 +138,7 @@ def _parse() -> argparse.Namespace:
         ),
     )
     parser.add_argument(
-        "sources", nargs="+", type=Path, help="run folders, or CSV files of results"
+        "sources", nargs="+", type=Path, help="run folders, CSV files of results, or latest"
     )
     parser.add_argument(
         "--csv", type=Path, metavar="FILE", help="write the results to this file, a line per run"
@@ -168,6 +170,9 @@ def _parse() -> argparse.Namespace:
     arguments = parser.parse()
     if arguments.no_page and (arguments.out or arguments.control or arguments.pictures):
         parser.error("--out, --control and --pictures are options of the report: drop --no-page")
+    from tireid.runs.folder import named_run  # late, as above
+
+    arguments.sources = [named_run(source) for source in arguments.sources]
     if arguments.out is None and not arguments.no_page:
         first: Path = arguments.sources[0]
         arguments.out = first if first.is_dir() else Path()

@@ -14,6 +14,11 @@ OPTIONS = (
     *("--run", "--multirun", "--shell-completion", "--config-path", "--config-name"),
     *("--config-dir", "--experimental-rerun", "--info"),
 )
+# Of commands: the setting that an option of theirs stands for, and what it expects.
+_OPTION_OF = {
+    "convert": ("--from", "source", "a source, such as lgur"),
+    "export": ("--push", "push", "a repository of the model hub, OWNER/NAME"),
+}
 _LIST_OF_SETS = re.compile(r"dataset=\[[^\[\]{}]*\]")
 _RAISE = "HYDRA_FULL_ERROR"  # lets Hydra raise its errors, not print them
 _SHOWING = (
@@ -30,27 +35,29 @@ def only_shows() -> bool:
 def as_overrides(name: str, words: list[str]) -> list[str]:
     """Return the words of a command line as Hydra takes them.
 
-    These are `--from SOURCE FILE` of `convert`, and `dataset=[A,B]` of `evaluate`.
+    These are `--from SOURCE FILE` of `convert`, `--push OWNER/NAME` of `export`, and
+    `dataset=[A,B]` of `evaluate`.
 
     Args:
         name: The command.
         words: What stands behind it.
 
     Raises:
-        SystemExit: With code 2, if no source is named.
+        SystemExit: With code 2, if nothing stands behind such an option.
     """
     if name == "evaluate":
         return _several_datasets(words)
-    starts = [at for at, word in enumerate(words) if word.partition("=")[0] == "--from"]
-    if name != "convert" or not starts:
+    option, setting, example = _OPTION_OF.get(name, ("", "", ""))
+    starts = [at for at, word in enumerate(words) if word.partition("=")[0] == option]
+    if not starts:
         return words
-    before, (option, *after) = words[: starts[0]], words[starts[0] :]
-    source = option.partition("=")[2] or (after.pop(0) if after else "")
-    if not source or source.startswith("-"):
-        sys.stderr.write(f"tireid {name}: --from: expected a source, such as lgur\n")
+    before, (found, *after) = words[: starts[0]], words[starts[0] :]
+    value = found.partition("=")[2] or (after.pop(0) if after else "")
+    if not value or value.startswith("-"):
+        sys.stderr.write(f"tireid {name}: {option}: expected {example}\n")
         sys.exit(2)
-    overrides = [f"source={source}"]
-    if after and not after[0].startswith("-") and "=" not in after[0]:
+    overrides = [f"{setting}={value}"]
+    if name == "convert" and after and not after[0].startswith("-") and "=" not in after[0]:
         quoted = after.pop(0).replace("'", "\\'")
         overrides.append(f"official='{quoted}'")
     return [*before, *overrides, *after]

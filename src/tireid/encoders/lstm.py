@@ -1,6 +1,6 @@
 """Word embeddings, and the bi-directional LSTM over token features that LGUR uses."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -63,6 +63,14 @@ class BiLstmEncoder(nn.Module):
         self.lstm = nn.LSTM(width, hidden, bias=bias, batch_first=True, bidirectional=True)
         self.pool = pool
         self.out_dim = hidden
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the embedding alone; arguments are those of `torch.compile`.
+
+        `torch.compile` leaves an LSTM out, and would otherwise unroll it word by word, anew for
+        each length of captions. cuDNN's is one operation as it is.
+        """
+        self.embedding.compile(*args, **kwargs)
 
     def forward(self, token_ids: TokenIds, valid: Valid, words: Words = None) -> Tokens:
         """Encode captions of any lengths, in any order.

@@ -34,6 +34,24 @@ RIGHT, WRONG, OWN = "#009E73", "#D55E00", "#444444"
 _JOINED = 4  # recorded bins of similarity in one bin of a plot
 
 
+def log_scale(axes: Any, lowest: float) -> None:
+    """Scale the vertical axis by logarithms, with ticks that are numbers at 1, 2 and 5.
+
+    Args:
+        axes: Those of matplotlib.
+        lowest: The lowest value that is drawn; where it is not above 0, the scale is linear near 0.
+    """
+    from matplotlib.ticker import LogLocator
+
+    if lowest > 0:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter("")
+    else:
+        axes.set_yscale("symlog", linthresh=1e-2)
+    axes.yaxis.set_major_formatter("{x:g}")
+
+
 def draw_similarities(
     axes: Any,
     edges: Float[ndarray, " edges"],

@@ -229,6 +229,8 @@ def save_page(
     notes: Sequence[str | Image.Image],
     lines: Sequence[Image.Image],
     warnings: Sequence[str] = (),
+    *,
+    colours: int | None = None,
 ) -> None:
     """Write a page with a margin: a head, and below it lines with rules between them.
 
@@ -238,6 +240,8 @@ def save_page(
         notes: What stands in small letters or as a block below the title.
         lines: At least one block.
         warnings: Red texts above all; empty ones are left out.
+        colours: Number of colours that it is reduced to, which makes a page of photographs a third
+            of its size; None: it is not.
     """
     width = max(line.width for line in lines)
     blocks = [text_block(text, width, bold=True, colour="#C00000") for text in warnings if text]
@@ -249,4 +253,6 @@ def save_page(
     ImageDraw.Draw(rule).line((0, 11, width, 11), fill="#CCCCCC", width=1)
     blocks += [block for line in lines for block in (rule, line)]
     page = ImageOps.expand(stack(blocks), 40, PAPER)
+    if colours is not None:
+        page = page.quantize(colours)
     page.save(file, "PNG", dpi=(200, 200), compress_level=4)  # 6 takes twice the time to save 2 %

@@ -9,9 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from tireid.console import printable, say
 from tireid.data.records import captions_of
+from tireid.data.synthetic import SYNTHETIC
 from tireid.files import write_json, write_text
 from tireid.inference.model_card import model_card
 from tireid.inference.onnx_model import check_installed, write_onnx
+from tireid.inference.push import check_push, push
 from tireid.inference.restore import (
     restore_datamodule,
     restore_model,
@@ -22,16 +24,22 @@ from tireid.inference.saved_config import evaluation_config, inference_config
 from tireid.methods.base import RetrievalModule, embedding_weights
 from tireid.retrieval import evaluate_embeddings
 from tireid.runs.record import EVALUATION, RECORD_FILE, read_record
-from tireid.runs.settings import CONFIG_FILE, read_overrides, read_settings
-from tireid.runs.weights import TOKENIZER_FOLDER, WEIGHTS_FILE, find_run, write_weights
+from tireid.runs.settings import CONFIG_FILE, method_name, read_overrides, read_settings
+from tireid.runs.weights import (
+    CARD_FILE,
+    TOKENIZER_FOLDER,
+    WEIGHTS_FILE,
+    find_run,
+    write_weights,
+)
+from tireid.tracking.logger import log_export
 
 FORMATS = ("safetensors", "onnx")
-CARD_FILE = "README.md"
 _UNKNOWN = "not recorded"
 
 
 def export(cfg: DictConfig) -> Path:
-    """Export one checkpoint.
+    """Export one checkpoint, and push it to the model hub if that is asked for.
 
     Args:
         cfg: Composed from `conf/export.yaml`.
@@ -49,7 +57,20 @@ def export(cfg: DictConfig) -> Path:
         check_installed("onnx", "onnxscript", "onnxruntime")
     if not cfg.output:
         raise ValueError("output: expected a new folder; set output=...")
+    if cfg.push is not None:
+        check_push(cfg.push, cfg.private)
     output = check_new_folder(cfg.output)
+    _write_export(cfg, output)
+    if cfg.push is not None:
+        push(output, cfg.push, private=cfg.private)
+    if cfg.wandb:
+        folder, _ = find_run(cfg.run)
+        log_export(folder, read_settings(folder), output)
+    return output
+
+
+def _write_export(cfg: DictConfig, output: Path) -> None:
+    """Write what an export holds into a new folder."""
     folder, checkpoint = find_run(cfg.run)
     config, record = inference_config(folder), read_record(folder)
     model = restore_model(config, folder, checkpoint)
@@ -77,14 +98,22 @@ def export(cfg: DictConfig) -> Path:
         "official_code": record.get("official_code", "LGUR"),  # earlier versions converted no other
         "version": record.get("versions", {}).get("tireid"),
     }
-    method, dataset = type(model).__name__, config.dataset.name
-    card = model_card(method, dataset, facts, exported | origin)
+    method, dataset = method_name(config.model._target_), config.dataset.name
+    licence = cfg.license or _licence(config, read_settings(folder), origin)
+    card = model_card(method, dataset, facts, exported | origin, licence)
     write_text(output / CARD_FILE, printable(card))
     megabytes = (output / WEIGHTS_FILE).stat().st_size / 1e6
     say(f"exported: {output} ({method} on {dataset}, {checkpoint.name}, {megabytes:.1f} MB)")
     if exported["selection"] == "test":
         say("Its checkpoint was chosen on the test split.", style="bold red")
-    return output
+
+
+def _licence(config: DictConfig, settings: dict[str, Any], origin: dict[str, Any]) -> str:
+    """Return the licence of a model whose weights come from this package alone, or `other`."""
+    encoders = (settings[name] for name in ("image_encoder", "text_encoder"))
+    is_own = not any(encoder.get("pretrained") for encoder in encoders)
+    is_own = is_own and config.dataset.name == SYNTHETIC and not origin["converted_from"]
+    return "mit" if is_own else "other"
 
 
 def _write_onnx(model: RetrievalModule, output: Path, retriever: Retriever, cfg: DictConfig) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from tireid.data.synthetic import SYNTHETIC
 from tireid.metrics.names import DIRECTIONS, METRICS
 
@@ -20,21 +22,22 @@ data.
 
 
 def model_card(
-    method: str, dataset: str, facts: Mapping[str, str], record: Mapping[str, Any]
+    method: str, dataset: str, facts: Mapping[str, str], record: Mapping[str, Any], licence: str
 ) -> str:
-    """Return the card in Markdown.
+    """Return the card in Markdown, below the header that the model hub reads.
 
     Args:
-        method: Name of the method's class.
+        method: Name of the method.
         dataset: Name of the data set.
         facts: What else describes the model, by name.
         record: The record of the export, with the `version` of this package that the run had, and
             `converted_from`, if it was: the checkpoint of the method's `official_code`.
+        licence: Licence of the weights, as the hub names it.
     """
     commit = f"`{record['commit']}`" if record["commit"] else _UNKNOWN
     changed = ", with local changes" if record["commit"] and record["dirty"] else ""
     rows = {
-        "method": f"`{method}`",
+        "method": method,
         **facts,
         "commit": commit + changed,
         "version of tireid": record["version"] or _UNKNOWN,
@@ -42,7 +45,10 @@ def model_card(
         "checkpoint": _checkpoint(record),
     }
     table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows.items())
-    return f"""# {method} on {dataset}
+    return f"""---
+{yaml.safe_dump(_header(method, dataset, record["metrics"], licence), sort_keys=False)}---
+
+# {method} on {dataset}
 
 Ranks images of people by a sentence that describes one: two encoders, whose unit-norm embeddings
 are compared by their dot product. For inference only: the heads that classify training identities
@@ -76,6 +82,31 @@ Research on finding images by text, on images whose subjects or owners allow it.
   data lack. Descriptions carry the describer's bias.
 - {_data_limits(dataset)}
 """
+
+
+def _header(
+    method: str, dataset: str, metrics: Mapping[str, float | None], licence: str
+) -> dict[str, Any]:
+    """Return the metadata of a card: licence, tags, data sets, and metrics on the test split."""
+    values = [
+        {"type": metric.key, "name": f"{metric.label}, {direction}", "value": round(value, 2)}
+        for prefix, direction in DIRECTIONS.items()
+        for metric in METRICS.values()
+        if (value := metrics.get(f"test/{prefix}{metric.key}")) is not None
+    ]
+    result = {
+        "task": {"type": "text-to-image-person-retrieval"},
+        "dataset": {"type": dataset, "name": dataset, "split": "test"},
+        "metrics": values,
+    }
+    results = {"model-index": [{"name": f"{method} on {dataset}", "results": [result]}]}
+    return {
+        "license": licence,
+        "library_name": "tireid",
+        "tags": ["tireid", "person-re-identification", "text-to-image-retrieval", method.lower()],
+        "datasets": [dataset],
+        "metrics": [metric.key for metric in METRICS.values() if metric.compared],
+    } | (results if values else {})
 
 
 def _checkpoint(record: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from tireid.inference.saved_config import inference_config
 from tireid.methods.base import RetrievalModule, embedding_weights
 from tireid.methods.lcr2s import Lcr2sTeacher
 from tireid.runs.record import read_record
-from tireid.runs.settings import CONFIG_FILE
+from tireid.runs.settings import CONFIG_FILE, method_name
 from tireid.runs.weights import TOKENIZER_FOLDER, find_run, read_weights
 
 TEACHER_FOLDER = "teacher"  # of a student's run folder: the run of its teacher
@@ -55,7 +55,8 @@ def _fitting(model: RetrievalModule, file: Path, entry: str) -> dict[str, Tensor
     state = embedding_weights(model, read_weights(file, entry))
     if faults := misfit(expected, state):
         raise ValueError(
-            f"{file}: does not fit the {type(model).__name__} of {CONFIG_FILE}: {faults}"
+            f"{file}: does not fit the {method_name(type(model).__name__)} of {CONFIG_FILE}: "
+            f"{faults}"
         )
     return state
 

@@ -39,6 +39,7 @@ from tireid.inference.saved_config import inference_config
 from tireid.inference.trust import trusting
 from tireid.methods.base import RetrievalModule, embedding_weights
 from tireid.retrieval.similarity import NoDirectionError, diverged
+from tireid.runs.hub import is_hub_address
 from tireid.runs.weights import find_saved
 
 RUNTIMES = ("torch", "onnx")
@@ -310,7 +311,8 @@ def load(
 
     Args:
         path: A run folder (its tested checkpoint), a checkpoint inside one, or a folder that
-            `tireid export` wrote; or a CLIP or SigLIP 2 as it is, see `tireid.inference.hub`.
+            `tireid export` wrote, also on the hub (`hf://OWNER/NAME`); or a CLIP or SigLIP 2 as it
+            is, see `tireid.inference.hub`.
         device: Device to compute on; None: a GPU (CUDA) if there is one, else the CPU.
         runtime: `torch`; or `onnx`, for an export with ONNX files, on the CPU.
         trust: Packages whose classes the config may name, beside those that are always trusted, see
@@ -326,9 +328,9 @@ def load(
     """
     if runtime not in RUNTIMES:
         raise ValueError(f"runtime: expected {' or '.join(RUNTIMES)}, got {runtime!r}")
+    if runtime == "onnx" and (is_hub_address(path) or is_hub_model(path)):
+        raise ValueError(f"runtime: expected torch for a model of the hub, {path}, got onnx")
     if is_hub_model(path):
-        if runtime == "onnx":
-            raise ValueError(f"runtime: expected torch for a model of the hub, {path}, got onnx")
         cfg, weights = hub_config(path), Path(path)
         model, tokenizer = build_hub_model(cfg)
     else:

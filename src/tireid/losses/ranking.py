@@ -4,9 +4,10 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tireid.losses.draws import keyed_uniform
 from tireid.losses.gather import gather_with_gradient
 from tireid.losses.precision import dot_products, full_precision
 from tireid.structures import Ids, Scalar
@@ -31,8 +32,8 @@ def mine_semi_hard(
     similarity: Float[Tensor, "batch batch"],
     pids: Ids,
     *,
+    draws: Float[Tensor, "batch batch"],
     margin: float,
-    generator: Generator | None = None,
 ) -> Triplets:
     """Draw for each row one negative that is less similar than the positive, within the margin.
 
@@ -43,8 +44,8 @@ def mine_semi_hard(
     Args:
         similarity: Similarity of rows and columns; the positive of row i is on the diagonal.
         pids: Identity of each row and column.
+        draws: Uniform random numbers in [0, 1); of the candidates of a row the highest is taken.
         margin: Margin of the hinge, in units of similarity.
-        generator: Generator of the draws, on the device of `similarity`.
 
     Source:
         The official code draws with numpy on the host, without a seed:
@@ -54,9 +55,6 @@ def mine_semi_hard(
     gap = similarity.detach() - similarity.detach().diagonal()[:, None] + margin
     other = pids[:, None] != pids[None, :]
     candidates = other & (gap > 0) & (gap < margin)
-    draws = torch.rand(
-        similarity.shape, generator=generator, device=similarity.device, dtype=torch.float32
-    )
     negative = draws.masked_fill(~candidates, -1.0).argmax(dim=1)
     used = candidates.any(dim=1)
 
@@ -74,7 +72,7 @@ def ranking_loss(
     margin: float = 0.3,
     columns: Columns = "corrected",
     reduction: Reduction = "sum",
-    generator: Generator | None = None,
+    key: tuple[int, int] = (0, 0),
     triplets: tuple[Triplets, Triplets] | None = None,
 ) -> Scalar:
     """Push one semi-hard negative of each anchor below its positive, for rows and columns.
@@ -88,7 +86,7 @@ def ranking_loss(
             matrix; `official` then reads the matrix as it stands, so it compares with another
             pair's similarity; `corrected` reads the transposed one.
         reduction: `sum` over anchors, as in the official code, or the `mean` over the batch.
-        generator: Generator of the draws, first for the rows, then for the columns.
+        key: Seed and number of the draw, see `keyed_uniform`.
         triplets: Negatives of rows and of columns, to be used instead of a draw.
 
     Returns:
@@ -103,10 +101,10 @@ def ranking_loss(
             F.normalize(rows.flatten(1), dim=-1), F.normalize(cols.flatten(1), dim=-1)
         )
         if triplets is None:
-            row_triplets = mine_semi_hard(similarity, pids, margin=margin, generator=generator)
-            column_triplets = mine_semi_hard(
-                similarity.mT, pids, margin=margin, generator=generator
-            )
+            size = len(pids)
+            draws = keyed_uniform(*key, number=2, rows=size, columns=size, device=similarity.device)
+            row_triplets = mine_semi_hard(similarity, pids, draws=draws[0], margin=margin)
+            column_triplets = mine_semi_hard(similarity.mT, pids, draws=draws[1], margin=margin)
         else:
             row_triplets, column_triplets = triplets
 
@@ -176,8 +174,6 @@ class RankingLoss(nn.Module):
             pids: Identities of this process's pairs.
             draw: Number of the draw; equal on all processes, different for every call of a run.
         """
-        generator = torch.Generator(device=row_features.device)
-        generator.manual_seed(self.seed * 1_000_003 + draw)
         return ranking_loss(
             gather_with_gradient(row_features),
             gather_with_gradient(column_features),
@@ -185,5 +181,5 @@ class RankingLoss(nn.Module):
             margin=self.margin,
             columns=self.columns,
             reduction=self.reduction,
-            generator=generator,
+            key=(self.seed, draw),
         )

@@ -247,6 +247,9 @@ class RetrievalModule(L.LightningModule):
         if self.layer_decay != 1 and not any("_block" in group["name"] for group in groups):
             raise ValueError(no_blocks("layer_decay", self.layer_decay))
         optimizer = self.build_optimizer(groups)
+        for module in self.modules():  # a head may train some rows of its weights at a time
+            if hasattr(module, "follow"):
+                module.follow(optimizer)  # pyright: ignore[reportCallIssue] -- nn.Module attribute
         total_steps = int(self.trainer.estimated_stepping_batches)
         schedule: Any = self.build_schedule(optimizer, total_steps=total_steps)
         return {"optimizer": optimizer, "lr_scheduler": schedule}

@@ -1,14 +1,12 @@
 """The control: two towers, one embedding each, one alignment loss and an identity loss."""
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tireid.losses.identity import identity_loss
 from tireid.methods.base import (
     RetrievalModule,
     TrainingTerms,
@@ -16,6 +14,7 @@ from tireid.methods.base import (
     freeze_unused,
     token_contributions,
 )
+from tireid.methods.identity import SampledClasses, identity_terms, sample_classes
 from tireid.structures import Features, Images, PairBatch, TokenIds, Tokens, Valid, Words
 
 PROJECTIONS = ("pretrained", "none", "pooled", "per_position")
@@ -36,14 +35,19 @@ class Baseline(RetrievalModule):
         alignment_weight: Weight of the alignment loss.
         identity_weight: Weight of the identity loss; one classifier serves both modalities.
         label_smoothing: Of the identity loss, see `identity_loss`.
+        identity: `exact`, all identities are scored; or `sampled`, those of the batch and a random
+            share of the others, see `tireid.methods.identity`.
+        identity_share: Share of the identities in a step of `sampled`.
+        seed: Key of that draw.
         **base: Encoders, optimiser, schedule and rates, see `RetrievalModule`. Rates:
             `image_encoder`, `text_encoder`, `head`, `classifier`.
     """
 
-    training_only = ("classifier.",)
+    training_only = ("classifier.", "sampled_classes.")
     image_projection: nn.Module
     text_projection: nn.Module
     classifier: nn.Linear
+    sampled_classes: SampledClasses | None
     alignment: nn.Module
 
     def __init__(
@@ -56,6 +60,9 @@ class Baseline(RetrievalModule):
         alignment_weight: float = 1.0,
         identity_weight: float = 1.0,
         label_smoothing: float = 0.0,
+        identity: str = "exact",
+        identity_share: float = 0.1,
+        seed: int = 0,
         **base: Any,
     ) -> None:
         super().__init__(**base)
@@ -64,6 +71,14 @@ class Baseline(RetrievalModule):
         self.image_projection, self.text_projection = self._projections(embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_train_pids)
         freeze_unused(self.classifier, identity_weight, alignment)
+        whole = {"weight": (self.classifier.weight, 0), "bias": (self.classifier.bias, 0)}
+        self.sampled_classes = sample_classes(
+            identity if identity_weight else "exact",
+            whole,
+            share=identity_share,
+            seed=seed,
+            alignment=alignment,
+        )
         self.alignment = alignment
         self.alignment_weight = alignment_weight
         self.identity_weight = identity_weight
@@ -140,11 +155,15 @@ class Baseline(RetrievalModule):
         aligned = align(self.alignment, images, texts, batch.pid, draw=step, classes=classes)
         terms = {"alignment": self.alignment_weight * aligned}
         if self.identity_weight:
-            identity = partial(identity_loss, smoothing=self.label_smoothing)
-            terms["id"] = self.identity_weight * (
-                identity(self.classifier(images), batch.label)
-                + identity(self.classifier(texts), batch.label)
+            both = identity_terms(
+                self.classifier,
+                self.sampled_classes,
+                (images, texts),
+                batch.label,
+                step=step,
+                smoothing=self.label_smoothing,
             )
+            terms["id"] = self.identity_weight * both
         return TrainingTerms(terms, images, texts)
 
     def parameter_groups(self) -> dict[str, Iterable[nn.Parameter]]:
@@ -153,5 +172,8 @@ class Baseline(RetrievalModule):
             "image_encoder": self.image_encoder.parameters(),
             "text_encoder": self.text_encoder.parameters(),
             "head": [*self.image_projection.parameters(), *self.text_projection.parameters()],
-            "classifier": self.classifier.parameters(),
+            "classifier": [
+                *self.classifier.parameters(),
+                *(self.sampled_classes.parameters() if self.sampled_classes else ()),
+            ],
         }

@@ -78,9 +78,8 @@ def evaluate_embeddings(
     """Compute R@k, mAP and mINP of texts that query a gallery of images, in percent.
 
     Ranks by cosine similarity. Neither the whole similarity matrix nor a sort of the gallery is
-    made: on a CPU memory beyond the arguments is bounded (about 0.5 GiB), elsewhere it is about
-    8 bytes x gallery x (dim + 5 x block_size). Metrics are the same bits for every block size. For
-    image to text, swap the two sides.
+    made: memory beyond the arguments is bounded, on a CPU at about 0.5 GiB, elsewhere at about
+    2 GB. Metrics are the same bits for every block size. For image to text, swap the two sides.
 
     Args:
         text_embeddings: See `embedding_values` for all arguments.

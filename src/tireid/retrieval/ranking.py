@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from tireid.metrics.ranks import PositiveRanks, find_positives, rank_positives
+from tireid.metrics.ranks import PositiveRanks, find_positives
+from tireid.retrieval.device_ranking import ranked_on_device
 from tireid.retrieval.gallery import Block, Gallery, UnitVectors
-from tireid.retrieval.similarity import similarity_blocks
 
 _OPEN = 4  # open ranks a text beyond which exact products take less time
 _RANKS, _VECTORS = 2**22, 2**24  # ranks, and values of embeddings, kept at a time
@@ -41,8 +41,7 @@ def ranked_blocks(
         Which texts, and the ranks of their positives: the same for every block size and device.
     """
     if images.device.type != "cpu":
-        for rows, similarity in similarity_blocks(texts, images, block_size):
-            yield rows, rank_positives(similarity, text_pids[rows], image_pids)
+        yield from ranked_on_device(texts, images, text_pids, image_pids, block_size)
         return
     gallery = Gallery(images)
     most = int(np.unique(image_pids.numpy(), return_counts=True)[1].max())

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _GRID = 2.0**26
+_SCORES = 2**24  # similarities at a time
 _SHORTEST = 1e-12  # what is shorter is zero once it is normalised and rounded
 
 
@@ -134,12 +135,13 @@ def similarity_blocks(
     Args:
         text_embeddings: Finite, any float type.
         image_embeddings: Finite, of the same width.
-        block_size: Texts at a time.
+        block_size: Texts at a time, fewer where the gallery is large.
 
     Yields:
         Which texts, and their similarities in float64, the same bits for every block size.
     """
     gallery = unit_vectors(image_embeddings)
+    block_size = max(min(block_size, _SCORES // len(gallery)), 1)
     for start in range(0, len(text_embeddings), block_size):
         rows = slice(start, min(start + block_size, len(text_embeddings)))
         yield rows, unit_vectors(text_embeddings[rows].to(gallery.device)) @ gallery.mT

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+_LONGEST_DIFF = 2**20  # characters
 PACKAGES = ["tireid", "torch", "lightning", "transformers", "torchmetrics", "numpy", "pillow"]
 
 
@@ -17,18 +18,35 @@ def source_state(folder: Path) -> dict[str, Any]:
 
     Both are None where `folder` is not in a git work tree (an installed package).
     """
-
-    def git(*words: str) -> str | None:
-        command = ["git", "-C", str(folder), *words]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 -- fixed words
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    if git("ls-files", "--error-unmatch", str(Path(__file__))) is None:
+    if not _is_tracked(folder):
         return {"commit": None, "dirty": None}
-    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    commit, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain")
+    return {"commit": commit, "dirty": bool(changes)}
+
+
+def source_diff(folder: Path) -> str:
+    """Return the local changes of the source tree at `folder` since its commit, as a patch.
+
+    Empty where there are none, or `folder` is not in a git work tree. New files are left out, and
+    what is longer than a megabyte is cut.
+    """
+    diff = (_git(folder, "diff", "HEAD", "--no-color") or "") if _is_tracked(folder) else ""
+    return f"{diff[:_LONGEST_DIFF]}\n" if diff else ""
+
+
+def _is_tracked(folder: Path) -> bool:
+    return _git(folder, "ls-files", "--error-unmatch", str(Path(__file__))) is not None
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    command = ["git", "-C", str(folder), *words]
+    try:
+        done = subprocess.run(  # noqa: S603 -- fixed words
+            command, capture_output=True, text=True, timeout=10, check=True, errors="replace"
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
 
 
 def versions() -> dict[str, str]:

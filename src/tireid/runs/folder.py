@@ -13,7 +13,8 @@ from tireid.files import folder_lock
 from tireid.runs.record import read_record
 from tireid.runs.settings import CONFIG_FILE, difference
 
-LATEST = "latest"  # a link beside run folders that are named by the time
+LATEST = "latest"  # a link beside run folders that are named by the time, and a name of a run
+RUNS = Path("runs")  # as `paths.runs_dir` of conf/
 _TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d+")
 
 
@@ -85,3 +86,39 @@ def link_latest(folder: Path) -> None:
     with suppress(OSError):
         temporary.symlink_to(folder.name, target_is_directory=True)
         temporary.replace(link)
+
+
+def runs_below(runs: Path) -> list[Path]:
+    """Return the run folders with a checkpoint below a folder, newest last, without teachers'."""
+    folders = {file.parent for file in runs.rglob(CONFIG_FILE)}
+    found = [
+        folder
+        for folder in folders
+        if not folders.intersection(folder.parents) and any(folder.glob("checkpoints/*.ckpt"))
+    ]
+    return sorted(found, key=_changed)
+
+
+def _changed(folder: Path) -> tuple[float, str]:
+    return max(file.stat().st_mtime for file in folder.glob("checkpoints/*.ckpt")), folder.name
+
+
+def named_run(name: str | Path, runs: Path = RUNS) -> Path:
+    """Return the path of a run; `latest`, where nothing is called so, is the newest run.
+
+    Args:
+        name: A path, or `latest`.
+        runs: Folder that trainings write to.
+
+    Raises:
+        FileNotFoundError: If there is no run.
+    """
+    path = Path(name)
+    if str(name) != LATEST or path.exists():
+        return path
+    if not (found := runs_below(runs)):
+        raise FileNotFoundError(
+            f"latest: expected a run below {runs}/, got none: `tireid train` makes one"
+        )
+    say(f"latest: {found[-1]}", to_stderr=True)
+    return found[-1]

@@ -10,6 +10,8 @@ from typing import Any, get_args
 
 import yaml
 
+from tireid.runs.hub import root_of
+
 LARGEST_TEXT = 64 * 2**20  # bytes
 LONGEST_LINE = 2**20  # characters
 LARGEST_YAML = 2**20  # its parser takes seconds for this
@@ -31,7 +33,8 @@ def regular_file(path: Path, *, inside: Path | None = None, largest: int | None 
 
     Args:
         path: The file, or a link to it.
-        inside: Folder that it must lie in, links followed; None: anywhere.
+        inside: Folder that it must lie in, links followed, see `tireid.runs.hub.root_of`; None:
+            anywhere.
         largest: Most bytes; None: any number.
 
     Raises:
@@ -47,7 +50,7 @@ def regular_file(path: Path, *, inside: Path | None = None, largest: int | None 
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a socket or a device"
         raise ValueError(f"{path}: expected a regular file, got {kind}")
-    if inside is not None and not real.is_relative_to(inside.resolve()):
+    if inside is not None and not real.is_relative_to(root_of(inside)):
         raise ValueError(f"{path}: expected a file inside {inside}, got a link to {real}")
     if largest is not None and found.st_size > largest:
         raise ValueError(

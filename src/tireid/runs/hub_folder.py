@@ -17,12 +17,9 @@ def check_hub_folder(folder: Path) -> None:
         ValueError: If one is no regular file, lies elsewhere, is too large or nested too deep,
             unpacks to more than its size, or names weights elsewhere; names it.
     """
-    real = folder.resolve()
-    # The hub's cache links to files beside its snapshots.
-    inside = real.parents[1] if real.parent.name == "snapshots" else real
     for file in sorted(folder.iterdir()):
         if file.suffix == ".json":
-            content = read_json(file, "settings", dict | list, inside=inside)
+            content = read_json(file, "settings", dict | list, inside=folder)
             names = content.get("weight_map") if isinstance(content, dict) else None
             named = check(names, {str: str}, file, "weight_map").values() if names else ()
             for name in set(named):
@@ -30,7 +27,7 @@ def check_hub_folder(folder: Path) -> None:
                     raise ValueError(f"{file}: weight_map: expected names of files, got {name!r}")
         elif file.suffix in (*_TEXTS, *WEIGHTS):
             largest = LARGEST_TEXT if file.suffix in _TEXTS else None
-            regular_file(file, inside=inside, largest=largest)
+            regular_file(file, inside=folder, largest=largest)
             if file.suffix == ".bin" and zipfile.is_zipfile(file):
                 try:
                     check_archive(file)

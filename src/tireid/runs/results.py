@@ -17,8 +17,10 @@ from tireid.runs.foreign import check, read_json, read_text
 from tireid.runs.record import RECORD, RECORD_FILE, read_record
 from tireid.runs.settings import (
     CONFIG_FILE,
+    UNLEARNED,
     fingerprint,
     flat_settings,
+    method_name,
     read_config,
     read_overrides,
     without_seeds,
@@ -283,7 +285,8 @@ def _by_key(overrides: Sequence[str]) -> dict[str, str]:
     for override in overrides:
         key, _, value = override.partition("=")
         name = key.lstrip("+~")
-        if name.rsplit(".", 1)[-1] not in _IGNORED and not name.startswith(_IGNORED_PREFIXES):
+        told = name.rsplit(".", 1)[-1] in _IGNORED or name in UNLEARNED
+        if not told and not name.startswith(_IGNORED_PREFIXES):
             values[name] = value
     return values
 
@@ -303,7 +306,7 @@ def _differences(settings: Sequence[Mapping[str, str]]) -> list[str]:
 def _result(settings: dict[str, Any], record: dict[str, Any]) -> Result:
     commit = record["commit"] or ""
     return Result(
-        label=str(settings.get("label") or "") or settings["model"]["_target_"].rpartition(".")[2],
+        label=str(settings.get("label") or "") or method_name(settings["model"]["_target_"]),
         dataset=settings["dataset"]["name"],
         seed=record["seed"],
         selection=record["selection"],

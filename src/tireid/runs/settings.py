@@ -9,6 +9,14 @@ from typing import Any
 from tireid.runs.foreign import check, read_yaml
 
 CONFIG_FILE = "config.yaml"
+# Methods whose class is not called as they are.
+_METHODS = {
+    "Lgur": "LGUR",
+    "Lcr2s": "LCR2S",
+    "Lcr2sTeacher": "LCR2S teacher",
+    "Irra": "IRRA",
+    "Rde": "RDE",
+}
 
 # Classes that have moved since earlier versions wrote their names into configs.
 _MOVED = {"tireid.methods.lcr2s_teacher.Lcr2sTeacher": "tireid.methods.lcr2s.Lcr2sTeacher"}
@@ -48,6 +56,7 @@ _ADDED = {
     "model.teacher.dual.label_smoothing": 0.0,
     "tf32": True,
     "recipe.tf32": True,
+    "recipe.precision": "32-true",
     "dataset.erase_value": [0.0, 0.0, 0.0],
     "text_encoder.tokenizer.mended": False,
     "dataset.colour_jitter": 0.0,
@@ -55,12 +64,18 @@ _ADDED = {
     "dataset.back_translation": 0.0,
     "dataset.noise": 0.0,
     "dataset.decode": "pillow",
+    "dataset.bad_images": 0.0,
+}
+# How images are read and moved, with the value that counts for any: hashes stay what they were.
+UNLEARNED = {
+    "dataset.cache": None,
     "dataset.prefetch": 2,
     "dataset.persistent_workers": True,
     "dataset.normalise_on": "auto",
-    "dataset.cache": None,
-    "dataset.bad_images": 0.0,
 }
+
+# Settings whose default is not what earlier versions did, which lacked them: their runs keep that.
+_KEPT = {"tireid.data.synthetic.read_synthetic": {"dataset.read.version": 1}}
 
 _SECTIONS = dict.fromkeys(
     ("model", "image_encoder", "text_encoder", "dataset", "trainer", "paths", "logger"), dict | None
@@ -75,8 +90,10 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     """
     saved = _without_repeated(flat_settings(read_settings(folder)))
     wanted = _without_repeated(flat_settings(settings))
-    added = {name: value for name, value in _ADDED.items() if name in wanted}
-    saved = added | saved
+    added = {n: value for n, value in (_ADDED | UNLEARNED).items() if n in wanted}
+    kept = _kept(saved)
+    saved = added | saved | kept
+    wanted |= kept
     names = sorted(
         name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
     )
@@ -85,6 +102,20 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     name, more = names[0], len(names) - 1
     others = f" and {more} other difference{'s' if more > 1 else ''}" if more else ""
     return f"{name}={saved.get(name)!r} instead of {wanted.get(name)!r}{others}"
+
+
+def kept_settings(folder: Path) -> dict[str, Any]:
+    """Return what a run of an earlier version goes on with, by dotted name, whatever is set now.
+
+    Raises:
+        ValueError: If the saved config cannot be read.
+    """
+    return _kept(flat_settings(read_settings(folder)))
+
+
+def _kept(saved: Mapping[str, Any]) -> dict[str, Any]:
+    kept = _KEPT.get(str(saved.get("dataset.read._target_")), {})
+    return {name: value for name, value in kept.items() if name not in saved}
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -161,13 +192,24 @@ def flatten(settings: Mapping[str, Any], separator: str = ".") -> dict[str, Any]
 
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config by dotted name, without paths and display."""
+    """Return a config by dotted name, without paths and display, and with images read as usual."""
     flat = flatten({name: value for name, value in settings.items() if name not in _IGNORED})
     return {
-        name: value
+        name: UNLEARNED.get(name, value)
         for name, value in flat.items()
         if value != {} and not name.endswith(("_dir", "dirpath", ".read.repeats"))
     }
+
+
+def method_name(target: str) -> str:
+    """Return the name of a method, that of its paper, from its class, as a config names it.
+
+    Example:
+        >>> method_name("tireid.methods.lgur.Lgur"), method_name("mine.Gem")
+        ('LGUR', 'Gem')
+    """
+    name = target.rpartition(".")[2]
+    return _METHODS.get(name, name)
 
 
 def without_seeds(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,20 +1,23 @@
 """Name, group, tags and flat config of a run, for W&B and tables."""
 
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 from tireid.runs.environment import source_state
 from tireid.runs.foreign import read_yaml
-from tireid.runs.settings import fingerprint, flatten, read_overrides
+from tireid.runs.settings import UNLEARNED, fingerprint, flatten, method_name, read_overrides
 
 _LONGEST = 80  # characters of a label; W&B takes names of 128
 # Overrides that other parts of a title tell, or that change nothing that is learned.
 _TOLD = (
     *("model", "image_encoder", "text_encoder", "dataset", "dataset.root", "dataset.num_workers"),
     *("experiment", "sweep", "seed", "label", "wandb_group", "trainer", "strategy", "logger"),
-    *("skip_finished", "ckpt_path", "cache_words", "dataset.cache_images"),
+    *("skip_finished", "ckpt_path", "cache_words", "dataset.cache_images", *UNLEARNED),
 )
+# An absolute path, alone or inside a list or a mapping; no address.
+_PATH = re.compile(r"""(?<![\w.:/~-])(?:~?/|[A-Za-z]:[\\/]|\\\\)[^\s,\[\]{}'"]+""")
 _ELSEWHERE = ("paths.", "callbacks.", "logger.", "strategy.", "hydra")
 
 
@@ -46,7 +49,10 @@ def run_title(settings: Mapping[str, Any], folder: Path) -> RunTitle:
     choices = _choices(folder)
     overrides = read_overrides(folder)
     changes = _changes(overrides)
-    label = settings["label"] or " ".join([_class_name(settings["model"]), *changes])[:_LONGEST]
+    label = (
+        settings["label"]
+        or " ".join([method_name(settings["model"]["_target_"]), *changes])[:_LONGEST]
+    )
     encoders = [
         choices.get(part) or _class_name(settings[part]["module"])
         for part in ("image_encoder", "text_encoder")
@@ -81,10 +87,17 @@ def _changes(overrides: list[str]) -> list[str]:
     parts = sorted(map(_parts, overrides))
     told = [name in _TOLD or name.startswith(_ELSEWHERE) for name, _ in parts]
     return [
-        f"{name}={Path(value).name if _is_path(name, value) else value}"
+        f"{name}={_without_folders(value)}"
         for (name, value), is_told in zip(parts, told, strict=True)
         if not is_told
     ]
+
+
+def _without_folders(value: str) -> str:
+    """Return a value whose absolute paths are shortened to their last part."""
+    if _PATH.match(value):  # which may hold spaces
+        return PureWindowsPath(value).name  # it knows both separators
+    return _PATH.sub(lambda path: PureWindowsPath(path[0]).name, value)
 
 
 def _parts(override: str) -> tuple[str, str]:
@@ -93,7 +106,11 @@ def _parts(override: str) -> tuple[str, str]:
 
 
 def _is_path(name: str, value: Any) -> bool:
-    return name.startswith(("paths/", "paths.")) or (isinstance(value, str) and value[:1] == "/")
+    """Return whether a setting tells where something lies on this machine."""
+    if isinstance(value, list | tuple):
+        return any(_is_path("", item) for item in value)
+    has_path = isinstance(value, str) and bool(_PATH.search(value))
+    return has_path or name.startswith(("paths/", "paths."))
 
 
 def _class_name(settings: Mapping[str, Any]) -> str:

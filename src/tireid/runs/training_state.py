@@ -186,13 +186,19 @@ def _check_states(saved: dict[str, Any], optimizer: Optimizer, file: Path, field
     names = [name for group in saved["param_groups"] for name in group["params"]]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     shapes = {name: value.shape for name, value in zip(names, parameters, strict=True)}
-    needed = _state_names(optimizer)
+    needed = {  # by group: an optimiser may treat its groups differently
+        name: kept
+        for group, own in zip(saved["param_groups"], optimizer.param_groups, strict=True)
+        for kept in [_state_names(optimizer, own)]
+        for name in group["params"]
+    }
     for name, state in saved["state"].items():
         place = f"{field}.state.{name}"
         if name not in shapes:
             raise ValueError(f"{file}: {place}: expected a parameter's number, got another")
-        if (got := check(state, {}, file, place).keys()) != needed:
-            raise ValueError(f"{file}: {place}: expected {sorted(needed)}, got {sorted(got)}")
+        if (got := check(state, {}, file, place).keys()) != needed[name]:
+            expected = sorted(needed[name])
+            raise ValueError(f"{file}: {place}: expected {expected}, got {sorted(got)}")
         for key, value in state.items():
             # A step is one number, all else has a number for each one of the parameter.
             shape = () if key == "step" else tuple(shapes[name])
@@ -203,13 +209,13 @@ def _check_states(saved: dict[str, Any], optimizer: Optimizer, file: Path, field
                 raise ValueError(f"{file}: {place}.{key}: expected finite numbers")
 
 
-def _state_names(optimizer: Optimizer) -> Set[str]:
-    """Return the names of what an optimiser keeps for a parameter, by a step of a copy of it."""
-    parameter = torch.zeros_like(optimizer.param_groups[0]["params"][0]).requires_grad_()
+def _state_names(optimizer: Optimizer, group: dict[str, Any]) -> Set[str]:
+    """Return the names of what it keeps for a parameter of a group, by a step of a copy of it."""
+    parameter = torch.zeros_like(group["params"][0]).requires_grad_()
     parameter.grad = torch.zeros_like(parameter)
     probe = copy.copy(optimizer)
     probe.state = defaultdict(dict)
-    probe.param_groups = [{**optimizer.param_groups[0], "params": [parameter]}]
+    probe.param_groups = [{**group, "params": [parameter]}]
     probe.step()
     return probe.state[parameter].keys()
 

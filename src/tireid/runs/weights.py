@@ -10,12 +10,17 @@ from torch import Tensor
 
 from tireid.files import replacing
 from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint, weights_fault
+from tireid.runs.folder import named_run
 from tireid.runs.foreign import regular_file
+from tireid.runs.hub import download, is_hub_address
 from tireid.runs.record import RECORD_FILE, read_record
 from tireid.runs.settings import CONFIG_FILE
 
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FOLDER = "tokenizer"
+CARD_FILE = "README.md"
+# Of an export on the hub; no other file of its repository is downloaded.
+EXPORT_FILES = (WEIGHTS_FILE, CONFIG_FILE, RECORD_FILE, f"{TOKENIZER_FOLDER}/*.json")
 PRODUCT = ("lora_down", "lora_up")  # names of the matrices whose product is added to a weight
 
 
@@ -26,15 +31,17 @@ def find_run(run: str | None) -> tuple[Path, Path]:
     that, the best on validation so far.
 
     Args:
-        run: A run folder or a checkpoint in one.
+        run: A run folder, a checkpoint in one, or `latest` for the newest run.
 
     Raises:
         ValueError: If `run` is not given, or the run's record cannot be read.
         FileNotFoundError: If there is no such run or it holds no checkpoint.
     """
     if not run:
-        raise ValueError("run: expected a run folder or a checkpoint; set run=runs/...")
-    path = Path(str(run))
+        raise ValueError(
+            "run: expected a run folder or a checkpoint; set run=runs/... or run=latest"
+        )
+    path = named_run(run)
     if path.exists() and not path.is_dir():
         folder, checkpoint = path.resolve().parent.parent, regular_file(path)
     else:
@@ -71,16 +78,27 @@ def _chosen(folder: Path) -> Path:
         ) from error
 
 
+def is_export(path: str | Path) -> bool:
+    """Return whether this is an exported folder, its weights file, or an export on the hub."""
+    folder = Path(path).parent if Path(path).name == WEIGHTS_FILE else Path(path)
+    is_here = all((folder / name).exists() for name in (WEIGHTS_FILE, CONFIG_FILE))
+    return is_here or is_hub_address(path)
+
+
 def find_saved(path: str | Path) -> tuple[Path, Path]:
     """Return the folder and the weights file of an export, a run or a checkpoint.
 
     Args:
-        path: An exported folder, its weights file, a run folder, or a checkpoint in one.
+        path: An exported folder, its weights file, a run folder, a checkpoint in one, or `latest`
+            for the newest run; or an export on the hub, which is downloaded, as in
+            `tireid.runs.hub`.
 
     Raises:
         FileNotFoundError: If `path` is none of them.
     """
-    path = Path(path)
+    if is_hub_address(path):
+        return _find_downloaded(path)
+    path = named_run(path)
     folder = path.parent if path.name == WEIGHTS_FILE else path
     if (folder / WEIGHTS_FILE).exists():
         return folder, regular_file(folder / WEIGHTS_FILE, inside=folder)
@@ -90,6 +108,17 @@ def find_saved(path: str | Path) -> tuple[Path, Path]:
             "checkpoints/, or a checkpoint"
         )
     return find_run(str(path))
+
+
+def _find_downloaded(address: str | Path) -> tuple[Path, Path]:
+    folder = download(address, EXPORT_FILES)
+    for name in (WEIGHTS_FILE, CONFIG_FILE):
+        if not (folder / name).exists():
+            raise FileNotFoundError(
+                f"{address}: expected a model that `tireid export --push` wrote, got no {name} in "
+                "it; a CLIP or SigLIP 2 is named without hf://"
+            )
+    return folder, regular_file(folder / WEIGHTS_FILE, inside=folder)
 
 
 def write_weights(file: Path, weights: Mapping[str, Tensor]) -> None:

@@ -8,19 +8,19 @@ from tireid.data.synthetic import SYNTHETIC
 from tireid.inference.hub import hub_model_path, is_hub_model
 from tireid.inference.retriever import Retriever, load
 from tireid.inference.saved_config import inference_config
-from tireid.runs.settings import CONFIG_FILE
+from tireid.runs.folder import LATEST, RUNS, runs_below
+from tireid.runs.hub import is_hub_address
 from tireid.runs.weights import find_saved
 
 HUB = "hub"
-RUNS = Path("runs")  # as `paths.runs_dir` of conf/
 
 
 class SearchModel(NamedTuple):
     """A model, loaded.
 
     Attributes:
-        path: Run folder, checkpoint, export or folder of a hub model, absolute; or a name on the
-            hub.
+        path: Run folder, checkpoint, export or folder of a hub model, absolute; or a name or an
+            address on the hub.
         retriever: Embeds images and sentences.
         trained_on: Name of the data set it was trained on; `hub` for a model of the hub.
     """
@@ -35,8 +35,8 @@ def find_model(name: str | None, runs: Path = RUNS) -> Path:
 
     Args:
         name: Its path; or a word, for the newest run with it in its path below `runs`, as in
-            `lgur`; or a CLIP or SigLIP 2 on the hub, as in `openai/clip-vit-base-patch16`; None:
-            the newest run.
+            `lgur`; or a CLIP or SigLIP 2 on the hub, as in `openai/clip-vit-base-patch16`;
+            or an export there, `hf://OWNER/NAME`; None or `latest`: the newest run.
         runs: Folder that trainings write to.
 
     Raises:
@@ -44,15 +44,18 @@ def find_model(name: str | None, runs: Path = RUNS) -> Path:
     """
     if name is not None and Path(name).expanduser().exists():
         return Path(name).expanduser().absolute()
+    if name is not None and is_hub_address(name):
+        return Path(name)
     if name is not None and is_hub_model(name):
         return hub_model_path(name)
-    found = [folder for folder in _runs(runs) if name is None or _is_in(name, folder, runs)]
+    wanted = None if name == LATEST else name
+    found = [one for one in runs_below(runs) if wanted is None or _is_in(wanted, one, runs)]
     if not found:
         wanted = "a run" if name is None else f"a path or a word in a run's path, got {name!r}"
         raise FileNotFoundError(
             f"model: expected {wanted}; there is none below {runs}/: `tireid train` makes one"
         )
-    newest = max(found, key=_changed).absolute()
+    newest = found[-1].absolute()
     say(f"model: {newest} (the newest of {len(found)} runs)", to_stderr=True)
     return newest
 
@@ -79,19 +82,5 @@ def load_model(path: Path, device: str | None = None, runtime: str = "torch") ->
     return SearchModel(path, load(path, device, runtime), trained_on)
 
 
-def _runs(runs: Path) -> list[Path]:
-    """Return the run folders with a checkpoint, without those inside another (teachers)."""
-    folders = {file.parent for file in runs.rglob(CONFIG_FILE)}
-    return [
-        folder
-        for folder in folders
-        if not folders.intersection(folder.parents) and any(folder.glob("checkpoints/*.ckpt"))
-    ]
-
-
 def _is_in(word: str, folder: Path, runs: Path) -> bool:
     return word in folder.relative_to(runs).parts
-
-
-def _changed(folder: Path) -> tuple[float, str]:
-    return max(file.stat().st_mtime for file in folder.glob("checkpoints/*.ckpt")), folder.name

@@ -12,10 +12,12 @@ from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from tireid.console import say
-from tireid.files import write_json
+from tireid.files import write_json, write_text
+from tireid.runs.environment import source_diff
 from tireid.runs.foreign import read_text
 from tireid.runs.record import read_record
 from tireid.runs.title import run_title
+from tireid.tracking.artifacts import EXPORT, Artifact, kept
 from tireid.tracking.session import (
     INSTALL,
     Mode,
@@ -30,12 +32,13 @@ STATE_FILE = "wandb/state.json"  # what an offline run needs to be continued, be
 _STATE = {"id": str | None, "rows": int, "best": {str: float | None}}
 STEP = "trainer/global_step"
 _STAGE = "WANDB_DATA_DIR"
+_DIFF_FILE = "diff.patch"  # as W&B calls its own
 BEST = "val/"  # prefix of the metrics whose best value stands in a run's summary
 _SETTINGS = {
     "silent": True,
-    "console": "off",
+    "console": "wrap",  # into output.log
     "disable_code": True,
-    "disable_git": True,  # the commit is in the config
+    "disable_git": True,  # it would take that of the current folder, which may be anything
     "finish_timeout_raises": True,
 }
 
@@ -53,7 +56,7 @@ class WandbLogger(LightningWandbLogger):
         name: Name in tables; None: from `describe`, and so are the next two.
         group: Runs that belong together.
         tags: Tags of the run.
-        job_type: `train` or `teacher`.
+        job_type: `train`, `teacher` or `export`.
         id: Id of the run; an earlier run with this id is continued.
         resume: As in `wandb.init`.
         required: Whether wandb must be installed.
@@ -173,6 +176,10 @@ class WandbLogger(LightningWandbLogger):
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
         run.define_metric(f"{BEST}*", step_metric=STEP, step_sync=True, summary="none")
+        if diff := source_diff(Path(__file__).parent):
+            file = self.folder / "wandb" / _DIFF_FILE
+            write_text(file, diff)
+            run.save(str(file.absolute()), base_path=str(file.parent.absolute()), policy="now")
         return run
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -210,32 +217,27 @@ class WandbLogger(LightningWandbLogger):
             with self._guarded():
                 self.experiment.summary.update(dict(values))
 
-    def log_artifact(
-        self,
-        name: str,
-        kind: str,
-        files: Mapping[str, Path],
-        *,
-        aliases: Sequence[str],
-        metadata: Mapping[str, Any],
-    ) -> None:
+    def log_artifact(self, made: Artifact, *, is_used: bool = False) -> None:
         """Log files without copying them; they must stay until they are uploaded.
 
         Args:
-            name: Name of the artifact.
-            kind: Its type, such as `model`.
-            files: Paths by their names in the artifact; missing files are left out.
-            aliases: Aliases of this version.
-            metadata: Metadata of the artifact.
+            made: The artifact.
+            is_used: Whether the run took it, rather than made it.
         """
         if self.experiment is None:
             return
         with self._guarded():
-            artifact = import_quietly().Artifact(name, type=kind, metadata=dict(metadata))
-            for inner, path in files.items():
+            artifact = import_quietly().Artifact(
+                made.name, made.kind, made.description, dict(made.metadata)
+            )
+            for inner, path in made.files.items():
                 if path.is_file():
                     artifact.add_file(str(path), name=inner, policy="immutable", skip_cache=True)
-            self.experiment.log_artifact(artifact, aliases=list(aliases))
+            aliases = [*([] if is_used else ["latest"]), *made.aliases]
+            # `use_artifact` wants a server, to whose run of this name it would do the same.
+            self.experiment._log_artifact(
+                artifact, aliases=aliases, is_user_created=is_used, use_after_commit=is_used
+            )
 
     def finish(self, exit_code: int = 0) -> None:
         """End the run, and print in one line where it is.
@@ -310,23 +312,53 @@ def log_images(folder: Path, settings: Mapping[str, Any], paths: Sequence[Path])
         settings: The run's config.
         paths: Image files below the folder; each is logged under its relative path.
     """
-    id_file, config = folder / ID_FILE, (settings.get("logger") or {}).get("wandb") or {}
-    if not (id_file.is_file() and (folder / "wandb").is_dir()):
-        say(f"wandb: no run to add the images to: expected {ID_FILE} and wandb/ in {folder}")
+    if not _was_logged(folder, "the images"):
         return
-    names = ("project", "entity", "name", "group", "tags")
-    logger = WandbLogger(
-        str(folder),
-        **{name: config[name] for name in names if config.get(name)},
-        id=read_text(id_file, inside=folder).strip(),
-        job_type=settings["task"],
-    )
-    title = run_title(settings, folder)
-    logger.describe(title.name, title.group, title.tags, {})
+    id = read_text(folder / ID_FILE, inside=folder).strip()
+    logger = _logger_beside(folder, settings, id=id, job_type=settings["task"])
     with finish_at_exit([logger]):
         if logger.experiment is None:
             return
         logger.log_row(images_by_name(folder, paths), read_record(folder).get("steps"))
+
+
+def log_export(folder: Path, settings: Mapping[str, Any], output: Path) -> None:
+    """Log an export as a W&B run that used the model of a run folder, or say there is none.
+
+    Args:
+        folder: The run folder.
+        settings: The run's config.
+        output: Folder of the export.
+    """
+    if not _was_logged(folder, "the export"):
+        return
+    model = kept(folder)
+    if model is None:
+        say(f"wandb: the run in {folder} logged no model, so the export has no origin there")
+        return
+    files = {p.relative_to(output).as_posix(): p for p in output.rglob("*") if p.is_file()}
+    logger = _logger_beside(folder, settings, job_type=EXPORT)
+    with finish_at_exit([logger]):
+        logger.log_artifact(model, is_used=True)
+        logger.log_artifact(Artifact(f"{model.name}-export", EXPORT, files, (), model.metadata))
+
+
+def _was_logged(folder: Path, what: str) -> bool:
+    was_logged = (folder / ID_FILE).is_file() and (folder / "wandb").is_dir()
+    if not was_logged:
+        say(f"wandb: no run to add {what} to: expected {ID_FILE} and wandb/ in {folder}")
+    return was_logged
+
+
+def _logger_beside(folder: Path, settings: Mapping[str, Any], **arguments: Any) -> WandbLogger:
+    """Return a logger that goes on with the project, names and tags of a run folder's."""
+    config = (settings.get("logger") or {}).get("wandb") or {}
+    names = ("project", "entity", "name", "group", "tags")
+    given = {name: config[name] for name in names if config.get(name)}
+    logger = WandbLogger(str(folder), **given, **arguments)
+    title = run_title(settings, folder)
+    logger.describe(title.name, title.group, title.tags, {})
+    return logger
 
 
 def images_by_name(folder: Path, paths: Sequence[Path]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Hydra itself would write it before the run is accepted, also into the folder of 
 """
 
 import os
+import shlex
 import shutil
 import sys
 from contextlib import suppress
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tireid.console import complain
 from tireid.files import write_text
+from tireid.runs.settings import own_overrides
 
 _RECORD = ".hydra"
 _UNUSED = {_RECORD, ".lock"}  # all that a run folder may hold before the run begins
@@ -43,6 +45,12 @@ def record_command(folder: Path, source: Path | None = None) -> None:
         hydra = HydraConfig.get()
         write_text(record / "overrides.yaml", OmegaConf.to_yaml(hydra.overrides.task))
         write_text(record / "hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})))
+
+
+def fetch_command() -> str:
+    """Return the command that downloads what this one needs of the model hub."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return shlex.join(["tireid", "fetch", *own_overrides(overrides)])
 
 
 _made: list[Path] = []  # by this process, the innermost first

@@ -1,4 +1,4 @@
-"""Evaluate a run or a checkpoint by its own config and tokenizer, or a hub model as it is."""
+"""Evaluate a run or a checkpoint by its own config and tokenizer, or a model without its data."""
 
 import os
 import warnings
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import lightning as L
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from rich.markup import escape
 
 from tireid.callbacks.progress import make_progress_bar
@@ -22,21 +22,21 @@ from tireid.data.sources import shared_source_warnings
 from tireid.files import write_json
 from tireid.inference.build import allow_tf32, build_datamodule, plain
 from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
-from tireid.inference.restore import restore_datamodule, restore_model
-from tireid.inference.saved_config import evaluation_config
+from tireid.inference.restore import restore_datamodule, restore_model, restore_tokenizer
+from tireid.inference.saved_config import evaluation_config, inference_config
 from tireid.methods.base import RetrievalModule
 from tireid.metrics.values import mean_percent
 from tireid.retrieval.collection import SplitEmbeddings
 from tireid.retrieval.ensemble import ensemble
 from tireid.retrieval.reranking import KReciprocal
 from tireid.runs.record import read_record
-from tireid.runs.weights import find_run
+from tireid.runs.weights import find_run, find_saved, is_export
 from tireid.training.devices import lacks_float16
 from tireid.training.summary import CHOSEN, print_by_dataset, print_metrics
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
-    """Evaluate one checkpoint, or a hub model without training, on one split.
+    """Evaluate one checkpoint, an export, or a hub model without training, on one split.
 
     Args:
         cfg: Composed from `conf/evaluate.yaml`.
@@ -54,6 +54,11 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     for name in ("flip", "rerank"):
         if not isinstance(cfg[name], bool):
             raise ValueError(f"{name}: expected true or false, got {cfg[name]!r}")
+    if not isinstance(cfg.ensemble, ListConfig):
+        raise ValueError(
+            f"ensemble: expected a list of runs, got {cfg.ensemble!r}; set "
+            f"'ensemble=[{cfg.ensemble}]'"
+        )
     if cfg.datasets:
         return _evaluate_on_several(cfg)
     return _evaluate_ensemble(cfg) if cfg.ensemble else _evaluate_one(cfg).metrics
@@ -74,8 +79,8 @@ class _Evaluated(NamedTuple):
 
 
 def _evaluate_one(cfg: DictConfig) -> _Evaluated:
-    is_untrained = cfg.run and is_hub_model(cfg.run)
-    return _evaluate_untrained(cfg) if is_untrained else _evaluate_run(cfg)
+    is_folder_of_run = not cfg.run or not (is_export(cfg.run) or is_hub_model(cfg.run))
+    return _evaluate_run(cfg) if is_folder_of_run else _evaluate_without_data(cfg)
 
 
 def _evaluate_ensemble(cfg: DictConfig) -> dict[str, float]:
@@ -164,8 +169,8 @@ def _evaluate_run(cfg: DictConfig) -> _Evaluated:
     return _Evaluated(metrics, embeddings, record["data_sha256"])
 
 
-def _evaluate_untrained(cfg: DictConfig) -> _Evaluated:
-    """Evaluate a model of the hub as it is; nothing is written.
+def _evaluate_without_data(cfg: DictConfig) -> _Evaluated:
+    """Evaluate an export, or a model of the hub as it is; nothing is written.
 
     Raises:
         ValueError: If no data set is named, or a setting is wrong.
@@ -176,19 +181,27 @@ def _evaluate_untrained(cfg: DictConfig) -> _Evaluated:
             f"dataset: expected the data set to evaluate {cfg.run} on, got none; set "
             "dataset=synthetic, custom, cuhk_pedes, icfg_pedes or rstpreid"
         )
-    model_config = hub_config(cfg.run)
+    is_trained = is_export(cfg.run)
+    folder, weights = find_saved(cfg.run) if is_trained else (Path(), Path())
+    model_config = inference_config(folder) if is_trained else hub_config(cfg.run)
     run = _on_other_data(model_config, cfg)
+    OmegaConf.update(run, "text_encoder.tokenizer", None, force_add=True)  # the model's own
     run.update({"seed": 0, "batch_size": 1, "validation_split": "val", "paths": cfg.paths})
     allow_tf32(True)
     L.seed_everything(run.seed, workers=True, verbose=False)
-    model, tokenizer = build_hub_model(model_config)
+    if is_trained:
+        model = restore_model(model_config, folder, weights)
+        tokenizer = restore_tokenizer(model_config, folder)
+    else:
+        model, tokenizer = build_hub_model(model_config)
     changes = {} if cfg.batch_size is None else {"eval_batch_size": cfg.batch_size}
     datamodule = build_datamodule(run, tokenizer=tokenizer, **changes)
     _prepare(datamodule, cfg.split)
     trainer = _trainer(cfg.accelerator, run.trainer, _progress(cfg.run))
     metrics = _metrics(trainer, model, datamodule, cfg)
-    weights = f"{cfg.run}, not trained{_mirrored(cfg)}"
-    shown = escape(f"{cfg.split} split of {run.dataset.name}, percent ({weights})")
+    origin = f"trained on {model_config.dataset.name}" if is_trained else "not trained"
+    what = f"{cfg.run}, {origin}{_mirrored(cfg)}"
+    shown = escape(f"{cfg.split} split of {run.dataset.name}, percent ({what})")
     print_metrics(metrics, cfg.split, shown)
     embeddings = _embedded(trainer)
     _reranked(embeddings, cfg)
@@ -298,7 +311,7 @@ def _trainer(accelerator: Any, settings: DictConfig, callbacks: list[Callback]) 
         accelerator=accelerator,
         devices=1,
         precision=precision,
-        deterministic=settings.deterministic,
+        deterministic=settings.get("deterministic"),
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,

@@ -1,9 +1,11 @@
 """Find where a run begins: from scratch, or at a checkpoint that an interrupted one has left."""
 
+import os
 import secrets
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -199,7 +201,7 @@ def logger_arguments(loggers: Mapping[str, Any], start: Start) -> dict[str, dict
     for name, node in loggers.items():
         if str(node.get("_target_")).endswith("WandbLogger") and not node.get("id"):
             arguments[name] = {
-                "id": processes.decide_on_rank_zero(lambda: _wandb_id(start)),
+                "id": processes.decide_on_rank_zero(partial(_wandb_id, start, node)),
                 "resume": "allow",
             }
         elif str(node.get("_target_")).endswith("TensorBoardLogger"):
@@ -207,9 +209,12 @@ def logger_arguments(loggers: Mapping[str, Any], start: Start) -> dict[str, dict
     return arguments
 
 
-def _wandb_id(start: Start) -> str:
+def _wandb_id(start: Start, logger: Mapping[str, Any]) -> str:
     file = start.folder / ID_FILE
-    if not (start.resumed and file.is_file()):
+    agents = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+    if agents and logger.get("job_type") == "train":  # the one that the sweep waits for
+        write_text(file, agents)
+    elif not (start.resumed and file.is_file()):
         write_text(file, secrets.token_hex(4))
     return read_text(file, inside=start.folder).strip()
 

@@ -29,13 +29,14 @@ from tireid.inference.build import (
     plain,
     stage_seed,
 )
+from tireid.inference.fetching import fetch_missing
 from tireid.inference.restore import find_teacher
 from tireid.inference.saved_config import packages_to_trust
 from tireid.methods.base import RetrievalModule
 from tireid.runs.folder import claim, link_latest
 from tireid.runs.log import LOG_FILE
 from tireid.runs.record import RECORD_FILE
-from tireid.runs.settings import CONFIG_FILE
+from tireid.runs.settings import CONFIG_FILE, kept_settings, method_name
 from tireid.runs.title import run_title
 from tireid.runs.weights import TOKENIZER_FOLDER
 from tireid.tracking.logger import finish_at_exit, wandb_logger_of
@@ -53,7 +54,7 @@ from tireid.training.checks import (
     check_text_length,
     check_trainer,
 )
-from tireid.training.command import record_command
+from tireid.training.command import fetch_command, record_command
 from tireid.training.encoders import prepare_encoders
 from tireid.training.errors import recorded_failure
 from tireid.training.idle import check_idle
@@ -97,6 +98,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         check_signatures(cfg)
         teacher.check_teaching(cfg)
         check_idle(cfg)
+        if not processes.is_started():
+            fetch_missing(cfg, fetch_command())
         count = devices.processes_to_start(cfg)
         if count > 1:
             return launcher.run_in_processes(cfg, count)
@@ -135,6 +138,9 @@ def _train_in_folder(cfg: DictConfig, student: Path | None = None) -> dict[str, 
             if student is None and not start.resumed:
                 record_command(folder, source=processes.shared_folder())
         composed = OmegaConf.merge(cfg, {"paths": {"output_dir": str(folder)}})
+        if start.resumed:
+            for name, value in kept_settings(folder).items():
+                OmegaConf.update(composed, name, value)
         return _train(cast(DictConfig, composed), start, student)
 
 
@@ -250,7 +256,7 @@ def _introduce(run: DictConfig, parts: _Parts, start: resume.Start) -> None:
     ]
     millions = sum(p.numel() for p in parts.model.parameters()) / 1e6
     say(
-        f"{type(parts.model).__name__} on {run.dataset.name}: {'; '.join(splits)}; "
+        f"{method_name(run.model._target_)} on {run.dataset.name}: {'; '.join(splits)}; "
         f"{millions:.1f} M parameters; seed {run.seed}"
     )
     if cut := parts.datamodule.cut_captions():
@@ -333,7 +339,8 @@ def _summarise(
     """Print the metrics of the tested checkpoint, and what the run folder holds."""
     model = "teacher with empty supports, " if run.task == "teacher" else ""
     choice = f"checkpoint: {CHOSEN[run.selection]}, seed {run.seed}"
-    print_metrics(metrics, "test", f"{model}test split, percent ({choice})")
+    title = f"{model}test split, percent ({choice})"
+    print_metrics(metrics, "test", title, published=run.get("paper"))
     teacher.print_teacher(followed.get("teacher", {}))
     written = [p.name for p in sorted(folder.iterdir()) if p.suffix in (".json", ".png")]
     say(f"{folder}: {', '.join(written)}, checkpoints/")

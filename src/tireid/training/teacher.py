@@ -33,7 +33,7 @@ from tireid.retrieval import evaluate_embeddings
 from tireid.runs.checkpoint import read_checkpoint
 from tireid.runs.folder import is_unfinished
 from tireid.runs.record import read_record
-from tireid.runs.settings import CONFIG_FILE, difference, fingerprint, flat_settings
+from tireid.runs.settings import CONFIG_FILE, difference, fingerprint, flat_settings, method_name
 from tireid.runs.weights import TOKENIZER_FOLDER, find_run, read_weights
 from tireid.training import processes
 from tireid.training.checks import check
@@ -129,7 +129,7 @@ def teacher_config(cfg: DictConfig, student: Path) -> DictConfig:
     del teacher["_partial_"]
     changes = {
         "task": "teacher",
-        "label": f"{cfg.label or cfg.model._target_.rsplit('.', 1)[-1]} teacher",
+        "label": f"{cfg.label or method_name(cfg.model._target_)} teacher",
         "model": teacher,
         "selection": cfg.teaching.selection,
         "monitor": "val/" + cfg.monitor.split("/", 1)[1],

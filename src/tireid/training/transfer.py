@@ -11,7 +11,7 @@ from tireid.console import say
 from tireid.data.tokenizers import CaptionTokenizer, load_tokenizer
 from tireid.encoders.pretrained import misfit
 from tireid.methods.base import RetrievalModule, embedding_weights
-from tireid.runs.settings import CONFIG_FILE, read_settings
+from tireid.runs.settings import CONFIG_FILE, method_name, read_settings
 from tireid.runs.weights import TOKENIZER_FOLDER, find_saved, read_weights
 
 _IMAGE_RECIPE = ("mean", "std", "interpolation")
@@ -74,8 +74,9 @@ def init_weights(source: str, model: RetrievalModule) -> None:
     origin = _described(folder)
     if faults := misfit(embedding_weights(model, model.state_dict()), kept):
         raise ValueError(
-            f"init_weights: {file}, {origin}, does not fit this {type(model).__name__}: {faults}; "
-            f"choose model, encoders and sizes as in {folder / CONFIG_FILE}"
+            f"init_weights: {file}, {origin}, does not fit this "
+            f"{method_name(type(model).__name__)}: {faults}; choose model, encoders and sizes as "
+            f"in {folder / CONFIG_FILE}"
         )
     model.load_state_dict(kept, strict=False)
     if getattr(rank_zero_only, "rank", 0) == 0:
@@ -88,7 +89,7 @@ def init_weights(source: str, model: RetrievalModule) -> None:
 
 def _described(folder: Path) -> str:
     settings = read_settings(folder)
-    method = str((settings.get("model") or {}).get("_target_", "a model")).rsplit(".", 1)[-1]
+    method = method_name(str((settings.get("model") or {}).get("_target_", "a model")))
     return f"{method} trained on {(settings.get('dataset') or {}).get('name', 'unknown data')}"
 
 

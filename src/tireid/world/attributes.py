@@ -1,6 +1,6 @@
 """Attributes of synthetic people, and their random draw."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -13,34 +13,50 @@ _TOP_COLORS = {
     "light blue": 6, "green": 6, "olive": 4, "yellow": 5, "orange": 4, "pink": 6, "purple": 5,
     "brown": 4, "beige": 5,
 }  # fmt: skip
-_LOWER_COLORS = {
+LOWER_COLORS = {
     "jeans": {"blue": 8, "light blue": 5, "navy": 6, "black": 4, "grey": 2},
     "trousers": {"black": 9, "navy": 5, "grey": 5, "beige": 5, "brown": 4, "olive": 3, "white": 2},
     "shorts": {"black": 6, "navy": 4, "grey": 4, "beige": 5, "blue": 4, "white": 3, "red": 2,
                "green": 2, "olive": 2},
     "skirt": {"black": 6, "navy": 3, "grey": 2, "white": 3, "red": 4, "pink": 3, "blue": 3,
               "green": 2, "purple": 2, "beige": 3, "yellow": 2},
+    "leggings": {"black": 12, "grey": 4, "navy": 4, "purple": 2, "pink": 2, "white": 1},
+    "capris": {"blue": 5, "black": 5, "beige": 4, "white": 3, "grey": 2, "pink": 2},
 }  # fmt: skip
-_SHOE_COLORS = {
+SHOE_COLORS = {
     "sneakers": {"white": 6, "black": 5, "grey": 3, "red": 3, "blue": 3, "pink": 1, "green": 1},
     "leather shoes": {"black": 6, "brown": 4},
     "boots": {"black": 5, "brown": 4, "beige": 2},
     "sandals": {"brown": 4, "black": 3, "beige": 2, "white": 2},
     "high heels": {"black": 5, "red": 3, "white": 2, "beige": 2},
+    "flats": {"black": 6, "beige": 3, "red": 2, "silver": 2, "gold": 2},
+    "flip flops": {"black": 5, "white": 3, "brown": 3, "pink": 3, "blue": 2},
 }
 _BAG_COLORS = {
     "black": 7, "brown": 4, "red": 3, "blue": 3, "navy": 2, "grey": 3, "green": 2, "pink": 2,
     "beige": 2, "white": 2, "yellow": 2, "purple": 1, "orange": 1,
 }  # fmt: skip
 _HAT_COLORS = {"black": 4, "white": 3, "red": 3, "blue": 3, "navy": 2, "beige": 3, "grey": 2}
-_HELD_COLORS = {
+HELD_COLORS = {
     "umbrella": {"black": 4, "red": 3, "blue": 3, "yellow": 2, "purple": 2, "green": 2, "pink": 2},
     "shopping bag": {"white": 4, "red": 2, "orange": 2, "green": 2, "blue": 2, "yellow": 1},
     "book": {"red": 2, "blue": 2, "white": 3, "green": 1, "yellow": 1},
     "bottle": {"blue": 1, "green": 1, "white": 1},
     "cup": {"white": 3, "red": 1, "brown": 1},
     "phone": {"black": 3, "white": 1},
+    "bicycle": {"black": 4, "red": 3, "blue": 3, "white": 2, "green": 2, "silver": 2},
 }
+# Worn things of which only the colour differs; their names are fields of `Person`.
+ACCESSORIES = {
+    "belt": {"black": 8, "brown": 6, "white": 2, "red": 1},
+    "scarf": {"red": 4, "black": 3, "grey": 3, "white": 3, "blue": 2, "pink": 2, "purple": 2,
+              "green": 2, "yellow": 1, "beige": 1},
+    "tie": {"black": 4, "red": 4, "blue": 3, "navy": 2, "purple": 1, "green": 1, "yellow": 1},
+    "socks": {"white": 8, "black": 6, "grey": 3, "red": 1, "blue": 1, "pink": 1},
+    "watch": {"black": 5, "silver": 4, "gold": 4, "brown": 2, "white": 1},
+    "buttons": {"white": 5, "black": 4, "gold": 2, "brown": 1},
+    "collar": {"white": 5, "black": 4, "navy": 2, "red": 2, "yellow": 1},
+}  # fmt: skip
 _PATTERNS = {
     "t-shirt": {"plain": 40, "striped": 20, "print": 28, "two-tone": 12},
     "shirt": {"plain": 45, "striped": 18, "checked": 37},
@@ -108,6 +124,9 @@ class Person:
 
     Colours are keys of `palette.COLORS`, hair and skin of the tables beside it. A dress is a
     `top_type`, has its length in `lower_length`, and leaves `lower_type` at `none`.
+
+    The fields from `age` on are those of version 2; they are `none` in version 1. The last ones
+    are colours: those of `ACCESSORIES`.
     """
 
     sex: str
@@ -137,6 +156,23 @@ class Person:
     glasses: str
     held_type: str
     held_color: str
+    age: str = NONE
+    top_tucked: str = NONE
+    lower_fit: str = NONE
+    bag_size: str = NONE
+    belt: str = NONE
+    scarf: str = NONE
+    tie: str = NONE
+    socks: str = NONE
+    watch: str = NONE
+    buttons: str = NONE
+    collar: str = NONE
+
+    def to_dict(self, version: int) -> dict[str, str]:
+        """Return the attributes that people of a version have, by name."""
+        added = ("age", "top_tucked", "lower_fit", "bag_size", *ACCESSORIES)
+        names = asdict(self)
+        return names if version > 1 else {n: v for n, v in names.items() if n not in added}
 
 
 def pick(rng: np.random.Generator, weights: dict[str, int]) -> str:
@@ -168,7 +204,7 @@ def sample_person(rng: np.random.Generator) -> Person:
         **top,
         **lower,
         shoes_type=shoes,
-        shoes_color=pick(rng, _SHOE_COLORS[shoes]),
+        shoes_color=pick(rng, SHOE_COLORS[shoes]),
         bag_type=bag,
         bag_color=NONE if bag == NONE else pick(rng, _BAG_COLORS),
         bag_side=pick(rng, {"left": 1, "right": 1}),
@@ -176,7 +212,7 @@ def sample_person(rng: np.random.Generator) -> Person:
         hat_color=NONE if hat == NONE else pick(rng, _HAT_COLORS),
         glasses=pick(rng, _GLASSES),
         held_type=held,
-        held_color=NONE if held == NONE else pick(rng, _HELD_COLORS[held]),
+        held_color=NONE if held == NONE else pick(rng, HELD_COLORS[held]),
     )
 
 
@@ -211,7 +247,7 @@ def _sample_lower(rng: np.random.Generator, sex: str, top: str) -> dict[str, str
     lengths = {"skirt": skirts, "shorts": {"short": 40, "knee-length": 60}}
     return {
         "lower_type": lower,
-        "lower_color": pick(rng, _LOWER_COLORS[lower]),
+        "lower_color": pick(rng, LOWER_COLORS[lower]),
         "lower_length": pick(rng, lengths.get(lower, {"long": 1})),
     }
 
@@ -225,26 +261,30 @@ def choices(person: Person, field: str) -> tuple[str, ...]:
     tables: dict[str, dict[str, int]] = {
         "build": {"slim": 1, "average": 1, "heavy": 1},
         "height": {"short": 1, "average": 1, "tall": 1},
-        "hair_color": hair_colors(),
+        "hair_color": {} if person.age == "old" else hair_colors(),
         "top_type": {} if person.top_type == "dress" else {"t-shirt": 1, "shirt": 1, "sweater": 1},
         "top_color": _TOP_COLORS,
         "top_sleeves": _SLEEVES.get(person.top_type, {}),
         "outer_type": _OUTERS[person.sex],
         "outer_color": _TOP_COLORS,
-        "lower_color": _LOWER_COLORS.get(person.lower_type, {}),
+        "lower_color": LOWER_COLORS.get(person.lower_type, {}),
         "shoes_type": _SHOES[person.sex],
-        "shoes_color": _SHOE_COLORS[person.shoes_type],
+        "shoes_color": SHOE_COLORS[person.shoes_type],
         "bag_type": {kind: w for kind, w in _BAGS[person.sex].items() if kind != NONE},
         "bag_color": _BAG_COLORS,
         "hat_color": _HAT_COLORS,
-        "held_color": _HELD_COLORS.get(person.held_type, {}),
+        "held_color": HELD_COLORS.get(person.held_type, {}),
+        "top_tucked": {"tucked": 1, "untucked": 1} if person.belt == NONE else {},
+        "lower_fit": {"tight": 1, "loose": 1},
+        "bag_size": {"small": 1, "large": 1},
+        **ACCESSORIES,
     }  # fmt: skip
     own = getattr(person, field)
     if field not in tables or own == NONE:
         return ()
     banned = {own}
-    if field in ("top_color", "outer_color"):
-        banned |= {person.top_color, person.outer_color}
+    if field in ("top_color", "outer_color", "buttons", "collar"):
+        banned |= {person.top_color, person.outer_color, person.buttons, person.collar}
     if field == "top_color" and person.top_color2 != NONE:
         banned |= {name for name in _TOP_COLORS if person.top_color2 not in contrasting(name)}
     return tuple(value for value in tables[field] if value not in banned)

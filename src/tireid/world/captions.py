@@ -17,6 +17,8 @@ _SALIENCE: dict[str, float] = {
     "shoes_color": 6, "shoes_type": 3, "bag_color": 6, "top_pattern": 6, "top_color2": 5,
     "hat_type": 5, "hat_color": 5, "glasses": 4, "held_type": 6, "held_color": 5,
     "hair_style": 3, "top_sleeves": 2.5, "lower_length": 2, "build": 1.5, "height": 1,
+    "age": 8, "belt": 3, "scarf": 6, "tie": 6, "socks": 4, "watch": 2, "buttons": 2, "collar": 2,
+    "top_tucked": 1.5, "lower_fit": 1.5, "bag_size": 2,
 }  # fmt: skip
 # An attribute that cannot be said without another one.
 _NEEDS = {
@@ -24,6 +26,11 @@ _NEEDS = {
     "outer_color": "outer_type",
     "top_color2": "top_pattern",
     "lower_length": "lower_type",
+    "lower_fit": "lower_type",
+    "bag_size": "bag_type",
+    "top_tucked": "top_type",
+    "collar": "top_type",
+    "buttons": "top_type",
 }
 
 
@@ -43,7 +50,13 @@ class Caption:
 
 
 def write_caption(
-    person: Person, sight: Sight, *, detail: float, noise: float, rng: np.random.Generator
+    person: Person,
+    sight: Sight,
+    *,
+    detail: float,
+    noise: float,
+    rng: np.random.Generator,
+    version: int = 1,
 ) -> Caption:
     """Write one caption of an image.
 
@@ -53,6 +66,7 @@ def write_caption(
         detail: Mean share of the visible attributes that is mentioned, 0 to 1.
         noise: Probability that one mentioned attribute is misnamed, 0 to 1.
         rng: Source of all choices.
+        version: Version of the world.
 
     Returns:
         The caption with the attributes that it names.
@@ -61,7 +75,7 @@ def write_caption(
     told, wrong = person, ()
     if rng.random() < noise:
         told, wrong = _misname(person, mentioned, rng)
-    words = Wording(told, mentioned, rng)
+    words = Wording(told, mentioned, rng, version)
     return Caption(sentences(words, sight), tuple(sorted(mentioned)), wrong)
 
 

@@ -14,6 +14,8 @@ from tireid.world.canvas import Array, Texture
 
 # Height at which a top ends below an open garment that is longer.
 _TOP_HEM = 0.487
+# Heights between which a belt is seen below a top that is tucked in.
+BELT_LOW, BELT_TOP = 0.524, 0.548
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,14 @@ def patterned(person: Person, look: Look, angle: Array, height: Array) -> Array:
     if second is None:
         return rgb
     match person.top_pattern:
+        case "floral":
+            x, y, _ = _grid(angle, height, 0.46, 0.05)
+            radius = np.hypot(x, y)
+            rgb[radius < 0.3 + 0.11 * np.cos(5.0 * np.arctan2(y, x))] = second
+            rgb[radius < 0.1] = (226.0, 186.0, 60.0)
+        case "dotted":
+            x, y, _ = _grid(angle, height, 0.34, 0.036)
+            rgb[x * x + y * y < 0.075] = second
         case "striped":
             rgb[(height / look.period) % 1.0 < 0.42] = second
         case "checked":
@@ -65,6 +75,13 @@ def patterned(person: Person, look: Look, angle: Array, height: Array) -> Array:
     return rgb
 
 
+def _grid(angle: Array, height: Array, wide: float, high: float) -> tuple[Array, Array, Array]:
+    """Return places in the cells of a grid, -0.5 to 0.5, every other row moved by half a cell."""
+    row = np.floor(height / high)
+    x = (angle / wide + 0.5 * (row % 2)) % 1.0 - 0.5
+    return x, height / high - row - 0.5, row
+
+
 def torso_texture(person: Person, look: Look, yaw: float) -> Texture:
     """Return the texture of the clothed torso seen from `yaw`."""
 
@@ -73,9 +90,10 @@ def torso_texture(person: Person, look: Look, yaw: float) -> Texture:
         side = np.abs(angle)
         rgb = patterned(person, look, angle, height)
         part = np.full(angle.shape, parts.TOP, np.uint8)
-        if person.top_pattern == "print":
-            _print(look, angle, height, rgb, part)
+        if person.top_pattern in ("print", "writing"):
+            _print(person, look, angle, height, rgb, part)
         _details(person, look, side, height, rgb)
+        _front(person, look, side, height, rgb, part)
         neck = _neckline(person.top_type)
         skin = (side / neck[0]) ** 2 + ((height - 0.868) / neck[1]) ** 2 < 1.0
         rgb[skin], part[skin] = look.colors["skin"], parts.SKIN
@@ -100,9 +118,14 @@ def _neckline(kind: str) -> tuple[float, float]:
     }.get(kind, (0.3, 0.02))
 
 
-def _print(look: Look, angle: Array, height: Array, rgb: Array, part: Array) -> None:
+def _print(
+    person: Person, look: Look, angle: Array, height: Array, rgb: Array, part: Array
+) -> None:
     u, v = angle / 0.62, (height - 0.715) / 0.055
-    match look.print_shape:
+    match "writing" if person.top_pattern == "writing" else look.print_shape:
+        case "writing":
+            letters = np.sin(19.0 * u + 4.0 * np.sign(v) + look.fold) > -0.35
+            mark = (np.abs(u) < 1.15) & (np.abs(v) < 0.62) & (np.abs(v) > 0.14) & letters
         case 0:
             mark = u * u + v * v < 1.0
         case 1:
@@ -139,6 +162,22 @@ def _details(person: Person, look: Look, side: Array, height: Array, rgb: Array)
             pass
 
 
+def _front(person: Person, look: Look, side: Array, height: Array, rgb: Array, part: Array) -> None:
+    """Paint what closes a top at the front: collar, buttons, tie."""
+    if person.collar != NONE:
+        collar = (height > 0.828) & (side < 1.1)
+        rgb[collar], part[collar] = look.colors["collar"], parts.COLLAR
+    if person.buttons != NONE:
+        dots = (side / 0.075) ** 2 + (((height / 0.047) % 1.0 - 0.5) / 0.2) ** 2 < 1.0
+        rgb[dots], part[dots] = look.colors["buttons"], parts.BUTTONS
+    if person.tie != NONE:
+        wide = 0.1 + 0.5 * np.clip(0.83 - height, 0.0, 0.2)
+        wide = np.where(height < 0.58, 2.6 * (height - 0.54), wide)
+        tie = (side < wide) & (height < 0.85)
+        rgb[tie], part[tie] = look.colors["tie"], parts.TIE
+        rgb[tie & (np.abs(height - 0.826) < 0.004)] *= 0.7
+
+
 def _outer(person: Person, look: Look, side: Array, height: Array, rgb: Array, part: Array) -> None:
     opening = 0.3 + 0.55 * np.clip((0.86 - height) / 0.36, 0.0, 1.0)
     if person.outer_type == "blazer":
@@ -146,10 +185,14 @@ def _outer(person: Person, look: Look, side: Array, height: Array, rgb: Array, p
             height > 0.64, 0.14 + 1.9 * (height - 0.64), 0.14 + 1.2 * (0.64 - height)
         )
     worn = side > opening
-    below = ~worn & (height < _TOP_HEM)
+    hem = BELT_TOP if person.top_tucked == "tucked" else _TOP_HEM
+    below = ~worn & (height < hem)
     # Between the flaps: the legs in the shade of the garment.
     inside = look.colors.get("lower", look.colors["skin"])
     rgb[below], part[below] = inside * (1.0 if person.lower_type == "skirt" else 0.62), parts.LOWER
+    if person.belt != NONE:
+        belt = below & (height > BELT_LOW)
+        rgb[belt], part[belt] = look.colors["belt"], parts.BELT
     rgb[worn], part[worn] = look.colors["outer"], parts.OUTER
     rgb[worn & (side < opening + 0.09)] *= 0.66
     if person.outer_type in ("blazer", "coat"):
@@ -198,8 +241,10 @@ def sleeve_texture(person: Person, look: Look, *, upper: bool) -> Texture:
 
 def leg_texture(person: Person, look: Look, *, upper: bool) -> Texture:
     """Return the texture of a thigh or a shin, from its upper to its lower end."""
-    if person.lower_type in ("trousers", "jeans"):
+    if person.lower_type in ("trousers", "jeans", "leggings"):
         limit = 2.0
+    elif person.lower_type == "capris":
+        limit = 2.0 if upper else 0.42
     elif person.lower_type == "shorts":
         limit = (0.95 if person.lower_length == "knee-length" else 0.6) if upper else -1.0
     else:
@@ -218,6 +263,9 @@ def leg_texture(person: Person, look: Look, *, upper: bool) -> Texture:
             rgb[np.abs(side) > 0.86] *= 0.8
         rgb *= folds(side, along * (0.23 if upper else 0.3), look.fold + 1.0)[..., None]
         rgb[bare], part[bare] = look.colors["skin"], parts.SKIN
+        if not upper and person.socks != NONE:
+            socks = bare & (along > 0.6)
+            rgb[socks], part[socks] = look.colors["socks"], parts.SOCKS
         return rgb, part
 
     return texture

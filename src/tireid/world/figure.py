@@ -5,13 +5,14 @@ import math
 import numpy as np
 
 from tireid.world import parts
-from tireid.world.attributes import NONE, Person
+from tireid.world.attributes import ACCESSORIES, NONE, Person
 from tireid.world.canvas import Array, Canvas, plain, tint
 from tireid.world.cloth import Look, leg_texture, sleeve_texture
 from tireid.world.head import Head
 from tireid.world.luggage import (
     UMBRELLA_TOP,
     bag_center,
+    paint_bicycle,
     paint_hand_bag,
     paint_held,
     paint_umbrella,
@@ -22,6 +23,8 @@ from tireid.world.pose import Limb, Point, Projection, walking_pose
 from tireid.world.trunk import Trunk
 
 _BUILDS = {"slim": 0.88, "average": 1.0, "heavy": 1.2}
+_AGES = {"child": 0.9, "young": 0.96}  # factors on the width of the shoulders
+_FITS = {"tight": 0.85, NONE: 1.0, "loose": 1.17}
 _BULKY = ("jacket", "coat", "hoodie", "sweater")
 
 
@@ -36,6 +39,7 @@ def make_look(person: Person, rng: np.random.Generator) -> Look:
         "bag": person.bag_color,
         "hat": person.hat_color,
         "held": person.held_color,
+        **{name: getattr(person, name) for name in ACCESSORIES},
     }
     tables = {name: COLORS[color].rgb for name, color in named.items() if color != NONE}
     tables["skin"] = SKIN_TONES[person.skin]
@@ -57,6 +61,8 @@ def make_look(person: Person, rng: np.random.Generator) -> Look:
 
 def reach(person: Person) -> float:
     """Return the height of the highest thing to be seen of a person, in figure units."""
+    if person.age == "child":
+        return 1.17  # the head is larger, and a detector leaves a child more room
     return UMBRELLA_TOP if person.held_type == "umbrella" else 1.02
 
 
@@ -85,6 +91,7 @@ class Figure:
         self._projection = projection
         self._build = _BUILDS[person.build]
         self._shoulders = self._build * (1.0 if person.sex == "man" else 0.9)
+        self._shoulders *= _AGES.get(person.age, 1.0)
         bag_hand = person.bag_side
         self._held_hand = "right" if bag_hand == "left" else "left"
         busy: dict[str, str] = {}
@@ -117,6 +124,11 @@ class Figure:
         before = [arm for arm in arms if arm[0] >= -0.03]
         for _, limb, side in sorted(behind, key=lambda arm: arm[0]):
             self._paint_arm(canvas, limb, side)
+        beside = 0.2 if self._held_hand == "left" else -0.2
+        bicycle = self._person.held_type == "bicycle"
+        before_legs = self._projection.depth((beside, 0.0, 0.0)) < 0
+        if bicycle and before_legs:
+            paint_bicycle(canvas, self._look.colors["held"], beside, self._projection)
         self._paint_legs(canvas)
         self._head.paint_neck(canvas)
         self._trunk.paint(canvas)
@@ -131,6 +143,8 @@ class Figure:
         if facing < -0.15:
             self._head.paint(canvas)
             self._head.paint_hanging_hair(canvas)
+        if bicycle and not before_legs:
+            paint_bicycle(canvas, self._look.colors["held"], beside, self._projection)
         if self._person.held_type == "umbrella":
             hand = self._hand(self._held_limb())
             paint_umbrella(canvas, self._look.colors["held"], hand, self._projection)
@@ -157,13 +171,20 @@ class Figure:
         skin = plain(look.colors["skin"], parts.SKIN)
         holds = person.held_type if side == self._held_hand else NONE
         if person.bag_type == "handbag" and side == person.bag_side:
-            paint_hand_bag(canvas, "handbag", look.colors["bag"], hand, projection)
+            size = person.bag_size
+            paint_hand_bag(canvas, "handbag", look.colors["bag"], hand, projection, size)
         canvas.capsule(wrist, projection.flat(hand), (0.019, 0.021), skin)
         lower = sleeve_texture(person, look, upper=False)
         canvas.capsule(elbow, wrist, (0.031 * thick, 0.022 * cloth), lower)
         upper = sleeve_texture(person, look, upper=True)
         canvas.capsule(shoulder, elbow, (0.032 * thick, 0.031 * thick), upper)
-        if holds not in (NONE, "umbrella"):
+        if person.watch != NONE and side == "left" and cloth == 1.0:
+            near, far = (
+                (elbow[0] + s * (wrist[0] - elbow[0]), elbow[1] + s * (wrist[1] - elbow[1]))
+                for s in (0.86, 0.97)
+            )
+            canvas.capsule(near, far, (0.026, 0.026), plain(look.colors["watch"], parts.WATCH))
+        if holds not in (NONE, "umbrella", "bicycle"):
             paint_held(canvas, holds, look.colors["held"], hand, projection)
 
     def _paint_legs(self, canvas: Canvas) -> None:
@@ -177,7 +198,9 @@ class Figure:
         person, look = self._person, self._look
         hip, knee, ankle, toe = (self._projection.flat(joint) for joint in leg)
         thick = self._build**0.8
-        radii = {"jeans": (0.062, 0.041, 0.034), "trousers": (0.066, 0.047, 0.042)}
+        thick *= _FITS[person.lower_fit]
+        radii = {"jeans": (0.062, 0.041, 0.034), "trousers": (0.066, 0.047, 0.042),
+                 "leggings": (0.057, 0.036, 0.026), "capris": (0.06, 0.042, 0.028)}  # fmt: skip
         r_hip, r_knee, r_ankle = radii.get(person.lower_type, (0.056, 0.036, 0.023))
         toes_first = self._projection.depth(leg[3]) < self._projection.depth(leg[2])
         if toes_first:
@@ -212,6 +235,22 @@ class Figure:
             canvas.capsule(heel, ankle, (0.016, 0.02), shoe)
             middle = (0.5 * (heel[0] + toe[0]), 0.5 * (heel[1] + toe[1]))
             canvas.ball(middle, (0.021, 0.013), shoe)
+        elif kind == "flip flops":
+            canvas.capsule(heel, toe, (0.019, 0.016), plain(self._look.colors["skin"], parts.SKIN))
+            canvas.capsule(
+                (heel[0], heel[1] - 0.016), (toe[0], toe[1] - 0.014), (0.008, 0.008), shoe
+            )
+            middle = (0.35 * heel[0] + 0.65 * toe[0], 0.35 * heel[1] + 0.65 * toe[1])
+            canvas.ball(middle, (0.02, 0.018), shoe)
+        elif kind == "flats":
+            skin = plain(self._look.colors["skin"], parts.SKIN)
+            canvas.capsule(heel, toe, (0.02, 0.016), shoe)
+            canvas.capsule(
+                ankle,
+                ((ankle[0] + toe[0]) / 2, (ankle[1] + toe[1]) / 2 + 0.008),
+                (0.018, 0.01),
+                skin,
+            )
         elif kind == "high heels":
             canvas.capsule((heel[0], heel[1] + 0.01), toe, (0.019, 0.014), shoe)
             canvas.capsule(heel, (heel[0], toe[1] - 0.01), (0.008, 0.006), shoe)

@@ -11,6 +11,7 @@ from tireid.world.cloth import Look, wrapped
 from tireid.world.pose import Point, Projection
 
 _SIZES = {"tall": 0.98, "average": 1.06, "short": 1.15}
+_AGES = {"child": 1.32, "young": 1.05}
 CHIN = 0.855
 
 
@@ -27,7 +28,7 @@ class Head:
         self._person = person
         self._look = look
         self._projection = projection
-        size = _SIZES[person.height]
+        size = _SIZES[person.height] * _AGES.get(person.age, 1.0)
         self._high = 0.069 * size
         self._wide = projection.half_width(0.05, 0.058) * size
         self._deep = 0.056 * size
@@ -45,26 +46,45 @@ class Head:
     def paint_hanging_hair(self, canvas: Canvas) -> None:
         """Paint the hair that hangs behind the shoulders."""
         person, projection = self._person, self._projection
-        if person.hair_style not in ("loose", "ponytail"):
+        if person.hair_style in (NONE, "bun"):
             return
         length = {"medium": 0.1, "long": 0.2}[person.hair_length]
         hair = self._look.colors["hair"]
 
+        curly = person.hair_style == "curly"
+
         def strands(along: Array, side: Array) -> tuple[Array, int]:
-            streak = 1.0 + 0.16 * np.sin(11.0 * side + 3.0 * along + self._look.fold)
+            turn = 6.0 * np.sin(14.0 * along) if curly else 3.0 * along
+            streak = 1.0 + (0.3 if curly else 0.16) * np.sin(11.0 * side + turn + self._look.fold)
             return hair * streak[..., None], parts.HAIR
 
-        if person.hair_style == "loose":
+        if person.hair_style != "ponytail":
             top = projection.flat((0.0, self._y, -0.022))
             low = projection.flat((0.0, self._y - length, -0.045))
             width = projection.half_width(0.056, 0.036)
             canvas.capsule(top, low, (width, width * 0.92), strands)
+            if curly:
+                self._paint_curls(canvas, top, low, width)
         else:
             knot = projection.flat((0.0, self._y + 0.02, -0.062))
             bend = projection.flat((0.0, self._y - 0.03, -0.085))
             low = projection.flat((0.0, self._y - length, -0.07))
             canvas.capsule(knot, bend, (0.018, 0.022), strands)
             canvas.capsule(bend, low, (0.022, 0.01), strands)
+
+    def _paint_curls(
+        self, canvas: Canvas, top: tuple[float, float], low: tuple[float, float], width: float
+    ) -> None:
+        """Paint tufts down both sides of hanging hair."""
+        hair = self._look.colors["hair"]
+        for step in range(1, 6):
+            share = step / 5
+            y = top[1] + share * (low[1] - top[1])
+            x = top[0] + share * (low[0] - top[0])
+            for sign in (-1, 1):
+                shade = 0.82 if (step + (sign > 0)) % 2 else 1.1
+                tuft = plain(hair * np.float32(shade), parts.HAIR)
+                canvas.ball((x + sign * width * 0.95, y), (0.021, 0.019), tuft)
 
     def paint(self, canvas: Canvas) -> None:
         """Paint the head with its hair, face, glasses and headgear."""

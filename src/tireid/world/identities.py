@@ -6,17 +6,20 @@ import numpy as np
 
 from tireid.world.attributes import NONE, Person, choices, sample_person
 from tireid.world.settings import WorldSettings
+from tireid.world.version2 import add_version_2
 
 _STREAM_POPULATION = 1
 # Attributes in which near twins differ: an image shows them and a caption may name them.
 _TWIN_FIELDS = (
     "top_color", "lower_color", "outer_color", "shoes_color", "bag_color", "hat_color",
-    "hair_color", "bag_type", "outer_type", "top_sleeves", "held_color",
+    "hair_color", "bag_type", "outer_type", "top_sleeves", "held_color", "lower_fit", "bag_size",
+    "belt", "scarf", "tie", "socks",
 )  # fmt: skip
 _REMOVABLE = (
     ("bag_type", "bag_color"),
     ("hat_type", "hat_color"),
     ("held_type", "held_color"),
+    ("scarf", "scarf"),
 )
 
 
@@ -37,6 +40,11 @@ class Identity:
     split: str
     person: Person
     twin: int | None
+
+
+def _sample(version: int, rng: np.random.Generator) -> Person:
+    person = sample_person(rng)
+    return person if version == 1 else add_version_2(person, rng)
 
 
 def make_twin(person: Person, rng: np.random.Generator) -> Person:
@@ -68,7 +76,7 @@ def make_population(settings: WorldSettings) -> list[Identity]:
     val_split = "train" if settings.layout == "icfg_pedes" else "val"
     sizes = (settings.num_train_ids, settings.num_val_ids, settings.num_test_ids)
     for split, size in zip(("train", val_split, "test"), sizes, strict=True):
-        people, twins = _make_split(size, settings.twin_fraction, rng, seen)
+        people, twins = _make_split(size, settings, rng, seen)
         start = len(population)
         population += [
             Identity(
@@ -84,13 +92,13 @@ def make_population(settings: WorldSettings) -> list[Identity]:
 
 
 def _make_split(
-    size: int, twin_fraction: float, rng: np.random.Generator, seen: set[Person]
+    size: int, settings: WorldSettings, rng: np.random.Generator, seen: set[Person]
 ) -> tuple[list[Person], dict[int, int]]:
     """Return `size` people and, by place, the place of each one's twin."""
-    pairs = min(round(twin_fraction * size / 2), size // 2)
+    pairs = min(round(settings.twin_fraction * size / 2), size // 2)
     people: list[Person] = []
     for _ in range(size - pairs):
-        people.append(_draw_new(rng, seen))
+        people.append(_draw_new(settings.version, rng, seen))
     for base in range(pairs):
         twin = make_twin(people[base], rng)
         while twin in seen:
@@ -106,9 +114,9 @@ def _make_split(
     return [people[i] for i in order], twins
 
 
-def _draw_new(rng: np.random.Generator, seen: set[Person]) -> Person:
-    person = sample_person(rng)
+def _draw_new(version: int, rng: np.random.Generator, seen: set[Person]) -> Person:
+    person = _sample(version, rng)
     while person in seen:
-        person = sample_person(rng)
+        person = _sample(version, rng)
     seen.add(person)
     return person

@@ -5,10 +5,12 @@ import math
 import numpy as np
 
 from tireid.world import parts
-from tireid.world.attributes import Person
+from tireid.world.attributes import NONE, Person
 from tireid.world.canvas import Array, Canvas, Texture, plain, tint
 from tireid.world.cloth import Look
 from tireid.world.pose import Point, Projection
+
+_SIZES = {"small": 0.76, NONE: 1.0, "large": 1.25}
 
 
 def bag_center(person: Person) -> Point:
@@ -22,15 +24,16 @@ def paint_worn_bag(canvas: Canvas, person: Person, look: Look, projection: Proje
     """Paint a backpack or a shoulder bag."""
     color = look.colors["bag"]
     at = projection.flat(bag_center(person))
+    size = _SIZES[person.bag_size]
     if person.bag_type == "backpack":
-        half = projection.half_width(0.088, 0.05)
-        canvas.ball(at, (half, 0.115), _pack(color), squareness=3.5)
+        half = projection.half_width(0.088 * size, 0.05 * size)
+        canvas.ball(at, (half, 0.115 * size), _pack(color), squareness=3.5)
         if math.cos(projection.yaw) < -0.3:
             pocket = plain(color * 0.85, parts.BAG)
             canvas.ball((at[0], at[1] - 0.045), (half * 0.72, 0.042), pocket, squareness=4.0)
     else:
-        half = projection.half_width(0.03, 0.068)
-        canvas.ball(at, (half, 0.062), _flap(color), squareness=4.5)
+        half = projection.half_width(0.03 * size, 0.068 * size)
+        canvas.ball(at, (half, 0.062 * size), _flap(color), squareness=4.5)
 
 
 def _pack(color: Array) -> Texture:
@@ -56,11 +59,12 @@ def _flap(color: Array) -> Texture:
 
 
 def paint_hand_bag(
-    canvas: Canvas, kind: str, color: Array, hand: Point, projection: Projection
+    canvas: Canvas, kind: str, color: Array, hand: Point, projection: Projection, size: str = NONE
 ) -> None:
     """Paint a handbag or a shopping bag hanging from a hand."""
     part = parts.BAG if kind == "handbag" else parts.HELD
     wide, high, drop = (0.066, 0.05, 0.115) if kind == "handbag" else (0.07, 0.085, 0.13)
+    wide, high, drop = wide * _SIZES[size], high * _SIZES[size], drop * _SIZES[size]
     x, y = projection.flat((hand[0], hand[1] - drop, hand[2]))
     half = projection.half_width(0.025, wide)
     top = (x, y + drop - 0.012)
@@ -138,3 +142,32 @@ def paint_umbrella(canvas: Canvas, color: Array, hand: Point, projection: Projec
         return rgb, np.where(v > edge, parts.HELD, 0).astype(np.uint8)
 
     canvas.ball((tip[0], UMBRELLA_TOP - 0.16), (0.24, 0.15), canopy)
+
+
+def paint_bicycle(canvas: Canvas, color: Array, side: float, projection: Projection) -> None:
+    """Paint a bicycle pushed at the person's left (`side` above 0) or right."""
+
+    def at(y: float, z: float) -> tuple[float, float]:
+        return projection.flat((side, y, z))
+
+    def tyre(u: Array, v: Array) -> tuple[Array, Array]:
+        away = np.hypot(u, v)
+        solid = (away > 0.8) | (away < 0.1) if half > 0.04 else away < 1.0
+        return np.full((*u.shape, 3), (38.0, 38.0, 40.0), np.float32), np.where(
+            solid, parts.HELD, 0
+        ).astype(np.uint8)
+
+    half = projection.half_width(0.016, 0.135)
+    rear, front = at(0.135, -0.24), at(0.135, 0.3)
+    for wheel in (rear, front):
+        canvas.ball(wheel, (half, 0.135), tyre)
+    frame = plain(color, parts.HELD)
+    saddle, pedals, head = at(0.42, -0.12), at(0.13, 0.0), at(0.42, 0.23)
+    for start, end in ((rear, saddle), (rear, pedals), (pedals, saddle), (pedals, head),
+                       (saddle, head), (head, front)):  # fmt: skip
+        canvas.capsule(start, end, (0.012, 0.012), frame)
+    dark = plain(tint(40, 38, 38), parts.HELD)
+    canvas.capsule(at(0.45, -0.16), at(0.45, -0.07), (0.016, 0.012), dark)
+    left, right = (projection.flat((side + x, 0.5, 0.2)) for x in (-0.09, 0.09))
+    canvas.capsule(head, projection.flat((side, 0.5, 0.2)), (0.009, 0.009), dark)
+    canvas.capsule(left, right, (0.012, 0.012), dark)

@@ -1,6 +1,6 @@
 """Draw one image of an identity: JPEG bytes, captions and ground truth."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -94,10 +94,17 @@ def make_picture(settings: WorldSettings, identity: Identity, index: int) -> Pic
                 detail=settings.caption_detail,
                 noise=settings.caption_noise,
                 rng=words,
+                version=settings.version,
             )
         )
-    truth = {"camera": number, "view": view, **scene, "scene": camera.scene,
-             "visible": sorted(sight.visible), "attributes": asdict(identity.person)}  # fmt: skip
+    truth = {
+        "camera": number,
+        "view": view,
+        **scene,
+        "scene": camera.scene,
+        "visible": sorted(sight.visible),
+        "attributes": identity.person.to_dict(settings.version),
+    }
     return Picture(exposed(rgb, camera, rng), number, tuple(captions), truth)
 
 

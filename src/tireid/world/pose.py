@@ -125,6 +125,7 @@ _HOLDS: dict[str, tuple[float, float, float]] = {
     "cup": (0.3, 1.3, 0.25),
     "shopping bag": (0.05, 0.1, 0.0),
     "handbag": (0.05, 0.15, 0.0),
+    "bicycle": (0.5, 0.75, -0.25),
 }
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tireid.world.attributes import NONE
 from tireid.world.palette import COLORS
 from tireid.world.phrases import Wording, article, joined, listed
 from tireid.world.visibility import Sight
@@ -15,6 +16,15 @@ _PLACES = {
     "parking": ("near parked cars", "through a parking lot", "by the cars"),
     "hall": ("through a hall", "inside a building", "across the hall"),
 }
+_MORE_PLACES = {
+    "street": ("on the sidewalk", "down the street", "along the side of the street"),
+    "wall": ("near a building", "along the walkway", "next to a wall"),
+    "shop": ("in a mall", "near a store", "at a shopping area"),
+    "grass": ("outside", "on a walkway in the park", "outdoors"),
+    "plaza": ("on the pavement", "across the open ground", "through the area"),
+    "parking": ("across the street", "outdoors near some cars", "past some other cars"),
+    "hall": ("in a building", "indoors across the floor", "in a room inside"),
+}
 _GAITS = {
     "front": ("toward the camera", "forward", "towards the viewer"),
     "back": ("away from the camera", "away from the viewer", "off into the distance"),
@@ -24,6 +34,31 @@ _GAITS = {
     "front_right": ("forward and to the right", "toward the camera at an angle"),
     "back_left": ("away to the left", "away from the camera at an angle"),
     "back_right": ("away to the right", "away from the camera at an angle"),
+}
+_MORE_GAITS = {
+    "front": ("towards the camera", "straight ahead", "in the direction of the camera"),
+    "back": ("with {} back to the camera", "in the opposite direction", "with the camera behind"),
+    "left": ("to the left side", "from right to left"),
+    "right": ("to the right side", "from left to right"),
+    "front_left": ("slightly to the left", "towards the left"),
+    "front_right": ("slightly to the right", "towards the right"),
+    "back_left": ("to the left with {} back turned", "into the picture on the left"),
+    "back_right": ("to the right with {} back turned", "into the picture on the right"),
+}
+_ARMS = {  # what the arms do that hold nothing, walking or not
+    True: (
+        "swinging {} arms",
+        "with {} arms at {} sides",
+        "with one foot in front of the other",
+        "with {} arms bent at the elbows",
+        "in mid step",
+        "taking a step",
+    ),
+    False: (
+        "with {} hands at {} sides",
+        "with both arms down by {} sides",
+        "with both feet together",
+    ),
 }
 
 
@@ -37,17 +72,21 @@ class _Grammar:
 
 def _grammar(words: Wording) -> _Grammar:
     if "sex" not in words.mentioned:
-        return _Grammar("they", "their", "are", "wear")
-    he, his = ("he", "his") if words.person.sex == "man" else ("she", "her")
-    return _Grammar(he, his, "is", "wears")
+        return _Grammar("they", words.his, "are", "wear")
+    he = "he" if words.person.sex == "man" else "she"
+    return _Grammar(he, words.his, "is", "wears")
 
 
 def _action(words: Wording, sight: Sight, *, place: bool) -> str:
     """Return what the person does, e.g. "walking away from the camera along the street"."""
-    where = words.one_of(_PLACES[sight.scene]) if place else ""
+    where = words.one_of(_PLACES[sight.scene], _MORE_PLACES[sight.scene]) if place else ""
+    arms = ""
+    if words.person.held_type == NONE and words.adds(0.1):
+        arms = words.one_of(_ARMS[sight.walking]).replace("{}", words.his)
     if sight.walking:
-        verb = words.one_of(("walking", "walking", "strolling", "moving"))
-        return joined(verb, words.one_of(_GAITS[sight.view]), where)
+        verb = words.one_of(("walking", "walking", "strolling", "moving"), ("going", "heading"))
+        gait = words.one_of(_GAITS[sight.view], _MORE_GAITS[sight.view]).format(words.his)
+        return joined(verb, gait, where, arms)
     for motion, rest in (("along", "by"), ("across", "in"), ("through", "in"), ("past", "by"),
                          ("down", "on"), ("over", "on")):  # fmt: skip
         where = where.replace(f"{motion} ", f"{rest} ")
@@ -57,12 +96,20 @@ def _action(words: Wording, sight: Sight, *, place: bool) -> str:
         "left": ("seen from the side", "facing left"),
         "right": ("seen from the side", "facing right"),
     }
-    stance = words.one_of(facing.get(sight.view, ("seen at an angle",)))
-    return (
-        f"{joined('standing', where)}, {stance}"
-        if "seen" in stance
-        else joined("standing", where, stance)
+    more = {
+        "front": ("facing forward", "looking forward", "facing towards the camera"),
+        "back": ("facing away", f"with {words.his} back turned", "looking away from the camera"),
+        "left": ("facing to the left", "looking to the left", "in profile"),
+        "right": ("facing to the right", "looking to the right", "in profile"),
+    }
+    side = sight.view.rpartition("_")[2]
+    turned = (f"facing slightly to the {side}", f"turned to the {side}", "seen from an angle")
+    stance = words.one_of(
+        facing.get(sight.view, ("seen at an angle",)), more.get(sight.view, turned)
     )
+    seen = "seen" in stance
+    stance = joined(stance, arms)
+    return f"{joined('standing', where)}, {stance}" if seen else joined("standing", where, stance)
 
 
 def _worn(words: Wording) -> list[str]:
@@ -74,8 +121,14 @@ def _worn(words: Wording) -> list[str]:
     upper = outer or top
     if top and outer:
         over = f"{outer} {words.one_of(('over', 'on top of'))} {top}"
+        if words.adds(0.15):
+            over = f"{outer} with {top} underneath"
         upper = over if words.chance(0.7) else f"{top} under {outer}"
-    return [item for item in (upper, lower, words.shoes(), words.hat(), words.glasses()) if item]
+    items = [upper, lower, words.shoes(), words.hat(), words.glasses(), *words.accessories()]
+    worn = [item for item in items if item]
+    if len(worn) > 2 and words.adds(0.05):
+        worn[-2:] = [f"{worn[-2]} as well as {worn[-1]}"]
+    return worn
 
 
 def _overall(words: Wording) -> str:
@@ -100,13 +153,41 @@ def _carried(words: Wording, sight: Sight, grammar: _Grammar) -> list[str]:
     elif bag:
         slung = words.person.bag_type != "handbag"
         verb = words.one_of(("carrying", "carrying", "wearing" if slung else "holding"))
-        phrases.append(f"{verb} {bag}")
+        phrases.append(joined(verb, bag, words.bag_place()))
     held = words.held()
-    if held:
-        verb = words.one_of(("holding", "carrying", "holding"))
-        hand = f"in {grammar.his} hand" if words.chance(0.15) else ""
-        phrases.append(joined(verb, held, hand))
+    if held and words.person.held_type == "bicycle":
+        phrases.append(joined(words.one_of(("pushing", "walking with", "with")), held))
+    elif held:
+        verb = words.one_of(("holding", "carrying", "holding"), ("holding", "with"))
+        if words.person.held_type == "phone" and words.adds(0.3):
+            verb = words.one_of(("talking on", "looking at", "using"))
+        phrases.append(joined(verb, held, words.hand()))
     return phrases
+
+
+_WORN = ("who is wearing", "who wears", "that is wearing", "dressed in")
+_WEARS = ("appears to be wearing", "is seen wearing", "is clothed in", "looks to be wearing")
+
+
+_PRESENT = {
+    "carrying": "carries", "holding": "holds", "walking": "walks", "standing": "stands",
+    "wearing": "wears",
+}  # fmt: skip
+_SEEMING = ("is also", "appears to be", "seems to be", "looks to be", "can be seen")
+
+
+def _doing(words: Wording, grammar: _Grammar, action: str) -> str:
+    """Return a sentence that says what somebody does, e.g. "he is carrying a red bag"."""
+    he, verb = grammar.he, action.partition(" ")[0]
+    if not words.adds(0.35):
+        return f"{he} {grammar.is_} {action}"
+    plural = he == "they"
+    if verb in _PRESENT and " and " not in action and words.chance(0.6):
+        present = verb.removesuffix("ing").replace("carri", "carry") if plural else _PRESENT[verb]
+        return f"{he} {present}{action.removeprefix(verb)}"
+    if plural:
+        return f"they {words.one_of(('appear to be', 'are also', 'seem to be'))} {action}"
+    return f"{he} {words.one_of(_SEEMING)} {action}" if words.chance(0.8) else f"{he}'s {action}"
 
 
 _TEMPLATES = ("one", "two", "two", "lead", "apart", "has_first", "fragment")
@@ -160,24 +241,29 @@ def _arranged(
     template: str, words: Wording, grammar: _Grammar, told: _Told, *, with_action: bool
 ) -> list[str]:
     """Return the sentences that a template makes of what is to be told, without full stops."""
-    be = f"{grammar.he} {grammar.is_}"
-    carries = f"{be} {told.carried}" if told.carried else ""
-    acts = f"{be} {told.action}" if with_action else ""
+    carries = _doing(words, grammar, told.carried) if told.carried else ""
+    acts = _doing(words, grammar, told.action) if with_action else ""
     match template:
         case "one":
-            wearing = words.one_of(("wearing", "dressed in", "in", "is wearing", "is dressed in"))
-            also = f"and {told.carried}" if told.carried else ""
+            wearing = words.one_of(
+                ("wearing", "dressed in", "in", "is wearing", "is dressed in"), _WORN
+            )
+            also = f"{words.one_of(('and',), ('while',))} {told.carried}" if told.carried else ""
             return [joined(told.with_hair, wearing, listed(told.worn), also), acts]
         case "two":
-            verb = words.one_of(("is wearing", "wears", "is dressed in", "has on"))
+            verb = words.one_of(("is wearing", "wears", "is dressed in", "has on"), _WEARS)
             return [f"{told.with_hair} {verb} {listed(told.worn)}", carries, acts]
         case "lead":
             doing = told.action if with_action or not told.carried else ""
             does = ", ".join(phrase for phrase in (doing, told.carried) if phrase)
             return [f"wearing {listed(told.worn)}, {told.with_hair} is {does}"]
         case "apart":
-            verb = words.one_of(("is wearing", "wears"))
-            rest = f"{be} also wearing {listed(told.worn[1:])}" if told.worn[1:] else ""
+            verb = words.one_of(("is wearing", "wears"), _WEARS)
+            rest = (
+                f"{grammar.he} {grammar.is_} also wearing {listed(told.worn[1:])}"
+                if told.worn[1:]
+                else ""
+            )
             return [f"{told.with_hair} {verb} {told.worn[0]}", rest, carries, acts]
         case "has_first" if told.hair:
             return [

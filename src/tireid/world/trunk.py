@@ -8,7 +8,7 @@ import numpy as np
 from tireid.world import parts
 from tireid.world.attributes import NONE, Person
 from tireid.world.canvas import Array, Canvas, plain
-from tireid.world.cloth import Look, skirt_texture, torso_texture
+from tireid.world.cloth import BELT_LOW, BELT_TOP, Look, skirt_texture, torso_texture, wrapped
 from tireid.world.pose import HIP_HEIGHT, Point, Projection
 
 _HEMS = {"coat": 0.31, "jacket": 0.485, "hoodie": 0.485, "blazer": 0.45, "cardigan": 0.43}
@@ -69,6 +69,8 @@ class Trunk:
         hem = HIP_HEIGHT if dress else hem
         tucked = person.top_type in ("shirt", "blouse") and man and person.outer_type == NONE
         hem = 0.525 if tucked or (skirt and person.outer_type == NONE) else hem
+        if person.top_tucked != NONE and person.outer_type == NONE:
+            hem = BELT_TOP if person.top_tucked == "tucked" else 0.487
         heights = np.concatenate([levels[levels[:, 0] > hem][:, 0], [hem]])
         across = np.interp(heights, levels[::-1, 0], levels[::-1, 1]) * wide
         depth = np.interp(heights, levels[::-1, 0], levels[::-1, 2]) * deep
@@ -82,6 +84,8 @@ class Trunk:
                 (projection.half_width(0.06, 0.035), 0.028),
                 plain(look.colors["top"] * 0.85, parts.TOP),
             )
+        if person.scarf != NONE:
+            self._paint_scarf(canvas)
 
     def _paint_hips(self, canvas: Canvas, across: float, deep: float) -> None:
         color = self._look.colors["lower"]
@@ -92,9 +96,29 @@ class Trunk:
         def texture(seen: Array, height: Array) -> tuple[Array, int]:
             rgb = np.full((*seen.shape, 3), color, np.float32)
             rgb[height > 0.537] *= 0.5
-            return rgb, parts.LOWER
+            if self._person.belt == NONE:
+                return rgb, parts.LOWER
+            part = np.full(seen.shape, parts.LOWER, np.uint8)
+            belt = height > BELT_LOW
+            rgb[belt], part[belt] = self._look.colors["belt"], parts.BELT
+            buckle = belt & (np.abs(wrapped(seen - self._projection.yaw)) < 0.16)
+            rgb[buckle] = (210.0, 190.0, 120.0)
+            return rgb, part
 
         canvas.column(heights, widths, np.zeros(4), texture)
+
+    def _paint_scarf(self, canvas: Canvas) -> None:
+        """Paint a scarf round the neck, with one end hanging down the front."""
+        projection, color = self._projection, self._look.colors["scarf"]
+
+        def knitted(first: Array, second: Array) -> tuple[Array, int]:
+            return color * (1.0 + 0.1 * np.sin(9.0 * first + 7.0 * second))[..., None], parts.SCARF
+
+        if math.cos(projection.yaw) > -0.3:
+            start, end = projection.flat((0.03, 0.84, 0.06)), projection.flat((0.04, 0.66, 0.078))
+            canvas.capsule(start, end, (0.024, 0.027), knitted)
+        at = projection.flat((0.0, 0.848, 0.008))
+        canvas.ball(at, (projection.half_width(0.068, 0.062), 0.031), knitted)
 
     def _paint_skirt(self, canvas: Canvas, across: float, deep: float) -> None:
         hem = _SKIRT_HEMS[self._person.lower_length]

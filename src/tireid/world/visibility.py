@@ -22,6 +22,22 @@ _LEAST: dict[int, float] = {
     parts.HAT: 0.006,
     parts.GLASSES: 0.0012,
     parts.HELD: 0.003,
+    parts.BELT: 0.004,
+    parts.SCARF: 0.008,
+    parts.TIE: 0.004,
+    parts.SOCKS: 0.004,
+    parts.WATCH: 0.0015,
+    parts.BUTTONS: 0.0012,
+    parts.COLLAR: 0.004,
+}
+_ACCESSORIES = {
+    parts.BELT: "belt",
+    parts.SCARF: "scarf",
+    parts.TIE: "tie",
+    parts.SOCKS: "socks",
+    parts.WATCH: "watch",
+    parts.BUTTONS: "buttons",
+    parts.COLLAR: "collar",
 }
 
 
@@ -63,7 +79,7 @@ def visible_attributes(person: Person, view: str, seen: frozenset[int]) -> froze
         view: Side from which it is seen, a key of `pose.VIEWS`.
         seen: Parts that the image shows, from `seen_parts`.
     """
-    names = {"sex"}
+    names = {"sex", "age", *(_ACCESSORIES[part] for part in seen & _ACCESSORIES.keys())}
     behind = view.startswith("back")
     names |= {name for name in ("build", "height") if getattr(person, name) != "average"}
     if parts.HAIR in seen:
@@ -73,7 +89,7 @@ def visible_attributes(person: Person, view: str, seen: frozenset[int]) -> froze
     if parts.OUTER in seen and person.outer_type != NONE:
         names |= {"outer_type", "outer_color"}
     if parts.LOWER in seen:
-        names |= {"lower_type", "lower_color"}
+        names |= {"lower_type", "lower_color", "lower_fit"}
         if person.lower_type in ("shorts", "skirt"):
             names.add("lower_length")
     if person.top_type == "dress" and parts.TOP in seen:
@@ -90,6 +106,10 @@ def visible_attributes(person: Person, view: str, seen: frozenset[int]) -> froze
         names.add("glasses")
     if parts.BAG in seen or parts.STRAP in seen:
         names |= {"bag_type", "bag_color"}
+    if parts.BAG in seen:
+        names.add("bag_size")
+    if person.outer_type == NONE and parts.TOP in seen and parts.LOWER in seen:
+        names.add("top_tucked")
     return frozenset(name for name in names if getattr(person, name) != NONE)
 
 
@@ -105,6 +125,6 @@ def _top_attributes(person: Person, behind: bool, seen: frozenset[int]) -> set[s
     names = {"top_type", "top_color"}
     if person.outer_type == NONE:
         names.add("top_sleeves")
-    if person.top_pattern != "print" or (parts.PRINT in seen and not behind):
+    if person.top_pattern not in ("print", "writing") or (parts.PRINT in seen and not behind):
         names |= {"top_pattern", "top_color2"}
     return names

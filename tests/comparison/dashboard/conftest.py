@@ -22,6 +22,7 @@ class Server(ServiceApi):
         charts: Specifications, by name.
         requests: Names of the requests, in order.
         refuse: Status that charts are refused with; None: they are kept.
+        runs: Tags, kind, state and group of the runs of each project.
     """
 
     def __init__(self):
@@ -31,6 +32,9 @@ class Server(ServiceApi):
         self.charts = {}
         self.requests = []
         self.refuse = None
+        run = {"jobType": "train", "state": "finished"}
+        tags = ("synthetic", "cuhk_pedes", "icfg_pedes", "rstpreid")
+        self.runs = [run | {"tags": tag, "group": "like_for_like"} for tag in tags]
 
     def send_api_request(self, request, timeout=None):
         if request.HasField("create_custom_chart_request"):
@@ -71,6 +75,13 @@ class Server(ServiceApi):
         ]
         page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
         return {"models": {"pageInfo": page, "edges": [{"node": node} for node in nodes]}}
+
+    def Runs(self, variables):  # noqa: N802
+        wanted = json.loads(variables["filters"])
+        count = sum(wanted.items() <= run.items() for run in self.runs)
+        page = {"endCursor": None, "hasNextPage": False}
+        runs = {"edges": [], "pageInfo": page}
+        return {"project": {"internalId": "7", "runCount": count, "readOnly": False, "runs": runs}}
 
     def ProjectViews(self, variables):  # noqa: N802
         if variables["project"] not in self.projects:

@@ -121,6 +121,16 @@ def test_a_project_that_is_not_there_is_not_made(server, monkeypatch, capsys):
     assert not server.views
 
 
+def test_a_data_set_without_finished_runs_is_said(server, monkeypatch, capsys):
+    server.runs[0] |= {"state": "running"}
+    for words in (["--dataset", "synthetic"], ["--dataset", "cuhk_pedes", "--group", "mine"]):
+        with pytest.raises(SystemExit):
+            run(monkeypatch, *words)
+        said = capsys.readouterr().err
+        assert f"me/tireid: expected finished runs on {words[1]}" in " ".join(said.split())
+    assert not server.views
+
+
 def test_charts_are_kept_once_and_drawn_by_their_names(server):
     send(Scope("me", "tireid", "cuhk_pedes"))
     kept = dict(server.charts)

@@ -1,7 +1,9 @@
 """The page and the text: whole, harmless, the same tables, and right in a browser."""
 
 import base64
+import hashlib
 import html
+import json
 import re
 import shutil
 import subprocess
@@ -74,17 +76,20 @@ def written(comparison, tmp_path_factory):
     return page, text
 
 
-def test_the_page_needs_nothing_else_and_runs_nothing(written):
+def test_the_page_needs_nothing_else_and_runs_its_own_script_only(written):
     content = written[0].read_text(encoding="utf-8")
     elements = Elements(content)
-    assert not elements.of("script")
+    (script,) = re.findall(r"<script>(.*?)</script>", content, re.DOTALL)
+    assert len(elements.of("script")) == 1
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert not [a for _, a in elements.found if any(name.startswith("on") for name in a)]
     pictures = elements.of("img")
     assert len(pictures) > 40
     assert all(one["src"].startswith("data:image/") and "alt" in one for one in pictures)
     assert {one["href"][0] for one in elements.of("a")} == {"#"}
     policy = next(a["content"] for a in elements.of("meta") if "http-equiv" in a)
-    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+    allowed = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'"
+    assert policy.startswith(f"{allowed}; img-src data:")
     assert len(content) < 5e6
 
 
@@ -152,7 +157,7 @@ def measured(content, width, folder):
     It is a copy that may measure itself, in a frame: a window has a least width. Its policy
     forbids to fetch as that of the page does.
     """
-    copy = content.replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';")
+    copy = re.sub(r"script-src 'sha256-[^']+'", "script-src 'unsafe-inline'", content)
     copy = html.escape(copy.replace("</body>", f"{MEASURE}</body>"))
     frame = folder / "frame.html"
     style = f"border: 0; width: {width}px; height: 900px"
@@ -214,3 +219,32 @@ def test_the_browser_would_say_if_something_were_fetched(tmp_path):
     content = render("report.html", "a", [Section("about", "", [])])
     page.write_text(content.replace("</body>", '<img src="http://127.0.0.1:9/x.png"></body>'))
     assert "Content Security Policy" in console_of(browse(page, tmp_path, "--dump-dom"))[0]
+
+
+USE = """<script>addEventListener("load", () => {
+  const table = document.querySelector("#results table");
+  const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
+  const buttons = [...table.querySelectorAll("button")];
+  const press = (name) => buttons.find((button) => button.textContent === name).click();
+  const found = [names().join("|")];
+  for (const name of ["R@1", "R@1", "run"]) { press(name); found.push(names().join("|")); }
+  document.querySelector("figure img").click();
+  found.push(document.querySelector("dialog[open] img").src.slice(0, 15));
+  document.querySelector("dialog").click();
+  found.push(document.querySelectorAll("dialog[open]").length);
+  document.body.dataset.found = JSON.stringify(found);
+})</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_columns_sort_and_images_enlarge(written, tmp_path):
+    page = tmp_path / "page.html"
+    content = written[0].read_text(encoding="utf-8")
+    copy = re.sub(r"script-src 'sha256-[^']+'", "script-src 'unsafe-inline'", content)
+    page.write_text(copy.replace("</body>", f"{USE}</body>"))
+    done = browse(page, tmp_path, "--dump-dom")
+    found = json.loads(html.unescape(re.search(r'data-found="([^"]+)"', done.stdout)[1]))
+    starts = [order.partition(" ")[0].strip(",") for order in found[:4]]
+    assert starts == ["plain", "LGUR", "plain", "LCR2S"]
+    assert found[4:] == ["data:image/svg+", 0]

@@ -70,9 +70,10 @@ def send(scope: Scope, url: str | None = None) -> str:
         The address of the report.
 
     Raises:
-        ValueError: If the project or the report at `url` does not exist.
+        ValueError: If the project or the report at `url` does not exist, or no run has finished.
     """
     url = url or _find_report(scope)
+    _check_runs(scope)
     published = read_published(scope.dataset)
     charts = []
     for chart in seed_charts(published):
@@ -88,6 +89,23 @@ def send(scope: Scope, url: str | None = None) -> str:
     saved = report.save().url.rstrip("=")  # without the padding of the id, as pages have it
     say(f"{'updated' if url else 'created'}: {saved}")
     return saved
+
+
+def _check_runs(scope: Scope) -> None:
+    """Check that a report would show something.
+
+    Raises:
+        ValueError: If no run of the scope has finished.
+    """
+    project = f"{scope.entity}/{scope.project}"
+    wanted = {"tags": scope.dataset, "jobType": "train", "state": "finished"}
+    wanted |= {"group": scope.group} if scope.group else {}
+    if len(wandb.Api().runs(project, filters=wanted, per_page=1)) == 0:
+        group = f" in group {scope.group}" if scope.group else ""
+        raise ValueError(
+            f"{project}: expected finished runs on {scope.dataset}{group}, got none; say another "
+            "--dataset or --group, or train with logger=wandb first; --dry-run FILE works without"
+        )
 
 
 def _store_chart(entity: str, chart: Chart) -> None:

@@ -1,7 +1,7 @@
 """The blocks of a report, which are rendered as HTML or as Markdown."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,10 +11,12 @@ class Note:
     Attributes:
         text: Plain text.
         warning: Whether it is highlighted.
+        lead: Whether it stands out as what the page says first.
     """
 
     text: str
     warning: bool = False
+    lead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +27,15 @@ class Line:
         cells: Plain text; the first one names the line.
         mark: `control`, `published`, `oracle`, `warning` or nothing.
         swatch: Image of the row's line and marker in the figures, as a data URI.
+        bars: Length in [0, 1] of the bars in its cells, by the number of the cell.
+        best: Numbers of the cells that are the best of their column.
     """
 
     cells: Sequence[str]
     mark: str = ""
     swatch: str = ""
+    bars: Mapping[int, float] = field(default_factory=dict)
+    best: Set[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import numpy as np
 from tireid.comparison.report.blocks import Block, Figure, Figures, Note, Section
 from tireid.comparison.report.loading import Comparison, Run
 from tireid.comparison.report.style import WIDTH, drawing, figure, swatch
+from tireid.figures import log_scale
 from tireid.metrics.names import headlines
 
 _MOST_BANDS = 8
@@ -44,8 +45,6 @@ def _panel(dataset: str, comparison: Comparison, name: str) -> Figure | None:
         label = f"validation {headlines()[name]}, percent"
     if any(row.first.selection == "test" for row, _ in rows) and name != "loss":
         label = label.replace("validation", "validation (or TEST, if chosen on it)")
-    from matplotlib.ticker import LogLocator
-
     with drawing(WIDTH, 3.0) as drawn:
         axes = drawn.add_subplot()
         lowest = np.inf
@@ -65,11 +64,8 @@ def _panel(dataset: str, comparison: Comparison, name: str) -> Figure | None:
                     steps, values.min(0), values.max(0), color=row.style.colour, alpha=0.15, lw=0
                 )
         axes.set(xlabel="step", ylabel=label)
-        if name == "loss" and lowest > 0:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter("")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        if name == "loss" and 0 < lowest < np.inf:
+            log_scale(axes, lowest)
         several = f" on {dataset}" if len(comparison.datasets) > 1 else ""
         ends = "; ".join(
             f"{row.name}: {np.mean([line[-1][1] for line in lines]):.1f}" for row, lines in rows

@@ -82,10 +82,11 @@ def _unrecorded(row: Row) -> str:
 
 def _interval(one: Difference) -> str:
     clear = "" if one.clear else " (includes 0)"
-    return f"{_signed(one.mean)} [{_signed(one.low)}, {_signed(one.high)}]{clear}"
+    return f"{signed(one.mean)} [{signed(one.low)}, {signed(one.high)}]{clear}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Return a number of points with its sign."""
     return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 

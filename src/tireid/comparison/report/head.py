@@ -2,6 +2,7 @@
 
 from tireid.comparison.report.blocks import Block, Line, Note, Section, Table
 from tireid.comparison.report.loading import Comparison
+from tireid.comparison.report.verdict import verdicts
 from tireid.runs.results import STATES
 
 
@@ -30,7 +31,7 @@ def head(comparison: Comparison, *, when: str, command: str) -> Section:
         "date": when,
         "command": command,
     }
-    blocks: list[Block] = []
+    blocks: list[Block] = [Note(text, lead=True) for text in verdicts(comparison)]
     on_test = [row.name for row in comparison.rows if row.first.selection == "test"]
     if on_test:
         blocks.append(

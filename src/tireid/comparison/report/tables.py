@@ -1,6 +1,8 @@
 """The results of a report: a table for each data set, with published results beside."""
 
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from tireid.comparison.published import Published, published_table, read_published
 from tireid.comparison.report.blocks import Block, Fold, Line, Note, Section, Table
@@ -20,7 +22,7 @@ def results(comparison: Comparison) -> Section:
         Note(
             "Text-to-image retrieval, in percent; mean ± sample standard deviation over seeds. val "
             "is the split that chose the tested checkpoint, unless stated otherwise; all other "
-            "metrics are those of the test split."
+            "metrics are those of the test split. The best of a column is bold."
         )
     ]
     if differing_data([row.first for row in comparison.rows]):
@@ -59,6 +61,7 @@ def _dataset(comparison: Comparison, dataset: str) -> Iterator[Block]:
         cells |= {"test files": first.test_data[:8] or NONE} if files else {}
         cells |= {"source": "these runs"} if published else {}
         lines.append(row.line(list(cells.values()), control=comparison.is_control(row)))
+    lines = _with_bars(rows, lines, metrics)
     lines += [_published(one, cells) for one in published]
     title, right = f"Metrics on {dataset}, percent", len(cells) - numbers
     yield Table(["run", *cells], lines, title, right=right)
@@ -71,6 +74,26 @@ def _dataset(comparison: Comparison, dataset: str) -> Iterator[Block]:
         yield Note(f"There are no published results on {dataset}.")
         yield _all_published()
     yield from _teachers(rows)
+
+
+def _with_bars(rows: Sequence[Row], lines: Sequence[Line], metrics: Sequence[str]) -> list[Line]:
+    """Return the lines of rows with a bar for each metric, the best of each marked.
+
+    Percentages are the lengths of the bars. Rows chosen on the test split are never the best.
+    """
+    means = [
+        {n: statistics.fmean(values) for n in metrics if (values := row.values(n))} for row in rows
+    ]
+    fair = [m for row, m in zip(rows, means, strict=True) if row.first.selection != "test"]
+    best = {n: max((m[n] for m in fair if n in m), default=None) for n in metrics}
+    marked = []
+    for row, mean, line in zip(rows, means, lines, strict=True):
+        columns = dict(enumerate(metrics, 2))  # after the name and the seeds
+        bars = {c: mean[n] / 100 for c, n in columns.items() if n in mean}
+        won = {c for c in bars if mean[columns[c]] == best[columns[c]] and len(fair) > 1}
+        is_fair = row.first.selection != "test"
+        marked.append(replace(line, bars=bars, best=won if is_fair else set()))
+    return marked
 
 
 def _published(one: Published, columns: Iterable[str]) -> Line:

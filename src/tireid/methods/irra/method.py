@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tireid.data.masking import WordMasking
-from tireid.losses.identity import identity_loss
 from tireid.losses.masked_words import masked_word_loss
 from tireid.methods.base import (
     RetrievalModule,
@@ -23,6 +22,7 @@ from tireid.methods.base import (
     freeze_unused,
     token_contributions,
 )
+from tireid.methods.identity import SampledClasses, identity_terms, sample_classes
 from tireid.methods.irra.relation import RelationReasoning
 from tireid.structures import (
     Features,
@@ -59,6 +59,10 @@ class Irra(RetrievalModule):
         alignment_weight: Weight of the alignment loss. Official: 1.
         identity_weight: Weight of the identity loss, the mean over both modalities. Official: 1.
         label_smoothing: Of the identity loss, see `identity_loss`. Official: 0.
+        identity: `exact`, all identities are scored; or `sampled`, those of the batch and a random
+            share of the others, see `tireid.methods.identity`. Official: exact.
+        identity_share: Share of the identities in a step of `sampled`.
+        seed: Key of that draw.
         word_weight: Weight of the masked-word prediction. Official: 1; 0 builds none of it.
         **base: Encoders, optimiser, schedule and rates, see `RetrievalModule`. Rates:
             `image_encoder`, `text_encoder`, `head` (reasoning), `classifier` (identities, words);
@@ -68,10 +72,11 @@ class Irra(RetrievalModule):
         ValueError: If a switch is unknown, or needs CLIP's text encoder and there is another.
     """
 
-    training_only = ("classifier.", "relation.")
+    training_only = ("classifier.", "sampled_classes.", "relation.")
     image_projection: nn.Module
     relation: RelationReasoning | None
     classifier: nn.Linear
+    sampled_classes: SampledClasses | None
     alignment: nn.Module
 
     def __init__(
@@ -88,6 +93,9 @@ class Irra(RetrievalModule):
         alignment_weight: float = 1.0,
         identity_weight: float = 1.0,
         label_smoothing: float = 0.0,
+        identity: str = "exact",
+        identity_share: float = 0.1,
+        seed: int = 0,
         word_weight: float = 1.0,
         **base: Any,
     ) -> None:
@@ -113,6 +121,14 @@ class Irra(RetrievalModule):
         nn.init.normal_(self.classifier.weight, std=0.001)
         nn.init.zeros_(self.classifier.bias)
         freeze_unused(self.classifier, identity_weight, alignment)
+        whole = {"weight": (self.classifier.weight, 0), "bias": (self.classifier.bias, 0)}
+        self.sampled_classes = sample_classes(
+            identity if identity_weight else "exact",
+            whole,
+            share=identity_share,
+            seed=seed,
+            alignment=alignment,
+        )
         self.relation = RelationReasoning(dim, masking.num_ids, **relation) if word_weight else None
         self.alignment = alignment
         self.alignment_weight = alignment_weight
@@ -182,9 +198,13 @@ class Irra(RetrievalModule):
         aligned = align(self.alignment, images, texts, batch.pid, draw=step, classes=classes)
         terms = {"alignment": self.alignment_weight * aligned}
         if self.identity_weight:
-            identity = partial(identity_loss, smoothing=self.label_smoothing)
-            both = identity(self.classifier(images), batch.label) + identity(
-                self.classifier(texts), batch.label
+            both = identity_terms(
+                self.classifier,
+                self.sampled_classes,
+                (images, texts),
+                batch.label,
+                step=step,
+                smoothing=self.label_smoothing,
             )
             terms["id"] = self.identity_weight * both / 2
         if masked_tokens is not None and self.relation is not None:
@@ -212,12 +232,13 @@ class Irra(RetrievalModule):
             words = list(self.relation.head.parameters())
             if "norms" in self.learning_rates:
                 norms = [p for norm in self.relation.norms for p in norm.parameters()]
+        sampled = () if self.sampled_classes is None else self.sampled_classes.parameters()
         apart = {id(parameter) for parameter in (*norms, *words)}
         head = [*self.image_projection.parameters(), *relation]
         groups: dict[str, Iterable[nn.Parameter]] = {
             "image_encoder": self.image_encoder.parameters(),
             "text_encoder": self.text_encoder.parameters(),
             "head": [p for p in head if id(p) not in apart],
-            "classifier": [*self.classifier.parameters(), *words],
+            "classifier": [*self.classifier.parameters(), *sampled, *words],
         }
         return groups | ({"norms": norms} if norms else {})

@@ -12,8 +12,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tireid.losses.identity import identity_loss
+from tireid.losses.identity import identity_loss, sampled_identity_loss
 from tireid.methods.base import RetrievalModule, TrainingTerms, align, classifies
+from tireid.methods.identity import SampledClasses, sample_classes
 from tireid.methods.lgur.head import LgurHead
 from tireid.structures import (
     Features,
@@ -50,17 +51,22 @@ class Lgur(RetrievalModule):
         alignment: The loss of the four alignment terms. Official: the ranking loss.
         identity_weight: Weight of the identity terms. Official: 1.
         label_smoothing: Of the identity terms, see `identity_loss`. Official: 0.
+        identity: `exact`, all identities are scored; or `sampled`, those of the batch and a random
+            share of the others, see `tireid.methods.identity`. Official: exact.
+        identity_share: Share of the identities in a step of `sampled`.
+        seed: Key of that draw.
         alignment_weight: Weight of the alignment terms. Official: 1.
         **base: Encoders, optimiser, schedule and rates, see `RetrievalModule`. Rates:
             `image_encoder`, `text_encoder`, `head`, `classifier` (identity heads, part maps).
     """
 
     reads_pooled = False
-    training_only = ("classifier_weight", "classifier_bias")
+    training_only = ("classifier_weight", "classifier_bias", "sampled_classes.")
     image_projection: nn.Module
     head: LgurHead
     classifier_weight: nn.Parameter
     classifier_bias: nn.Parameter
+    sampled_classes: SampledClasses | None
     alignment: nn.Module
 
     def __init__(
@@ -71,6 +77,9 @@ class Lgur(RetrievalModule):
         alignment: nn.Module,
         identity_weight: float = 1.0,
         label_smoothing: float = 0.0,
+        identity: str = "exact",
+        identity_share: float = 0.1,
+        seed: int = 0,
         alignment_weight: float = 1.0,
         **base: Any,
     ) -> None:
@@ -87,6 +96,10 @@ class Lgur(RetrievalModule):
         # Six identity heads, one a prototype, shared by both modalities and both branches.
         self.classifier_weight = nn.Parameter(torch.randn(parts, num_train_pids, width) * 0.001)
         self.classifier_bias = nn.Parameter(torch.zeros(parts, 1, num_train_pids))
+        whole = {"weight": (self.classifier_weight, 1), "bias": (self.classifier_bias, 2)}
+        self.sampled_classes = sample_classes(
+            identity, whole, share=identity_share, seed=seed, alignment=alignment
+        )
         self.alignment = alignment
         self.identity_weight = identity_weight
         self.label_smoothing = label_smoothing
@@ -112,13 +125,18 @@ class Lgur(RetrievalModule):
         return self.head.explain_text(tokens.local, tokens.valid)
 
     def identity_losses(
-        self, features: dict[str, Float[Tensor, "batch parts dim"]], labels: Ids
+        self, features: dict[str, Float[Tensor, "batch parts dim"]], labels: Ids, step: int = 0
     ) -> dict[str, Scalar]:
         """Return the identity loss of each feature set by its name, mean over the prototypes."""
+        weight, bias = self.classifier_weight, self.classifier_bias
+        loss = partial(identity_loss, smoothing=self.label_smoothing)
+        if self.sampled_classes is not None:
+            labels, weights, rows = self.sampled_classes.draw(labels, step)
+            weight, bias = rows["weight"], rows["bias"]
+            loss = partial(sampled_identity_loss, weights=weights, smoothing=self.label_smoothing)
         stacked = torch.cat(list(features.values())).transpose(0, 1)  # (parts, sets * batch, dim)
         # In this order the gradient of the weights comes out as they lie in memory: no copy.
-        logits = torch.baddbmm(self.classifier_bias.mT, self.classifier_weight, stacked.mT).mT
-        loss = partial(identity_loss, smoothing=self.label_smoothing)
+        logits = torch.baddbmm(bias.mT, weight, stacked.mT).mT
         return {
             name: loss(part.flatten(0, 1), labels.repeat(len(part)))
             for name, part in zip(features, logits.chunk(len(features), dim=1), strict=True)
@@ -141,7 +159,7 @@ class Lgur(RetrievalModule):
             text_dictionary=texts.view_as(features.text_dictionary),
         )
         present = {name: f for name, f in features._asdict().items() if f is not None}
-        identity = self.identity_losses(present, batch.label)
+        identity = self.identity_losses(present, batch.label, step)
         classes = None
         if classifies(self.alignment):
             weights = rearrange(self.classifier_weight, "parts ids dim -> ids (parts dim)")
@@ -166,6 +184,7 @@ class Lgur(RetrievalModule):
     def parameter_groups(self) -> dict[str, Iterable[nn.Parameter]]:
         """Return the official code's groups: part maps and identity heads have their own rate."""
         part_maps = self.head.part_projection
+        sampled = () if self.sampled_classes is None else self.sampled_classes.parameters()
         return {
             "image_encoder": self.image_encoder.parameters(),
             "text_encoder": self.text_encoder.parameters(),
@@ -173,5 +192,5 @@ class Lgur(RetrievalModule):
                 *self.image_projection.parameters(),
                 *(p for p in self.head.parameters() if p is not part_maps),
             ],
-            "classifier": [part_maps, self.classifier_weight, self.classifier_bias],
+            "classifier": [part_maps, self.classifier_weight, self.classifier_bias, *sampled],
         }
