@@ -162,6 +162,24 @@ def test_clip_folder_keeps_the_end_token(clip_folder, tmp_path):
     assert restored.pad_id == end
 
 
+@pytest.mark.parametrize(
+    ("odd", "plain"),
+    [
+        ("&amp;lt;b&gt; &quot;x&quot;&nbsp;y", '<b> "x" y'),
+        ("\u201chello\u201d he\u2019s", '"hello" he\'s'),
+        ("o\ufb03ce \ufb01ne \ufb02at o\ufb00 wa\ufb04e", "office fine flat off waffle"),
+        ("&ldquo;a&rdquo; &lsquo;b&#39; R&amp;amp;B", "\"a\" 'b' R&B"),
+    ],
+)
+def test_captions_are_mended_as_by_the_official_code(clip_folder, tmp_path, odd, plain):
+    as_it_is, mended = (HubTokenizer(str(clip_folder), mended=mended) for mended in (False, True))
+    assert mended([odd, plain]) == as_it_is([plain, plain]) != as_it_is([odd, plain])
+    places = mended.places(odd)
+    assert places[-2].end == len(odd)
+    mended.save(tmp_path / "run")
+    assert load_tokenizer(tmp_path / "run")([odd]) == mended([odd])
+
+
 def test_hub_tokenizer_is_not_loaded_before_use():
     HubTokenizer("no/such-tokenizer")
 

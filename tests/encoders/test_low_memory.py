@@ -49,7 +49,7 @@ def step(encoder):
 def test_recomputed_blocks_have_the_same_gradients_with_dropout(name):
     encoder = TRANSFORMERS[name]()
     expected, kept = step(encoder)
-    recompute_blocks(encoder)
+    recompute_blocks([encoder])
     for changed in (encoder, copy.deepcopy(encoder)):
         found, kept_now = step(changed)
         assert kept_now < 0.6 * kept
@@ -67,7 +67,7 @@ def test_a_batch_in_pieces_has_the_gradients_of_the_whole(name, are_blocks_recom
         encoder.bert.config.attention_probs_dropout_prob = 0.0
     expected, kept = step(encoder)
     if are_blocks_recomputed:
-        recompute_blocks(encoder)
+        recompute_blocks([encoder])
     encode_in_pieces(encoder, 2)
     found, kept_now = step(encoder)
     assert kept_now < 0.6 * kept
@@ -111,4 +111,4 @@ def test_what_cannot_be_divided_or_computed_again_is_named():
     lstm = BiLstmEncoder(WordEmbedding(30, 8), hidden=4)
     for encoder in (resnet, lstm):
         with pytest.raises(ValueError, match="checkpoint_activations: expected an encoder that is"):
-            recompute_blocks(encoder)
+            recompute_blocks([encoder])

@@ -38,7 +38,9 @@ def test_a_model_with_itself_has_its_own_metrics(count):
     assert evaluate_embeddings(*joined[:4]) == evaluate_embeddings(*model[:4])
 
 
-@pytest.mark.parametrize("weights", [[1], [1, 0], [1, -1], [1, float("nan")], [1, float("inf")]])
+@pytest.mark.parametrize(
+    "weights", [[1], [1, 0], [1, -1], [1, float("nan")], [1, float("inf")], [1, "a"]]
+)
 def test_weights_are_checked(weights):
     with pytest.raises(ValueError, match="ensemble_weights: expected 2 numbers above 0"):
         ensemble([embedded(5, 0)] * 2, weights)

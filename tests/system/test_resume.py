@@ -93,6 +93,10 @@ BY_TIME = ["callbacks.last.every_n_train_steps=null", "callbacks.last.minutes=0"
 LCR2S = ["model=lcr2s", "model.teacher.source=memory"]
 JOINT = ["model=lcr2s", "model.joint=true"]
 AVERAGED = ["model=baseline", "average_decay=0.9"]
+SPARE = [  # LoRA, blocks computed again, batches in pieces
+    *("model=baseline", "image_encoder=vit_tiny", "text_encoder=bert_tiny", "lora_rank=2"),
+    *("checkpoint_activations=true", "micro_batch=3"),
+]
 HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
 
 
@@ -107,6 +111,7 @@ HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
         (["model=rde"], 6, None, "epoch 2, batch 2, step 6"),  # within what a division is for
         (["model=rde"], 4, None, "epoch 1, step 4"),
         (AVERAGED, 6, None, "epoch 2, batch 2, step 6"),
+        (SPARE, 6, None, "epoch 2, batch 2, step 6"),
         (HALVES, 6, None, "epoch 2, batch 2, step 6"),
         (LCR2S, 6, "Lcr2sTeacher", "epoch 2, batch 2, step 6"),
         (LCR2S, 5, "Lcr2s", "epoch 2, batch 1, step 5"),

@@ -61,6 +61,32 @@ def test_reranked_metrics_stand_beside_the_plain_ones(lgur_run, compose_config, 
         evaluate(compose_config(*run, "rerank=20", name="evaluate"))
 
 
+def test_an_ensemble_ranks_by_mean_similarities_and_needs_one_split(
+    lgur_run, untrained_run, compose_config, capsys
+):
+    def found(run, others, *settings):
+        words = [f"run={run}", f"ensemble=[{','.join(map(str, others))}]", "split=val", *settings]
+        return evaluate(compose_config(*words, "accelerator=cpu", name="evaluate"))
+
+    run, other = lgur_run[0], untrained_run("model=baseline")
+    alone = {name: v for name, v in lgur_run[1].items() if name.startswith("val/")}
+    assert found(run, [run]) == pytest.approx(alone, rel=1e-6)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "val split, percent, mean similarity of 2 runs" in printed
+    mixed = found(run, [other], "ensemble_weights=[1,1e9]", "rerank=true", "reranking.k1=3")
+    assert mixed == pytest.approx(found(other, []), rel=1e-6)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "weights [1, 1000000000.0]" in printed
+    assert printed.count("re-ranked by k-reciprocal neighbours") == 3
+    fewer = untrained_run("model=baseline", "dataset.read.num_val_ids=2")
+    with pytest.raises(
+        ValueError, match=r"ensemble: expected runs with one val split, got another"
+    ):
+        found(run, [fewer])
+    with pytest.raises(ValueError, match=r"ensemble: expected a list of runs, got 'other'"):
+        evaluate(compose_config(f"run={run}", "ensemble=other", name="evaluate"))
+
+
 def test_on_several_data_sets_each_has_a_record_and_all_a_table(
     untrained_run, own_data, small_config, compose_config, capsys
 ):

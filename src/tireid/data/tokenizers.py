@@ -20,6 +20,7 @@ from tokenizers import (
     trainers,
 )
 
+from tireid.data.mended_captions import mend_captions
 from tireid.data.tokenizer_files import (
     SETTINGS_FILE,
     VOCABULARY_FILE,
@@ -218,6 +219,8 @@ class HubTokenizer(CaptionTokenizer):
         keep_sep: Whether a caption that is cut keeps its end token.
         lowercase: Whether captions are lower-cased first. BERT's and CLIP's vocabularies do it
             themselves; SigLIP 2's does not, and its encoder knows lower case only: True.
+        mended: Whether entities of HTML, curly quotes and ligatures are mended first, as the
+            official code of CLIP does.
         revision: Branch, tag or commit on the hub.
     """
 
@@ -228,11 +231,12 @@ class HubTokenizer(CaptionTokenizer):
         *,
         keep_sep: bool = True,
         lowercase: bool = False,
+        mended: bool = False,
         revision: str | None = None,
     ) -> None:
         super().__init__(max_length, keep_sep=keep_sep)
         self._name_or_path = name_or_path
-        self._lowercase = lowercase
+        self._lowercase, self._mended = lowercase, mended
         self._revision = revision
 
     @property
@@ -259,6 +263,8 @@ class HubTokenizer(CaptionTokenizer):
             self._vocab_size = max(self._pad_id, *ids) + 1
             if self._lowercase:
                 _lowercase(self._tokenizer)
+            if self._mended:
+                mend_captions(self._tokenizer)
         return self._tokenizer
 
 

@@ -1,6 +1,6 @@
 """Train in less memory: what a backward pass needs is computed again instead of kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -14,18 +14,18 @@ from tireid.encoders.blocks import blocks_of, no_blocks
 _ENTRIES = ("forward", "with_attention")  # what methods call of an encoder
 
 
-def recompute_blocks(encoders: nn.Module) -> None:
+def recompute_blocks(encoders: Iterable[nn.Module]) -> None:
     """Keep of each transformer block its input only, and compute the rest again for its gradient.
 
     Gradients stay the same, dropout included.
 
     Args:
-        encoders: A method, or an encoder.
+        encoders: Image and text encoders.
 
     Raises:
-        ValueError: If there is no transformer.
+        ValueError: If none of them is a transformer.
     """
-    blocks = blocks_of(encoders)
+    blocks = [block for encoder in encoders for block in blocks_of(encoder)]
     if not blocks:
         raise ValueError(no_blocks("checkpoint_activations", "true"))
     for block in blocks:

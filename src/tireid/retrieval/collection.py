@@ -35,6 +35,21 @@ class SplitEmbeddings(NamedTuple):
     image_pids: Int[Tensor, " gallery"]
     image_index: Int[Tensor, " query"]
 
+    def metrics(self, block_size: int = 256) -> dict[str, float]:
+        """Rank both directions, shared by the processes of a run.
+
+        Args:
+            block_size: Queries ranked at once; bounds the memory.
+
+        Returns:
+            As `RetrievalMetrics.compute`.
+        """
+        evaluate = partial(evaluate_embeddings, block_size=block_size, shared=True)
+        texts, images, text_pids, image_pids, image_index = self
+        forward = evaluate(texts, images, text_pids, image_pids, paired=image_index)
+        backward = evaluate(images, texts, image_pids, text_pids)
+        return forward | {f"{IMAGE_TO_TEXT}{name}": value for name, value in backward.items()}
+
 
 class RetrievalMetrics(Metric):
     """The retrieval metrics of a split, of both directions, from embeddings in any order.
@@ -95,11 +110,7 @@ class RetrievalMetrics(Metric):
             images that query texts; in percent.
         """
         self.split = self._join()
-        texts, images, text_pids, image_pids, image_index = self.split
-        evaluate = partial(evaluate_embeddings, block_size=self.block_size, shared=True)
-        forward = evaluate(texts, images, text_pids, image_pids, paired=image_index)
-        backward = evaluate(images, texts, image_pids, text_pids)
-        return forward | {f"{IMAGE_TO_TEXT}{name}": value for name, value in backward.items()}
+        return self.split.metrics(self.block_size)
 
     def _join(self) -> SplitEmbeddings:
         for side, index in (("text", self.text_index), ("image", self.image_index)):

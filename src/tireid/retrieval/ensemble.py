@@ -1,6 +1,8 @@
 """Rank by the mean similarity of several models, in the memory of their embeddings."""
 
 from collections.abc import Sequence
+from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from tireid.retrieval.similarity import unit_vectors
 
 
 def ensemble(
-    splits: Sequence[SplitEmbeddings], weights: Sequence[float | int] | None = None
+    splits: Sequence[SplitEmbeddings], weights: Sequence[Any] | None = None
 ) -> SplitEmbeddings:
     """Return embeddings whose similarities are the weighted means of several models'.
 
@@ -25,7 +27,8 @@ def ensemble(
         ValueError: If the weights are none, or the models have embedded different splits.
     """
     shares = [1.0] * len(splits) if weights is None else weights
-    if len(shares) != len(splits) or not all(0 < share < float("inf") for share in shares):
+    are_numbers = all(isinstance(share, int | float) and 0 < share < inf for share in shares)
+    if len(shares) != len(splits) or not are_numbers:
         raise ValueError(
             f"ensemble_weights: expected {len(splits)} numbers above 0, one for each run, got "
             f"{list(shares)}"

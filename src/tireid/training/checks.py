@@ -198,6 +198,17 @@ def check_scalars(cfg: DictConfig) -> None:
             type(cfg.frozen_blocks) is int and cfg.frozen_blocks >= 0,
             "an integer >= 0",
         ),
+        "lora_rank": (type(cfg.lora_rank) is int and cfg.lora_rank >= 0, "an integer >= 0"),
+        "checkpoint_activations": (
+            isinstance(cfg.checkpoint_activations, bool),
+            "true or false",
+        ),
+        "micro_batch": (
+            type(cfg.micro_batch) is int
+            and isinstance(cfg.batch_size, int)
+            and 0 <= cfg.micro_batch < cfg.batch_size,
+            f"an integer from 1 to below batch_size={cfg.batch_size}, or 0",
+        ),
         "tf32": (isinstance(cfg.tf32, bool), "true or false"),
         "compile": (isinstance(cfg.compile, bool), "true or false"),
         "ckpt_path": (

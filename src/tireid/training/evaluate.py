@@ -3,12 +3,12 @@
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from rich.markup import escape
 
 from tireid.callbacks.progress import make_progress_bar
@@ -26,6 +26,8 @@ from tireid.inference.restore import restore_datamodule, restore_model, restore_
 from tireid.inference.saved_config import evaluation_config, inference_config
 from tireid.methods.base import RetrievalModule
 from tireid.metrics.values import mean_percent
+from tireid.retrieval.collection import SplitEmbeddings
+from tireid.retrieval.ensemble import ensemble
 from tireid.retrieval.reranking import KReciprocal
 from tireid.runs.record import read_record
 from tireid.runs.weights import find_run, find_saved, is_export
@@ -53,11 +55,55 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     for name in ("flip", "rerank"):
         if not isinstance(cfg[name], bool):
             raise ValueError(f"{name}: expected true or false, got {cfg[name]!r}")
+    if not isinstance(cfg.ensemble, ListConfig):
+        raise ValueError(
+            f"ensemble: expected a list of runs, got {cfg.ensemble!r}; set "
+            f"'ensemble=[{cfg.ensemble}]'"
+        )
     if cfg.datasets:
         return _evaluate_on_several(cfg)
-    if cfg.run and (is_export(cfg.run) or is_hub_model(cfg.run)):
-        return _evaluate_without_data(cfg)
-    return _evaluate_run(cfg)
+    return _evaluate_ensemble(cfg) if cfg.ensemble else _evaluate_one(cfg).metrics
+
+
+class _Evaluated(NamedTuple):
+    """What a model has embedded, and its metrics.
+
+    Attributes:
+        metrics: In percent, by name.
+        embeddings: Those of the split.
+        data: Hash of the split.
+    """
+
+    metrics: dict[str, float]
+    embeddings: SplitEmbeddings
+    data: str
+
+
+def _evaluate_one(cfg: DictConfig) -> _Evaluated:
+    is_folder_of_run = not cfg.run or not (is_export(cfg.run) or is_hub_model(cfg.run))
+    return _evaluate_run(cfg) if is_folder_of_run else _evaluate_without_data(cfg)
+
+
+def _evaluate_ensemble(cfg: DictConfig) -> dict[str, float]:
+    """Evaluate each of several runs, then all by their mean similarity, which is not written."""
+    runs = [cfg.run, *cfg.ensemble]
+    members: list[_Evaluated] = []
+    for run in runs:
+        one = cfg.copy()
+        one.run, one.ensemble = run, []
+        members.append(_evaluate_one(one))
+        if members[-1].data != members[0].data:
+            raise ValueError(
+                f"ensemble: expected runs with one {cfg.split} split, got another of {run} than of "
+                f"{cfg.run}; set dataset=... for all of them"
+            )
+    joined = ensemble([member.embeddings for member in members], cfg.ensemble_weights)
+    metrics = {f"{cfg.split}/{name}": value for name, value in joined.metrics().items()}
+    shares = "" if cfg.ensemble_weights is None else f", weights {list(cfg.ensemble_weights)}"
+    title = f"{cfg.split} split, percent, mean similarity of {len(runs)} runs{shares}"
+    print_metrics(metrics, cfg.split, escape(title + _mirrored(cfg)))
+    _reranked(joined, cfg)
+    return metrics
 
 
 def _evaluate_on_several(cfg: DictConfig) -> dict[str, float]:
@@ -72,7 +118,7 @@ def _evaluate_on_several(cfg: DictConfig) -> dict[str, float]:
     return {f"{name}/{key}": value for name, of in found.items() for key, value in of.items()}
 
 
-def _evaluate_run(cfg: DictConfig) -> dict[str, float]:
+def _evaluate_run(cfg: DictConfig) -> _Evaluated:
     folder, checkpoint = find_run(cfg.run)
     run = evaluation_config(folder)
     sets = set_names(plain(run)["dataset"])
@@ -110,7 +156,8 @@ def _evaluate_run(cfg: DictConfig) -> dict[str, float]:
     print_metrics(metrics, cfg.split, f"{shown}; the run's choice: {CHOSEN[run.selection]})")
     record = {"checkpoint": checkpoint.name, "split": cfg.split, "metrics": metrics}
     record |= {"flip": True} if cfg.flip else {}
-    record |= _reranked(trainer, cfg)
+    embeddings = _embedded(trainer)
+    record |= _reranked(embeddings, cfg)
     if other is not None:
         record |= {"dataset": run.dataset.name, "trained_on": trained_on}
     record["data_sha256"] = datamodule.fingerprints()[cfg.split]
@@ -120,10 +167,10 @@ def _evaluate_run(cfg: DictConfig) -> dict[str, float]:
         warnings.warn(
             f"{folder} cannot be written to: the metrics above are not kept", stacklevel=2
         )
-    return metrics
+    return _Evaluated(metrics, embeddings, record["data_sha256"])
 
 
-def _evaluate_without_data(cfg: DictConfig) -> dict[str, float]:
+def _evaluate_without_data(cfg: DictConfig) -> _Evaluated:
     """Evaluate an export, or a model of the hub as it is; nothing is written.
 
     Raises:
@@ -157,14 +204,21 @@ def _evaluate_without_data(cfg: DictConfig) -> dict[str, float]:
     what = f"{cfg.run}, {origin}{_mirrored(cfg)}"
     shown = escape(f"{cfg.split} split of {run.dataset.name}, percent ({what})")
     print_metrics(metrics, cfg.split, shown)
-    _reranked(trainer, cfg)
-    return metrics
+    embeddings = _embedded(trainer)
+    _reranked(embeddings, cfg)
+    return _Evaluated(metrics, embeddings, datamodule.fingerprints()[cfg.split])
 
 
-def _reranked(trainer: L.Trainer, cfg: DictConfig) -> dict[str, Any]:
+def _embedded(trainer: L.Trainer) -> SplitEmbeddings:
+    embeddings = embeddings_of(trainer)
+    if embeddings is None:
+        raise RuntimeError("expected embeddings of an evaluation, got none")
+    return embeddings
+
+
+def _reranked(split: SplitEmbeddings, cfg: DictConfig) -> dict[str, Any]:
     """Print the metrics of re-ranked images; return them for the record. Empty if not wanted."""
-    split = embeddings_of(trainer)
-    if not cfg.rerank or split is None:
+    if not cfg.rerank:
         return {}
     settings: KReciprocal = instantiate(cfg.reranking, _convert_="all")
     values = mean_percent(settings.query_values(split))

@@ -20,7 +20,6 @@ from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
-from tireid.encoders.blocks import freeze_blocks
 from tireid.files import remove_leftovers, write_json, write_text
 from tireid.inference.build import (
     allow_tf32,
@@ -56,6 +55,7 @@ from tireid.training.checks import (
     check_trainer,
 )
 from tireid.training.command import fetch_command, record_command
+from tireid.training.encoders import prepare_encoders
 from tireid.training.errors import recorded_failure
 from tireid.training.idle import check_idle
 from tireid.training.lightning_module import LightningMethod
@@ -218,7 +218,8 @@ def _build(run: DictConfig, callbacks: list[Callback], loggers: list[Logger]) ->
     model = build_model(run, encoders, datamodule.num_train_pids)
     if run.init_weights is not None:
         transfer.init_weights(run.init_weights, model)
-    freeze_blocks(model, model.parameter_groups(), run.frozen_blocks)
+    names = ("frozen_blocks", "lora_rank", "checkpoint_activations", "micro_batch")
+    prepare_encoders(model, **{name: run[name] for name in names})
     model.layer_decay = run.layer_decay
     if run.compile:
         compile_model(model)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from tireid.data.supports import SupportSettings
+from tireid.encoders.low_rank import LowRankLinear
 from tireid.losses.contrastive import InfoNceLoss
 from tireid.losses.distillation import FeatureDistillationLoss, RelationDistillationLoss
 from tireid.losses.projection import CmpmLoss, SdmLoss
@@ -219,6 +220,10 @@ def test_starting_from_the_teacher(make_student, teacher):
     by_table = make_student(init_from_teacher=True)
     by_table.set_teacher(table, origin=teacher)
     assert torch.equal(by_table.dual.classifier.weight, teacher.dual.classifier.weight)
+    adapted = make_student(init_from_teacher=True)
+    adapted.dual.text_projection = LowRankLinear(adapted.dual.text_projection, 2)
+    adapted.set_teacher(teacher)
+    assert torch.equal(adapted.dual.text_projection.weight, teacher.dual.text_projection.weight)
     weight = student.dual.image_projection.weight
     assert weight is not teacher.dual.image_projection.weight
     assert not torch.equal(

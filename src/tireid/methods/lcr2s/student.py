@@ -167,7 +167,8 @@ class Lcr2s(RetrievalModule):
         self.takes_supports = bool(getattr(teacher, "takes_supports", False))  # no table does
         if self.init_from_teacher:
             origin = teacher if origin is None else origin
-            self.dual.load_state_dict(origin.get_submodule("dual").state_dict())
+            own = self.dual.state_dict()  # also products of LoRA, which begin as zero
+            self.dual.load_state_dict(own | origin.get_submodule("dual").state_dict())
 
     def image_features(self, images: Images) -> Features:
         """Return the dual encoder's image features, not normalised."""
