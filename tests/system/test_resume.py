@@ -93,6 +93,15 @@ BY_TIME = ["callbacks.last.every_n_train_steps=null", "callbacks.last.minutes=0"
 LCR2S = ["model=lcr2s", "model.teacher.source=memory"]
 JOINT = ["model=lcr2s", "model.joint=true"]
 AVERAGED = ["model=baseline", "average_decay=0.9"]
+_MADE = "layout: synthetic, num_train_ids: 8, num_val_ids: 3, num_test_ids: 4, images_per_id: 2"
+MIXED = [  # two synthetic sets of other people as one, each with its share of an epoch
+    "model=baseline",
+    "~dataset.read",
+    "+dataset.read={_target_: tireid.data.mixed.read_mixed, _partial_: true,"
+    " cache_dir: ${paths.cache_dir},"
+    f" sets: {{one: {{{_MADE}}}, two: {{{_MADE}, world_seed: 1}}}}}}",
+    "+dataset.weights={one: 1, two: 3}",
+]
 HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
 
 
@@ -108,6 +117,7 @@ HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
         (["model=rde"], 4, None, "epoch 1, step 4"),
         (AVERAGED, 6, None, "epoch 2, batch 2, step 6"),
         (HALVES, 6, None, "epoch 2, batch 2, step 6"),
+        (MIXED, 11, None, "epoch 2, batch 3, step 11"),
         (LCR2S, 6, "Lcr2sTeacher", "epoch 2, batch 2, step 6"),
         (LCR2S, 5, "Lcr2s", "epoch 2, batch 1, step 5"),
         (JOINT, 5, "Lcr2s", "epoch 2, batch 1, step 5"),
