@@ -1,6 +1,7 @@
 """The command `tireid`: what it starts, what it imports, what it says of wrong words."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -84,7 +85,12 @@ def test_several_data_sets_of_evaluate_are_configs_of_their_own(capsys):
         "datasets.custom.root=/d",
         "datasets.custom.root=/c",
     ]
-    assert as_overrides("train", words) == words
+    assert as_overrides("tune", words) == words
+    assert as_overrides("train", ["model=irra", "dataset=[shop, custom]"]) == [
+        "dataset=mixed",
+        "dataset.read.sets={shop: null, custom: null}",
+        "model=irra",
+    ]
     with pytest.raises(SystemExit):
         as_overrides("evaluate", ["dataset=[a,a]"])
     assert "expected the names of different data sets" in capsys.readouterr().err
@@ -216,6 +222,20 @@ def test_a_wrong_setting_is_answered_with_the_nearest(override, hint):
         message = explain_mistake(refused.value, "train", overrides)
     assert hint in message
     assert "+" not in message
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/data/a=b", "br[1]", "it's", "a#b", "/d/\u00e9", "a(1", "{a", "/d/a,b", 'a"(b'],
+)
+def test_a_path_with_signs_is_answered_with_what_to_type(path):
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        with pytest.raises(MISTAKES) as refused:
+            compose("train", [f"dataset.root={path}"])
+        message = explain_mistake(refused.value, "train", [f"dataset.root={path}"])
+        (typed,) = (word for word in shlex.split(message.partition("type ")[2])[:1])
+        cfg = compose("train", ["dataset=cuhk_pedes", typed.removesuffix(";")])
+    assert cfg.dataset.root == path
 
 
 @pytest.mark.slow

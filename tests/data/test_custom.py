@@ -140,3 +140,33 @@ def test_splits_that_are_missing_are_made_by_person_and_said(table):
 def test_a_row_that_comes_twice_is_warned_about(table):
     with pytest.warns(UserWarning, match="1 images have one caption twice.* lines 2"):
         read_custom(table(TABLE.replace("a tall man", '"a man, tall"')))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text, root: text.replace("a/", "a\\"),
+        lambda text, root: text.replace("a/", f"{root}/imgs/a/"),
+        lambda text, root: text.replace(",train", ",Training").replace(",val", ",valid"),
+        lambda text, root: text.replace(",test", ",testing").replace(",val", ",validation"),
+        lambda text, root: text.replace("a tall man", "\"['a tall man']\""),
+    ],
+    ids=["Windows", "absolute", "splits", "other splits", "a list of Python"],
+)
+def test_paths_splits_and_lists_as_others_write_them_are_the_same(table, change):
+    root = table(TABLE)
+    expected = read_custom(root)
+    assert read_custom(table(change(TABLE, root))) == expected
+
+
+def test_what_stands_for_nobody_is_no_person(table):
+    with pytest.raises(ValueError, match=r"csv:2: field 'person'.*got 'nan'"):
+        read_custom(table(TABLE.replace(",anna,", ",nan,")))
+
+
+def test_other_names_of_columns_are_guessed_and_spread_json_is_named(table):
+    with pytest.raises(ValueError, match=r"lacks image, person; did you mean image by file_path\?"):
+        read_custom(table("file_path,caption,id\n1.jpg,a man,1\n"))
+    (table("") / "captions.csv").unlink()
+    with pytest.raises(ValueError, match=r"jsonl:1: expected a JSON object on each line, got '\['"):
+        read_custom(table('[\n{"image": "1.jpg"}\n]\n', "captions.jsonl"))

@@ -383,3 +383,8 @@ def test_memory_that_cannot_be_written_is_not_fatal(pictures, tmp_path):
     (tmp_path / "file").touch()
     with pytest.warns(UserWarning, match="will be checked again next time"):
         verify_images(pictures, tmp_path / "file" / "memory")
+
+
+def test_a_path_as_on_windows_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"does not exist; its name holds \\, as on Windows"):
+        decode(tmp_path / "cam_a\\1.png")

@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 
+from tireid.data import mixed
 from tireid.data.mixed import pids_by_set, read_mixed, set_names
 from tireid.data.samplers import WeightedSampler
 from tireid.data.sources import shared_source_warnings
@@ -41,6 +42,22 @@ def test_identities_of_different_sets_never_collide(sets, entries):
 def test_wrong_sets_are_named(change, expected):
     with pytest.raises(ValueError, match=expected):
         read_mixed(change)
+
+
+def test_the_synthetic_set_may_be_among_them(sets, tmp_path, monkeypatch):
+    asked = {}
+
+    def drawn(cache_dir, **settings):
+        asked.update(settings, cache_dir=cache_dir)
+        return read_mixed({"shop": sets["shop"]})
+
+    monkeypatch.setattr(mixed, "read_synthetic", drawn)
+    made = {"layout": "synthetic", "num_train_ids": 8}
+    splits = read_mixed({**sets, "people": made}, cache_dir=tmp_path)
+    assert asked == {"num_train_ids": 8, "cache_dir": tmp_path}
+    assert set(pids_by_set(splits["train"])) == {"cuhk_pedes", "shop", "people"}
+    with pytest.raises(ValueError, match=r"people\.cache_dir: set paths\.cache_dir instead"):
+        read_mixed({"people": made | {"cache_dir": "/elsewhere"}})
 
 
 def test_sets_that_share_their_sources_are_warned_about(write_annotations, entries):

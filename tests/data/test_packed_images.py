@@ -154,3 +154,19 @@ def test_the_facts_say_what_is_packed(packed, tmp_path):
     facts = json.loads((only_cache(tmp_path) / "facts.json").read_text())
     assert facts["image_size"] == [24, 9]
     assert (facts["decode"], facts["images"]) == ("fast", 4)
+
+
+def test_images_that_nobody_read_for_long_are_removed_and_the_rest_is_told(
+    packed, tmp_path, monkeypatch, capsys
+):
+    packed()
+    old = only_cache(tmp_path)
+    packed(size=(20, 9))
+    assert "Other packed images take 0.0 MiB" in capsys.readouterr().err
+    others = [path for path in old.parent.iterdir() if path.is_dir() and path != old]
+    monkeypatch.setattr(packed_images, "_UNUSED_DAYS", 0)
+    os.utime(others[0] / "facts.json", (2e9, 2e9))  # as if just read
+    packed(size=(16, 9))
+    assert not old.exists()
+    assert others[0].is_dir()
+    assert "that were not read for 0 days are" in capsys.readouterr().err

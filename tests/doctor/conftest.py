@@ -54,8 +54,10 @@ def data(tmp_path, entries):
 def examined(tmp_path):
     """Return a function that examines a folder whose counts are not the published ones."""
 
-    def run(root, dataset="cuhk_pedes", *, own=True):
-        return examine(dataset, root, memory=tmp_path / "memory", own=own, progress=False)
+    def run(root, dataset="cuhk_pedes", *, own=True, model=None):
+        return examine(
+            dataset, root, memory=tmp_path / "memory", own=own, model=model, progress=False
+        )
 
     return run
 

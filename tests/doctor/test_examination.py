@@ -7,6 +7,7 @@ from PIL import Image
 
 from tireid.data.cuhk_pedes import read_cuhk_pedes
 from tireid.data.images import verify_images
+from tireid.data.tokenizers import TrainedWordPiece
 from tireid.doctor import layouts
 from tireid.doctor.layouts import Published
 
@@ -70,7 +71,7 @@ def test_entries_are_refused_by_the_rules_of_training_and_counted_by_reason(
 ):
     entries[0]["captions"] = ["  "]
     entries[1]["captions"] = []
-    entries[2]["id"] = "2"
+    entries[2]["id"] = "2b"
     entries[3]["file_path"] = "../../etc/passwd"
     entries[4] = 5
     result = examined(data())
@@ -211,3 +212,89 @@ def test_a_table_under_another_name_or_without_splits_or_columns(table, examined
     assert not finding.harms
     (finding,) = examined(root, "cuhk_pedes").harmful
     assert "use dataset=custom" in finding.advice
+
+
+def test_what_captions_name_and_which_words_are_unknown_is_told(data, entries, examined, tmp_path):
+    for entry in entries:
+        entry["captions"] = ["A woman wears a red coat.", "Xylophone zither xylophone."]
+    root = data()
+    words = examined(root).words
+    assert words.captions == 24
+    assert words.named == {"sex": 50.0, "upper_type": 50.0, "upper_color": 50.0}
+    assert words.examples == {"xylophone": 24, "zither": 12}
+    assert words.unknown == pytest.approx(100 * 3 / 9)
+    tokenizer = TrainedWordPiece()
+    tokenizer.fit(["a woman wears a xylophone"] * 50)
+    tokenizer.save(tmp_path / "run/tokenizer")
+    words = examined(root, model=tmp_path / "run").words
+    assert words.vocabulary == str(tmp_path / "run")
+    assert set(words.examples) == {"red", "coat", "zither"}
+    with pytest.raises(FileNotFoundError, match="tokenizer"):
+        examined(root, model=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "title"),
+    [
+        (lambda e: e.update(id=str(e["id"])), "12 identity numbers written as text"),
+        (
+            lambda e: e.update(file_path=f"/data/me/CUHK-PEDES/imgs/{e['file_path']}"),
+            "12 paths beginning with imgs/ or what stands before it",
+        ),
+    ],
+)
+def test_habits_of_other_files_are_named_once_and_mended(data, entries, examined, change, title):
+    for entry in entries:
+        change(entry)
+    result = examined(data())
+    (finding,) = result.findings
+    assert finding.title == title
+    assert "--fix" in finding.advice
+    assert (result.corrected.kept, result.corrected.changes) == (12, [])
+
+
+def test_files_that_may_be_meant_by_missing_ones_are_named(data, examined):
+    root = data()
+    (root / "imgs/cam_a/1_a.png").rename(root / "imgs/cam_a/1_a.jpg")
+    (root / "imgs/cam_a/2_a.png").rename(root / "imgs/cam_a/2_A.PNG")
+    (root / "imgs/cam_a/3_a.png").rename(root / "imgs/3_a.png")
+    titles = [finding.title for finding in examined(root).findings]
+    assert [title.partition("images ")[2] for title in titles[1:]] == [
+        "have another ending than a file",
+        "differ from a file in capital letters",
+        "have the name of a file in another folder",
+    ]
+
+
+def test_other_content_than_an_image_is_named(data, examined):
+    root = data()
+    (root / "imgs/cam_a/1_a.png").write_text("<!DOCTYPE html><html>quota</html>")
+    (root / "imgs/cam_a/2_a.png").write_text("version https://git-lfs.github.com/spec/v1\n")
+    finding = found(examined(root), "cannot be read")
+    assert "a web page" in finding.examples[0]
+    assert "git lfs pull" in finding.examples[1]
+
+
+def test_tables_of_each_split_are_read_as_one_and_two_tables_are_a_problem(table, examined):
+    root = table()
+    head, *rows = (root / "captions.csv").read_text().splitlines()
+    for split in ("train", "val", "test"):
+        own = [row for row in rows if f",{split}," in row]
+        text = "\n".join([head, *own]).replace(",split", ",part").replace(f",{split},", ",,")
+        (root / f"{split}.csv").write_text(text)
+    (root / "captions.csv").unlink()
+    result = examined(root, "custom")
+    assert {split: n["images"] for split, n in result.counts.items()} == {
+        "train": 4,
+        "val": 2,
+        "test": 2,
+    }
+    table()
+    table(name="captions.jsonl")
+    found(examined(root, "custom"), "two tables in ")
+
+
+def test_rows_that_are_there_twice_are_a_note(table, examined):
+    root = table(lambda text: text + text.splitlines()[1] + "\n")
+    finding = found(examined(root, "custom"), "1 image with one caption twice")
+    assert not finding.harms

@@ -119,7 +119,8 @@ def test_files_of_other_repositories_are_read(data, entries, examined, form, nam
     assert result.counts["val"]["ids"] == 1
     assert "one annotation file a split" in titles(result)[0]
     fields = [title for title in titles(result) if "other names of fields" in title]
-    assert len(fields) == {"textreid": 3, "aptm": 3}.get(form, 0)
+    assert len(fields) == (form in ("textreid", "aptm"))
+    assert all(f"{split}.json" in title for title in fields for split in ("train", "test"))
     assert not any("missing" in title or "field '" in title for title in titles(result))
 
 
@@ -204,3 +205,37 @@ def test_several_wrong_states_at_once_are_each_named(data, examined, entries):
     assert any(title.startswith("caption_all.json in place of reid_raw.json") for title in found)
     assert any("lacks split" in title for title in found)
     assert any(title.startswith("6 images missing") for title in found)
+
+
+def test_what_is_still_packed_is_named(data, examined, tmp_path):
+    root = data()
+    shutil.rmtree(root / "imgs")
+    (root / "imgs.zip").touch()
+    assert examined(root).findings[0].advice == f"unpack imgs.zip in {root}"
+    (root / "reid_raw.json").unlink()
+    assert examined(root).findings[0].advice == "unpack imgs.zip"
+
+
+def test_a_link_that_leads_nowhere_is_named(data, examined):
+    root = data()
+    shutil.rmtree(root / "imgs")
+    (root / "imgs").symlink_to("/nowhere/imgs")
+    assert titles(examined(root))[0] == f"{root}/imgs is a link to /nowhere/imgs, where nothing is"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("captions.tsv", "rename"), ("captions.json", "on a line of"), ("captions.xlsx", "save")],
+)
+def test_tables_of_other_kinds_are_named_with_what_to_do(table, examined, name, advice):
+    root = table()
+    (root / "captions.csv").rename(root / name)
+    assert advice in examined(root, "custom").findings[0].advice
+
+
+def test_images_in_several_folders_are_not_said_to_lie_in_one(table, examined):
+    root = table()
+    for number in range(8):
+        (root / f"cam{number % 2}").mkdir(exist_ok=True)
+        (root / f"{number}.png").rename(root / f"cam{number % 2}/{number}.png")
+    assert titles(examined(root, "custom"))[1].startswith("8 of 8 missing images have the name")

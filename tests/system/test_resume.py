@@ -97,6 +97,15 @@ SPARE = [  # LoRA, blocks computed again, batches in pieces
     *("model=baseline", "image_encoder=vit_tiny", "text_encoder=bert_tiny", "lora_rank=2"),
     *("checkpoint_activations=true", "micro_batch=3"),
 ]
+_MADE = "layout: synthetic, num_train_ids: 8, num_val_ids: 3, num_test_ids: 4, images_per_id: 2"
+MIXED = [  # two synthetic sets of other people as one, each with its share of an epoch
+    "model=baseline",
+    "~dataset.read",
+    "+dataset.read={_target_: tireid.data.mixed.read_mixed, _partial_: true,"
+    " cache_dir: ${paths.cache_dir},"
+    f" sets: {{one: {{{_MADE}}}, two: {{{_MADE}, world_seed: 1}}}}}}",
+    "+dataset.weights={one: 1, two: 3}",
+]
 HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
 
 
@@ -113,6 +122,7 @@ HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
         (AVERAGED, 6, None, "epoch 2, batch 2, step 6"),
         (SPARE, 6, None, "epoch 2, batch 2, step 6"),
         (HALVES, 6, None, "epoch 2, batch 2, step 6"),
+        (MIXED, 11, None, "epoch 2, batch 3, step 11"),
         (LCR2S, 6, "Lcr2sTeacher", "epoch 2, batch 2, step 6"),
         (LCR2S, 5, "Lcr2s", "epoch 2, batch 1, step 5"),
         (JOINT, 5, "Lcr2s", "epoch 2, batch 1, step 5"),

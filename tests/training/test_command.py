@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from tireid.files import conf_dir
 from tireid.runs.settings import read_overrides
-from tireid.training.command import RunFolder, record_command
+from tireid.training.command import RunFolder, discard_folder, record_command
 
 TINY = [
     *("model=baseline", "logger=csv", "trainer=cpu", "max_epochs=1", "batch_size=8"),
@@ -106,3 +106,11 @@ def test_a_run_folder_that_cannot_be_made_is_one_message(tmp_path, capsys):
     assert said.startswith(f"error: {folder}: expected a folder that can be made, got ")
     assert "hydra.run.dir=FOLDER" in said
     assert "paths.runs_dir=FOLDER" in said
+
+
+def test_processes_that_discard_one_folder_at_once_leave_none(tmp_path, monkeypatch):
+    run = tmp_path / "runs" / "baseline" / "1"
+    monkeypatch.setattr("tireid.training.command._made", [run, run.parent, run.parent.parent])
+    run.parent.mkdir(parents=True)  # another process has just removed the folder itself
+    discard_folder()
+    assert not list(tmp_path.iterdir())

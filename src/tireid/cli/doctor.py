@@ -22,7 +22,13 @@ def main() -> None:
     out: Path | None = arguments.out
     try:
         memory = resolve_cache_dir(arguments.cache) / "checked-images"
-        result = examine(arguments.dataset, arguments.root, memory=memory, own=arguments.own)
+        result = examine(
+            arguments.dataset,
+            arguments.root,
+            memory=memory,
+            own=arguments.own,
+            model=arguments.model,
+        )
         show_examination(result)
         for file in write_report(result, out, images=arguments.images) if out is not None else ():
             say(f"written: {file}")
@@ -54,6 +60,13 @@ def _parse() -> argparse.Namespace:
         "--own",
         action="store_true",
         help="these are other files in its layout: no published counts are expected",
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="FOLDER",
+        help="a run or an export, whose vocabulary the words are looked for in (default: the "
+        "synthetic captions)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write report.html, report.md and report.json"

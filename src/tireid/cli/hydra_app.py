@@ -36,7 +36,7 @@ def as_overrides(name: str, words: list[str]) -> list[str]:
     """Return the words of a command line as Hydra takes them.
 
     These are `--from SOURCE FILE` of `convert`, `--push OWNER/NAME` of `export`, and
-    `dataset=[A,B]` of `evaluate`.
+    `dataset=[A,B]` of `train` and `evaluate`.
 
     Args:
         name: The command.
@@ -45,8 +45,8 @@ def as_overrides(name: str, words: list[str]) -> list[str]:
     Raises:
         SystemExit: With code 2, if nothing stands behind such an option.
     """
-    if name == "evaluate":
-        return _several_datasets(words)
+    if name in ("train", "evaluate"):
+        return _several_datasets(name, words)
     option, setting, example = _OPTION_OF.get(name, ("", "", ""))
     starts = [at for at, word in enumerate(words) if word.partition("=")[0] == option]
     if not starts:
@@ -63,10 +63,11 @@ def as_overrides(name: str, words: list[str]) -> list[str]:
     return [*before, *overrides, *after]
 
 
-def _several_datasets(words: list[str]) -> list[str]:
-    """Return words in which `dataset=[A,B]` puts the config of each set below `datasets`.
+def _several_datasets(command: str, words: list[str]) -> list[str]:
+    """Return words in which `dataset=[A,B]` is what the command has for several sets.
 
-    What is set of `dataset` is set of each of them.
+    A training takes them as one, `mixed`. An evaluation has the config of each below `datasets`,
+    and what is set of `dataset` is set of each of them.
     """
     lists = [word for word in words if _LIST_OF_SETS.fullmatch(word)]
     if not lists:
@@ -74,10 +75,14 @@ def _several_datasets(words: list[str]) -> list[str]:
     names = [name.strip("'\" ") for name in lists[-1].partition("=")[2].strip("[] ").split(",")]
     if not all(names) or len(set(names)) < len(names):
         sys.stderr.write(
-            f"tireid evaluate: {lists[-1]}: expected the names of different data sets, such as "
+            f"tireid {command}: {lists[-1]}: expected the names of different data sets, such as "
             "dataset=[cuhk_pedes,icfg_pedes]\n"
         )
         sys.exit(2)
+    if command == "train":
+        sets = ", ".join(f"{name}: null" for name in names)
+        mixed = ["dataset=mixed", f"dataset.read.sets={{{sets}}}"]
+        return [*mixed, *(word for word in words if word not in lists)]
     several = [f"+dataset@datasets.{name}={name}" for name in names]
     for word in words:
         if word.startswith("dataset."):

@@ -1,6 +1,7 @@
 """Say what is wrong with an override, and the nearest right one."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from tireid.runs.settings import flatten
 
 MISTAKES = (HydraException, OmegaConfBaseException)
 _KEY = re.compile(r"Could not override '(?P<key>[^']+)'")
+_AMBIGUOUS = re.compile(r"Ambiguous value for argument '(?P<override>.+)'")
 _ADVICE = re.compile(r"^To append .*|^full_key: .*|^object_type=.*", re.MULTILINE)
 
 
@@ -36,9 +38,18 @@ def explain_mistake(error: Exception, command: str, overrides: Sequence[str]) ->
             f"{group}: expected one of {', '.join(error.options)}"
         )
     if isinstance(error, OverrideParseException):
+        name, equals, _ = error.override.partition("=")
+        if not equals or not name:
+            return f"{error.override}: expected NAME=VALUE, got no {'name' if equals else '='}"
         return (
-            f"{error.override}: expected NAME=VALUE, got {error.message.splitlines()[0]}; quote a "
-            "value with spaces or signs, once more for the shell: 'NAME=\"VALUE\"'"
+            f"{error.override}: expected NAME=VALUE, the value in quotes if it holds signs such as "
+            f"= [ {{ ( # ' or letters beyond English; type {_quoted(error.override)}"
+        )
+    if ambiguous := _AMBIGUOUS.search(str(error)):
+        word = ambiguous["override"]
+        return (
+            f"{word}: expected one value, got several; type {_quoted(word)} for one with commas, "
+            "[A,B] for a list, or --multirun to train with each"
         )
     text = _ADVICE.sub("", str(error)).strip()
     found = _KEY.search(text)
@@ -49,6 +60,13 @@ def explain_mistake(error: Exception, command: str, overrides: Sequence[str]) ->
     hint = _nearest_key(key, _known(command, others))
     meant = f"; did you mean {hint}?" if hint else f"; tireid {command} --help lists them"
     return f"{key}: expected a setting of tireid {command}, got no such name{meant}"
+
+
+def _quoted(override: str) -> str:
+    """Return an override as it is typed in a shell, its value in quotes."""
+    name, _, value = override.partition("=")
+    escaped = value.replace('"', '\\"')
+    return shlex.quote(f'{name}="{escaped}"')
 
 
 def _known(command: str, overrides: Sequence[str]) -> list[str]:

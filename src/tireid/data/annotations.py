@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tireid.data.content import describe_content
 from tireid.data.records import (
     SPLITS,
     Record,
@@ -391,10 +392,9 @@ def load_content(file: Path) -> Any:
     try:
         return parse_json(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # also of bytes, and of numbers of many digits
-        raise ValueError(
-            f"{file}: expected valid JSON in UTF-8, got {error}"
-            f" ({file.stat().st_size} bytes); is the file complete?"
-        ) from error
+        told = describe_content(file)
+        got = told or f"{error} ({file.stat().st_size} bytes); is the file complete?"
+        raise ValueError(f"{file}: expected valid JSON in UTF-8, got {got}") from error
 
 
 def load_entries(file: Path) -> list[Any]:

@@ -55,6 +55,9 @@ def convert(source: str, root: Path, target: str, out: Path, *, images: str = "l
         if records
     )
     lines = [f"written: {file}: {'; '.join(sizes)}", *_left_out(read, layout)]
+    paths = {record.image_path for records in read.splits.values() for record in records}
+    if missing := sum(not path.is_file() for path in paths):
+        lines.append(f"missing: {missing:,} of {len(paths):,} images; tireid doctor names them")
     if images == "none" and not are_there:
         lines.append(f"the images are in {image_root}, and are expected in {linked}")
     return lines

@@ -1,32 +1,26 @@
 """Own data: a table of images, captions and persons, as CSV or JSON Lines."""
 
-import csv
-import difflib
-import io
-import json
+import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tireid.data.annotations import (
-    LARGEST_FILE,
     LARGEST_ID,
     Annotations,
     EntryParser,
     Layout,
     check_fraction,
     check_splits,
-    describe,
     locate,
-    parse_json,
     with_validation,
 )
 from tireid.data.records import SPLITS, Record, Splits, hold_out, is_text
 from tireid.data.split_counts import count
-from tireid.runs.foreign import regular_file
+from tireid.data.table_rows import Row, read_rows
 
 CUSTOM = Layout(
     name="custom",
@@ -37,16 +31,19 @@ CUSTOM = Layout(
         "ICFG-PEDES.json": "this is in the layout of ICFG-PEDES; use dataset=icfg_pedes",
         "ICFG_PEDES.json": "this is in the layout of ICFG-PEDES; use dataset=icfg_pedes",
         "data_captions.json": "this is in the layout of RSTPReid; use dataset=rstpreid",
+        "captions.tsv": "rename captions.tsv to captions.csv: cells may be separated by tabs",
+        "captions.json": "write each object of captions.json on a line of captions.jsonl",
+        "captions.xlsx": "save captions.xlsx as captions.csv, in UTF-8",
     },
     id_field="person",
     captions_field="caption",
     is_table=True,
 )
-_NEEDED = ("image", "caption", "person")
+_SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+# What programs write where there is nothing.
+_NOBODY = frozenset({"nan", "NaN", "None", "null", "N/A"})
 _LONGEST_NAME = 1_000  # characters of a person's name
 _DIGITS = len(str(LARGEST_ID))
-
-Row = tuple[int, Any]
 
 
 def read_custom(
@@ -132,7 +129,7 @@ def read_table(root: str | Path | None, *, repeats: str = "refuse") -> tuple[Ann
         raise ValueError(f"{folder}: expected one table, got {' and '.join(others)}; keep one")
     rows, image_root = read_rows(file), image_root_of(folder)
     has_splits = names_splits(rows)
-    entries, persons = as_entries(rows, below_imgs=image_root != folder)
+    entries, persons = as_entries(rows, image_root)
     parse = EntryParser(CUSTOM, file, image_root)
     splits = merged(parse(line, entry) for line, entry in entries)
     check_splits(CUSTOM, splits, file, repeats)
@@ -146,49 +143,20 @@ def image_root_of(folder: Path) -> Path:
     return folder / "imgs" if (folder / "imgs").is_dir() else folder
 
 
-def read_rows(file: Path) -> list[Row]:
-    """Return the rows of a table, each with the number of its line.
-
-    A row that cannot be read is the error that says why.
-
-    Args:
-        file: CSV, with commas, semicolons or tabs, or JSON Lines if its name ends so.
-
-    Raises:
-        ValueError: If the table is no text in UTF-8, is empty, or lacks a column; names the line.
-    """
-    content = regular_file(file, largest=LARGEST_FILE).read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"{file}:{line}: expected text in UTF-8, got the byte 0x{content[error.start]:02x}; "
-            "save the table as UTF-8"
-        ) from error
-    is_json = file.suffix.lower() == ".jsonl"
-    rows = list(_json_rows(text) if is_json else _csv_rows(text, file))
-    objects = [row for _, row in rows if isinstance(row, dict)]
-    if is_json and objects:
-        _check_columns(list(objects[0]), file)
-    if not rows:
-        raise ValueError(f"{file}: expected a line for each caption, got none")
-    return rows
-
-
 def names_splits(rows: Sequence[Row]) -> bool:
     """Whether any row names its split."""
     return any(isinstance(row, dict) and row.get("split") not in (None, "") for _, row in rows)
 
 
-def as_entries(rows: Sequence[Row], *, below_imgs: bool) -> tuple[list[Row], dict[int, str]]:
+def as_entries(rows: Sequence[Row], image_root: Path) -> tuple[list[Row], dict[int, str]]:
     """Return rows as entries that number their persons.
 
     Whole numbers stay; any other names are numbered in their sorted order.
 
     Args:
         rows: From `read_rows`.
-        below_imgs: Whether the images lie below `imgs/`, which paths may then begin with.
+        image_root: The folder of the images; paths may begin with it or, if it is `imgs/`, with
+            its name, and may be written as on Windows.
 
     Returns:
         The entries, each with its line, and the names of persons that are no numbers.
@@ -207,9 +175,9 @@ def as_entries(rows: Sequence[Row], *, below_imgs: bool) -> tuple[list[Row], dic
         if isinstance(row, dict):
             name = _person(row.get("person"))
             row.update({} if name is None else {"person": numbered[name]})
-            row.update({} if has_splits else {"split": "train"})
-            if below_imgs and isinstance(row.get("image"), str):
-                row["image"] = row["image"].removeprefix("./").removeprefix("imgs/")
+            row["split"] = _split_name(row.get("split")) if has_splits else "train"
+            if isinstance(row.get("image"), str):
+                row["image"] = _below(image_root, row["image"])
         entries.append((line, row))
     by_number = {number: name for name, number in numbered.items() if name != str(number)}
     return entries, by_number
@@ -230,82 +198,31 @@ def merged(rows: Iterable[tuple[str, Record]]) -> Splits:
     return {split: list(records.values()) for split, records in splits.items()}
 
 
-def _csv_rows(text: str, file: Path) -> Iterator[Row]:
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    names: list[str] = []
-    line = 1
-    try:
-        for cells in reader:
-            if not names:
-                names = _check_columns(cells, file)
-            elif cells and len(cells) != len(names):
-                expected = f"expected {len(names)} cells, as the first line has"
-                yield line, ValueError(f"{expected}, got {describe(cells)}; quote separators")
-            elif cells:
-                row: dict[str, Any] = dict(zip(names, cells, strict=True))
-                for name in row.keys() & {CUSTOM.captions_field, CUSTOM.translations_field}:
-                    row[name] = _captions(row[name])
-                yield line, row
-            line = reader.line_num + 1
-    except csv.Error as error:  # what follows cannot be told apart
-        raise ValueError(f"{file}:{line}: expected cells of CSV, got {error}") from error
+def _split_name(value: Any) -> Any:
+    """Return the name of a split by its usual other names."""
+    name = value.strip().lower() if isinstance(value, str) else value
+    return _SPLITS.get(name, value) if isinstance(name, str) else value
 
 
-def _json_rows(text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = parse_json(line)
-        except (ValueError, RecursionError) as error:
-            yield number, ValueError(f"expected a JSON object on the line, got {error}")
-            continue
-        if type(row) is dict:  # not one with a field twice, which is refused
-            row = {_column(name): value for name, value in row.items()}
-        yield number, row
+def _below(image_root: Path, path: str) -> str:
+    """Return an image's path from the folder of the images, with `/`."""
+    if "\\" in path and not os.path.lexists(image_root / path):
+        path = path.replace("\\", "/")
+    if Path(path).is_absolute() and ".." not in Path(path).parts:
+        roots = [root for root in (image_root, image_root.resolve()) if _leads(root, path)]
+        return str(Path(path).relative_to(roots[0])) if roots else path
+    return path.removeprefix("./").removeprefix("imgs/") if image_root.name == "imgs" else path
 
 
-def _check_columns(written: Sequence[str], file: Path) -> list[str]:
-    """Return the names of columns, or say which is missing and which may be meant."""
-    names = [_column(name) for name in written]
-    missing = [name for name in _NEEDED if name not in names]
-    if missing:
-        near = ((n, difflib.get_close_matches(n, names, n=1, cutoff=0.5)) for n in missing)
-        hints = "".join(f"; did you mean {name} by {found[0]}?" for name, found in near if found)
-        raise ValueError(
-            f"{file}:1: expected the columns {', '.join(_NEEDED)} and perhaps split, got "
-            f"{describe(names)}, which lacks {', '.join(missing)}{hints}"
-        )
-    again = [name for name in (*_NEEDED, "split") if names.count(name) > 1]
-    if again:
-        raise ValueError(f"{file}:1: expected each column once, got {again[0]} more than once")
-    return names
-
-
-def _column(name: str) -> str:
-    name = name.strip().lower()
-    return {"captions": "caption", "captions_bt": "caption_bt"}.get(name, name)
-
-
-def _captions(cell: str) -> str | list[Any]:
-    """Return a cell's caption, or captions where it is a list of texts in JSON."""
-    if cell.lstrip().startswith("["):
-        try:
-            content = json.loads(cell)
-        except (ValueError, RecursionError):
-            return cell
-        if isinstance(content, list) and all(isinstance(caption, str) for caption in content):
-            return content
-    return cell
+def _leads(folder: Path, path: str) -> bool:
+    return Path(path) != folder and Path(path).is_relative_to(folder)
 
 
 def _person(value: Any) -> str | None:
     """Return what a person is called; None: the value is no name."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or not value.strip() or not is_text(value):
+    if not isinstance(value, str) or value.strip() in ("", *_NOBODY) or not is_text(value):
         return None
     return value.strip() if len(value) <= _LONGEST_NAME else None
 
@@ -323,13 +240,18 @@ def _further(entry: Any) -> list[str]:
     ]
 
 
-def _warn_of_repeated_rows(splits: Splits, file: Path) -> None:
-    again = [
+def with_repeated_captions(splits: Splits) -> list[Record]:
+    """Return the records that have one caption twice."""
+    return [
         record
         for records in splits.values()
         for record in records
         if len(set(record.captions)) < len(record.captions)
     ]
+
+
+def _warn_of_repeated_rows(splits: Splits, file: Path) -> None:
+    again = with_repeated_captions(splits)
     if again:
         lines = ", ".join(str(record.image_id) for record in again[:10])
         warnings.warn(

@@ -11,13 +11,14 @@ from typing import TypeVar
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional as F
 
+from tireid.data.content import describe_content
 from tireid.files import available_cores
 
 LARGEST_SIDE = 4096
@@ -222,7 +223,8 @@ def mark_as_checked(paths: Sequence[Path], marks: Path) -> None:
 
 def _check_file(path: Path) -> None:
     if not path.exists():
-        raise ValueError("does not exist")
+        backward = "; its name holds \\, as on Windows: write / in the annotation file"
+        raise ValueError("does not exist" + backward * ("\\" in path.name))
     if not (path.is_file() or path.is_dir()):  # to read a pipe or a device may never end
         raise ValueError("is a pipe, a socket or a device, no regular file")
     if path.stat().st_size == 0:
@@ -237,6 +239,9 @@ def _opened(path: Path) -> Image.Image:
         return JpegImageFile(path) if is_jpeg else Image.open(path, formats=_FORMATS)
     except Image.DecompressionBombError as error:  # Pillow's limit is higher
         raise ValueError(f"it has more than {LARGEST_IMAGE:,} pixels; shrink it") from error
+    except UnidentifiedImageError as error:
+        told = describe_content(path) or f"expected one of {', '.join(_FORMATS)}"
+        raise ValueError(f"cannot identify image file: {told}") from error
 
 
 def _check_pixels(path: Path, image: Image.Image) -> None:

@@ -10,19 +10,24 @@ from typing import Any
 from tireid.data.layouts import READERS
 from tireid.data.records import SPLITS, Record, Splits, renumber
 from tireid.data.sources import shared_source_warnings
+from tireid.data.synthetic import SYNTHETIC, read_synthetic
 
 Sets = Mapping[str, Mapping[str, Any] | None]
 
 
-def read_mixed(sets: Sets | None, *, root: str | Path | None = None) -> Splits:
+def read_mixed(
+    sets: Sets | None, *, root: str | Path | None = None, cache_dir: str | Path | None = None
+) -> Splits:
     """Read several data sets and join their splits.
 
     Identities are numbered anew, set after set, each set's in the order of its own numbers.
 
     Args:
         sets: Options of each set's reader, by a name of the set: `root`, `val_fraction`, ..., and
-            `layout`, the layout of its files, where the name is none of `READERS`.
+            `layout`, the layout of its files, where the name is none of `READERS`; of `synthetic`,
+            which may also be a layout, its settings.
         root: Folder of the sets without one of their own.
+        cache_dir: As in `read_synthetic`.
 
     Returns:
         Records that name their set as `source`.
@@ -40,19 +45,10 @@ def read_mixed(sets: Sets | None, *, root: str | Path | None = None) -> Splits:
     taken = 0
     layouts: list[str] = []
     for name, options in sets.items():
-        given = {"root": root, **(options or {})}
+        given = dict(options or {})
         layout = given.pop("layout", name)
-        if layout not in READERS:
-            raise ValueError(
-                f"dataset.read.sets.{name}.layout: expected one of {', '.join(READERS)}, got "
-                f"{layout!r}"
-            )
         layouts.append(layout)
-        try:
-            splits = READERS[layout](given.pop("root"), **given)
-        except TypeError as error:
-            raise ValueError(f"dataset.read.sets.{name}: expected options: {error}") from error
-        taken += _join(joined, splits, name, taken)
+        taken += _join(joined, _read(name, layout, given, root, cache_dir), name, taken)
     for message in shared_source_warnings(combinations(layouts, 2)):
         warnings.warn(message, stacklevel=2)
     return {split: renumber(records) for split, records in joined.items() if records}
@@ -81,6 +77,29 @@ def pids_by_set(records: Sequence[Record]) -> dict[str, frozenset[int]]:
         if record.source:
             found.setdefault(record.source, set()).add(record.pid)
     return {name: frozenset(pids) for name, pids in found.items()}
+
+
+def _read(
+    name: str,
+    layout: Any,
+    options: dict[str, Any],
+    root: str | Path | None,
+    cache_dir: str | Path | None,
+) -> Splits:
+    """Read one set."""
+    readers = {**READERS, SYNTHETIC: read_synthetic}
+    if layout not in readers:
+        raise ValueError(
+            f"dataset.read.sets.{name}.layout: expected one of {', '.join(readers)}, got {layout!r}"
+        )
+    is_made = layout == SYNTHETIC
+    if is_made and "cache_dir" in options:  # else a foreign config could write anywhere
+        raise ValueError(f"dataset.read.sets.{name}.cache_dir: set paths.cache_dir instead")
+    place = cache_dir if is_made else options.pop("root", root)
+    try:
+        return readers[layout](place, **options)
+    except TypeError as error:
+        raise ValueError(f"dataset.read.sets.{name}: expected options: {error}") from error
 
 
 def _join(joined: Splits, splits: Splits, name: str, taken: int) -> int:

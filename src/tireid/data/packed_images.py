@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -28,6 +29,7 @@ from tireid.files import build_once, file_sha256, write_json
 Facts = dict[str, Any]
 _FORMAT = 1
 _PIXELS_FILE, _FACTS_FILE = "pixels.bin", "facts.json"
+_UNUSED_DAYS = 30
 _WHAT_TO_DO = (
     "choose another folder with paths.cache_dir=FOLDER, a smaller dataset.image_size, or have the "
     "images read from their files with dataset.cache=null"
@@ -71,7 +73,7 @@ def packed_images(
     """Return the packed images of some files, read first if they are not there or damaged.
 
     Processes that ask at the same time get the same file, written by one of them (see
-    `files.build_once`).
+    `files.build_once`). Whoever packs images removes those that nobody has read for 30 days.
 
     Args:
         paths: Image files.
@@ -101,13 +103,17 @@ def packed_images(
     if fault is not None and folder.is_dir():
         say(f"{folder} is damaged and packed again: {fault}", to_stderr=True)
     try:
-        build_once(
+        is_new = build_once(
             folder,
             partial(_pack, facts=facts, read=read),
             is_whole=lambda cache: _fault(cache, facts) is None,
             on_wait=lambda: _say_waiting(folder) if progress else None,
             only_such_beside=True,
         )
+        with suppress(OSError):  # another user's
+            (folder / _FACTS_FILE).touch()
+        if is_new:
+            _remove_unused(folder)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(
@@ -139,6 +145,24 @@ def _pack(folder: Path, *, facts: Facts, read: Callable[[int], Tensor]) -> None:
 
         for_each(write, range(count), "Packing images", progress=True)
     _write_facts(folder, facts, file_sha256(folder / _PIXELS_FILE))
+
+
+def _remove_unused(used: Path) -> None:
+    """Remove the caches beside one that nobody has read for long, and say how large the rest is."""
+    rest = removed = 0
+    for facts in used.parent.glob(f"*/{_FACTS_FILE}"):
+        size = (facts.parent / _PIXELS_FILE).stat().st_size
+        if time.time() - facts.stat().st_mtime > _UNUSED_DAYS * 24 * 3600:
+            shutil.rmtree(facts.parent, ignore_errors=True)
+            removed += size
+        elif facts.parent != used:
+            rest += size
+    if removed or rest:
+        say(
+            f"Other packed images take {rest / 2**20:,.1f} MiB in {used.parent}, and may be "
+            f"deleted; {removed / 2**20:,.1f} MiB that were not read for {_UNUSED_DAYS} days are",
+            to_stderr=True,
+        )
 
 
 def _fault(folder: Path, facts: Facts) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tireid.data.annotations import EntryParser, Layout
-from tireid.data.custom import merged
+from tireid.data.custom import merged, with_repeated_captions
 from tireid.data.records import SPLITS, Record, Splits, find_repeats, shared_ids
 from tireid.data.split_counts import Counts, count, differences
 from tireid.doctor.findings import Finding, first, number
@@ -55,7 +55,7 @@ def parse_entries(
     for reason, messages in refused.items():
         title = f"{len(messages):,} of {number(len(entries), *_words(layout))}: {reason}"
         advice = "training stops at the first of them; mend or remove them (--fix FILE removes)"
-        findings.append(Finding(title, advice, examples=first(messages)))
+        findings.append(Finding(title, advice, examples=first(map(_shortened, messages))))
     return splits, [text for texts in refused.values() for text in texts], findings
 
 
@@ -115,6 +115,11 @@ def identity_findings(layout: Layout, splits: Splits) -> list[Finding]:
             else "training refuses the file unless dataset.read.repeats=warn: remove the wrong ones"
         )
         findings.append(Finding(text, advice, harms=not harmless))
+    again = with_repeated_captions(splits) if layout.is_table else []
+    if again:
+        title = f"{number(len(again), 'image')} with one caption twice, which counts twice"
+        examples = first(f"line {record.image_id}" for record in again)
+        findings.append(Finding(title, "remove rows that are there twice", False, examples))
     for split, records in splits.items():
         images = Counter(record.pid for record in records)
         single = [pid for pid, times in images.items() if times == 1]
@@ -138,6 +143,13 @@ def _no_splits(layout: Layout, file: Path, entries: Sequence[Any]) -> Finding:
         f" {', '.join(has)}",
         f"nothing says what is for training: ask the owners for {layout.annotation_files[0]}",
     )
+
+
+def _shortened(message: str) -> str:
+    """Return where an entry is and what it holds, without the reason that the title has."""
+    place, _, rest = message.partition(": ")
+    _, got, value = rest.partition(", got ")
+    return f"{place}: got {value}" if got else message
 
 
 def _words(layout: Layout) -> tuple[str, str]:

@@ -7,7 +7,9 @@ from typing import Any
 from tireid.data import custom
 from tireid.data.annotations import Layout, load_entries
 from tireid.data.layouts import LAYOUTS
+from tireid.data.records import Splits
 from tireid.data.split_counts import count
+from tireid.data.table_rows import read_rows as read_table_rows
 from tireid.doctor.captions import Cut, caption_findings, cut_shares
 from tireid.doctor.correcting import Corrected, correct
 from tireid.doctor.entries import (
@@ -16,11 +18,12 @@ from tireid.doctor.entries import (
     names_splits,
     parse_entries,
 )
-from tireid.doctor.findings import Finding, number
-from tireid.doctor.forms import as_entries, other_fields, read_rows, with_forward_slashes
+from tireid.doctor.findings import Finding
+from tireid.doctor.forms import as_entries, mend, other_fields, read_rows
 from tireid.doctor.images import image_findings
 from tireid.doctor.layouts import Published, published
 from tireid.doctor.locating import Place, find_annotations, find_images
+from tireid.doctor.words import Words, said_words, vocabulary_of
 from tireid.files import file_sha256
 
 
@@ -38,6 +41,7 @@ class Examination:
         counts: Counts of each split of what can be read.
         declared: The published counts; None: none are expected.
         cuts: Captions longer than the text lengths in use.
+        words: What the captions say; None: there are none.
         findings: The worst first.
         corrected: What `--fix` writes; None: there is nothing to read.
     """
@@ -51,6 +55,7 @@ class Examination:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     declared: dict[str, dict[str, int]] | None = None
     cuts: list[Cut] = field(default_factory=list)
+    words: Words | None = None
     findings: list[Finding] = field(default_factory=list)
     corrected: Corrected | None = None
 
@@ -61,7 +66,13 @@ class Examination:
 
 
 def examine(
-    dataset: str, root: Path, *, memory: Path, own: bool = False, progress: bool = True
+    dataset: str,
+    root: Path,
+    *,
+    memory: Path,
+    own: bool = False,
+    model: Path | None = None,
+    progress: bool = True,
 ) -> Examination:
     """Examine a data set; nothing of it is changed.
 
@@ -70,12 +81,15 @@ def examine(
         root: Its folder, also a level too high or too deep, or its annotation file.
         memory: Folder of the marks by which training remembers images that can be decoded.
         own: Whether the files are anybody's own, so that no published counts are expected.
+        model: Folder of a run or an export, whose vocabulary the captions' words are looked for
+            in; None: they are in that of the synthetic captions.
         progress: Whether to show progress bars on standard error.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
+        FileNotFoundError: If there is no such folder, or no tokenizer in the model's.
+        ValueError: If the model's tokenizer is damaged.
     """
-    known = published(dataset)
+    known, vocabulary = published(dataset), vocabulary_of(model)
     if own:
         known = known._replace(counts=None)
     declared = None if known.counts is None else {s: dict(c) for s, c in known.counts.items()}
@@ -84,22 +98,27 @@ def examine(
     result.findings += place.findings
     result.files = {str(file): file_sha256(file) for _, file in place.files}
     if place.files:
-        _examine_files(result, place, known, memory, progress)
+        splits = _examine_files(result, place, known, memory, progress)
+        result.words = said_words(splits, vocabulary)
     result.findings.sort(key=lambda finding: not finding.harms)
     return result
 
 
 def _examine_files(
     result: Examination, place: Place, known: Published, memory: Path, progress: bool
-) -> None:
+) -> Splits:
+    """Examine the files that were found, and return the records of each split."""
     layout, file = LAYOUTS[result.dataset], place.files[0][1]
-    table = custom.image_root_of(file.parent) if layout.is_table else None
-    entries, persons, has_splits = _read(result, layout, place, table)
-    if not entries:
-        return
     folder = file.parent
-    if table is None and not (folder / "imgs").is_dir() and (folder.parent / "imgs").is_dir():
+    if not layout.is_table and not (folder / "imgs").is_dir() and (folder.parent / "imgs").is_dir():
         folder = folder.parent
+    entries, persons, has_splits = (
+        _read_tables(result, place, custom.image_root_of(folder))
+        if layout.is_table
+        else _read(result, layout, place, folder / "imgs")
+    )
+    if not entries:
+        return {}
     image_root, findings = find_images(layout, folder, _image_names(layout, entries))
     image_root = result.image_root = image_root.resolve()  # as that of the records
     result.findings += findings
@@ -107,7 +126,11 @@ def _examine_files(
         layout, file, entries, image_root, has_splits=has_splits
     )
     result.findings += findings
-    result.counts = {split: count(records) for split, records in splits.items() if records}
+    result.counts = {
+        split if has_splits else "all": count(records)
+        for split, records in splits.items()
+        if records
+    }
     result.findings += identity_findings(layout, splits)
     unusable, findings = image_findings(splits, image_root, memory, progress=progress)
     result.findings += findings
@@ -119,47 +142,52 @@ def _examine_files(
     result.findings += count_findings(splits, known, has_splits=has_splits)
     result.findings += caption_findings(splits)
     result.cuts = cut_shares(splits)
+    return splits
 
 
-def _read(
-    result: Examination, layout: Layout, place: Place, table: Path | None
+def _read_tables(
+    result: Examination, place: Place, image_root: Path
 ) -> tuple[list[tuple[int, Any]], dict[int, str], bool]:
-    """Return numbered entries, names of persons, and whether any entry names its split.
-
-    The entries are those of all files, in the layout's form; findings say what was not. The folder
-    of a table's images is given.
-    """
-    if table is not None:
-        _, file = place.files[0]
+    """Return numbered entries, names of persons, and whether any entry names its split."""
+    rows: list[tuple[int, Any]] = []
+    for split, file in place.files:
         try:
-            rows = custom.read_rows(file)
+            read = read_table_rows(file)
         except ValueError as error:
             advice = "mend the file: nothing else of it can be examined"
             result.findings.append(Finding(str(error), advice))
-            return [], {}, False
-        has_splits = custom.names_splits(rows)
-        return *custom.as_entries(rows, below_imgs=table != file.parent), has_splits
-    entries: list[Any] = []
+            continue
+        for _, row in read:
+            if split is not None and isinstance(row, dict):
+                row["split"] = split
+        rows += read
+    has_splits = custom.names_splits(rows)
+    return *custom.as_entries(rows, image_root), has_splits
+
+
+def _read(
+    result: Examination, layout: Layout, place: Place, image_root: Path
+) -> tuple[list[tuple[int, Any]], dict[int, str], bool]:
+    """Return numbered entries, no names, and whether any entry names its split.
+
+    The entries are those of all files, in the layout's form; findings say what was not.
+    """
+    entries, others = list[Any](), dict[str, list[str]]()
     for split, file in place.files:
         rows = read_rows(file)
         if not rows:
             result.findings.append(_unreadable(file))
             continue
-        fields = other_fields(layout, rows)
-        if fields:
-            title = f"{file.name} has other names of fields: {', '.join(fields)}"
-            needed = f"split, id, {layout.path_field}, captions"
-            result.findings.append(
-                Finding(
-                    title,
-                    f"{layout.name} needs {needed} (--fix FILE writes them)",
-                )
-            )
+        if fields := other_fields(layout, rows):
+            others.setdefault(", ".join(fields), []).append(file.name)
         entries += as_entries(layout, rows, split)
-    entries, backward = with_forward_slashes(layout, entries)
-    if backward:
-        title = f"{number(backward, 'path')} written with \\, as on Windows"
-        result.findings.append(Finding(title, "write / in the annotation file (--fix FILE does)"))
+    for fields, names in others.items():
+        needed = f"{layout.name} needs split, id, {layout.path_field}, captions"
+        has = "has" if len(names) == 1 else "have"
+        title = f"{', '.join(names)} {has} other names of fields: {fields}"
+        result.findings.append(Finding(title, f"{needed} (--fix FILE writes them)"))
+    entries, findings = mend(layout, entries, image_root)
+    result.findings += findings
     return list(enumerate(entries)), {}, names_splits(entries)
 
 

@@ -1,12 +1,14 @@
 """Annotation files in the forms that other repositories give them, as entries of a layout."""
 
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tireid.data import custom
 from tireid.data.annotations import Layout, load_content
 from tireid.data.records import SPLITS
+from tireid.data.table_rows import read_rows as read_table_rows
+from tireid.doctor.findings import Finding, number
 from tireid.runs.foreign import regular_file
 
 _LARGEST = 512 * 2**20  # bytes of a file that is opened because of its ending
@@ -15,6 +17,16 @@ _LARGEST = 512 * 2**20  # bytes of a file that is opened because of its ending
 _PATHS = ("file_path", "img_path", "image")
 _CAPTIONS = ("captions", "caption", "sentence", "sentences")
 _IDS = ("id", "person_id", "pid", "image_id")
+# How people write what is published otherwise, each with a noun and what to do.
+_BACKWARD = "written with \\, as on Windows"
+_FROM_IMGS = "beginning with imgs/ or what stands before it"
+_AS_TEXT = "written as text"
+_HABITS = {
+    _BACKWARD: ("path", "write / in the annotation file"),
+    _FROM_IMGS: ("path", "begin with the folder inside imgs/"),
+    _AS_TEXT: ("identity number", "write numbers without quotes"),
+}
+_DIGITS = 19  # of an identity in 64 bits
 
 
 def read_rows(file: Path) -> list[Any]:
@@ -33,7 +45,7 @@ def read_rows(file: Path) -> list[Any]:
 @lru_cache(maxsize=4)  # a file is looked at, then read
 def _read_rows(file: Path, _size: int, _changed: int) -> list[Any]:
     if file.suffix.lower() != ".json":
-        return [row for _, row in custom.read_rows(file)]
+        return [row for _, row in read_table_rows(file)]
     content = load_content(file)
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
         return content["annotations"]
@@ -94,16 +106,54 @@ def other_fields(layout: Layout, rows: list[Any]) -> list[str]:
     ]
 
 
-def with_forward_slashes(layout: Layout, entries: list[Any]) -> tuple[list[Any], int]:
-    """Return entries whose paths are written with `/`, and how many were not, as on Windows."""
-    changed, count = list[Any](), 0
+def mend(layout: Layout, entries: list[Any], image_root: Path) -> tuple[list[Any], list[Finding]]:
+    """Return entries of which paths and identities are written as published, and what was not.
+
+    Args:
+        layout: File and field names.
+        entries: In the layout's form.
+        image_root: Where the images are expected.
+    """
+    counts: Counter[str] = Counter()
+    mended: list[Any] = []
     for entry in entries:
-        path = entry.get(layout.path_field) if isinstance(entry, dict) else None
-        if isinstance(path, str) and "\\" in path:
-            entry = entry | {layout.path_field: path.replace("\\", "/")}
-            count += 1
-        changed.append(entry)
-    return changed, count
+        if isinstance(entry, dict):
+            changes = _changes(layout, entry, image_root)
+            counts.update(list(changes))
+            if changes:
+                entry = entry | {key: new for change in changes.values() for key, new in change}
+        mended.append(entry)
+    return mended, [
+        Finding(f"{number(counts[what], noun)} {what}", f"{advice} (--fix FILE does)")
+        for what, (noun, advice) in _HABITS.items()
+        if counts[what]
+    ]
+
+
+def _changes(
+    layout: Layout, entry: dict[str, Any], image_root: Path
+) -> dict[str, list[tuple[str, Any]]]:
+    """Return what is changed of an entry, by what is wrong with it."""
+    field, changes = layout.path_field, dict[str, list[tuple[str, Any]]]()
+    path, pid = entry.get(field), entry.get("id")
+    if isinstance(path, str) and "\\" in path:
+        path = path.replace("\\", "/")
+        changes[_BACKWARD] = [(field, path)]
+    if isinstance(path, str) and "imgs" in PurePosixPath(path).parts:
+        inner = _below_imgs(path)
+        if ".." not in inner and is_there(image_root, inner) and not is_there(image_root, path):
+            changes[_FROM_IMGS] = [(field, inner)]
+    if isinstance(pid, str) and pid.isascii() and pid.isdecimal() and len(pid) < _DIGITS:
+        changes[_AS_TEXT] = [("id", int(pid))]
+    return changes
+
+
+def is_there(folder: Path, name: str) -> bool:
+    """Whether a file of this name is in a folder, whatever the name is."""
+    try:
+        return (folder / name).is_file()
+    except (OSError, ValueError):  # too long, or no name of a file
+        return False
 
 
 def _as_entry(layout: Layout, row: dict[str, Any], split: str | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Images: missing, unreadable or the same as others; each file is decoded once and remembered."""
+"""Images: unreadable or the same as others; each file is decoded once and remembered."""
 
 import hashlib
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -14,6 +14,7 @@ from PIL import Image
 from tireid.data.images import decode, failures, mark_as_checked
 from tireid.data.records import Record, Splits
 from tireid.doctor.findings import SHOWN, Finding, first, number
+from tireid.doctor.missing import missing_findings
 from tireid.files import file_sha256, write_json
 from tireid.runs.foreign import read_json
 
@@ -62,7 +63,7 @@ def image_findings(
     facts, broken = _examine(present, image_root, memory, progress=progress)
     if paths and not missing and not broken:
         mark_as_checked(paths, memory)
-    findings = _missing(splits, missing, image_root)
+    findings = missing_findings(splits, missing, image_root)
     if broken:
         names = (message.removeprefix(f"{image_root}/") for _, message in broken)
         title = f"{len(broken):,} of {number(len(present), 'image')} cannot be read"
@@ -114,37 +115,6 @@ def _signs(image: Image.Image) -> str:
     small = image.convert("L").resize((_COLUMNS + 1, _ROWS), Image.Resampling.BOX)
     pixels = np.asarray(small, dtype=np.int16)
     return np.packbits(pixels[:, 1:] > pixels[:, :-1] + _BRIGHTER).tobytes().hex()
-
-
-def _missing(splits: Splits, missing: set[Path], image_root: Path) -> list[Finding]:
-    if not missing:
-        return []
-    cost = {
-        split: sum(record.image_path in missing for record in records)
-        for split, records in splits.items()
-    }
-    total = {split: len(records) for split, records in splits.items()}
-    shares = [f"{n:,} of {total[split]:,} of {split}" for split, n in cost.items() if n]
-    folders: dict[str, Counter[str]] = defaultdict(Counter)
-    for split, records in splits.items():
-        for record in records:
-            inner = record.image_path.relative_to(image_root).parts
-            if record.image_path in missing and len(inner) > 1:
-                whole = not (image_root / inner[0]).exists()
-                folders[f"{inner[0]}/ {'is missing' if whole else 'lacks some'}"][split] += 1
-    examples = [
-        f"{name}: {', '.join(f'{n:,} {split}' for split, n in counts.items())}"
-        for name, counts in sorted(folders.items(), key=lambda item: -item[1].total())
-    ]
-    if not examples:
-        examples = [str(path.relative_to(image_root)) for path in sorted(missing)]
-    return [
-        Finding(
-            f"{number(len(missing), 'image')} missing below {image_root}: {', '.join(shares)}",
-            "training refuses this: get what is missing from the owners",
-            examples=tuple(examples[: 2 * SHOWN]),
-        )
-    ]
 
 
 def _copies(splits: Splits, facts: dict[Path, Facts], image_root: Path) -> list[Finding]:

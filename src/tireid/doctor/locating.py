@@ -9,13 +9,14 @@ from tireid.data.custom import image_root_of
 from tireid.data.layouts import LAYOUTS
 from tireid.data.records import SPLITS
 from tireid.doctor.findings import Finding
-from tireid.doctor.forms import is_annotation, read_rows
+from tireid.doctor.forms import is_annotation, is_there, read_rows
 from tireid.doctor.layouts import layout_of_file
+from tireid.doctor.missing import packed
 
 _MOST_FOLDERS = 200
 _MOST_FILES = 20  # of a folder that are opened because of their ending
 _SAMPLE = 200
-_TABLES = (".csv", ".jsonl")
+_TABLES = (".csv", ".jsonl", ".tsv")
 _ENDINGS = (".json", *_TABLES)
 
 
@@ -64,7 +65,8 @@ def find_annotations(dataset: str, root: Path) -> Place:
     for folder in (start, *below, *above):
         for file in _files(folder):
             if file.name in layout.foreign_files and is_annotation(file):
-                return Place([(None, file)], [_foreign(layout, file)])
+                is_read = not layout.is_table or file.suffix.lower() in _TABLES
+                return Place([(None, file)] if is_read else [], [_foreign(layout, file)])
     for folder in (start, *below):
         found = _renamed(layout, folder)
         if found is not None:
@@ -90,14 +92,11 @@ def find_images(layout: Layout, folder: Path, names: Sequence[str]) -> tuple[Pat
     candidates += [folder.parent / "imgs", *_subfolders(folder.parent)]
     held = {place: _count_held(place, sample) for place in candidates[:_MOST_FOLDERS]}
     best = max(held, key=lambda place: held[place])  # of equals the first
-    if best == expected or held[best] <= held[expected]:
+    beside = sum(n for place, n in held.items() if place != best and place.parent == best.parent)
+    if best == expected or held[best] <= max(held[expected], beside):
         if expected.is_dir():
             return expected, []
-        missing = Finding(
-            f"there is no folder {expected}, and the images are nowhere near",
-            f"put the images of {layout.name} into it, in the folders that the entries name",
-        )
-        return expected, [missing]
+        return expected, [_no_folder(layout, expected)]
     wrong = Finding(
         f"the images lie below {best}, and are expected below {expected}",
         f"move that folder or link it: ln -s {best} {expected}"
@@ -107,13 +106,22 @@ def find_images(layout: Layout, folder: Path, names: Sequence[str]) -> tuple[Pat
     return best, [wrong]
 
 
+def _no_folder(layout: Layout, expected: Path) -> Finding:
+    title = f"there is no folder {expected}, and the images are nowhere near"
+    advice = f"put the images of {layout.name} into it, in the folders that the entries name"
+    if expected.is_symlink():
+        title = f"{expected} is a link to {expected.readlink()}, where nothing is"
+        advice = f"mend the link: ln -sfn FOLDER {expected}"
+    elif archives := packed(expected.parent):
+        title = f"there is no folder {expected}"
+        advice = f"unpack {', '.join(archives)} in {expected.parent}"
+    return Finding(title, advice)
+
+
 def _count_held(place: Path, names: Sequence[str]) -> int:
     count = 0
     for name in names:
-        try:
-            count += (place / name).is_file()
-        except (OSError, ValueError):  # too long, or no name of a file
-            continue
+        count += is_there(place, name)
     return count
 
 
@@ -143,6 +151,10 @@ def _below(start: Path) -> Iterator[Path]:
 def _misplaced(layout: Layout, root: Path, file: Path) -> list[Finding]:
     if file.name not in layout.annotation_files:
         return [_another_name(layout, file)]
+    both = [name for name in layout.annotation_files if (file.parent / name).is_file()]
+    if layout.is_table and len(both) > 1:
+        title = f"two tables in {file.parent}: {' and '.join(both)}"
+        return [Finding(title, "training refuses both: keep one")]
     if file.parent in (root, root / layout.name):
         return []
     advice = f"set dataset.root={file.parent}"
@@ -207,11 +219,15 @@ def _says_split(file: Path) -> bool:
 
 
 def _nothing(layout: Layout, root: Path, start: Path) -> Finding:
-    found = [p.name + "/" * p.is_dir() for p in sorted(start.iterdir())[:10]]
+    found = [p.name + "/" * p.is_dir() for p in sorted(start.iterdir())]
+    notes = [layout.foreign_files[name] for name in found if name in layout.foreign_files]
+    advice = f"the owners hand out {' or '.join(layout.annotation_files)} beside the folder imgs/"
+    if layout.is_table:
+        advice = f"write {layout.annotation_files[0]} with the columns image, caption, person"
+    if archives := packed(start):
+        advice = f"unpack {', '.join(archives)}"
     return Finding(
         f"no annotation file of {layout.name} in {root}, two levels below it or above it",
-        f"write {layout.annotation_files[0]} with the columns image, caption, person"
-        if layout.is_table
-        else f"the owners hand out {' or '.join(layout.annotation_files)} beside the folder imgs/",
-        examples=(f"found: {', '.join(found) or 'nothing'}",),
+        notes[0] if notes else advice,
+        examples=(f"found: {', '.join(found[:10]) or 'nothing'}",),
     )

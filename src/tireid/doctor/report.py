@@ -14,6 +14,7 @@ from tireid.doctor.screen import count_lines
 from tireid.figures.templates import render
 from tireid.files import write_json, write_text
 
+_ALL = 1_000  # attributes
 _HEIGHT = 160  # pixels of an image on the page
 
 
@@ -31,7 +32,7 @@ def write_report(result: Examination, folder: Path, *, images: bool) -> list[Pat
     folder.mkdir(parents=True, exist_ok=True)
     page, text, data = (folder / f"report.{ending}" for ending in ("html", "md", "json"))
     shown = [(finding, _sources(finding) if images else []) for finding in result.findings]
-    values = {"result": result, "lines": count_lines(result), "findings": shown}
+    values = {"result": result, "lines": count_lines(result, _ALL), "findings": shown}
     for file in (page, text):
         page_text = render(Path(__file__).parent, file.name, {"plain": escaped}, **values)
         write_text(file, printable(page_text))
@@ -50,6 +51,7 @@ def as_json(result: Examination) -> dict[str, Any]:
         "root": str(result.root),
         "image_root": str(result.image_root),
         "cuts": [cut._asdict() for cut in result.cuts],
+        "words": None if result.words is None else result.words._asdict(),
         "findings": findings,
     }
 

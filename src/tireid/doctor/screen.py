@@ -1,12 +1,16 @@
 """An examination on one screen: the data set in a few lines, then what to do, the worst first."""
 
+from itertools import islice
+
 from tireid.console import printable, say
 from tireid.doctor.captions import LENGTHS
 from tireid.doctor.examination import Examination
 from tireid.doctor.findings import Finding, number
+from tireid.doctor.words import Words
 
 _MOST_FINDINGS = 6
 _MOST_EXAMPLES = 3  # on lines of their own
+_MOST_ATTRIBUTES = 10
 _WIDTH = 200  # characters of a line
 
 
@@ -30,8 +34,13 @@ def show_examination(result: Examination) -> None:
         say(f"{verdict} that {'loses' if harmful == 1 else 'lose'} data or would falsify results")
 
 
-def count_lines(result: Examination) -> list[str]:
-    """Return a line for each split with its counts, and one with what is cut."""
+def count_lines(result: Examination, most: int = _MOST_ATTRIBUTES) -> list[str]:
+    """Return a line for each split with its counts, one with what is cut, and two on the words.
+
+    Args:
+        result: What was found.
+        most: Attributes whose shares are told.
+    """
     lines = [
         f"{split}: " + ", ".join(f"{n:,} {name}" for name, n in counts.items())
         for split, counts in result.counts.items()
@@ -41,7 +50,20 @@ def count_lines(result: Examination) -> list[str]:
         cut = {n: sum(c.cut for c in result.cuts if c.length == n) for n in LENGTHS}
         shares = [f"{100 * count / total:.1f} % at {length}" for length, count in cut.items()]
         lines.append(f"captions cut, by the text length in word pieces: {', '.join(shares)}")
-    return lines
+    return lines + _word_lines(result.words, most) if result.words else lines
+
+
+def _word_lines(words: Words, most: int) -> list[str]:
+    shares = [
+        f"{name.replace('_', ' ')} {share:.0f} %"
+        for name, share in islice(words.named.items(), most)
+    ]
+    examples = ", ".join(f"{word} {count:,}" for word, count in words.examples.items())
+    unknown = f"{words.unknown:.1f} % of the words are unknown to {words.vocabulary}"
+    return [
+        f"captions that name: {', '.join(shares) or 'nothing that is known'}",
+        f"{unknown}: {examples}" if examples else unknown,
+    ]
 
 
 def _show(finding: Finding) -> None:

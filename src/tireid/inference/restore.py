@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
+from tireid.data.mixed import read_mixed
 from tireid.data.synthetic import find_synthetic, read_synthetic
 from tireid.data.tokenizers import CaptionTokenizer, load_tokenizer
 from tireid.encoders.pretrained import misfit
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 TEACHER_FOLDER = "teacher"  # of a student's run folder: the run of its teacher
 EARLIER_FILE = "teacher.ckpt"  # there, of versions in which a teacher was no run
+READ_MIXED = f"{read_mixed.__module__}.{read_mixed.__name__}"
 READ_SYNTHETIC = f"{read_synthetic.__module__}.{read_synthetic.__name__}"
 _MOST_PARAMETERS = 5_000
 _LONGEST_REASON = 1000  # characters
@@ -263,6 +265,8 @@ def use_cache(read: DictConfig, cache_dir: str | None) -> Path | None:
     Raises:
         ValueError: If an argument is wrong.
     """
+    if read.get("_target_") == READ_MIXED:
+        read.cache_dir = cache_dir
     if read.get("_target_") != READ_SYNTHETIC:
         return None
     settings: Any = OmegaConf.to_container(read)

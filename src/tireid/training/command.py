@@ -61,11 +61,14 @@ def discard_folder() -> None:
 
     A run has begun when its config stands there; a failure that a sweep has recorded is kept.
     """
-    folder = next(iter(_made), None)
-    with suppress(OSError):
-        if folder is not None and {path.name for path in folder.iterdir()} <= _UNUSED:
-            shutil.rmtree(folder)
-            for parent in _made[1:]:
+    if not _made:
+        return
+    folder, *parents = _made
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
+    if names <= _UNUSED:
+        shutil.rmtree(folder, ignore_errors=True)  # other processes of the run remove it, too
+        for parent in parents:
+            with suppress(OSError):
                 parent.rmdir()
 
 
