@@ -25,7 +25,7 @@ RUN if [ -n "${TORCH_INDEX}" ]; then \
         pip install --no-cache-dir --no-deps --require-hashes \
             --requirement /tmp/requirements-cuda.lock; fi
 
-COPY pyproject.toml README.md LICENSE /src/
+COPY pyproject.toml hatch_build.py README.md LICENSE /src/
 COPY src /src/src
 COPY conf /src/conf
 RUN pip install --no-cache-dir --no-deps --no-build-isolation /src && rm -rf /src

@@ -12,6 +12,14 @@ PIP := $(PY) -m pip install --disable-pip-version-check
 LOCKED = $(PIP) --no-input --no-deps --require-hashes
 # A virtual environment does not survive being moved: its stamp names the place.
 READY := $(VENV)/.ready-$(shell pwd | cksum | cut -d' ' -f1)
+# The build of PyTorch: `default`, as PyPI has it (Linux: with CUDA), or a folder of PyTorch's own
+# index: cpu, cu126, ... One that was chosen before stays. Without a choice it is `default`, or the
+# CPU build where pip is set up to find it.
+TORCH ?=
+CHOSEN := $(or $(TORCH),$(shell cat $(VENV)/.torch 2> /dev/null))
+OTHER_TORCH := $(if $(TORCH),$(if $(filter $(TORCH),$(shell cat $(VENV)/.torch 2> /dev/null)),,other-torch))
+TORCH_INDEX ?= https://download.pytorch.org/whl/$(CHOSEN)
+TORCH_PIN = $(shell grep -o '^torch==[0-9.]*' requirements.lock)
 # Two installations at once, or one that outlived a killed make, wait for each other.
 LOCK := $(if $(shell command -v flock),flock .venv.lock)
 
@@ -31,6 +39,7 @@ FUZZ ?=
 OVERRIDES = $(if $(MODEL),model=$(MODEL)) $(if $(DATASET),dataset=$(DATASET)) $(ARGS)
 
 # A mistyped variable would be ignored in silence, and so would one that a target does not take.
+TAKES_install := TORCH TORCH_INDEX
 TAKES_train := MODEL DATASET ARGS
 TAKES_sweep := SWEEP MODEL DATASET ARGS
 TAKES_tune := TUNING TRAIN ARGS
@@ -63,23 +72,27 @@ help: ## List the targets
 	@echo '  MODEL=lgur|lcr2s|baseline  DATASET=synthetic|cuhk_pedes|icfg_pedes|rstpreid  ARGS="any.hydra=override"'
 
 NEEDED := requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml
-$(READY): $(NEEDED)
+.PHONY: other-torch
+other-torch:
+$(READY): $(NEEDED) $(OTHER_TORCH)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("tireid needs Python 3.11 or newer, $(PYTHON) is %d.%d; set PYTHON=python3.x" % sys.version_info[:2])'
 	@$(LOCK) $(MAKE) --no-print-directory environment
 
 .PHONY: environment
 environment: # under the lock; another make may have finished it in the meantime
-	@{ $(foreach file,$(NEEDED),test $(READY) -nt $(file) &&) true; } || { \
-	  echo 'Installing requirements.lock into $(VENV) (about 2 GB; a few minutes)' && \
+	@{ test -z "$(OTHER_TORCH)" && $(foreach file,$(NEEDED),test $(READY) -nt $(file) &&) true; } || { \
+	  echo 'Installing requirements.lock into $(VENV): 0.7 GB to download, 3.3 GB with CUDA; a few minutes' && \
 	  rm -rf $(VENV) && \
 	  $(PYTHON) -m venv $(VENV) && \
-	  { $(LOCKED) --quiet -r requirements-cpu.lock 2> /dev/null || true; } && \
+	  $(if $(filter-out default,$(CHOSEN)),$(PIP) --no-input --index-url $(TORCH_INDEX) $(TORCH_PIN) &&) \
+	  $(if $(CHOSEN),,{ $(LOCKED) --quiet -r requirements-cpu.lock 2> /dev/null || true; } &&) \
 	  $(LOCKED) -r requirements.lock && \
-	  if $(PY) -m pip show torch | grep -q nvidia; then $(LOCKED) -r requirements-cuda.lock; fi && \
+	  $(if $(filter-out default,$(CHOSEN)),,if $(PY) -m pip show torch | grep -q nvidia; then $(LOCKED) -r requirements-cuda.lock; fi &&) \
 	  $(PIP) --quiet --no-deps --no-build-isolation -e . && \
+	  { test -z "$(CHOSEN)" || echo $(CHOSEN) > $(VENV)/.torch; } && \
 	  touch $(READY); }
 
-install: $(READY) ## Install requirements.lock into .venv
+install: $(READY) ## Install requirements.lock into .venv: make install TORCH=cpu, cu126, default, ...
 
 train: $(READY) ## Train, evaluate, show: make train MODEL=lgur DATASET=synthetic ARGS="seed=2"
 	@$(PY) -m tireid train $(OVERRIDES)

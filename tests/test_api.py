@@ -59,6 +59,15 @@ def test_a_data_set_is_read_whole(small):
     assert data.records("test")[0].captions
 
 
+def test_the_data_of_a_run_come_with_its_vocabulary(untrained_run, small_data):
+    run = untrained_run("model=baseline")
+    data = tireid.load_dataset(run)
+    assert data.fingerprints() == small_data.fingerprints()
+    assert data.tokenizer.fingerprint() == small_data.tokenizer.fingerprint()
+    with pytest.raises(ValueError, match="expected no other settings with a run"):
+        tireid.load_dataset(run, batch_size=8)
+
+
 def test_a_config_is_resolved_and_the_callers_hydra_is_left_as_it_was():
     before = GlobalHydra.instance().hydra
     assert api.train_config(model="baseline", seed=5).seed == 5

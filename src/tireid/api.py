@@ -21,8 +21,11 @@ from tireid.explanations import explain as explain_command
 from tireid.files import conf_dir
 from tireid.inference import export as export_command
 from tireid.inference.build import build_datamodule
+from tireid.inference.restore import restore_datamodule
+from tireid.inference.saved_config import evaluation_config
 from tireid.inference.trust import trusting
 from tireid.runs.results import Result
+from tireid.runs.settings import CONFIG_FILE
 from tireid.sweeps.overrides import override_text
 from tireid.training import evaluate as evaluate_command
 from tireid.training import run as train_command
@@ -175,11 +178,14 @@ def compare(*sources: str | Path, **options: Any) -> list[Result]:
     return compare_command.compare([Path(source) for source in sources], **files)
 
 
-def load_dataset(dataset: str = "synthetic", *overrides: str, **settings: Any) -> TireidDataModule:
+def load_dataset(
+    dataset: str | Path = "synthetic", *overrides: str, **settings: Any
+) -> TireidDataModule:
     """Read a data set as a training would; a synthetic one is drawn if it is missing.
 
     Args:
-        dataset: One of `conf/dataset`.
+        dataset: One of `conf/dataset`; or a run folder, for its data and its vocabulary, without
+            other settings.
         *overrides: Settings as on a command line: `"dataset.root=DIR"`.
         **settings: Other settings of a training by name: `model`, `image_encoder`, ...
 
@@ -192,7 +198,14 @@ def load_dataset(dataset: str = "synthetic", *overrides: str, **settings: Any) -
         FileNotFoundError: If the data are missing.
     """
     silence_expected_warnings()
-    datamodule = build_datamodule(train_config(*overrides, dataset=dataset, **settings))
+    if (Path(dataset) / CONFIG_FILE).is_file():
+        folder = Path(dataset)
+        if overrides or settings:
+            raise ValueError(f"load_dataset: expected no other settings with a run, got {dataset}")
+        datamodule = restore_datamodule(evaluation_config(folder), folder)
+    else:
+        config = train_config(*overrides, dataset=str(dataset), **settings)
+        datamodule = build_datamodule(config)
     datamodule.prepare_data()
     datamodule.setup()
     return datamodule

@@ -57,11 +57,25 @@ def test_a_variable_that_would_be_ignored_is_refused_with_the_names_that_are_tak
         (["doctor", "DATASET=rstpreid", "ROOT=a b"], 'doctor rstpreid "$ROOT"'),
         (["export", "RUN=a", "OUT=b"], "export 'run=\"a\"' 'output=\"b\"'"),
         (["test", "WORKERS=4", "ARGS=-x"], "-n 4 "),
+        (
+            ["environment", "TORCH=cu126"],
+            "--index-url https://download.pytorch.org/whl/cu126 torch==",
+        ),
+        (["environment", "TORCH=cpu", "TORCH_INDEX=/mirror"], "--index-url /mirror torch=="),
         (["wheel", "PYTHON=python3.12"], "-m build"),
     ],
 )
 def test_a_target_takes_its_own_variables(words, runs):
     assert runs in make(*words)
+
+
+def test_a_build_of_pytorch_from_its_own_index_brings_its_own_libraries():
+    assert "requirements-cpu.lock" in make("environment")
+    assert "-r requirements-cuda.lock" in make("environment", "TORCH=default")
+    own = make("environment", "TORCH=cu126")
+    assert "-r requirements-cpu.lock" not in own
+    assert "-r requirements-cuda.lock" not in own
+    assert "echo cu126 > .venv/.torch" in own
 
 
 STAND_IN = """#!/bin/sh

@@ -181,6 +181,19 @@ def no_words(folder):
     (folder / "words.bin").unlink()
 
 
+def test_size_and_place_are_told_before_anything_is_computed(tmp_path, capsys):
+    said = []
+
+    def encode(token_ids, valid):
+        said.append(" ".join(capsys.readouterr().err.split()))
+        return features(token_ids)
+
+    word_table(WordEncoder(encode, WIDTH, "one"), CAPTIONS * 4000, tmp_path)
+    mebibytes = 4000 * sum(LENGTHS) * WIDTH * 4 / 2**20
+    assert f"{mebibytes:,.1f} MiB" in said[0]
+    assert str(tmp_path / "words") in said[0]
+
+
 @pytest.mark.parametrize(
     "damage", [shorten, flip_a_bit, empty_facts, endless_facts, other_facts, no_words]
 )

@@ -38,8 +38,10 @@ class Hub:
     def snapshot_download(self, name, *, revision=None, allow_patterns):
         """Link files of a repository from a snapshot to blobs, as the real cache does."""
         repository = self.repositories / name
-        if self.is_offline or not repository.is_dir():
+        if self.is_offline:
             raise LocalEntryNotFoundError(f"no snapshot of {name}\nmore")
+        if not repository.is_dir():
+            raise FileNotFoundError(f"no repository {name}\nmore")
         cached = self.cache / f"models--{name.replace('/', '--')}"
         snapshot = cached / "snapshots" / (revision or "0123abc")
         for file in repository.rglob("*"):

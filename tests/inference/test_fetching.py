@@ -118,9 +118,10 @@ def test_what_cannot_be_had_is_named_at_once(fetched, hub):
     assert "/nowhere/deit: expected a folder that is there, or a name of the hub" in err
 
 
-def test_a_training_names_all_that_it_lacks_before_data_are_read(small_config, hub, tmp_path):
+def test_a_training_names_all_that_it_lacks_before_data_are_read(compose_config, hub, tmp_path):
     hub.is_offline = True
-    cfg = small_config(tmp_path / "run", "experiment=lgur", "dataset=cuhk_pedes")
+    cfg = compose_config("experiment=lgur", "trainer=cpu")
+    cfg.paths.output_dir = str(tmp_path / "run")
     with pytest.raises(FileNotFoundError, match="tireid fetch") as caught:  # not: dataset.root
         train(cfg)
     assert all(name in str(caught.value) for name in (BERT, DEIT, "HF_HOME"))

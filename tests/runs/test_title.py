@@ -70,6 +70,6 @@ def test_no_path_of_the_machine_is_told(tmp_path):
     listed = titled(tmp_path, several, "vocabulary=hf://me/it", roots=["/data/a"], init="~/x")
     assert not {"roots", "init"} & listed.config.keys()
     assert listed.config["overrides"] == ["vocabulary=hf://me/it"]
-    assert "data" not in listed.name.replace("dataset", "")
+    assert "dataset.read.sets={a: {root: a}, b: {root: data}}" in listed.tags
     assert "/home" not in str(title)
     assert "/data" not in str(title)

@@ -50,7 +50,7 @@ class TestHog:
 
     def test_without_opencv_it_says_what_to_install(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "cv2", None)
-        with pytest.raises(ValueError, match=r"pip install 'tireid\[detect\]'"):
+        with pytest.raises(ValueError, match=r"pip install -e '\.\[detect\]'"):
             HogDetector()
 
 

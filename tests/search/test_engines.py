@@ -384,7 +384,7 @@ class TestMilvus:
 
     def test_without_pymilvus_it_says_what_to_install(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pymilvus", None)
-        with pytest.raises(ValueError, match=r"pip install 'tireid\[milvus\]'"):
+        with pytest.raises(ValueError, match=r"pip install -e '\.\[milvus\]'"):
             MilvusEngine("milvus://127.0.0.1:1/people", DIM)
 
     def test_a_server_that_is_not_there_is_one_clear_error(self):

@@ -235,7 +235,7 @@ def test_no_block_is_of_a_language_that_is_not_checked():
 def test_extras_that_pages_name_exist():
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     named = set(
-        chain(*(m.split(",") for m in re.findall(r"pip install '(?:tireid|\.)\[([\w,]+)\]", text)))
+        chain(*(m.split(",") for m in re.findall(r"pip install (?:-e )?'\.\[([\w,]+)\]", text)))
     )
     assert named
     assert named <= set(PROJECT["project"]["optional-dependencies"])

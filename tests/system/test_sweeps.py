@@ -322,7 +322,7 @@ def test_a_launcher_that_is_not_there_says_how_to_install_it(tmp_path, monkeypat
     monkeypatch.setattr(report, "find_spec", lambda module: None)
     with pytest.raises(SystemExit):
         report.SweepReport().on_multirun_start(sweep_config(tmp_path, target))
-    assert "pip install 'tireid[sweep]'" in capsys.readouterr().err
+    assert "pip install -e '.[sweep]'" in capsys.readouterr().err
 
 
 def test_a_sweep_under_torchrun_is_refused(tmp_path, monkeypatch, capsys):

@@ -181,7 +181,7 @@ def test_without_wandb_training_works_and_says_so(tmp_path, cache_dir):
     assert done.returncode == 0, done.stderr
     assert len(lines) == 1
     assert "wandb is not installed" in lines[0]
-    assert "pip install 'tireid[wandb]'" in lines[0]
+    assert "pip install -e '.[wandb]'" in lines[0]
     assert (tmp_path / "run" / "metrics.csv").is_file()
     done, lines, _ = run(
         tmp_path / "forced", cache_dir, "logger=wandb", before=gone, HOME=str(tmp_path)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
-from tireid.runs.settings import flatten
 from tireid.training.run import train
 
 pytest.importorskip("wandb")
@@ -38,10 +38,10 @@ def test_the_command_of_an_agent_is_a_training_of_these_values(file, end, compos
     sweep = yaml.safe_load(file.read_text())
     tireid, command, *overrides = command_of(file, value)
     assert (tireid, command) == (sweep["program"], "train")
-    settings = flatten(compose_config(*overrides))
-    assert settings["monitor"] == "${validation_split}/R1"
+    cfg = compose_config(*overrides)
+    assert cfg.monitor == sweep["metric"]["name"]
     for name, space in sweep["parameters"].items():
-        assert settings[name] == value(space), name
+        assert OmegaConf.select(cfg, name) == value(space), name
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

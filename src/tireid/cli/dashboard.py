@@ -15,7 +15,7 @@ def main() -> None:
     arguments = _parse()
     missing = [name for name in ("wandb", "wandb_workspaces") if find_spec(name) is None]
     if missing:
-        complain(f"expected {' and '.join(missing)}, got none: pip install 'tireid[wandb]'")
+        complain(f"expected {' and '.join(missing)}, got none: pip install -e '.[wandb]'")
         sys.exit(1)
     os.environ.setdefault("WANDB_SILENT", "true")
     from tireid.comparison.dashboard import server  # late: optional, and slow

@@ -19,7 +19,7 @@ def main() -> None:
     show_warnings_in_one_line()
     missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
-        complain(f"expected {' and '.join(missing)}, got none: pip install 'tireid[serve]'")
+        complain(f"expected {' and '.join(missing)}, got none: pip install -e '.[serve]'")
         sys.exit(1)
     import uvicorn  # late: optional, and the help needs none of them
 

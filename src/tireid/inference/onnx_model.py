@@ -69,7 +69,7 @@ def check_installed(*packages: str) -> None:
         ValueError: If one is not; says how to install it.
     """
     if missing := [name for name in packages if find_spec(name) is None]:
-        raise ValueError(f"expected {' and '.join(missing)}, got none: pip install 'tireid[onnx]'")
+        raise ValueError(f"expected {' and '.join(missing)}, got none: pip install -e '.[onnx]'")
 
 
 def write_onnx(

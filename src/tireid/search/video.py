@@ -77,9 +77,7 @@ def _opened(path: Path) -> "Iterator[tuple[av.container.InputContainer, av.Video
         import av
         import av.error
     except ImportError as error:
-        raise ValueError(
-            f"{path}: a video needs PyAV; type: pip install 'tireid[video]'"
-        ) from error
+        raise ValueError(f"{path}: a video needs PyAV; type: pip install -e '.[video]'") from error
     try:
         with av.open(str(path), options={"format_whitelist": _FORMATS}) as container:
             if not container.streams.video:

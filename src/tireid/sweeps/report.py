@@ -130,7 +130,7 @@ def _check_launcher(target: str) -> None:
     if package is None or (find_spec(module.partition(".")[0]) and find_spec(module)):
         return
     raise ValueError(
-        f"hydra/launcher: expected {package} to be installed; pip install 'tireid[sweep]', or "
+        f"hydra/launcher: expected {package} to be installed; pip install -e '.[sweep]', or "
         "leave the launcher out: one job after the other"
     )
 

@@ -69,8 +69,7 @@ def _check(cfg: DictConfig) -> None:
             raise ValueError(f"{name}: expected an integer >= {least}, got {cfg[name]!r}")
     if find_spec("optuna") is None:
         raise ValueError(
-            "expected Optuna to be installed, which proposes the trials; "
-            "pip install 'tireid[sweep]'"
+            "expected Optuna to be installed, which proposes the trials; pip install -e '.[sweep]'"
         )
 
 

@@ -76,6 +76,7 @@ def keep(folder: Path, model: Artifact) -> None:
     files = {n: str(p.relative_to(real)) for n, p in paths.items() if p.is_relative_to(real)}
     content = {"name": model.name, "files": files}
     content |= {"aliases": list(model.aliases), "metadata": dict(model.metadata)}
+    (folder / _FOLDER).mkdir(exist_ok=True)
     write_json(folder / _MODEL_FILE, content)
 
 

@@ -4,7 +4,7 @@ import os
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-INSTALL = "pip install 'tireid[wandb]'"
+INSTALL = "pip install -e '.[wandb]'"
 _OLD_MODES = {"dryrun": "offline", "run": "online"}  # wandb's earlier words
 
 

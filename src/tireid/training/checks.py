@@ -232,7 +232,7 @@ def _check_loggers(cfg: DictConfig) -> None:
     if not any(spec and spec.origin for spec in specs):  # a folder of runs has none
         raise ValueError(
             "logger: expected TensorBoard to be installed, as logger=tensorboard asks for; "
-            "pip install 'tireid[tensorboard]', or set logger=csv"
+            "pip install -e '.[tensorboard]', or set logger=csv"
         )
 
 

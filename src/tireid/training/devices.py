@@ -4,11 +4,12 @@ import warnings
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator, MPSAccelerator
 from omegaconf import DictConfig, OmegaConf
 
 from tireid.data.samplers import check_batch_size
-from tireid.training.processes import is_started, world_size
+from tireid.training.processes import is_started, rank, world_size
 
 
 def processes_to_start(cfg: DictConfig) -> int:
@@ -37,6 +38,7 @@ def processes_to_start(cfg: DictConfig) -> int:
             "strategy=ddp"
         )
     here = _count_devices(cfg)
+    _warn_of_unused_gpus(cfg, here)
     check_batch_size(cfg.batch_size, here * nodes)
     if world_size() > 1 or is_started():
         if world_size() != here * nodes:
@@ -73,6 +75,19 @@ def _count_devices(cfg: DictConfig) -> int:
             stacklevel=2,
         )
     return trainer.num_devices
+
+
+def _warn_of_unused_gpus(cfg: DictConfig, used: int) -> None:
+    """Say that a machine, or a node of a cluster, has more GPUs than a run takes."""
+    takes_gpus = cfg.trainer.accelerator in ("auto", "gpu", "cuda")
+    visible = torch.cuda.device_count() if takes_gpus else 0
+    if used < visible and rank() == 0 and not is_started():
+        more = "strategy=ddp uses all" if world_size() == 1 else "start one process for each"
+        warnings.warn(
+            f"{used} of {visible} visible GPUs in use: {more}; CUDA_VISIBLE_DEVICES hides those "
+            "that are not for this run",
+            stacklevel=3,
+        )
 
 
 def lacks_float16(accelerator: object, precision: object) -> bool:

@@ -123,7 +123,8 @@ def server(monkeypatch):
         client.settings = {"entity": None, "project": None, "base_url": "https://api.test"}
         client._service_api = server
         client._default_entity = None
-        client._projects, client._reports = {}, {}
+        client._projects, client._reports, client._runs = {}, {}, {}
+        client.api_key = None
         return client
 
     monkeypatch.delenv("WANDB_MODE", raising=False)

@@ -200,7 +200,7 @@ def test_without_the_client_it_says_what_to_install(monkeypatch, capsys, name):
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch)
     assert stop.value.code == 1
-    assert f"expected {name}, got none: pip install 'tireid[wandb]'" in capsys.readouterr().err
+    assert f"expected {name}, got none: pip install -e '.[wandb]'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ class HogDetector:
             self._hog.setSVMDetector(cv2.HOGDescriptor.getDefaultPeopleDetector())
         except (ImportError, AttributeError) as error:
             raise ValueError(
-                "detect: hog needs OpenCV below 5; type: pip install 'tireid[detect]'"
+                "detect: hog needs OpenCV below 5; type: pip install -e '.[detect]'"
             ) from error
 
     def __call__(self, image: Image.Image) -> list[Person]:

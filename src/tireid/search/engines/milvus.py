@@ -253,7 +253,7 @@ def _library() -> Any:
         import pymilvus  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(
-            "engine: milvus needs pymilvus; type: pip install 'tireid[milvus]'"
+            "engine: milvus needs pymilvus; type: pip install -e '.[milvus]'"
         ) from error
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # one message is enough
     return pymilvus
