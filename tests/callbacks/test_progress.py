@@ -128,7 +128,7 @@ def test_a_part_of_a_batch_is_no_step_and_a_resumed_run_starts_where_it_is(pace,
 
 
 class Slow(Callback):
-    """Makes each step take a second, for who asks the clock of progress."""
+    """Makes each step take two seconds, for who asks the clock of progress."""
 
     def __init__(self, monkeypatch):
         self.now = 0.0
@@ -136,7 +136,7 @@ class Slow(Callback):
             monkeypatch.setattr(f"tireid.callbacks.progress.time.{name}", lambda: self.now)
 
     def on_train_batch_start(self, *_):
-        self.now += 1.0
+        self.now += 2.0
 
 
 def test_three_minutes_in_a_file_are_four_lines(small_trainer, model, monkeypatch, capsys):
@@ -144,12 +144,12 @@ def test_three_minutes_in_a_file_are_four_lines(small_trainer, model, monkeypatc
     slow = Slow(monkeypatch)
     bar.pace = Pace(clock=lambda: slow.now)
     trainer = small_trainer(slow, Metrics("val"), bar, enable_progress_bar=True)
-    trainer.fit(model, DataLoader(torch.ones(110)))
+    trainer.fit(model, DataLoader(torch.ones(55)))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
     assert [line.split("   ")[0] for line in lines] == [
-        f"step {step}/220" for step in (11, 71, 131, 191)
+        f"step {step}/110" for step in (11, 41, 71, 101)
     ]
-    pattern = r"step 131/220   epoch 2/2   loss \d\.\d{3}   rate 1\.00 steps/s   left 89 s"
+    pattern = r"step 71/110   epoch 2/2   loss \d\.\d{3}   rate 0\.50 steps/s   left 78 s"
     assert re.fullmatch(pattern + r"   val R@1 12\.50", lines[2])
 
 

@@ -416,7 +416,7 @@ def test_a_checkpoint_of_another_run_is_refused(small_config, killed, lgur_run):
     source = lgur_run[0] / "checkpoints" / "last.ckpt"
     for name in ("last.ckpt", "last_previous.ckpt"):
         shutil.copy(source, killed / "checkpoints" / name)
-    with pytest.raises(ValueError, match="of the run in its folder, got one of a Lgur with other"):
+    with pytest.raises(ValueError, match="of the run in its folder, got one of LGUR with other"):
         train(small_config(killed, *COMMON, *BASELINE))
 
 

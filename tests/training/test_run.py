@@ -347,7 +347,7 @@ def test_a_text_length_beyond_the_encoders_positions_is_refused_before_training(
             ["model.identity_weight=0", "model.label_smoothing=0.1"],
             r"model\.label_smoothing: does nothing with model\.identity_weight=0, got 0\.1",
         ),
-        (["image_encoder.module.pool=avg"], r"pool: does nothing with the method Lgur, got avg"),
+        (["image_encoder.module.pool=avg"], r"pool: does nothing with the method LGUR, got avg"),
         (
             ["model=lcr2s", "model.teacher.supports.exclude_same_image_text=false"],
             r"does nothing with model\.teacher\.source=memory, .* or .*source=dataset",

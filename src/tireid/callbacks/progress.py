@@ -64,7 +64,15 @@ class ProgressLines(QuietProgressBar):
         """Tell training from validation."""
         self.pace.validate()
 
-    def on_validation_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
         """Print a line if it is time."""
         self._say(trainer)
 
@@ -103,10 +111,17 @@ class RunBar(RichProgressBar):
         super().on_train_start(trainer, pl_module)
         self.pace.begin(trainer)
 
-    def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         """Count the step."""
         self.pace.step(trainer)
-        super().on_train_batch_end(trainer, *arguments)
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Tell training from validation."""

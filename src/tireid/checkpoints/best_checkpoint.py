@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -25,11 +26,15 @@ class BestCheckpoint(ModelCheckpoint):
         self.keeps_superseded = False
 
     def format_checkpoint_name(
-        self, metrics: dict[str, Any], filename: str | None = None, ver: int | None = None
+        self,
+        metrics: dict[str, Tensor],
+        filename: str | None = None,
+        ver: int | None = None,
+        prefix: str | None = None,
     ) -> str:
         """Return the name of a checkpoint, with its epoch counted from 1."""
         counted = {"epoch": metrics["epoch"] + 1} if "epoch" in metrics else {}
-        return super().format_checkpoint_name({**metrics, **counted}, filename, ver)
+        return super().format_checkpoint_name({**metrics, **counted}, filename, ver, prefix)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore scores and file names, in the folder that the run has now."""

@@ -8,7 +8,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from tireid.files import conf_dir
-from tireid.runs.settings import flatten
+from tireid.runs.settings import flatten, method_name
 
 
 class Idle(NamedTuple):
@@ -125,7 +125,7 @@ def _check_pooling(cfg: DictConfig, dual: str) -> None:
     for name in ("image_encoder.module.pool", "image_encoder.projection"):
         value, usual = OmegaConf.select(cfg, name), _usual(name)
         if value is not None and value not in usual:
-            raise _idle(name, value, f"the method {method.__name__}", usual[0], "")
+            raise _idle(name, value, f"the method {method_name(method.__name__)}", usual[0], "")
 
 
 def _check_smoothing(cfg: DictConfig, method: str) -> None:

@@ -15,7 +15,7 @@ from tireid.runs.checkpoint import LAST, PREVIOUS, read_checkpoint
 from tireid.runs.folder import LATEST, finished_metrics, is_unfinished
 from tireid.runs.foreign import read_text
 from tireid.runs.record import read_record
-from tireid.runs.settings import CONFIG_FILE, difference, fingerprint, read_config
+from tireid.runs.settings import CONFIG_FILE, difference, fingerprint, method_name, read_config
 from tireid.runs.training_state import check_resumable
 from tireid.tracking.logger import ID_FILE
 from tireid.training import processes
@@ -259,8 +259,8 @@ def _position(file: Path, written_with: str) -> tuple[str, int, dict[str, str] |
     state = content[STATE]
     if state.get("settings") != written_with:
         raise ValueError(
-            f"{file}: expected a checkpoint of the run in its folder, got one of a "
-            f"{state.get('method')} with other settings"
+            f"{file}: expected a checkpoint of the run in its folder, got one of "
+            f"{method_name(str(state.get('method')))} with other settings"
         )
     batches = f", batch {state['batches']}" if state.get("batches") else ""
     step: int = content["global_step"]
