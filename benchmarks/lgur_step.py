@@ -36,9 +36,16 @@ from tireid.methods.lgur import Lgur
 from tireid.runs.environment import device_name, peak_memory_mib
 from tireid.structures import PairBatch
 
-REFERENCE, PLAIN, CACHED = VARIANTS = ["reference", "tireid", "tireid, text cache"]
+REFERENCE, PLAIN, CACHED, BF16 = VARIANTS = [
+    "reference",
+    "tireid",
+    "tireid, text cache",
+    "tireid, text cache, bf16",
+]
 PHASES = ["image encoder", "text encoder", "head, losses", "backward", "optimiser"]
 TOLERANCE = 1e-5  # of the losses, relative
+# The least arithmetic of a step: DeiT-small, 11 of its 12 blocks, forward and backward, an image.
+FLOOR_GFLOP = 182 / 8
 IDS, QUICK_IDS = 11_000, 50  # training identities
 LENGTHS = (16, 44)  # of the captions, in word pieces
 WARM_UP_ROUNDS = 2
@@ -164,7 +171,7 @@ def build_variants(model: Lgur, batch: PairBatch, names: Sequence[str]) -> dict[
         variants[REFERENCE] = Variant(
             reference, lambda triplets=None: reference(batch, triplets), optimizer
         )
-    if {PLAIN, CACHED} & set(names):
+    if {PLAIN, CACHED, BF16} & set(names):
         groups = [
             {"params": [p for p in group if p.requires_grad], "lr": model.learning_rates[name]}
             for name, group in model.parameter_groups().items()
@@ -173,9 +180,15 @@ def build_variants(model: Lgur, batch: PairBatch, names: Sequence[str]) -> dict[
         optimizer = trained.build_optimizer(groups)
         with torch.no_grad():  # what a run reads from disk
             words = trained.text_encoder.embedding(batch.token_ids, batch.valid).local
-        for name, given in {PLAIN: batch, CACHED: batch._replace(words=words)}.items():
+        cached = batch._replace(words=words)
+        for name, given in {PLAIN: batch, CACHED: cached, BF16: cached}.items():
+
+            def loss(given: PairBatch = given, *, half: bool = name == BF16) -> Tensor:
+                with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                    return _loss(model, given)
+
             if name in names:
-                variants[name] = Variant(model, lambda given=given: _loss(model, given), optimizer)
+                variants[name] = Variant(model, loss, optimizer)
     return variants
 
 
@@ -224,6 +237,18 @@ def compare(model: Lgur, variants: dict[str, Variant]) -> float:
     return max(differences)
 
 
+def floor_seconds(batch_size: int, dtype: torch.dtype) -> float:
+    """Return the seconds of a step's least arithmetic at the measured rate of matrix products."""
+    tokens, width = torch.randn(1544, 384, dtype=dtype), torch.randn(384, 1536, dtype=dtype)
+    seconds: list[float] = []
+    for _ in range(20):
+        began = time.perf_counter()
+        torch.mm(tokens, width)
+        seconds.append(time.perf_counter() - began)
+    rate = 2 * tokens.numel() * width.shape[1] / statistics.median(seconds)
+    return FLOOR_GFLOP * 1e9 * batch_size / rate
+
+
 def run_rounds(variants: dict[str, Variant], rounds: int, console: Console) -> None:
     """Let the variants take turns; another one begins each round. The warm-up is not kept."""
     names = list(variants)
@@ -266,6 +291,7 @@ def measure_memory(name: str, arguments: argparse.Namespace) -> None:
 def summarise(variants: dict[str, Variant], memory: dict[str, float], batch_size: int) -> Any:
     """Return each variant's medians over the rounds, and its ratios to the reference."""
     reference = variants[REFERENCE].totals
+    dtypes = {BF16: torch.bfloat16}
     summary = {}
     for name, variant in variants.items():
         ratios = [theirs / ours for theirs, ours in zip(reference, variant.totals, strict=True)]
@@ -278,6 +304,7 @@ def summarise(variants: dict[str, Variant], memory: dict[str, float], batch_size
             "phases": {p: statistics.median(s) for p, s in variant.seconds.items()},
             "peak_memory_mib": memory[name],
             "memory_ratio": memory[name] / memory[REFERENCE],
+            "floors": step / floor_seconds(batch_size, dtypes.get(name, torch.float32)),
             "all_seconds": variant.totals,
         }
     return summary
@@ -296,6 +323,7 @@ def make_table(summary: dict[str, Any], title: str, caption: str) -> Table:
         "  lowest, highest round",
         *("{:.2f}, {:.2f}".format(*v["speed_ratio_range"]) for v in found),
     )
+    table.add_row("step, in its floor", *(f"{v['floors']:.1f}" for v in found))
     table.add_row("step, seconds", *(f"{v['seconds']:.3f}" for v in found))
     for phase in PHASES:
         table.add_row(f"  {phase}", *(f"{v['phases'][phase]:.3f}" for v in found))
@@ -338,7 +366,8 @@ def main() -> None:
     caption = (
         f"{device_name(torch.device('cpu'))}, load {LOAD:.1f} before; {arguments.rounds} rounds, "
         f"batch {arguments.batch_size}, images {height}x{width}, captions of {min(lengths)} to "
-        f"{max(lengths)} word pieces, {model.classifier_weight.shape[1]:,} identities, float32. "
+        f"{max(lengths)} word pieces, {model.classifier_weight.shape[1]:,} identities, float32 but "
+        "for bf16. Floor: DeiT-small's products, forward and backward, at the rate of one alone. "
         f"Losses differ by {difference:.0e}, relatively. "
         "Memory: resident peak of a process that does nothing else."
     )

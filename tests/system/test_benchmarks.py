@@ -75,7 +75,12 @@ def test_the_script_measures_and_writes(tmp_path):
     assert "times the reference's" in done.stdout
     record = json.loads(output.read_text())
     assert record["loss_difference"] <= 1e-5
-    assert list(record["variants"]) == ["reference", "tireid", "tireid, text cache"]
+    assert list(record["variants"]) == [
+        "reference",
+        "tireid",
+        "tireid, text cache",
+        "tireid, text cache, bf16",
+    ]
     for variant in record["variants"].values():
         assert len(variant["all_seconds"]) == 2
         assert variant["images_per_second"] == pytest.approx(4 / variant["seconds"])
@@ -130,7 +135,7 @@ def test_one_table_tells_every_ratio_what_is_asked_and_what_was_not_measured(ove
     write(tmp_path, "input", found={"160x480": ways, "400x1000": ways})
     write(tmp_path, "large_gallery", images=9000, found={"512": {"peak_mib": 3000.0}})
     speed = {"speed_ratio": 2.2, "speed_ratio_range": [2.0, 2.3]}
-    lgur = {"tireid": speed, "tireid, text cache": speed}
+    lgur = dict.fromkeys(overview.LGUR_ASKED, speed)
     write(tmp_path, "lgur_step", variants=lgur)
     row = {"method": "lgur", "identity": "sampled", "ids": 50_000, "seconds": 1.0, "peak_mib": 900}
     write(tmp_path, "identity_heads", found=[row | {"ratio": 0.25, "ratio_range": [0.2, 0.3]}])
