@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
-from tireid.world.attributes import NONE, Person
+from tireid.world.attributes import Person
 from tireid.world.palette import COLORS, HAIR_COLORS, Color
 from tireid.world.synonyms import (
     GENERIC,
@@ -62,9 +62,10 @@ class Wording:
             return "their"
         return "his" if self.person.sex == "man" else "her"
 
-    def _word(
+    def word(
         self, words: Mapping[str, Sequence[str]], more: Mapping[str, Sequence[str]], key: str
     ) -> str:
+        """Return a word for `key`, from version 2 on sometimes one of `more`."""
         return self.one_of(words[key], more.get(key, ()))
 
     def chance(self, probability: float) -> bool:
@@ -75,7 +76,7 @@ class Wording:
         """Return a word for the type named by `attribute`, or `generic` if it goes unmentioned."""
         if attribute not in self.mentioned:
             return generic
-        return self._word(KINDS, MORE_KINDS, getattr(self.person, attribute))
+        return self.word(KINDS, MORE_KINDS, getattr(self.person, attribute))
 
     def color(self, attribute: str, table: dict[str, Color] = COLORS) -> str:
         """Return a word for a colour, or nothing if it goes unmentioned."""
@@ -122,7 +123,7 @@ class Wording:
             below = verb != "that goes" and length == "knee-length"
             place = "below the knee" if below else "to the knees"
             return "", joined(verb, "above the knee" if length == "short" else place)
-        return self._word(LENGTHS, MORE_LENGTHS, length), ""
+        return self.word(LENGTHS, MORE_LENGTHS, length), ""
 
     def _trim(self, name: str) -> str:
         if name not in self.mentioned:
@@ -360,50 +361,6 @@ class Wording:
             return f"in {self.his} hand"
         side = _HANDS[self.person.bag_side]
         return f"in {self.his} {side} hand" if self.adds(0.08) else ""
-
-    def subject(self) -> tuple[str, str]:
-        """Return adjectives and noun of the person, e.g. ("slim", "man")."""
-        adjectives = []
-        if "height" in self.mentioned and self.person.height != "average":
-            adjectives.append(self.person.height)
-        if "build" in self.mentioned and self.person.build != "average":
-            builds = {"slim": ("slim", "slender", "thin"), "heavy": ("heavyset", "stocky", "plump")}
-            more = {"slim": ("skinny",), "heavy": ("heavy set", "heavy")}
-            adjectives.append(self._word(builds, more, self.person.build))
-        if self.hair_first:
-            hair = self.color("hair_color", HAIR_COLORS).replace("-", " ").removesuffix(" colored")
-            adjectives.append(f"{hair}-haired")
-        nouns = {
-            "man": ("man", "man", "man", "guy", "male", "gentleman", "male pedestrian"),
-            "woman": ("woman", "woman", "woman", "lady", "female", "female pedestrian"),
-        }
-        if self.person.age != NONE:
-            return self._aged(adjectives)
-        if "sex" in self.mentioned:
-            more = ("adult man", "male person") if self.person.sex == "man" else ("adult woman",)
-            return joined(*adjectives), self.one_of(nouns[self.person.sex], more)
-        return joined(*adjectives), self.one_of(
-            ("person", "pedestrian", "person", "figure"), ("individual", "adult")
-        )
-
-    def _aged(self, adjectives: list[str]) -> tuple[str, str]:
-        """Return adjectives and noun of somebody young or old, which tell no more than they may."""
-        man, age = self.person.sex == "man", self.person.age
-        if "sex" not in self.mentioned:
-            child = age == "child" and "age" in self.mentioned
-            nouns = ("child", "kid", "child") if child else ("person", "individual")
-        elif "age" in self.mentioned and age == "child":
-            nouns = ("boy", "little boy") if man else ("girl", "little girl")
-        elif "age" in self.mentioned and age == "young":
-            nouns = ("boy", "man", "man", "male") if man else ("girl", "girl", "woman", "lady")
-        elif age == "child":
-            nouns = ("male", "male person") if man else ("female", "female person")
-        else:
-            nouns = ("man", "male", "gentleman") if man else ("woman", "female", "lady")
-        if "age" in self.mentioned and age != "child":
-            words = {"young": ("young", "young", "teenage"), "old": ("older", "old", "elderly")}
-            adjectives.append(self.one_of(words[age]))
-        return joined(*adjectives), self.one_of(nouns)
 
 
 def joined(*words: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tireid.world.attributes import NONE
 from tireid.world.palette import COLORS
 from tireid.world.phrases import Wording, article, joined, listed
+from tireid.world.subjects import subject
 from tireid.world.visibility import Sight
 
 _PLACES = {
@@ -219,7 +220,7 @@ def sentences(words: Wording, sight: Sight) -> str:
 
 
 def _subject(words: Wording) -> str:
-    adjectives, noun = words.subject()
+    adjectives, noun = subject(words)
     start = words.one_of(("a", "a", "the", "the", "this"))
     phrase = joined(adjectives, noun)
     return article(phrase) if start == "a" else f"{start} {phrase}"
