@@ -129,6 +129,7 @@ OTHERS: dict[str, Any] = {
     "twin_fraction": 0.9,
     "vocab_size": 150,
     "val_fraction": 0.4,
+    "version": 1,
     "weights": {"cuhk_pedes": 1.0, "custom": 3.0},
     "world_seed": 3,
 }

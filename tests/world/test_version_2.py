@@ -46,7 +46,7 @@ def crowd_2() -> list[tuple[Person, Caption]]:
     views = list(VIEWS)
     return [
         (person, told(person, number, 2, views[number % len(views)]))
-        for number, person in enumerate(people(2) * 5)
+        for number, person in enumerate(people(2) * 6)
     ]
 
 

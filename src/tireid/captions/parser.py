@@ -106,7 +106,7 @@ class _Reader:
             self._person(meaning)
         else:
             self._sign(role, word, meaning.name)
-        if role != "nothing":
+        if role != "nothing" or self.before != "detail":  # "with a print tucked in, ..."
             self.before = role
 
     def finish(self) -> Description:
@@ -157,9 +157,10 @@ class _Reader:
             thing.absent = True
 
     def _seen(self) -> None:
-        """Read "visible": what is not visible is not named."""
-        if self.denied and isinstance(self.last, Thing) and self.last in self.found.things:
-            self.found.things.remove(self.last)
+        """Read "visible": what is not visible is not named, but "no hat is visible" denies it."""
+        last = self.last
+        if self.denied and isinstance(last, Thing) and not last.absent:
+            self.found.things = [thing for thing in self.found.things if thing is not last]
         self.denied, self.first_denied = False, -1
 
     def _adjective(self, meaning: Meaning) -> None:

@@ -239,11 +239,12 @@ _NOTHING = (
     "color, colored, colour, in color, on top, on top of, light weight, lightweight, back of,"
     " the back, facing back, back view, down the street, looking down, walking down, down to,"
     " down at, facing down, button down front, up front, looking up, rolled up, zipped up,"
-    " buttoned up, up to, out of, tied around, t shaped, as well, well lit, hair tie, small white,"
+    " buttoned up, up to, out of, tied around, t shaped, as well, well lit, hair tie,"
+    " straight ahead,"
     " short time, picture of, image of, word of, number of, in the picture, in the image, in front,"
     " the camera, the picture, zip up, button up front, lace up, in the back, in back,"
     " hanging down, comes down, pair of, can be, tucked in, tucked in at the waist, tucked into,"
-    " tucked into the waist, in the middle, in the center"
+    " tucked into the waist, in the middle, in the center, wide leg, wide legged"
 )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
-from tireid.world.attributes import NONE, Person
+from tireid.world.attributes import Person
 from tireid.world.palette import COLORS, HAIR_COLORS, Color
 from tireid.world.synonyms import (
     GENERIC,
@@ -17,7 +17,7 @@ from tireid.world.synonyms import (
 )
 
 _VAGUE_SHARE = 0.12
-_RARE_SHARE = 0.3  # of the words that version 2 adds to the common ones
+_RARE_SHARE = 0.1  # of the words that version 2 adds to the common ones
 _HANDS = {"left": "right", "right": "left"}
 
 
@@ -43,7 +43,7 @@ class Wording:
         told = hair == {"hair_color"} and not (
             "height" in self.mentioned and person.height == "short"
         )
-        self.hair_first = told and self.adds(0.4)
+        self.hair_first = told and self.adds(0.3)
 
     def one_of(self, options: Sequence[str], more: Sequence[str] = ()) -> str:
         """Return one of `options`, each equally likely; from version 2 on sometimes of `more`."""
@@ -62,9 +62,10 @@ class Wording:
             return "their"
         return "his" if self.person.sex == "man" else "her"
 
-    def _word(
+    def word(
         self, words: Mapping[str, Sequence[str]], more: Mapping[str, Sequence[str]], key: str
     ) -> str:
+        """Return a word for `key`, from version 2 on sometimes one of `more`."""
         return self.one_of(words[key], more.get(key, ()))
 
     def chance(self, probability: float) -> bool:
@@ -75,7 +76,7 @@ class Wording:
         """Return a word for the type named by `attribute`, or `generic` if it goes unmentioned."""
         if attribute not in self.mentioned:
             return generic
-        return self._word(KINDS, MORE_KINDS, getattr(self.person, attribute))
+        return self.word(KINDS, MORE_KINDS, getattr(self.person, attribute))
 
     def color(self, attribute: str, table: dict[str, Color] = COLORS) -> str:
         """Return a word for a colour, or nothing if it goes unmentioned."""
@@ -86,7 +87,7 @@ class Wording:
             return self.one_of(color.vague)
         plain = self.chance(0.55)
         word = color.words[0] if plain else self.one_of(color.words, color.more)
-        if plain or not self.adds(0.1):
+        if plain or not self.adds(0.03):
             return word
         return f"{word} colored" if word == color.words[0] else f"{color.words[0]} or {word}"
 
@@ -108,7 +109,7 @@ class Wording:
         if sleeves and self.adds(_RARE_SHARE):
             parts.append(self.one_of(MORE_SLEEVES[person.top_sleeves]))
             sleeves = ""
-        if person.top_type == "hoodie" and "top_type" in self.mentioned and self.adds(0.1):
+        if person.top_type == "hoodie" and "top_type" in self.mentioned and self.adds(0.06):
             parts.append("a hood")
         parts += [part for name in ("collar", "buttons") if (part := self._trim(name))]
         end = joined("with" if parts else "", listed(parts), self._tucked(), reach)
@@ -117,12 +118,12 @@ class Wording:
     def _length(self) -> tuple[str, str]:
         """Return the length of a skirt or shorts: the word before the noun, or what follows it."""
         length = self.person.lower_length
-        if length != "long" and self.adds(0.15):
+        if length != "long" and self.adds(0.1):
             verb = self.one_of(("that ends", "that falls", "which ends", "that goes"))
             below = verb != "that goes" and length == "knee-length"
             place = "below the knee" if below else "to the knees"
             return "", joined(verb, "above the knee" if length == "short" else place)
-        return self._word(LENGTHS, MORE_LENGTHS, length), ""
+        return self.word(LENGTHS, MORE_LENGTHS, length), ""
 
     def _trim(self, name: str) -> str:
         if name not in self.mentioned:
@@ -221,7 +222,7 @@ class Wording:
 
     def _pair(self, phrase: str, share: float) -> str:
         """Return "a pair of" some things; from version 2 on more often than with `share`."""
-        return joined("a pair of", phrase) if self.chance(share) or self.adds(0.05) else phrase
+        return joined("a pair of", phrase) if self.chance(share) or self.adds(0.03) else phrase
 
     def shoes(self) -> str:
         """Return the shoes, e.g. "white sneakers"."""
@@ -233,18 +234,18 @@ class Wording:
         person = self.person
         both = {"shoes_color", "top_color"} <= self.mentioned
         same = both and person.shoes_color == person.top_color
-        phrase = joined("matching" if same and self.adds(0.3) else "", color, kind)
-        if self.adds(0.08):
+        phrase = joined("matching" if same and self.adds(0.2) else "", color, kind)
+        if self.adds(0.04):
             return joined("a pair of", phrase)
         ends = (f"on {self.his} feet", "with flat soles", "on both feet")
-        return joined(phrase, self.one_of(ends)) if self.adds(0.05) else phrase
+        return joined(phrase, self.one_of(ends)) if self.adds(0.03) else phrase
 
     def hat(self) -> str:
         """Return the headgear, e.g. "a red baseball cap"."""
         if not self.mentioned & {"hat_type", "hat_color"}:
             return ""
         phrase = article(joined(self.color("hat_color"), self.kind("hat_type", "hat")))
-        return joined(phrase, "on", self.his, "head") if self.adds(0.1) else phrase
+        return joined(phrase, "on", self.his, "head") if self.adds(0.06) else phrase
 
     def accessories(self) -> list[str]:
         """Return belt, socks, scarf, tie and watch, e.g. "a brown belt around his waist"."""
@@ -260,7 +261,7 @@ class Wording:
             if name in self.mentioned:
                 phrase = joined(self.color(name), self.one_of(words))
                 phrase = phrase if name == "socks" else article(phrase)
-                place = where.format(self.his) if where and self.chance(0.15) else ""
+                place = where.format(self.his) if where and self.chance(0.1) else ""
                 phrases.append(joined(phrase, place))
         return phrases
 
@@ -269,7 +270,7 @@ class Wording:
         if "glasses" not in self.mentioned:
             return ""
         pair = "a pair of" if self.chance(0.1) else ""
-        end = f"on {self.his} face" if self.adds(0.06) else ""
+        end = f"on {self.his} face" if self.adds(0.04) else ""
         return joined(pair, self.kind("glasses", ""), end)
 
     def hair(self) -> str:
@@ -287,7 +288,7 @@ class Wording:
             length = {"medium": self.one_of(medium)}.get(
                 self.person.hair_length, self.person.hair_length
             )
-            if length in ("short", "long") and self.adds(0.06):
+            if length in ("short", "long") and self.adds(0.04):
                 length = f"very {length}"
         base = joined(length, self.color("hair_color", HAIR_COLORS), "hair")
         if "hair_style" not in named:
@@ -296,7 +297,7 @@ class Wording:
         if style in ("straight", "curly"):
             word = style if style == "straight" else self.one_of(("curly", "curly", "wavy"))
             falls = ("that hangs down", f"that falls on {self.his} shoulders", "which is down")
-            end = self.one_of(falls) if self.adds(0.06) else ""
+            end = self.one_of(falls) if self.adds(0.04) else ""
             return joined(length, word, base.removeprefix(length).strip(), end)
         if style == "loose":
             return joined(base, self.one_of(("worn loose", "down", "loose")))
@@ -325,13 +326,13 @@ class Wording:
         phrase = article(joined(self.color("held_color"), self.kind("held_type", "")))
         guesses = ("what looks like", "something like", "what appears to be", "some type of",
                    "some kind of", "an object that looks like")  # fmt: skip
-        guess = self.one_of(guesses) if self.adds(0.1) else ""
+        guess = self.one_of(guesses) if self.adds(0.06) else ""
         return joined(guess, phrase.partition(" ")[2] if guess.endswith("of") else phrase)
 
     def bag_place(self) -> str:
         """Return where the bag is, e.g. "over his left shoulder", or nothing."""
         kind = self.person.bag_type
-        if "bag_type" not in self.mentioned or not self.adds(0.15):
+        if "bag_type" not in self.mentioned or not self.adds(0.1):
             return ""
         is_ = "which is" if self.chance(0.06) else ""
         return joined(is_, self._where(kind))
@@ -359,51 +360,7 @@ class Wording:
         if self.chance(0.15):
             return f"in {self.his} hand"
         side = _HANDS[self.person.bag_side]
-        return f"in {self.his} {side} hand" if self.adds(0.12) else ""
-
-    def subject(self) -> tuple[str, str]:
-        """Return adjectives and noun of the person, e.g. ("slim", "man")."""
-        adjectives = []
-        if "height" in self.mentioned and self.person.height != "average":
-            adjectives.append(self.person.height)
-        if "build" in self.mentioned and self.person.build != "average":
-            builds = {"slim": ("slim", "slender", "thin"), "heavy": ("heavyset", "stocky", "plump")}
-            more = {"slim": ("skinny",), "heavy": ("heavy set", "heavy")}
-            adjectives.append(self._word(builds, more, self.person.build))
-        if self.hair_first:
-            hair = self.color("hair_color", HAIR_COLORS).replace("-", " ").removesuffix(" colored")
-            adjectives.append(f"{hair}-haired")
-        nouns = {
-            "man": ("man", "man", "man", "guy", "male", "gentleman", "male pedestrian"),
-            "woman": ("woman", "woman", "woman", "lady", "female", "female pedestrian"),
-        }
-        if self.person.age != NONE:
-            return self._aged(adjectives)
-        if "sex" in self.mentioned:
-            more = ("adult man", "male person") if self.person.sex == "man" else ("adult woman",)
-            return joined(*adjectives), self.one_of(nouns[self.person.sex], more)
-        return joined(*adjectives), self.one_of(
-            ("person", "pedestrian", "person", "figure"), ("individual", "adult")
-        )
-
-    def _aged(self, adjectives: list[str]) -> tuple[str, str]:
-        """Return adjectives and noun of somebody young or old, which tell no more than they may."""
-        man, age = self.person.sex == "man", self.person.age
-        if "sex" not in self.mentioned:
-            child = age == "child" and "age" in self.mentioned
-            nouns = ("child", "kid", "child") if child else ("person", "individual")
-        elif "age" in self.mentioned and age == "child":
-            nouns = ("boy", "little boy") if man else ("girl", "little girl")
-        elif "age" in self.mentioned and age == "young":
-            nouns = ("boy", "man", "man", "male") if man else ("girl", "girl", "woman", "lady")
-        elif age == "child":
-            nouns = ("male", "male person") if man else ("female", "female person")
-        else:
-            nouns = ("man", "male", "gentleman") if man else ("woman", "female", "lady")
-        if "age" in self.mentioned and age != "child":
-            words = {"young": ("young", "young", "teenage"), "old": ("older", "old", "elderly")}
-            adjectives.append(self.one_of(words[age]))
-        return joined(*adjectives), self.one_of(nouns)
+        return f"in {self.his} {side} hand" if self.adds(0.08) else ""
 
 
 def joined(*words: str) -> str:

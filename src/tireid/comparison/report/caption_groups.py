@@ -45,6 +45,8 @@ _MENTIONS = {
     "held object": ("held_type", "held_color"),
     "hat": ("hat_type", "hat_color"),
     "glasses": ("glasses",),
+    "scarf, belt, watch or the like": ("scarf", "belt", "tie", "socks", "watch"),
+    "age": ("age",),
     "build or height": ("build", "height"),
 }
 # The same under the names of the caption parser.
@@ -59,6 +61,7 @@ _READ = {
     "hat": ("hat_type",),
     "glasses": ("glasses_type",),
     "scarf, belt, watch or the like": ("accessory_type",),
+    "age": ("age",),
     "build or height": ("build", "height"),
 }
 
