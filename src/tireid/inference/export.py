@@ -32,7 +32,6 @@ from tireid.runs.weights import (
     find_run,
     write_weights,
 )
-from tireid.tracking.logger import log_export
 
 FORMATS = ("safetensors", "onnx")
 _UNKNOWN = "not recorded"
@@ -64,6 +63,8 @@ def export(cfg: DictConfig) -> Path:
     if cfg.push is not None:
         push(output, cfg.push, private=cfg.private)
     if cfg.wandb:
+        from tireid.tracking.logger import log_export  # late: with it comes Lightning
+
         folder, _ = find_run(cfg.run)
         log_export(folder, read_settings(folder), output)
     return output

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from tireid.console import say
@@ -154,12 +153,13 @@ def fetch(source: HubSource) -> None:
         raise FileNotFoundError(f"expected {' and '.join(source.kinds)} in it, got none")
 
 
-def fetch_missing(cfg: DictConfig, command: str) -> None:
+def fetch_missing(cfg: DictConfig, command: str, tell: Callable[[str], None] = say) -> None:
     """Download what a training needs and the hub's cache lacks, before data are read.
 
     Args:
         cfg: A composed training config.
         command: What to type where there is a network, for the message.
+        tell: Takes the line that says what is downloaded.
 
     Raises:
         FileNotFoundError: If something cannot be had; names all of it.
@@ -167,9 +167,8 @@ def fetch_missing(cfg: DictConfig, command: str) -> None:
     missing = [source for source in hub_sources(cfg) if not is_cached(source)]
     if not missing:
         return
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        names = ", ".join(source.name for source in missing)
-        say(f"downloading {names} into {cache_folder()}, below HF_HOME")
+    names = ", ".join(source.name for source in missing)
+    tell(f"downloading {names} into {cache_folder()}, below HF_HOME")
     failed = fetch_all(missing)
     if failed:
         reasons = "; ".join(f"{described(source)}: {why}" for source, why in failed.items())

@@ -100,7 +100,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         teacher.check_teaching(cfg)
         check_idle(cfg)
         if not processes.is_started():
-            fetch_missing(cfg, fetch_command())
+            fetch_missing(cfg, fetch_command(), _say)
         count = devices.processes_to_start(cfg)
         if count > 1:
             return launcher.run_in_processes(cfg, count)
