@@ -17,7 +17,7 @@ from tireid.world.synonyms import (
 )
 
 _VAGUE_SHARE = 0.12
-_RARE_SHARE = 0.1  # of the words that version 2 adds to the common ones
+_RARE_SHARE = 0.08  # of the words that version 2 adds to the common ones
 _HANDS = {"left": "right", "right": "left"}
 
 
@@ -87,7 +87,7 @@ class Wording:
             return self.one_of(color.vague)
         plain = self.chance(0.55)
         word = color.words[0] if plain else self.one_of(color.words, color.more)
-        if plain or not self.adds(0.03):
+        if plain or not self.adds(0.02):
             return word
         return f"{word} colored" if word == color.words[0] else f"{color.words[0]} or {word}"
 
@@ -109,7 +109,7 @@ class Wording:
         if sleeves and self.adds(_RARE_SHARE):
             parts.append(self.one_of(MORE_SLEEVES[person.top_sleeves]))
             sleeves = ""
-        if person.top_type == "hoodie" and "top_type" in self.mentioned and self.adds(0.06):
+        if person.top_type == "hoodie" and "top_type" in self.mentioned and self.adds(0.04):
             parts.append("a hood")
         parts += [part for name in ("collar", "buttons") if (part := self._trim(name))]
         end = joined("with" if parts else "", listed(parts), self._tucked(), reach)
@@ -118,7 +118,7 @@ class Wording:
     def _length(self) -> tuple[str, str]:
         """Return the length of a skirt or shorts: the word before the noun, or what follows it."""
         length = self.person.lower_length
-        if length != "long" and self.adds(0.1):
+        if length != "long" and self.adds(0.06):
             verb = self.one_of(("that ends", "that falls", "which ends", "that goes"))
             below = verb != "that goes" and length == "knee-length"
             place = "below the knee" if below else "to the knees"
@@ -222,7 +222,7 @@ class Wording:
 
     def _pair(self, phrase: str, share: float) -> str:
         """Return "a pair of" some things; from version 2 on more often than with `share`."""
-        return joined("a pair of", phrase) if self.chance(share) or self.adds(0.03) else phrase
+        return joined("a pair of", phrase) if self.chance(share) or self.adds(0.02) else phrase
 
     def shoes(self) -> str:
         """Return the shoes, e.g. "white sneakers"."""
@@ -234,18 +234,18 @@ class Wording:
         person = self.person
         both = {"shoes_color", "top_color"} <= self.mentioned
         same = both and person.shoes_color == person.top_color
-        phrase = joined("matching" if same and self.adds(0.2) else "", color, kind)
-        if self.adds(0.04):
+        phrase = joined("matching" if same and self.adds(0.12) else "", color, kind)
+        if self.adds(0.025):
             return joined("a pair of", phrase)
         ends = (f"on {self.his} feet", "with flat soles", "on both feet")
-        return joined(phrase, self.one_of(ends)) if self.adds(0.03) else phrase
+        return joined(phrase, self.one_of(ends)) if self.adds(0.02) else phrase
 
     def hat(self) -> str:
         """Return the headgear, e.g. "a red baseball cap"."""
         if not self.mentioned & {"hat_type", "hat_color"}:
             return ""
         phrase = article(joined(self.color("hat_color"), self.kind("hat_type", "hat")))
-        return joined(phrase, "on", self.his, "head") if self.adds(0.06) else phrase
+        return joined(phrase, "on", self.his, "head") if self.adds(0.04) else phrase
 
     def accessories(self) -> list[str]:
         """Return belt, socks, scarf, tie and watch, e.g. "a brown belt around his waist"."""
@@ -270,7 +270,7 @@ class Wording:
         if "glasses" not in self.mentioned:
             return ""
         pair = "a pair of" if self.chance(0.1) else ""
-        end = f"on {self.his} face" if self.adds(0.04) else ""
+        end = f"on {self.his} face" if self.adds(0.025) else ""
         return joined(pair, self.kind("glasses", ""), end)
 
     def hair(self) -> str:
@@ -288,7 +288,7 @@ class Wording:
             length = {"medium": self.one_of(medium)}.get(
                 self.person.hair_length, self.person.hair_length
             )
-            if length in ("short", "long") and self.adds(0.04):
+            if length in ("short", "long") and self.adds(0.025):
                 length = f"very {length}"
         base = joined(length, self.color("hair_color", HAIR_COLORS), "hair")
         if "hair_style" not in named:
@@ -297,7 +297,7 @@ class Wording:
         if style in ("straight", "curly"):
             word = style if style == "straight" else self.one_of(("curly", "curly", "wavy"))
             falls = ("that hangs down", f"that falls on {self.his} shoulders", "which is down")
-            end = self.one_of(falls) if self.adds(0.04) else ""
+            end = self.one_of(falls) if self.adds(0.025) else ""
             return joined(length, word, base.removeprefix(length).strip(), end)
         if style == "loose":
             return joined(base, self.one_of(("worn loose", "down", "loose")))
@@ -326,13 +326,13 @@ class Wording:
         phrase = article(joined(self.color("held_color"), self.kind("held_type", "")))
         guesses = ("what looks like", "something like", "what appears to be", "some type of",
                    "some kind of", "an object that looks like")  # fmt: skip
-        guess = self.one_of(guesses) if self.adds(0.06) else ""
+        guess = self.one_of(guesses) if self.adds(0.04) else ""
         return joined(guess, phrase.partition(" ")[2] if guess.endswith("of") else phrase)
 
     def bag_place(self) -> str:
         """Return where the bag is, e.g. "over his left shoulder", or nothing."""
         kind = self.person.bag_type
-        if "bag_type" not in self.mentioned or not self.adds(0.1):
+        if "bag_type" not in self.mentioned or not self.adds(0.06):
             return ""
         is_ = "which is" if self.chance(0.06) else ""
         return joined(is_, self._where(kind))
@@ -360,7 +360,7 @@ class Wording:
         if self.chance(0.15):
             return f"in {self.his} hand"
         side = _HANDS[self.person.bag_side]
-        return f"in {self.his} {side} hand" if self.adds(0.08) else ""
+        return f"in {self.his} {side} hand" if self.adds(0.05) else ""
 
 
 def joined(*words: str) -> str:

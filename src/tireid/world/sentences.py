@@ -82,7 +82,7 @@ def _action(words: Wording, sight: Sight, *, place: bool) -> str:
     """Return what the person does, e.g. "walking away from the camera along the street"."""
     where = words.one_of(_PLACES[sight.scene], _MORE_PLACES[sight.scene]) if place else ""
     arms = ""
-    if words.person.held_type == NONE and words.adds(0.06):
+    if words.person.held_type == NONE and words.adds(0.04):
         arms = words.one_of(_ARMS[sight.walking]).replace("{}", words.his)
     if sight.walking:
         verb = words.one_of(("walking", "walking", "strolling", "moving"), ("going", "heading"))
@@ -122,12 +122,12 @@ def _worn(words: Wording) -> list[str]:
     upper = outer or top
     if top and outer:
         over = f"{outer} {words.one_of(('over', 'on top of'))} {top}"
-        if words.adds(0.1):
+        if words.adds(0.06):
             over = f"{outer} with {top} underneath"
         upper = over if words.chance(0.7) else f"{top} under {outer}"
     items = [upper, lower, words.shoes(), words.hat(), words.glasses(), *words.accessories()]
     worn = [item for item in items if item]
-    if len(worn) > 2 and words.adds(0.03):
+    if len(worn) > 2 and words.adds(0.02):
         worn[-2:] = [f"{worn[-2]} as well as {worn[-1]}"]
     return worn
 
@@ -160,7 +160,7 @@ def _carried(words: Wording, sight: Sight, grammar: _Grammar) -> list[str]:
         phrases.append(joined(words.one_of(("pushing", "walking with", "with")), held))
     elif held:
         verb = words.one_of(("holding", "carrying", "holding"), ("holding", "with"))
-        if words.person.held_type == "phone" and words.adds(0.2):
+        if words.person.held_type == "phone" and words.adds(0.12):
             verb = words.one_of(("talking on", "looking at", "using"))
         phrases.append(joined(verb, held, words.hand()))
     return phrases
@@ -180,7 +180,7 @@ _SEEMING = ("is also", "appears to be", "seems to be", "looks to be", "can be se
 def _doing(words: Wording, grammar: _Grammar, action: str) -> str:
     """Return a sentence that says what somebody does, e.g. "he is carrying a red bag"."""
     he, verb = grammar.he, action.partition(" ")[0]
-    if not words.adds(0.12):
+    if not words.adds(0.08):
         return f"{he} {grammar.is_} {action}"
     plural = he == "they"
     if verb in _PRESENT and " and " not in action and words.chance(0.6):
