@@ -133,14 +133,14 @@ def _accessories(person: Person, rng: np.random.Generator) -> dict[str, Any]:
         "collar": 0.2 * (person.top_type in ("shirt", "polo shirt")),
     }
     worn = {name for name, share in shares.items() if rng.random() < share}
-    worn -= {"tie": {"scarf", "buttons"}, "scarf": {"buttons"}}.get(
-        next((name for name in ("tie", "scarf") if name in worn), ""), set()
-    )
+    if "tie" in worn:
+        worn -= {"scarf", "buttons"}
+    if "scarf" in worn:
+        worn.discard("buttons")
     taken = {person.top_color, person.outer_color, person.top_color2}
     colors: dict[str, Any] = {}
-    for name in shares:
-        if name in worn:
-            near = taken if name in ("scarf", "tie", "buttons", "collar") else set()
-            free = {color: w for color, w in ACCESSORIES[name].items() if color not in near}
-            colors[name] = pick(rng, free)
+    for name in (name for name in shares if name in worn):
+        near = taken if name in ("scarf", "tie", "buttons", "collar") else set[str]()
+        free = {color: w for color, w in ACCESSORIES[name].items() if color not in near}
+        colors[name] = pick(rng, free)
     return colors
