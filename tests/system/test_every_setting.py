@@ -158,6 +158,7 @@ WITHOUT_EFFECT = {
     "test_fraction": "of tables without splits",
     "erase_value": "beside erase_probability, which is 0",
     "words": "for methods that predict masked words, whose masking repeats them",
+    "mended": "captions with entities, curly quotes or ligatures; here none has any",
     "norms": "the rate of IRRA's norms",
     "norms_bias": "as norms",
 }
