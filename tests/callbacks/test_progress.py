@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch.utils.data import DataLoader
 
@@ -20,6 +21,11 @@ from tireid.callbacks.progress import (
 
 def test_a_file_gets_no_bar():
     assert isinstance(make_progress_bar(), QuietProgressBar)
+
+
+def test_nothing_may_stand_where_a_bar_is_configured(compose_config):
+    cfg = compose_config("callbacks.progress._target_=tireid.callbacks.progress.QuietProgressBar")
+    assert type(instantiate(cfg.callbacks.progress)) is QuietProgressBar
 
 
 def test_a_terminal_gets_a_bar(monkeypatch):

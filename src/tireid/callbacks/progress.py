@@ -20,7 +20,14 @@ _SHOWN_FOR = 0.3  # seconds between two updates of the bar's text, which may wai
 
 
 class QuietProgressBar(ProgressBar):
-    """No bar and no lines; `EpochLines` shows how far the run is."""
+    """No bar and no lines; `EpochLines` shows how far the run is.
+
+    Args:
+        **_: Those of `make_progress_bar`, which it stands in for; they do nothing.
+    """
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__()
 
     def enable(self) -> None:
         """Do nothing."""
