@@ -34,8 +34,9 @@ BLOCK = re.compile(
     r"(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-ANYWHERE = {"pip", "docker", "wandb", "tensorboard", "srun", "scontrol", "pre-commit"}
-SHELL = {"if", "exit", "eval"}
+ANYWHERE = {"pip", "docker", "wandb", "hf", "tensorboard", "srun", "sbatch", "scontrol"}
+ANYWHERE |= {"pre-commit"}
+SHELL = {"if", "exit", "eval", "export"}
 TARGETS = set(
     re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
 )
