@@ -207,4 +207,5 @@ def test_two_processes_log_one_run(tmp_path, cache_dir, read_logged):
     logged = read_logged(tmp_path / "run")
     assert len(logged.column("val/R1")) == 1
     assert len(logged.table("queries")[1]) > 0
-    assert [one.type for one in logged.artifacts] == ["run_table", "model", "results"]
+    kinds = [one.type for one in logged.artifacts]
+    assert kinds == ["dataset", "run_table", "model", "results"]
