@@ -99,6 +99,15 @@ def test_weights_in_several_files_are_there_with_all_of_them(hub):
     assert is_cached(source)
 
 
+def test_a_damaged_index_of_weights_is_one_message(fetched, hub):
+    put(hub, BERT, "config.json", "vocab.txt", "model.safetensors.index.json")
+    (hub.repositories / BERT / "model.safetensors.index.json").write_text('{"weight_map": [1]}')
+    hub.snapshot_download(BERT, allow_patterns=["*"])
+    code, _, err = fetched("experiment=lgur", "--list")
+    assert code == 1
+    assert "weight_map: expected" in err
+
+
 def test_what_cannot_be_had_is_named_at_once(fetched, hub):
     hub.is_offline = True
     code, _, err = fetched("experiment=lgur")

@@ -16,6 +16,7 @@ def main() -> None:
 
     try:
         sources = fetching.hub_sources(cfg)
+        missing = [source for source in sources if not fetching.is_cached(source)]
     except ValueError as error:
         complain(str(error))
         sys.exit(1)
@@ -23,7 +24,6 @@ def main() -> None:
         say("nothing to fetch: this config needs nothing of the model hub")
         return
     say(f"cache: {fetching.cache_folder()}, below HF_HOME; set it alike where you train")
-    missing = [source for source in sources if not fetching.is_cached(source)]
     for source in sources:
         state = "missing" if source in missing else "there"
         say(f"{state:<8} {fetching.described(source)}")

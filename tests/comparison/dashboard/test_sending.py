@@ -61,6 +61,7 @@ def test_without_an_entity_it_is_the_accounts(server, monkeypatch, capsys):
 
 
 def test_another_group_has_a_report_of_its_own(server):
+    server.runs.append(server.runs[0] | {"group": "other"})
     first = send(Scope("me", "tireid", "synthetic"))
     second = send(Scope("me", "tireid", "synthetic", group="other"))
     assert first != second
