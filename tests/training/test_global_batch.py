@@ -38,6 +38,10 @@ ENCODED = "model.teacher.source=dataset"  # support sets come with the batch
 # Settings, and what is trained: the model, LCR2S's teacher, or its student by teacher or table.
 CASES = {
     "baseline": (["model=baseline", *DEFAULT], "model"),
+    "baseline, sampled identities": (
+        ["model=baseline", *DEFAULT, "model.identity=sampled", "model.identity_share=1.0"],
+        "model",
+    ),
     "baseline, ViT": (["model=baseline", *TRANSFORMERS], "model"),
     "baseline, TextCNN": (["model=baseline", *CONVOLUTIONS], "model"),
     "lgur": (["model=lgur", *DEFAULT], "model"),
