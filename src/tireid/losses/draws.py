@@ -15,7 +15,7 @@ def _keyed_uniform(
     return torch.stack(draws)
 
 
-@_keyed_uniform.register_fake
+@_keyed_uniform.register_fake  # pyright: ignore[reportUnknownMemberType] -- untyped
 def _(key: int, number: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
     return torch.empty(number, rows, columns, device=device)
 

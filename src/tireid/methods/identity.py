@@ -93,7 +93,6 @@ class SampledClasses(nn.Module):
         optimizer.register_step_post_hook(self._write_back)
 
     @torch.no_grad()
-    @torch.compiler.disable
     def draw(self, labels: Ids, step: int) -> Sample:
         """Draw the classes of a step and load their rows.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -44,7 +45,7 @@ def ranked_on_device(
             yield rows, rank_positives(similarity, text_pids[rows], image_pids)
         return
     chunks = [slice(first, first + width) for first in range(0, len(images), width)]
-    most = int(image_pids.unique(return_counts=True)[1].max())
+    most = int(np.unique(image_pids.cpu().numpy(), return_counts=True)[1].max())
     step = max(_RANKS // most, 1)
     for start in range(0, len(texts), step):
         rows = slice(start, min(start + step, len(texts)))
