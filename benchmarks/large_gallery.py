@@ -69,10 +69,10 @@ def main() -> None:
     size = f"{arguments.texts:,} texts, {arguments.images:,} images"
     table = Table(title="Evaluation, memory beyond the inputs", title_justify="left")
     table.caption = f"{device_name(torch.device('cpu'))}, load {LOAD:.1f} before; {size}"
-    for column in ("values an embedding", "MiB beyond the inputs", "CPU s"):
+    for column in ("values an embedding", "MiB beyond the inputs"):
         table.add_column(column, justify="left" if column[0] == "v" else "right")
     for dim, row in rows.items():
-        table.add_row(f"{dim:,}", f"{row['peak_mib']:,.0f}", f"{row['seconds']:.0f}")
+        table.add_row(f"{dim:,}", f"{row['peak_mib']:,.0f}")
     sizes = {"texts": arguments.texts, "images": arguments.images}
     show_and_write(arguments.output, table, **sizes, found=rows)
 
