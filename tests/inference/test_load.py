@@ -293,6 +293,18 @@ def test_importing_is_cheap():
         _ = tireid.download
 
 
+@pytest.mark.slow
+def test_a_model_that_embeds_imports_what_it_computes_with_and_no_more(lgur_run):
+    heavy = ["lightning", "torchmetrics", "torch._dynamo", "transformers", "matplotlib", "sympy"]
+    code = f"""
+import sys, tireid
+tireid.load({str(lgur_run[0])!r}, "cpu").encode_text(["a woman in a red coat"])
+sys.exit(", ".join(name for name in {heavy} if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+
+
 def test_what_a_path_may_name(lgur_run, copied_run, tmp_path):
     folder, _ = lgur_run
     last = folder / "checkpoints" / "last.ckpt"

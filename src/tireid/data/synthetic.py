@@ -6,8 +6,6 @@ from typing import Any
 from tireid.data.layouts import READERS
 from tireid.data.records import Splits
 from tireid.files import resolve_cache_dir
-from tireid.world import WorldSettings, ensure_world
-from tireid.world.build import is_whole, world_key
 
 SYNTHETIC = "synthetic"  # its name
 
@@ -35,6 +33,8 @@ def read_synthetic(
     Raises:
         ValueError: If a setting is out of its range.
     """
+    from tireid.world import WorldSettings, ensure_world  # late: who only embeds draws nothing
+
     world = WorldSettings(layout=layout, seed=world_seed, **settings)
     root = ensure_world(resolve_cache_dir(cache_dir), world, progress=progress)
     # ICFG-PEDES has no val split: its validation identities are among the training identities.
@@ -59,6 +59,9 @@ def find_synthetic(
         progress: Not used; nothing is drawn.
         **settings: As in `read_synthetic`.
     """
+    from tireid.world.build import is_whole, world_key
+    from tireid.world.settings import WorldSettings
+
     world = WorldSettings(layout=layout, seed=world_seed, **settings)
     root = resolve_cache_dir(cache_dir) / world_key(world)
     return root if is_whole(root) else None

@@ -53,7 +53,9 @@ class ResidualNetwork(nn.Sequential):
     ) -> None:
         if kind not in ("bottleneck", "basic"):
             raise ValueError(f"layer_type: expected bottleneck or basic, got {kind!r}")
-        first = OrderedDict(embedder=convolution(3, stem, 7, 2), pooler=nn.MaxPool2d(3, 2, 1))
+        first = OrderedDict[str, nn.Module](
+            embedder=convolution(3, stem, 7, 2), pooler=nn.MaxPool2d(3, 2, 1)
+        )
         stages = list[nn.Module]()
         channels = stem
         for number, (width, depth) in enumerate(zip(widths, depths, strict=True)):

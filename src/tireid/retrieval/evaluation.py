@@ -62,7 +62,7 @@ def embedding_values(
         return values
     own = torch.stack(list(values.values()), dim=1)
     gathered = [torch.empty_like(own) for _ in range(processes)]
-    dist.all_gather(gathered, own)
+    dist.all_gather(gathered, own)  # pyright: ignore[reportUnknownMemberType] -- untyped
     return dict(zip(values, torch.cat(gathered)[:queries].unbind(1), strict=True))
 
 
