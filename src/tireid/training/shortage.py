@@ -15,7 +15,7 @@ _FILES = re.compile(r"Too many open files|items of ancdata", re.IGNORECASE)
 _WORKER = re.compile(r"DataLoader (worker .* exited unexpectedly|timed out)")
 _ADVICE = {
     "memory": (
-        "out of memory; set a smaller batch_size, dataset.eval_batch_size or dataset.image_size, "
+        "set a smaller batch_size, dataset.eval_batch_size or dataset.image_size, "
         "trainer.precision=bf16-mixed, or dataset.num_workers=0"
     ),
     "files": (
@@ -36,6 +36,7 @@ _ADVICE = {
         "paths.cache_dir=FOLDER for the cache"
     ),
 }
+_SHORT = {"memory": "out of memory; "}
 _ERRNO = {
     errno.ENOMEM: "memory",
     errno.EMFILE: "files",
@@ -56,7 +57,8 @@ def shortage(error: BaseException) -> str | None:
         said = " ".join(str(cause).split()) or type(cause).__name__
         if kind in ("disk", "closed"):
             return f"{said}; {_ADVICE[kind]}"
-        return f"{_ADVICE[kind]} ({said[:200]})"
+        told = "; ".join([*getattr(cause, "__notes__", []), ""])  # by FittingBatch
+        return f"{_SHORT.get(kind, '')}{told}{_ADVICE[kind]} ({said[:200]})"
     return None
 
 
