@@ -33,6 +33,7 @@ class Server(ServiceApi):
         self.requests = []
         self.refuse = None
         run = {"jobType": "train", "state": "finished"}
+        run |= {"summary_metrics.gallery_test": {}, "config.model/gradient_share_steps": 5}
         tags = ("synthetic", "cuhk_pedes", "icfg_pedes", "rstpreid")
         self.runs = [run | {"tags": tag, "group": "like_for_like"} for tag in tags]
 
@@ -78,7 +79,7 @@ class Server(ServiceApi):
 
     def Runs(self, variables):  # noqa: N802
         wanted = json.loads(variables["filters"])
-        count = sum(wanted.items() <= run.items() for run in self.runs)
+        count = sum(all(matches(run.get(n), v) for n, v in wanted.items()) for run in self.runs)
         page = {"endCursor": None, "hasNextPage": False}
         runs = {"edges": [], "pageInfo": page}
         return {"project": {"internalId": "7", "runCount": count, "readOnly": False, "runs": runs}}
@@ -111,6 +112,13 @@ class Server(ServiceApi):
             "updatedAt": "2026-01-02T00:00:00Z",
         }
         return {"upsertView": {"view": self.views[id], "inserted": variables["id"] is None}}
+
+
+def matches(value, wanted):
+    """Whether a run's value is what a filter wants, as MongoDB says it."""
+    if not isinstance(wanted, dict):
+        return value == wanted
+    return value is not None and ("$gt" not in wanted or value > wanted["$gt"])
 
 
 @pytest.fixture

@@ -132,6 +132,18 @@ def test_a_data_set_without_finished_runs_is_said(server, monkeypatch, capsys):
     assert not server.views
 
 
+def test_panels_of_what_no_run_has_logged_are_left_out(server):
+    def shown():
+        send(Scope("me", "tireid", "synthetic"))
+        text = json.dumps(content(server))
+        return "gallery_test" in text, "gradient_share" in text
+
+    assert shown() == (True, True)
+    server.runs[0] = server.runs[0] | {"config.model/gradient_share_steps": 0}
+    del server.runs[0]["summary_metrics.gallery_test"]
+    assert shown() == (False, False)
+
+
 def test_charts_are_kept_once_and_drawn_by_their_names(server):
     send(Scope("me", "tireid", "cuhk_pedes"))
     kept = dict(server.charts)

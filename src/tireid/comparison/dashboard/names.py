@@ -20,6 +20,12 @@ QUERIES = "queries"
 GALLERY = "gallery_test"
 SIMILARITIES = "similarity/spread"
 
+# What runs log only if they were asked to, with a filter of the runs that did.
+OPTIONAL = {
+    GALLERY: {f"summary_metrics.{GALLERY}": {"$exists": True}},
+    GRADIENT_SHARES: {"config.model/gradient_share_steps": {"$gt": 0}},
+}
+
 # Settings: the row of a run in a table, its seed, and what the seeds of one row agree in.
 LABEL = "label"
 SEED = "seed"

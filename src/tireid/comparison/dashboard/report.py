@@ -1,7 +1,7 @@
 """The report on W&B: the runs that it compares, its sections with their texts and panels."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,13 +98,19 @@ class Scope:
         )
 
 
-def build(scope: Scope, published: Sequence[Published], charts: Sequence[Chart]) -> wr.Report:
+def build(
+    scope: Scope,
+    published: Sequence[Published],
+    charts: Sequence[Chart],
+    logged: Collection[str] = tuple(names.OPTIONAL),
+) -> wr.Report:
     """Build the report without asking the server.
 
     Args:
         scope: The runs that it compares.
         published: Published results on the same data set.
         charts: Charts that the server has stored.
+        logged: What runs have logged of `names.OPTIONAL`; panels of the others are left out.
     """
     return wr.Report(
         entity=scope.entity,
@@ -115,8 +121,8 @@ def build(scope: Scope, published: Sequence[Published], charts: Sequence[Chart])
         blocks=[
             *_introduction(scope),
             *_metrics(scope, charts),
-            *_curves_and_cost(scope),
-            *_examples(scope),
+            *_curves_and_cost(scope, logged),
+            *_examples(scope, logged),
             wr.H1("Published results"),
             *_published(scope, published),
             wr.H1("Limits of use"),
@@ -169,13 +175,15 @@ def _metrics(scope: Scope, charts: Sequence[Chart]) -> list[Any]:
     return blocks
 
 
-def _curves_and_cost(scope: Scope) -> list[Any]:
+def _curves_and_cost(scope: Scope, logged: Collection[str]) -> list[Any]:
     lines = [
         *(_line(f"{name}, %", y=[name]) for name in headlines("val/")),
         _line("Loss, sum of the weighted terms", y=[names.LOSS], log_y=True),
         _line("Loss terms, weighted", metric_regex=names.LOSS_TERMS, log_y=True),
-        _line("Share of each term in the gradient", metric_regex=names.GRADIENT_SHARES),
     ]
+    if names.GRADIENT_SHARES in logged:
+        title = "Share of each term in the gradient"
+        lines.append(_line(title, metric_regex=names.GRADIENT_SHARES))
     costs = [
         wr.ScatterPlot(
             title=f"{quality} against {title}",
@@ -199,7 +207,7 @@ def _curves_and_cost(scope: Scope) -> list[Any]:
     ]
 
 
-def _examples(scope: Scope) -> list[Any]:
+def _examples(scope: Scope, logged: Collection[str]) -> list[Any]:
     galleries = wr.MediaBrowser(
         title="Random captions with their best images, for each run",
         media_keys=[names.GALLERY],
@@ -217,7 +225,7 @@ def _examples(scope: Scope) -> list[Any]:
             "Images are logged of synthetic people only, unless a run was configured otherwise."
         ),
         _grid(scope, [wr.WeavePanelSummaryTable(table_name=names.QUERIES)], columns=1, height=18),
-        _grid(scope, [galleries], columns=1, height=18),
+        *([_grid(scope, [galleries], columns=1, height=18)] if names.GALLERY in logged else []),
         wr.H1("Similarities"),
         wr.P("The less the two histograms of a run overlap, the better it separates identities."),
         _grid(scope, [similarities], columns=1, height=14),

@@ -16,6 +16,7 @@ import wandb_workspaces.reports.v2.interface as wr
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
 from tireid.comparison.dashboard.charts import Chart, seed_charts
+from tireid.comparison.dashboard.names import OPTIONAL
 from tireid.comparison.dashboard.report import Scope, build
 from tireid.comparison.published import read_published
 from tireid.console import say
@@ -73,7 +74,7 @@ def send(scope: Scope, url: str | None = None) -> str:
         ValueError: If the project or the report at `url` does not exist, or no run has finished.
     """
     url = url or _find_report(scope)
-    _check_runs(scope)
+    logged = _check_runs(scope)
     published = read_published(scope.dataset)
     charts = []
     for chart in seed_charts(published):
@@ -83,7 +84,7 @@ def send(scope: Scope, url: str | None = None) -> str:
         except FAILURES as error:
             why = f"which the server refused: {error}"
             say(f"left out: the chart {chart.title!r}, {why}", style="red")
-    report = build(scope, published, charts)
+    report = build(scope, published, charts, logged)
     if url is not None:
         report = _update(url, report)
     saved = report.save().url.rstrip("=")  # without the padding of the id, as pages have it
@@ -91,21 +92,26 @@ def send(scope: Scope, url: str | None = None) -> str:
     return saved
 
 
-def _check_runs(scope: Scope) -> None:
-    """Check that a report would show something.
+def _check_runs(scope: Scope) -> list[str]:
+    """Check that a report would show something, and return what runs have logged of `OPTIONAL`.
 
     Raises:
         ValueError: If no run of the scope has finished.
     """
     project = f"{scope.entity}/{scope.project}"
-    wanted = {"tags": scope.dataset, "jobType": "train", "state": "finished"}
+    wanted: dict[str, Any] = {"tags": scope.dataset, "jobType": "train", "state": "finished"}
     wanted |= {"group": scope.group} if scope.group else {}
-    if len(wandb.Api().runs(project, filters=wanted, per_page=1)) == 0:
+
+    def count(**more: Any) -> int:
+        return len(wandb.Api().runs(project, filters=wanted | more, per_page=1))
+
+    if count() == 0:
         group = f" in group {scope.group}" if scope.group else ""
         raise ValueError(
             f"{project}: expected finished runs on {scope.dataset}{group}, got none; say another "
             "--dataset or --group, or train with logger=wandb first; --dry-run FILE works without"
         )
+    return [name for name, filters in OPTIONAL.items() if count(**filters)]
 
 
 def _store_chart(entity: str, chart: Chart) -> None:
