@@ -4,6 +4,7 @@
 metrics and messages go through a temporary folder.
 """
 
+import importlib
 import json
 import logging
 import os
@@ -82,6 +83,7 @@ def run_as_rank(train: Callable[[DictConfig], dict[str, float]]) -> None:
     Args:
         train: The training.
     """
+    importlib.import_module("hydra_plugins.tireid_precision")  # as Hydra would: for the config
     show_warnings_in_one_line()
     os.environ.pop("SLURM_NTASKS", None)  # else Lightning believes that srun started this rank
     folder = Path(os.environ[FOLDER])
