@@ -121,6 +121,23 @@ def compare(method: str, ids: int, rounds: int, most: float) -> list[dict[str, A
     return rows
 
 
+def make_table(rows: list[dict[str, Any]]) -> Table:
+    """Return the rows as a table."""
+    table = Table(title="A training step by its identities", title_justify="left")
+    table.caption = f"{device_name(torch.device('cpu'))}, load {LOAD:.1f} before"
+    for column in ("method", "identity", "identities", "exact steps", "peak MiB", "head GiB"):
+        table.add_column(column, justify="left" if column in ("method", "identity") else "right")
+    for row in rows:
+        name = f"sampled, {row['share']:.2g}" if row["share"] < 1 else row["identity"]
+        time_of = "" if "seconds" not in row else f"{row['seconds']:.2f} CPU s"
+        if "ratio" in row:
+            time_of = "{:.2f} ({:.2f}, {:.2f})".format(row["ratio"], *row["ratio_range"])
+        memory = f"{row['peak_mib']:,.0f}" if "peak_mib" in row else "not run"
+        head = f"{row['head_gib']:.2f}"
+        table.add_row(row["method"], name, f"{row['ids']:,}", time_of, memory, head)
+    return table
+
+
 def main() -> None:
     """Measure, show and write."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
@@ -140,17 +157,7 @@ def main() -> None:
     for method in arguments.methods:
         for ids in arguments.ids:
             rows += compare(method, ids, arguments.rounds, arguments.most)
-    table = Table(title="A training step by its identities", title_justify="left")
-    table.caption = f"{device_name(torch.device('cpu'))}, load {LOAD:.1f} before"
-    for column in ("method", "identity", "identities", "CPU s a step", "peak MiB", "head GiB"):
-        table.add_column(column, justify="left" if column in ("method", "identity") else "right")
-    for row in rows:
-        numbers = ("not run", "not run")
-        if "seconds" in row:
-            spread = "{:.2f} ({:.2f}, {:.2f})".format(row["seconds"], *row["range"])
-            numbers = (spread, f"{row['peak_mib']:,.0f}")
-        name = f"sampled, {row['share']:.2g}" if row["share"] < 1 else row["identity"]
-        table.add_row(row["method"], name, f"{row['ids']:,}", *numbers, f"{row['head_gib']:.1f}")
+    table = make_table(rows)
     show_and_write(arguments.output, table, found=rows)
     return None
 
