@@ -13,7 +13,10 @@ import tireid
 from tireid.search.crops import read_crop, read_scene
 from tireid.search.detectors.interface import Box, Person
 from tireid.search.engines.opening import open_engine
+from tireid.search.indexing import IndexOptions
 from tireid.search.parts import image_id
+from tireid.search.processes import Share, embed_share, prepare_index
+from tireid.search.scenes import Scenes
 from tireid.search.settings import read_settings
 from tireid.search.sheet import draw_sheet
 
@@ -296,3 +299,46 @@ def test_files_of_any_kind_of_scene_share_one_folder(walk, index_it, tmp_path):
     shutil.copy(walk, walk.with_name("copy.mp4"))
     report = index_it(walk.parent, detect="any")
     assert (report.added, report.embedded) == (4, 2)  # equal files are embedded once
+
+
+def people_of(folder):
+    """Return the rows of an index, the states of its scenes, and its vectors."""
+    engine = open_engine(folder, read_settings(folder), read_only=True)
+    rows = sorted(engine.rows(), key=lambda row: row.id)
+    vectors = engine.vectors([row.digest for row in rows])
+    engine.close()
+    return rows, list(Scenes(folder).all()), [vectors[row.digest] for row in rows]
+
+
+def test_two_shares_find_the_people_that_one_process_finds(
+    walk, index_it, tmp_path, model, asked, film
+):
+    folder, out = walk.parent, tmp_path / "gallery"
+    for number in range(6):
+        scene(10 * number).save(folder / f"{number}.png")
+    (folder / "bad.jpg").write_text("no image")
+    options = IndexOptions(model=str(model), device="cpu", workers=0, batch_size=4, detect="any")
+
+    def shared():
+        prepare_index(out, options)
+        for rank in (0, 1):
+            embed_share([folder], out, options, Share(rank, 2))
+        asked.clear()
+        return index_it(folder)
+
+    report = shared()
+    assert asked == []  # the last process has nothing left to look through
+    assert [path.endswith("bad.jpg") for path, _ in report.failures] == [True]
+    index_it(folder, detect="any", out=tmp_path / "alone")
+    scene(90).save(folder / "2.png")
+    os.utime(folder / "3.png")
+    (folder / "4.png").unlink()
+    report = shared()
+    assert asked == []
+    assert report.removed == 2
+    index_it(folder, out=tmp_path / "alone")
+    rows, states, vectors = people_of(out)
+    expected, same, others = people_of(tmp_path / "alone")
+    assert (rows, states) == (expected, same)
+    torch.testing.assert_close(vectors, others, rtol=0, atol=1e-3)
+    assert not list((out / "shards").iterdir())

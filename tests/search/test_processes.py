@@ -108,12 +108,6 @@ def test_a_shard_that_leads_elsewhere_is_refused(pictures, share_it, index_it, t
     assert (tmp_path / "elsewhere" / "index.json").is_file()
 
 
-def test_scenes_are_refused(tmp_path, model):
-    options = IndexOptions(model=str(model), device="cpu", detect="hog")
-    with pytest.raises(ValueError, match="detect: expected nothing on several processes"):
-        prepare_index(tmp_path / "gallery", options)
-
-
 def test_variables_of_torchrun_that_are_missing_are_named(pictures, tmp_path, options, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)

@@ -3,10 +3,11 @@
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import (
@@ -22,8 +23,9 @@ from rich.text import Text
 
 from tireid.files import available_cores, write_text
 from tireid.inference.retriever import Retriever
+from tireid.search.detectors.interface import Detector
 from tireid.search.detectors.opening import open_detector
-from tireid.search.engines.interface import Engine
+from tireid.search.engines.interface import Engine, Row
 from tireid.search.engines.opening import default_storage, open_engine
 from tireid.search.fields import NamePattern
 from tireid.search.model import SearchModel, find_model, load_model
@@ -109,34 +111,21 @@ def build_index(
         raise ValueError(f"every: expected a number of seconds above 0, got {options.every}")
     with index_lock(folder):
         settings, model = index_settings(folder, options)
-        device = str(model.retriever.device)
-        detector = open_detector(settings.detect, device) if settings.detect else None
+        search = people_search(settings, model, Scenes(folder))
         settings.write(folder)
         engine = open_engine(folder, settings)
-        scenes = None if detector is None else Scenes(folder)
-        scan = Scan(engine, read_fields, folder, scenes)
+        scan = Scan(engine, read_fields, folder, None if search is None else search.scenes)
         try:
             report = merge_shards(folder, settings, engine)
             merged = report.added + report.updated
             scan.look_at(split)
             scan.run(named, follow_links=options.follow_links)
-            report.removed = scan.remove_gone(_all_sources(named, split), prune=options.prune)
+            report.removed += scan.remove_gone(_all_sources(named, split), prune=options.prune)
             report.kept = scan.kept
-            if detector is None or scenes is None:
+            if search is None:
                 embed_changed(engine, scan, model.retriever, options, report)
             else:
-                people = PeopleIndexer(
-                    engine,
-                    scenes,
-                    model.retriever,
-                    detector,
-                    every=settings.every,
-                    batch_size=options.batch_size,
-                    report=report,
-                )
-                with _progress() as bar:
-                    task = bar.add_task("looking for people", total=scan.changed)
-                    people.run(scan.waiting(), partial(bar.advance, task))
+                find_people(engine, scan, search, model.retriever, options, report)
             report.unchanged += max(0, scan.unchanged - merged)
             report.updated += scan.updated
             report.failures = scan.failures + report.failures
@@ -216,6 +205,42 @@ def check_model(model: SearchModel, settings: IndexSettings, folder: Path) -> No
         )
 
 
+class PeopleSearch(NamedTuple):
+    """How people are found in scenes.
+
+    Attributes:
+        scenes: What has been looked through.
+        detector: Finds people.
+        every: Seconds between frames of a video.
+        leaves: Whether a changed scene is left to another process.
+    """
+
+    scenes: Scenes
+    detector: Detector
+    every: float
+    leaves: Callable[[Row], bool] = lambda _: False
+
+
+def people_search(
+    settings: IndexSettings, model: SearchModel, scenes: Scenes
+) -> PeopleSearch | None:
+    """Return how an index's settings find people; None: images show one person each.
+
+    Args:
+        settings: Of the index.
+        model: Whose device the detector computes on.
+        scenes: What has been looked through.
+
+    Raises:
+        ValueError: If there is no such detector.
+        FileNotFoundError: If its files are missing.
+    """
+    if not settings.detect:
+        return None
+    detector = open_detector(settings.detect, str(model.retriever.device))
+    return PeopleSearch(scenes, detector, settings.every)
+
+
 def embed_changed(
     engine: Engine, scan: Scan, retriever: Retriever, options: IndexOptions, report: IndexReport
 ) -> None:
@@ -245,6 +270,39 @@ def embed_changed(
             write_batch(engine, batch, retriever, report)
             done = len(batch.rows) + len(batch.unchanged) + len(batch.failures)
             bar.advance(task, done)
+
+
+def find_people(
+    engine: Engine,
+    scan: Scan,
+    search: PeopleSearch,
+    retriever: Retriever,
+    options: IndexOptions,
+    report: IndexReport,
+) -> None:
+    """Look through the scenes that have changed, and embed the people in them.
+
+    Args:
+        engine: See `embed_changed` for this, the next and the last three.
+        scan: See there.
+        search: How people are found.
+        retriever: See there.
+        options: See there.
+        report: See there.
+    """
+    people = PeopleIndexer(
+        engine,
+        search.scenes,
+        retriever,
+        search.detector,
+        every=search.every,
+        batch_size=options.batch_size,
+        report=report,
+    )
+    with _progress() as bar:
+        task = bar.add_task("looking for people", total=scan.changed)
+        wanted = (row for row in scan.waiting() if not search.leaves(row))
+        people.run(wanted, partial(bar.advance, task))
 
 
 class _Rate(ProgressColumn):

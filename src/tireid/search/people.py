@@ -17,7 +17,7 @@ from tireid.search.detectors.interface import Detector
 from tireid.search.engines.interface import Engine, Row
 from tireid.search.parts import Part, image_id, known_person, part_fields
 from tireid.search.reading import ReadBatch, file_state
-from tireid.search.scenes import Scenes, SceneState
+from tireid.search.scenes import Scenes, SceneState, remove_others
 from tireid.search.video import frames, is_video
 from tireid.search.writing import IndexReport, write_batch
 
@@ -78,7 +78,8 @@ class PeopleIndexer:
                     done = share
             except (ValueError, OSError) as error:
                 self._keep()
-                self._remove_others(row.path, self._readable_part(row.path))
+                part = self._readable_part(row.path)
+                self._report.removed += remove_others(self._engine, row.path, part)
                 reason = str(error).removeprefix(f"{row.path}: ")
                 self._report.failures.append((row.path, reason))
             advance(1 - done)
@@ -133,7 +134,7 @@ class PeopleIndexer:
             write_batch(self._engine, batch, self._retriever, self._report)
         for path, state in self._states.items():
             if state.until is None:
-                self._remove_others(path, state)
+                self._report.removed += remove_others(self._engine, path, state)
             self._scenes.keep(state)
         self._rows, self._pixels, self._states, self._unkept = [], [], {}, 0
 
@@ -147,10 +148,3 @@ class PeopleIndexer:
             pass
         self._scenes.drop(path)
         return None
-
-    def _remove_others(self, path: str, state: SceneState | None) -> None:
-        """Remove the people of an earlier content of a file."""
-        now = None if state is None else (state.size, state.mtime_ns)
-        gone = [r.id for r in self._engine.of_files([path]) if (r.size, r.mtime_ns) != now]
-        self._engine.remove(gone)
-        self._report.removed += len(gone)

@@ -4,24 +4,30 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch.distributed.rendezvous import rendezvous
 
+from tireid.files import file_sha256
+from tireid.search.engines.interface import Row
 from tireid.search.engines.opening import open_engine
 from tireid.search.fields import NamePattern
 from tireid.search.indexing import (
     IndexOptions,
     build_index,
     embed_changed,
+    find_people,
     index_settings,
+    people_search,
 )
 from tireid.search.parts import image_id
 from tireid.search.scan import Scan
+from tireid.search.scenes import Scenes
 from tireid.search.settings import index_lock
-from tireid.search.shards import FOLDER, ShardEngine, merge_shards, shard_settings
+from tireid.search.shards import FOLDER, ShardEngine, ShardScenes, merge_shards, shard_settings
 from tireid.search.sources import Found, read_source
 from tireid.search.writing import IndexReport
 
@@ -68,7 +74,7 @@ def build_index_together(
         None in all processes but the first.
 
     Raises:
-        ValueError: As `build_index`; or with `detect`, or if a variable of torchrun is missing.
+        ValueError: As `build_index`; or if a variable of torchrun is missing.
         FileNotFoundError: As `build_index`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -96,16 +102,12 @@ def prepare_index(folder: Path, options: IndexOptions) -> None:
     """Make an index or check that it fits, and merge what stopped processes have embedded.
 
     Raises:
-        ValueError: As `build_index`; or if people are to be found in scenes.
-        FileNotFoundError: If the model is missing.
+        ValueError: As `build_index`.
+        FileNotFoundError: If the model or the detector is missing.
     """
     with index_lock(folder):
-        settings, _ = index_settings(folder, options)
-        if settings.detect:
-            raise ValueError(
-                f"detect: expected nothing on several processes, got {settings.detect}; index "
-                "scenes and videos in one process, without torchrun"
-            )
+        settings, model = index_settings(folder, options)
+        people_search(settings, model, Scenes(folder))  # refused before anything is written
         settings.write(folder)
         engine = open_engine(folder, settings)
         try:
@@ -142,15 +144,33 @@ def embed_share(
         shard_settings(settings).write(shard)
         index = open_engine(folder, settings, read_only=True)
         engine = ShardEngine(shard, index, settings.dim)
-        scan = Scan(engine, NamePattern(options.name_pattern), folder, only=share.holds)
+        search = people_search(settings, model, ShardScenes(shard, folder))
+        scenes = None if search is None else search.scenes
+        scan = Scan(engine, NamePattern(options.name_pattern), folder, scenes, only=share.holds)
         try:
             scan.look_at(split)
             scan.run(named, follow_links=options.follow_links)
-            embed_changed(engine, scan, model.retriever, options, IndexReport())
+            report = IndexReport()
+            if search is None:
+                embed_changed(engine, scan, model.retriever, options, report)
+            else:
+                search = search._replace(leaves=partial(_is_known, search.scenes))
+                find_people(engine, scan, search, model.retriever, options, report)
         finally:
             scan.close()
             engine.close()
             index.close()
+
+
+def _is_known(scenes: Scenes, scene: Row) -> bool:
+    """Whether a scene was touched, not changed, which the process that merges puts right."""
+    state = scenes.get(scene.path)
+    if state is None or state.until is not None:
+        return False
+    try:
+        return state.digest == file_sha256(Path(scene.path))
+    except OSError:
+        return False
 
 
 def _of_this_process(options: IndexOptions) -> IndexOptions:

@@ -12,6 +12,7 @@ from torch import Tensor
 from tireid.search.engines.embedded import EmbeddedEngine
 from tireid.search.engines.interface import Engine, Row
 from tireid.search.engines.opening import EMBEDDED
+from tireid.search.scenes import Scenes, SceneState, remove_others
 from tireid.search.settings import FILE, IndexSettings, index_lock, read_settings
 from tireid.search.writing import IndexReport
 
@@ -45,6 +46,28 @@ class ShardEngine(EmbeddedEngine):
         """See `Engine.vectors`."""
         return super().vectors(digests) | self._index.vectors(digests)
 
+    def of_files(self, paths: Sequence[str]) -> list[Row]:
+        """See `Engine.of_files`."""
+        rows = {row.id: row for row in (*self._index.of_files(paths), *super().of_files(paths))}
+        return list(rows.values())
+
+
+class ShardScenes(Scenes):
+    """Keeps states in a shard; also knows those of the index.
+
+    Args:
+        folder: Folder of the shard.
+        index: Folder of the index.
+    """
+
+    def __init__(self, folder: Path, index: Path) -> None:
+        super().__init__(folder)
+        self._index = Scenes(index)
+
+    def get(self, path: str) -> SceneState | None:
+        """See `Scenes.get`."""
+        return super().get(path) or self._index.get(path)
+
 
 def merge_shards(folder: Path, settings: IndexSettings, engine: Engine) -> IndexReport:
     """Move the rows of all shards into their index; killed, it is done again without harm.
@@ -75,6 +98,7 @@ def merge_shards(folder: Path, settings: IndexSettings, engine: Engine) -> Index
                         f"one of {found.fingerprint[:12]} or with other settings; delete it"
                     )
                 _merge(EmbeddedEngine(shard, settings.dim, "float32"), engine, report)
+                _merge_scenes(Scenes(shard), Scenes(folder), engine, report)
             shutil.rmtree(shard)
     return report
 
@@ -90,6 +114,15 @@ def _merge(shard: EmbeddedEngine, engine: Engine, report: IndexReport) -> None:
         _move(rows, shard, engine, report)
     finally:
         shard.close()
+
+
+def _merge_scenes(shard: Scenes, scenes: Scenes, engine: Engine, report: IndexReport) -> None:
+    """Say in the index what was looked through; people of an earlier content are removed first."""
+    for state in shard.all():
+        if state.until is None:
+            report.removed += remove_others(engine, state.path, state)
+        scenes.keep(state)
+        report.scenes += 1
 
 
 def _move(rows: Sequence[Row], shard: Engine, engine: Engine, report: IndexReport) -> None:

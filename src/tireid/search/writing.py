@@ -20,7 +20,8 @@ class IndexReport:
         removed: Images that are gone.
         unchanged: Images that are as they were.
         embedded: Images that the model has embedded; equal files count once.
-        scenes: Images and frames of videos that were looked through for people.
+        scenes: Images and frames of videos that were looked through for people; a video counts once
+            where another process did it.
         failures: Files that are not in the index, with the reason.
         kept: Images that may be gone, by the empty folder where they lay; they are still indexed.
         total: Images in the index now.
