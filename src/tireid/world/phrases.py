@@ -340,13 +340,13 @@ class Wording:
     def _where(self, kind: str) -> str:
         if kind == "backpack":
             return self.one_of(
-                (f"on {self.his} back", f"on {self.his} shoulders"),
-                ("with two straps", f"over {self.his} shoulders"),
+                (f"on {self.his} back", f"on {self.his} shoulders", "with two straps"),
+                (f"over {self.his} shoulders",),
             )
         side = self.person.bag_side
         if kind == "handbag":
             arm = (f"on {self.his} {side} arm", f"held in {self.his} {side} hand")
-            return self.one_of((f"in {self.his} {side} hand", f"with {self.his} {side} hand"), arm)
+            return self.one_of((f"in {self.his} {side} hand", *arm))
         # The strap lies on the shoulder opposite the bag.
         shoulder = f"{self.his} {_HANDS[side]} shoulder"
         return self.one_of(
