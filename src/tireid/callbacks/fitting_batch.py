@@ -32,7 +32,14 @@ class FittingBatch(Callback):
         """Keep the batch of the step."""
         self._batch = batch if isinstance(batch, PairBatch) else None
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         """Let it go."""
         self._batch = None
 
