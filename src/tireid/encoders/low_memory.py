@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.checkpoint import checkpoint
 
 from tireid.encoders.blocks import blocks_of, no_blocks
@@ -74,6 +73,15 @@ def _in_pieces(
         )
         for start in range(0, samples, size)
     ]
-    leaves = zip(*(tree_flatten(piece)[0] for piece in pieces), strict=True)
-    joined = [None if parts[0] is None else torch.cat(parts) for parts in leaves]
-    return tree_unflatten(joined, tree_flatten(pieces[0])[1])
+    return _joined(pieces)
+
+
+def _joined(pieces: list[Any]) -> Any:
+    """Return what an encoder gives for a batch, from what it gives for its pieces."""
+    first = pieces[0]
+    if isinstance(first, Tensor):
+        return torch.cat(pieces)
+    if first is None:
+        return None
+    parts = [_joined(list(part)) for part in zip(*pieces, strict=True)]
+    return first._make(parts) if hasattr(first, "_make") else tuple(parts)
