@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,10 @@ def gibibytes(method: str, kind: str, ids: int) -> float:
 
 
 def peak(method: str, kind: str, ids: int) -> float:
-    """Return the peak memory in MiB of a process that takes two steps."""
+    """Return the peak memory in MiB of a process that takes two steps.
+
+    To be called before this process takes memory: its own peak would be the other's least.
+    """
     command = [sys.executable, __file__, "--measure", method, kind, str(ids)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- fixed words
     return json.loads(done.stdout)
@@ -90,10 +94,20 @@ def measure(method: str, kind: str, ids: int) -> None:
     sys.stdout.write(json.dumps(peak_memory_mib(torch.device("cpu"))))
 
 
-def compare(method: str, ids: int, rounds: int, most: float) -> list[dict[str, Any]]:
-    """Return a row for each kind: seconds, their range, memory, and the head's own by formula."""
+def compare(
+    method: str, ids: int, rounds: int, most: float, peaks: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Return a row for each kind: seconds, their range, memory, and the head's own by formula.
+
+    Args:
+        method: Name of the method.
+        ids: Number of training identities.
+        rounds: Steps that are timed.
+        most: GiB that the heads which take turns may need.
+        peaks: Peak memory of the kinds that fit, in MiB.
+    """
     sizes = {kind: gibibytes(method, kind, ids) for kind in KINDS}
-    fitting = [kind for kind in KINDS if sizes[kind] <= most]
+    fitting = list(peaks)
     together = sum(sizes[kind] for kind in fitting) <= most
     seconds: dict[str, list[float]] = {kind: [] for kind in fitting}
     for group in [fitting] if together else [[kind] for kind in fitting]:
@@ -113,7 +127,7 @@ def compare(method: str, ids: int, rounds: int, most: float) -> list[dict[str, A
         if kind in fitting:
             own = seconds[kind]
             row |= {"seconds": statistics.median(own), "range": [min(own), max(own)]}
-            row["peak_mib"] = peak(method, kind, ids)
+            row["peak_mib"] = peaks[kind]
         if kind == "sampled" and ratios:
             row["ratio"] = statistics.median(ratios)
             row["ratio_range"] = [min(ratios), max(ratios)]
@@ -132,7 +146,7 @@ def make_table(rows: list[dict[str, Any]]) -> Table:
         time_of = "" if "seconds" not in row else f"{row['seconds']:.2f} CPU s"
         if "ratio" in row:
             time_of = "{:.2f} ({:.2f}, {:.2f})".format(row["ratio"], *row["ratio_range"])
-        memory = f"{row['peak_mib']:,.0f}" if "peak_mib" in row else "not run"
+        memory = f"{row['peak_mib']:,.0f}" if "peak_mib" in row else "not measured"
         head = f"{row['head_gib']:.2f}"
         table.add_row(row["method"], name, f"{row['ids']:,}", time_of, memory, head)
     return table
@@ -153,10 +167,15 @@ def main() -> None:
     if arguments.measure:
         method, kind, ids = arguments.measure
         return measure(method, kind, int(ids))
+    cases = list(product(arguments.methods, arguments.ids))
+    most = arguments.most
+    peaks = [
+        {k: peak(method, k, ids) for k in KINDS if gibibytes(method, k, ids) <= most}
+        for method, ids in cases
+    ]
     rows: list[dict[str, Any]] = []
-    for method in arguments.methods:
-        for ids in arguments.ids:
-            rows += compare(method, ids, arguments.rounds, arguments.most)
+    for (method, ids), found in zip(cases, peaks, strict=True):
+        rows += compare(method, ids, arguments.rounds, most, found)
     table = make_table(rows)
     show_and_write(arguments.output, table, found=rows)
     return None
