@@ -298,3 +298,11 @@ def test_rows_that_are_there_twice_are_a_note(table, examined):
     root = table(lambda text: text + text.splitlines()[1] + "\n")
     finding = found(examined(root, "custom"), "1 image with one caption twice")
     assert not finding.harms
+
+
+def test_a_folder_that_is_endless_is_not_looked_through(data, examined, monkeypatch):
+    root = data()
+    (root / "imgs/cam_a/1_a.png").rename(root / "imgs/cam_a/1_a.jpg")
+    monkeypatch.setattr("tireid.doctor.missing._SECONDS", -1)
+    (finding,) = examined(root).findings
+    assert finding.title.startswith("1 image missing")

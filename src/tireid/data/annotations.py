@@ -1,6 +1,7 @@
 """Read an annotation file into records, and check each of its entries."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -204,7 +205,7 @@ class EntryParser:
     def __init__(self, layout: Layout, annotation_file: Path, image_root: Path) -> None:
         self._layout = layout
         self._file = annotation_file
-        self._image_root = image_root.resolve()
+        self._image_root = Path(os.path.realpath(image_root))  # no error of a link to itself
         self._inside: dict[Path, bool] = {}
 
     def __call__(self, number: int, entry: Any) -> tuple[str, Record]:

@@ -124,7 +124,7 @@ class TireidDataModule(LightningDataModule):
         normalise_on: str = "auto",
         sampler: str = "shuffled",
         pairs_per_id: int = 4,
-        weights: Mapping[str, float] | None = None,
+        weights: Mapping[str, float | int] | None = None,
         pad: int = 10,
         flip_probability: float = 0.5,
         erase_probability: float = 0.0,

@@ -31,7 +31,7 @@ class Sampling:
 
     sampler: str
     pairs_per_id: int
-    weights: Mapping[str, float] | None
+    weights: Mapping[str, float | int] | None
     seed: int
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """Examine a data set: where it is, what its files hold, and all findings, the worst first."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def _examine_files(
     if not entries:
         return {}
     image_root, findings = find_images(layout, folder, _image_names(layout, entries))
-    image_root = result.image_root = image_root.resolve()  # as that of the records
+    image_root = result.image_root = Path(os.path.realpath(image_root))  # as that of the records
     result.findings += findings
     splits, refused, findings = parse_entries(
         layout, file, entries, image_root, has_splits=has_splits
