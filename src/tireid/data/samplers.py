@@ -136,7 +136,12 @@ class WeightedSampler(GlobalBatchSampler):
     """
 
     def __init__(
-        self, sources: Sequence[str], *, weights: Mapping[str, float | int], batch_size: int, **ranks: int
+        self,
+        sources: Sequence[str],
+        *,
+        weights: Mapping[str, float | int],
+        batch_size: int,
+        **ranks: int,
     ) -> None:
         super().__init__(len(sources), batch_size=batch_size, **ranks)
         self._pairs: dict[str, list[int]] = {}
