@@ -15,6 +15,7 @@ A number is measured if it has a decimal point or a unit. Limits and definitions
 
 import csv
 import json
+import math
 import re
 import statistics
 import sys
@@ -154,8 +155,10 @@ def _values(name: str, key: str | None) -> list[float]:
 
 def _means(row: list[Any], key: str | None) -> Iterator[float]:
     for name in table.columns() if key is None else [key]:
-        values = [one.seconds / 60 if name == "minutes" else one.metrics.get(name) for one in row]
-        yield statistics.fmean(values) if None not in values else float("nan")
+        values = [one.metrics.get(name) for one in row]
+        if name == "minutes":  # of the runs that had a machine to themselves
+            values = [one.seconds / 60 for one in row if math.isfinite(one.seconds)]
+        yield statistics.fmean(values) if values and None not in values else float("nan")
 
 
 def _numbers(node: Any) -> Iterator[float]:

@@ -24,6 +24,7 @@ from tireid.cli.arguments import Parser, split_trust
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA
 from tireid.cli.hydra_app import as_overrides
 from tireid.files import conf_dir
+from tireid.runs.results import Result, write_csv
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/**/*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -372,8 +373,23 @@ def test_every_measured_number_of_a_page_has_a_source(evidence):
         ("<!-- start -->\n| 54.1 |\n<!-- /start -->", []),
     ],
 )
-def test_a_number_without_a_source_is_listed_by_line(evidence, text, numbers):
+def test_a_number_without_a_source_is_listed_by_line(
+    evidence, monkeypatch, tmp_path, text, numbers
+):
+    results = tmp_path / "results"
+    results.mkdir()
+    runs = [  # the second shared its machine
+        Result(
+            "LGUR", "synthetic", seed, "val", 1122, seconds, 1.0, 1, "", "", "", {"val/R1": 60.5}
+        )
+        for seed, seconds in ((1, 465.25), (2, float("nan")))
+    ]
+    write_csv(runs, results / "start.csv", ["val/R1"])
+    (results / "gpu_h100.json").write_text('{"evaluation": [{"seconds": 0.19}]}')
+    monkeypatch.setattr(evidence, "ROOT", tmp_path)
+    evidence._values.cache_clear()
     assert [(one.line, one.number) for one in evidence.loose_numbers(text)] == numbers
+    evidence._values.cache_clear()
 
 
 def test_results_come_from_clean_commits_and_costs_from_a_machine_of_their_own():
