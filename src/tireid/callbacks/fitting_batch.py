@@ -74,7 +74,9 @@ def _first(batch: PairBatch, count: int) -> PairBatch:
         kept = masked.rows < count
         shown = (masked.rows[kept], masked.positions[kept], masked.words[kept])
         masked = MaskedWords(masked.token_ids[:count], *shown)
-    return PairBatch(*(field[:count] for field in batch[:7]), words, None, masked)
+    fields: dict[str, Any] = dict(zip(PairBatch._fields[:7], batch[:7], strict=True))
+    cut = {name: field[:count] for name, field in fields.items()}
+    return PairBatch(**cut, words=words, masked=masked)
 
 
 def _fits(trainer: L.Trainer, module: L.LightningModule, batch: PairBatch) -> bool:

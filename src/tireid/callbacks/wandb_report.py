@@ -132,9 +132,10 @@ class WandbReport(Callback):
         if not trainer.is_global_zero or logger is None or logger.experiment is None:
             return
         histogram = import_quietly().Histogram
+        method: Any = pl_module.method
         row = {
             f"gradients/{name}": histogram(finite.float().cpu().numpy())
-            for name, weight in pl_module.method.named_parameters()
+            for name, weight in method.named_parameters()
             if weight.grad is not None
             and (finite := weight.grad[weight.grad.isfinite()]).numel() > 0
         }

@@ -1,5 +1,6 @@
 """LGUR's ranking loss: a hinge over randomly drawn semi-hard negatives, in both directions."""
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -110,11 +111,13 @@ def ranking_loss(
         if triplets is None:
             row_draws, column_draws = None, None
             if key is not None:
-                size = {"rows": len(pids), "columns": len(pids), "device": similarity.device}
-                row_draws, column_draws = keyed_uniform(*key, number=2, **size)
-            options = {"margin": margin, "generator": generator}
-            row_triplets = mine_semi_hard(similarity, pids, draws=row_draws, **options)
-            column_triplets = mine_semi_hard(similarity.mT, pids, draws=column_draws, **options)
+                size, device = len(pids), similarity.device
+                row_draws, column_draws = keyed_uniform(
+                    *key, number=2, rows=size, columns=size, device=device
+                )
+            mine = partial(mine_semi_hard, margin=margin, generator=generator)
+            row_triplets = mine(similarity, pids, draws=row_draws)
+            column_triplets = mine(similarity.mT, pids, draws=column_draws)
         else:
             row_triplets, column_triplets = triplets
 

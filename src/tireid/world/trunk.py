@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ class Trunk:
         heights = np.array([0.56, 0.53, 0.48, 0.455])
         widths = half * np.array([0.94, 1.0, 0.98, 0.55])
 
-        def texture(seen: Array, height: Array) -> tuple[Array, int]:
+        def texture(seen: Array, height: Array) -> tuple[Array, Any]:
             rgb = np.full((*seen.shape, 3), color, np.float32)
             rgb[height > 0.537] *= 0.5
             if self._person.belt == NONE:
