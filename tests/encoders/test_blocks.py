@@ -11,7 +11,7 @@ CLIP = ["image_encoder=clip_tiny", "text_encoder=clip_text_tiny", "model=rde", "
 
 
 def built(compose_config, tmp_path, *overrides):
-    cfg = compose_config(*overrides, f"paths.output_dir={tmp_path}")
+    cfg = compose_config(*overrides, "recipe=scratch", f"paths.output_dir={tmp_path}")
     return build_model(cfg, build_encoders(cfg), 5)
 
 

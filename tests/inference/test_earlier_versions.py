@@ -34,11 +34,10 @@ def test_their_configs_build_models_with_the_weights_that_they_hold(method):
 
 
 @pytest.mark.parametrize("method", ["baseline", "lgur"])
-def test_an_interrupted_one_can_be_continued_with_the_same_command(
-    method, compose_config, tmp_path
-):
+def test_an_interrupted_one_can_be_continued_with_its_recipe(method, compose_config, tmp_path):
     folder = shutil.copytree(EARLIER / method, tmp_path / "run")
-    cfg = compose_config(f"model={method}", *OVERRIDES, f"paths.output_dir={folder}")
+    recipe = "recipe=scratch"  # which the synthetic set brought
+    cfg = compose_config(f"model={method}", recipe, *OVERRIDES, f"paths.output_dir={folder}")
     assert difference(folder, OmegaConf.to_container(cfg, resolve=True)) == ""
     assert cfg.dataset.read.version == 2
     assert kept_settings(folder) == {"dataset.read.version": 1}

@@ -30,6 +30,8 @@ def compute(loss, dtype, *, seen_as=None, autocast=False):
     for name, parameter in inspect.signature(loss).parameters.items():
         if name in ("pids", "labels", "words"):
             arguments[name] = torch.arange(BATCH) % WIDTH
+        elif name == "weights":  # of classes
+            arguments[name] = torch.arange(1.0, WIDTH + 1)
         elif parameter.default is inspect.Parameter.empty:
             features = torch.randn(BATCH, WIDTH).to(dtype)
             arguments[name] = features.to(seen_as or dtype).requires_grad_()

@@ -45,9 +45,9 @@ def test_a_run_computes_logs_selects_by_and_shows_it(
     overrides = ["model=baseline", "max_epochs=1", "monitor=val/R20"]
     metrics = train(small_config(run, *overrides))
     assert {"val/R20", "val/i2t_R20", "test/R20", "test/i2t_R20", "test/R20_wm"} <= set(metrics)
-    assert "R20" in drawn  # curves.png
+    assert "R@20" in drawn  # curves.png
     shown = capsys.readouterr().out
-    assert "R20" in shown.split("test split, percent")[1]
+    assert "R@20" in shown.split("test split, percent")[1]
     record = json.loads((run / "metrics.json").read_text())
     assert record["metrics"] == metrics
     with (run / "metrics.csv").open(newline="") as file:

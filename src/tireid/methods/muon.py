@@ -108,11 +108,12 @@ def orthogonal(
 def _divided(groups: Iterable[dict[str, Any]], apart: str) -> list[dict[str, Any]]:
     divided: list[dict[str, Any]] = []
     for group in groups:
+        name = str(group.get("name", ""))
         parts: dict[bool, list[nn.Parameter]] = {False: [], True: []}
         for parameter in group["params"]:
-            parts[parameter.ndim > 1 and not group["name"].startswith(apart)].append(parameter)
+            parts[parameter.ndim > 1 and not name.startswith(apart)].append(parameter)
         for matrices, parameters in parts.items():
             if parameters:
-                name = group["name"] + ("_matrices" if matrices else "")
-                divided.append({**group, "params": parameters, "name": name, "matrices": matrices})
+                own = {"params": parameters, "matrices": matrices}
+                divided.append({**group, **own, "name": name + "_matrices" * matrices})
     return divided

@@ -39,8 +39,13 @@ _REPEATED = (
     "text_encoder.learning_rate",
     "image_encoder.projection",
     "text_encoder.words",
+    "model.seed",
+    "model.dual.seed",
+    "model.teacher.dual.seed",
 )
 
+# Where a method stands in a config.
+_METHODS = ("model", "model.dual", "model.teacher.dual")
 # Settings that earlier versions lacked, and what those did.
 _ADDED = {
     "teaching.selection": "last",
@@ -50,6 +55,8 @@ _ADDED = {
     "lora_rank": 0,
     "checkpoint_activations": False,
     "micro_batch": 0,
+    **{f"{place}.identity": "exact" for place in _METHODS},
+    **{f"{place}.identity_share": 0.1 for place in _METHODS},
     "model.label_smoothing": 0.0,
     "model.dual.label_smoothing": 0.0,
     "model.teacher.label_smoothing": 0.0,
@@ -94,9 +101,8 @@ def difference(folder: Path, settings: dict[str, Any]) -> str:
     kept = _kept(saved)
     saved = added | saved | kept
     wanted |= kept
-    names = sorted(
-        name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
-    )
+    names = [name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)]
+    names.sort(key=lambda name: (name.count("."), name))  # first what others follow
     if not names:
         return ""
     name, more = names[0], len(names) - 1

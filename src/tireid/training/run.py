@@ -48,6 +48,7 @@ from tireid.training.build import (
     join_process_group,
 )
 from tireid.training.checks import (
+    check_root,
     check_scalars,
     check_selection,
     check_splits,
@@ -99,6 +100,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         check_signatures(cfg)
         teacher.check_teaching(cfg)
         check_idle(cfg)
+        check_root(cfg)
         if not processes.is_started():
             fetch_missing(cfg, fetch_command(), _say)
         count = devices.processes_to_start(cfg)
