@@ -42,6 +42,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "docs/methods/irra.md": ("masks 15 %",),
     "docs/methods/lcr2s.md": ("margin 0.2",),
     "docs/own-data.md": ("20 % are tested", "5 % of the rest"),
+    "docs/reproduce.md": ("by estimate 7 GB",),
     "docs/results.md": ("95 % bootstrap intervals",),
     "docs/search.md": (
         *(

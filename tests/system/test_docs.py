@@ -399,7 +399,7 @@ def test_results_come_from_clean_commits_and_costs_from_a_machine_of_their_own()
         else:
             found = json.loads(file.read_text(encoding="utf-8"))
             assert not found.get("dirty"), file
-            assert found.get("load_before", 0) < 0.5, file
+            assert found.get("load_before", 0) < 0.5 or not found.get("is_timed", True), file
 
 
 def test_the_citation_names_the_version():
