@@ -45,7 +45,7 @@ _REPEATED = (
 )
 
 # Where a method stands in a config.
-_METHODS = ("model", "model.dual", "model.teacher.dual")
+_PLACES = ("model", "model.dual", "model.teacher.dual")
 # Settings that earlier versions lacked, and what those did.
 _ADDED = {
     "teaching.selection": "last",
@@ -55,8 +55,8 @@ _ADDED = {
     "lora_rank": 0,
     "checkpoint_activations": False,
     "micro_batch": 0,
-    **{f"{place}.identity": "exact" for place in _METHODS},
-    **{f"{place}.identity_share": 0.1 for place in _METHODS},
+    **{f"{place}.identity": "exact" for place in _PLACES},
+    **{f"{place}.identity_share": 0.1 for place in _PLACES},
     "model.label_smoothing": 0.0,
     "model.dual.label_smoothing": 0.0,
     "model.teacher.label_smoothing": 0.0,
