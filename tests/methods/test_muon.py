@@ -109,3 +109,12 @@ def test_training_continues_from_a_saved_state_to_the_last_bit():
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         optimizer_of(network(), **settings)
+
+
+def test_a_copy_steps_alike():
+    """A resumed run looks at what a copy keeps; of the optimiser itself a copy has no attribute."""
+    net = network()
+    optimizer = optimizer_of(net)
+    closure_of(net, optimizer)()
+    copy.copy(optimizer).step()
+    assert optimizer.state[net[0].weight].keys() == {"step", "momentum_buffer"}

@@ -44,9 +44,7 @@ class MuonAdamW(AdamW):
             raise ValueError(f"rms: expected a number above 0, got {rms}")
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum: expected a number in [0, 1), got {momentum}")
-        super().__init__(_divided(groups, apart), **adamw)
-        self.rms = rms
-        self.momentum = momentum
+        super().__init__(_divided(groups, apart, {"rms": rms, "momentum": momentum}), **adamw)
         # Else a scaler of gradients leaves it to AdamW's fused kernel to undo the scale.
         self._step_supports_amp_scaling = False
 
@@ -71,19 +69,20 @@ class MuonAdamW(AdamW):
             if group["matrices"]:
                 for parameter in group["params"]:
                     if parameter.grad is not None:
-                        self._move(parameter, parameter.grad, group["lr"], group["weight_decay"])
+                        self._move(parameter, parameter.grad, group)
         return loss
 
-    def _move(self, parameter: nn.Parameter, gradient: Tensor, rate: float, decay: float) -> None:
+    def _move(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        rate, momentum = group["lr"], group["momentum"]
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(())  # which AdamW expects of every state that it restores
             state["momentum_buffer"] = torch.zeros_like(parameter)
         state["step"] += 1
-        average = state["momentum_buffer"].lerp_(gradient, 1 - self.momentum)
-        matrix = gradient.lerp(average, self.momentum).flatten(1)  # Nesterov's
-        step = orthogonal(matrix).mul_(self.rms * math.sqrt(max(matrix.shape)))
-        parameter.mul_(1 - rate * decay).sub_(step.view_as(parameter), alpha=rate)
+        average = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        matrix = gradient.lerp(average, momentum).flatten(1)  # Nesterov's
+        step = orthogonal(matrix).mul_(group["rms"] * math.sqrt(max(matrix.shape)))
+        parameter.mul_(1 - rate * group["weight_decay"]).sub_(step.view_as(parameter), alpha=rate)
 
 
 def orthogonal(
@@ -105,7 +104,9 @@ def orthogonal(
     return (x.mT if tall else x).to(matrix.dtype)
 
 
-def _divided(groups: Iterable[dict[str, Any]], apart: str) -> list[dict[str, Any]]:
+def _divided(
+    groups: Iterable[dict[str, Any]], apart: str, settings: dict[str, float]
+) -> list[dict[str, Any]]:
     divided: list[dict[str, Any]] = []
     for group in groups:
         name = str(group.get("name", ""))
@@ -114,6 +115,6 @@ def _divided(groups: Iterable[dict[str, Any]], apart: str) -> list[dict[str, Any
             parts[parameter.ndim > 1 and not name.startswith(apart)].append(parameter)
         for matrices, parameters in parts.items():
             if parameters:
-                own = {"params": parameters, "matrices": matrices}
+                own = {"params": parameters, "matrices": matrices, **(settings if matrices else {})}
                 divided.append({**group, **own, "name": name + "_matrices" * matrices})
     return divided
