@@ -129,9 +129,10 @@ def test_what_cannot_be_had_is_named_at_once(fetched, hub):
 
 def test_a_training_names_all_that_it_lacks_before_data_are_read(compose_config, hub, tmp_path):
     hub.is_offline = True
-    cfg = compose_config("experiment=lgur", "trainer=cpu")
+    root = tmp_path / "data"  # nothing is read there
+    cfg = compose_config("experiment=lgur", "trainer=cpu", f"dataset.root={root}")
     cfg.paths.output_dir = str(tmp_path / "run")
-    with pytest.raises(FileNotFoundError, match="tireid fetch") as caught:  # not: dataset.root
+    with pytest.raises(FileNotFoundError, match="tireid fetch") as caught:
         train(cfg)
     assert all(name in str(caught.value) for name in (BERT, DEIT, "HF_HOME"))
     assert not (tmp_path / "run").exists()
