@@ -127,8 +127,7 @@ def checkpoint_size(trainer: L.Trainer, module: nn.Module) -> int:
     optimisers is known before their first step.
     """
     size = sum(tensor.nbytes for tensor in module.state_dict().values())
-    for optimizer in trainer.optimizers:
-        kept = 2 if "betas" in optimizer.defaults else int(bool(optimizer.defaults.get("momentum")))
-        parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
-        size += kept * sum(p.nbytes for p in parameters if isinstance(p, torch.Tensor))
+    for group in chain.from_iterable(optimizer.param_groups for optimizer in trainer.optimizers):
+        kept = 1 if group.get("momentum") else 2 * ("betas" in group)
+        size += kept * sum(p.nbytes for p in group["params"] if isinstance(p, torch.Tensor))
     return size

@@ -309,6 +309,23 @@ def _are_texts(values: list[Any]) -> bool:
     )
 
 
+def check_root(name: str, root: str | Path | None, what: str = "") -> None:
+    """Check that a data set has a folder.
+
+    Args:
+        name: Name of the data set.
+        root: The folder.
+        what: What the folder holds, for the message.
+
+    Raises:
+        ValueError: If there is none; tells how to set it.
+    """
+    if root is None or not str(root).strip():
+        raise ValueError(
+            f"{name}: expected the folder of the data set, got none; set dataset.root=DIR{what}"
+        )
+
+
 def locate(layout: Layout, root: str | Path | None) -> tuple[Path, Path]:
     """Return the folder and the annotation file of a data set.
 
@@ -320,12 +337,8 @@ def locate(layout: Layout, root: str | Path | None) -> tuple[Path, Path]:
         FileNotFoundError: If the file or `imgs/` is missing; tells what is there.
         ValueError: If no folder is given.
     """
-    if root is None or not str(root).strip():
-        raise ValueError(
-            f"{layout.name}: expected the folder of the data set, got none;"
-            f" set dataset.root=DIR, where DIR or DIR/{layout.name} holds"
-            f" {' or '.join(layout.annotation_files)}"
-        )
+    files = " or ".join(layout.annotation_files)
+    check_root(layout.name, root, f", where DIR or DIR/{layout.name} holds {files}")
     root = Path(root).expanduser().absolute()
     for folder in (root, root / layout.name):
         for name in layout.annotation_files:

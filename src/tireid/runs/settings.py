@@ -9,7 +9,7 @@ from typing import Any
 from tireid.runs.foreign import check, read_yaml
 
 CONFIG_FILE = "config.yaml"
-# Methods whose class is not called as they are.
+# Names of methods by their class, where they differ.
 _METHODS = {
     "Lgur": "LGUR",
     "Lcr2s": "LCR2S",
@@ -81,7 +81,7 @@ UNLEARNED = {
     "dataset.normalise_on": "auto",
 }
 
-# Settings whose default is not what earlier versions did, which lacked them: their runs keep that.
+# Settings that earlier versions lacked and that differ by default now: continued runs keep theirs.
 _KEPT = {"tireid.data.synthetic.read_synthetic": {"dataset.read.version": 1}}
 
 _SECTIONS = dict.fromkeys(

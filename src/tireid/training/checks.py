@@ -76,20 +76,6 @@ def check_text_length(tokenizer: CaptionTokenizer, text_encoder: nn.Module) -> N
         )
 
 
-def check_root(cfg: DictConfig) -> None:
-    """Check, before weights are downloaded for it, that a data set has a folder.
-
-    Raises:
-        ValueError: If it wants one and there is none.
-    """
-    reader: Any = cfg.dataset.get("read") or {}
-    if "root" in reader and not str(reader["root"] or "").strip():
-        raise ValueError(
-            f"{cfg.dataset.name}: expected the folder of the data set, got none; set "
-            "dataset.root=DIR"
-        )
-
-
 def check_trainer(cfg: DictConfig) -> None:
     """Check that the trainer's settings have their place there and leave results whole.
 

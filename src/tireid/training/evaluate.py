@@ -80,8 +80,9 @@ class _Evaluated(NamedTuple):
 
 
 def _evaluate_one(cfg: DictConfig) -> _Evaluated:
-    is_folder_of_run = not cfg.run or not (is_export(cfg.run) or is_hub_model(cfg.run))
-    return _evaluate_run(cfg) if is_folder_of_run else _evaluate_without_data(cfg)
+    if cfg.run and (is_export(cfg.run) or is_hub_model(cfg.run)):
+        return _evaluate_without_data(cfg)
+    return _evaluate_run(cfg)
 
 
 def _evaluate_ensemble(cfg: DictConfig) -> dict[str, float]:

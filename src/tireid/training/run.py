@@ -19,6 +19,7 @@ from tireid.checkpoints import stop_signals
 from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.console import say, silence_expected_warnings
+from tireid.data.annotations import check_root
 from tireid.data.datamodule import TireidDataModule
 from tireid.files import remove_leftovers, write_json, write_text
 from tireid.inference.build import (
@@ -48,7 +49,6 @@ from tireid.training.build import (
     join_process_group,
 )
 from tireid.training.checks import (
-    check_root,
     check_scalars,
     check_selection,
     check_splits,
@@ -100,7 +100,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         check_signatures(cfg)
         teacher.check_teaching(cfg)
         check_idle(cfg)
-        check_root(cfg)
+        if "root" in (reader := cfg.dataset.get("read") or {}):  # before weights are downloaded
+            check_root(cfg.dataset.name, reader.root)
         if not processes.is_started():
             fetch_missing(cfg, fetch_command(), _say)
         count = devices.processes_to_start(cfg)

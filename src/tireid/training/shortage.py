@@ -36,7 +36,6 @@ _ADVICE = {
         "paths.cache_dir=FOLDER for the cache"
     ),
 }
-_SHORT = {"memory": "out of memory; "}
 _ERRNO = {
     errno.ENOMEM: "memory",
     errno.EMFILE: "files",
@@ -58,7 +57,8 @@ def shortage(error: BaseException) -> str | None:
         if kind in ("disk", "closed"):
             return f"{said}; {_ADVICE[kind]}"
         told = "; ".join([*getattr(cause, "__notes__", []), ""])  # by FittingBatch
-        return f"{_SHORT.get(kind, '')}{told}{_ADVICE[kind]} ({said[:200]})"
+        short = "out of memory; " if kind == "memory" else ""
+        return f"{short}{told}{_ADVICE[kind]} ({said[:200]})"
     return None
 
 
