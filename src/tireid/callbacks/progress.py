@@ -36,87 +36,15 @@ class QuietProgressBar(ProgressBar):
         """Do nothing."""
 
 
-class ProgressLines(QuietProgressBar):
-    """Print a line after the first steps and then every so many minutes, for output to a file.
+class _Paced(ProgressBar):
+    """Tells a pace what a training does, before the bar is told."""
 
-    Args:
-        minutes: Time between two lines.
-        validation_split: Prefix of the validation metrics.
-    """
-
-    def __init__(self, minutes: float | int = 1, validation_split: str = "val") -> None:
-        super().__init__()
-        self.minutes = minutes
-        self.pace = Pace(validation_split)
-        self._said: float | None = None  # when the last line was printed
+    pace: Pace
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
         self.pace.begin(trainer)
-        self._said = None
-
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Print a line if it is time."""
-        self.pace.step(trainer)
-        self._say(trainer)
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell training from validation."""
-        self.pace.validate()
-
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Print a line if it is time."""
-        self._say(trainer)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tell validation from training."""
-        self.pace.go_on()
-
-    def _say(self, trainer: L.Trainer) -> None:
-        now = time.monotonic()
-        last = -math.inf if self._said is None else self._said
-        if not trainer.is_global_zero or self.pace.timed < _FIRST or now < last + 60 * self.minutes:
-            return
-        self._said = now
-        news = self.pace.news(trainer)
-        facts = {"step": news.step, "epoch": news.epoch} | news.facts
-        say("   ".join(f"{name} {text}" for name, text in facts.items()))
-
-
-class RunBar(RichProgressBar):
-    """Lightning's bar of an epoch, with epochs from 1 and the time that is left of the whole run.
-
-    Args:
-        refresh_rate: Updates a second.
-        validation_split: Prefix of the validation metrics.
-    """
-
-    def __init__(self, refresh_rate: int = 5, validation_split: str = "val") -> None:
-        theme = RichProgressBarTheme(metrics_text_delimiter="   ")
-        super().__init__(refresh_rate=refresh_rate, leave=False, theme=theme)
-        self.pace = Pace(validation_split)
-        self._shown: dict[str, str] = {}
-        self._shown_at = -math.inf
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
         super().on_train_start(trainer, pl_module)
-        self.pace.begin(trainer)
 
     def on_train_batch_end(
         self,
@@ -139,6 +67,61 @@ class RunBar(RichProgressBar):
         """Tell validation from training."""
         self.pace.go_on()
         super().on_validation_end(trainer, pl_module)
+
+
+class ProgressLines(_Paced, QuietProgressBar):
+    """Print a line after the first steps and then every so many minutes, for output to a file.
+
+    Args:
+        minutes: Time between two lines.
+        validation_split: Prefix of the validation metrics.
+    """
+
+    def __init__(self, minutes: float | int = 1, validation_split: str = "val") -> None:
+        super().__init__()
+        self.minutes = minutes
+        self.pace = Pace(validation_split)
+        self._said = -math.inf  # when the last line was printed
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print a first line soon."""
+        super().on_train_start(trainer, pl_module)
+        self._said = -math.inf
+
+    def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any, **named: Any) -> None:
+        """Print a line if it is time."""
+        super().on_train_batch_end(trainer, *arguments, **named)
+        self._say(trainer)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, *arguments: Any, **named: Any) -> None:
+        """Print a line if it is time."""
+        self._say(trainer)
+
+    def _say(self, trainer: L.Trainer) -> None:
+        now = time.monotonic()
+        is_time = now >= self._said + 60 * self.minutes
+        if not trainer.is_global_zero or self.pace.timed < _FIRST or not is_time:
+            return
+        self._said = now
+        news = self.pace.news(trainer)
+        facts = {"step": news.step, "epoch": news.epoch} | news.facts
+        say("   ".join(f"{name} {text}" for name, text in facts.items()))
+
+
+class RunBar(_Paced, RichProgressBar):
+    """Lightning's bar of an epoch, with epochs from 1 and the time that is left of the whole run.
+
+    Args:
+        refresh_rate: Updates a second.
+        validation_split: Prefix of the validation metrics.
+    """
+
+    def __init__(self, refresh_rate: int = 5, validation_split: str = "val") -> None:
+        theme = RichProgressBarTheme(metrics_text_delimiter="   ")
+        super().__init__(refresh_rate=refresh_rate, leave=False, theme=theme)
+        self.pace = Pace(validation_split)
+        self._shown: dict[str, str] = {}
+        self._shown_at = -math.inf
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Return what stands behind the bar."""

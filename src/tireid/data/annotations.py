@@ -309,8 +309,8 @@ def _are_texts(values: list[Any]) -> bool:
     )
 
 
-def check_root(name: str, root: str | Path | None, what: str = "") -> None:
-    """Check that a data set has a folder.
+def check_root(name: str, root: str | Path | None, what: str = "") -> Path:
+    """Return the folder of a data set.
 
     Args:
         name: Name of the data set.
@@ -324,6 +324,7 @@ def check_root(name: str, root: str | Path | None, what: str = "") -> None:
         raise ValueError(
             f"{name}: expected the folder of the data set, got none; set dataset.root=DIR{what}"
         )
+    return Path(root).expanduser().absolute()
 
 
 def locate(layout: Layout, root: str | Path | None) -> tuple[Path, Path]:
@@ -338,8 +339,7 @@ def locate(layout: Layout, root: str | Path | None) -> tuple[Path, Path]:
         ValueError: If no folder is given.
     """
     files = " or ".join(layout.annotation_files)
-    check_root(layout.name, root, f", where DIR or DIR/{layout.name} holds {files}")
-    root = Path(root).expanduser().absolute()
+    root = check_root(layout.name, root, f", where DIR or DIR/{layout.name} holds {files}")
     for folder in (root, root / layout.name):
         for name in layout.annotation_files:
             if (folder / name).is_file():

@@ -101,7 +101,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         teacher.check_teaching(cfg)
         check_idle(cfg)
         if "root" in (reader := cfg.dataset.get("read") or {}):  # before weights are downloaded
-            check_root(cfg.dataset.name, reader.root)
+            check_root(cfg.dataset.name, reader["root"])
         if not processes.is_started():
             fetch_missing(cfg, fetch_command(), _say)
         count = devices.processes_to_start(cfg)
