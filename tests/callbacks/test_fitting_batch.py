@@ -6,11 +6,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from tireid.callbacks.fitting_batch import FittingBatch
+from tireid.methods.base import TrainingTerms
 from tireid.structures import MaskedWords, PairBatch
 from tireid.training.shortage import shortage
 
 
-class Model(L.LightningModule):
+class Method(torch.nn.Module):
     """Has memory for so many pairs a step."""
 
     def __init__(self, room):
@@ -18,13 +19,24 @@ class Model(L.LightningModule):
         self.weight = torch.nn.Parameter(torch.ones(4))
         self.room, self.asked = room, []
 
-    def training_step(self, batch, batch_idx):
+    def training_terms(self, batch, step):
         count = len(batch.pid)
         self.asked.append(count)
         assert batch.masked.rows.lt(count).all()
         if count > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         loss = (batch.images.mean() * self.weight).sum()
+        features = torch.ones(count, 4)
+        return TrainingTerms({"loss": loss}, features, features)
+
+
+class Model(L.LightningModule):
+    def __init__(self, room):
+        super().__init__()
+        self.method = Method(room)
+
+    def training_step(self, batch, batch_idx):
+        (loss,) = self.method.training_terms(batch, self.global_step).terms.values()
         self.log_dict({"loss": loss})
         return loss
 
@@ -48,12 +60,12 @@ def test_the_largest_part_that_fits_is_in_the_message(small_trainer, room, told,
     model = Model(room)
     with pytest.raises(torch.OutOfMemoryError) as raised:
         small_trainer(FittingBatch()).fit(model, DataLoader([batch()], batch_size=None))
-    assert model.asked == [32, *asked]
+    assert model.method.asked == [32, *asked]
     assert shortage(raised.value).startswith(f"out of memory; {told}set a smaller batch_size")
-    assert model.weight.grad is None
+    assert model.method.weight.grad is None
 
 
 def test_another_error_and_a_step_that_fits_try_nothing(small_trainer):
     model = Model(32)
     small_trainer(FittingBatch()).fit(model, DataLoader([batch()], batch_size=None))
-    assert model.asked == [32, 32]  # two epochs
+    assert model.method.asked == [32, 32]  # two epochs
