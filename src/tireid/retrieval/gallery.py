@@ -1,6 +1,7 @@
 """A gallery prepared on a CPU: exact unit vectors, and float32 ones for fast products."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from tireid.retrieval.similarity import check_embeddings, rounded_error, unit_ve
 
 _CHUNK = 2**28  # bytes of prepared gallery at a time
 _SCORES = 2**26  # bytes of similarities at a time
+_SLICE = 64  # values of an embedding that are multiplied at a time
+_TEXTS = 32  # texts from which on slices take hardly more time than the whole
+_TILE = 1024  # images at a time, in slices
 _PAIRS = 2**21  # bytes of gathered vectors at a time: they fit a cache
 
 
@@ -111,17 +115,32 @@ class Gallery:
             texts: Finite, of the same width.
             block_size: Texts at a time, fewer where the chunk is large.
         """
-        error = rounded_error(self.images.shape[1])
         for first, images in self.chunks():
             step = min(block_size, max(_SCORES // (4 * len(images.exact)), 1))
             for start in range(0, len(texts), step):
                 rows = slice(start, min(start + step, len(texts)))
                 vectors = UnitVectors(texts[rows].cpu())
                 if self.exact:
-                    similarity, rounding = product(vectors.exact, images.exact), 0.0
+                    similarity, error = product(vectors.exact, images.exact), 0.0
                 else:
-                    similarity, rounding = product(vectors.rounded, images.rounded), error
-                yield Block(rows, first, vectors, images, similarity, rounding)
+                    similarity, error = rounded_product(vectors, images)
+                yield Block(rows, first, vectors, images, similarity, error)
+
+
+def rounded_product(
+    texts: UnitVectors, images: UnitVectors
+) -> tuple[Float[ndarray, "block images"], float]:
+    """Multiply all texts with all images in float32, and bound the error.
+
+    Args:
+        texts: Unit vectors.
+        images: Of the same width.
+    """
+    dim = images.rounded.shape[1]
+    if len(texts.rounded) < _TEXTS:
+        return product(texts.rounded, images.rounded), rounded_error(dim, dim)
+    similarity = sliced_product(texts.rounded, images.rounded, _SLICE)
+    return similarity, rounded_error(dim, _SLICE)
 
 
 def product(
@@ -132,6 +151,34 @@ def product(
     On torch's threads, since NumPy's would wait for work beside them. oneDNN is left out: where a
     global setting allows it, it rounds float32 factors to bfloat16.
     """
-    kept: dict[str, Any] = dict.fromkeys(("deterministic", "allow_tf32", "fp32_precision"))
-    with torch.backends.mkldnn.flags(enabled=False, **kept):
+    with _without_onednn():
         return (torch.as_tensor(texts) @ torch.as_tensor(images).mT).numpy()
+
+
+def sliced_product(
+    texts: Float[ndarray, "block dim"], images: Float[ndarray, "images dim"], width: int
+) -> Float[ndarray, "block images"]:
+    """Multiply as `product` does, slices of the embeddings by themselves: fewer errors add up.
+
+    Args:
+        texts: Unit vectors.
+        images: Unit vectors.
+        width: Width of a slice, at least 1.
+    """
+    rows, columns = torch.as_tensor(texts), torch.as_tensor(images).mT
+    result = torch.empty(len(texts), len(images), dtype=rows.dtype)
+    with _without_onednn():
+        for first in range(0, len(images), _TILE):  # which fits a cache with its next slice
+            tile = result[:, first : first + _TILE]
+            own = columns[:, first : first + _TILE]
+            torch.mm(rows[:, :width], own[:width], out=tile)
+            part = torch.empty_like(tile)
+            for start in range(width, texts.shape[1], width):
+                end = start + width
+                tile += torch.mm(rows[:, start:end], own[start:end], out=part)
+    return result.numpy()
+
+
+def _without_onednn() -> AbstractContextManager[None]:
+    kept: dict[str, Any] = dict.fromkeys(("deterministic", "allow_tf32", "fp32_precision"))
+    return torch.backends.mkldnn.flags(enabled=False, **kept)

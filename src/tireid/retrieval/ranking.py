@@ -14,10 +14,11 @@ from numpy import ndarray
 from torch import Tensor
 
 from tireid.metrics.ranks import PositiveRanks, find_positives
+from tireid.retrieval.counting import Counted, count_reaching
 from tireid.retrieval.device_ranking import ranked_on_device
 from tireid.retrieval.gallery import Block, Gallery, UnitVectors
 
-_OPEN = 4  # open ranks a text beyond which exact products take less time
+_PAIR = 100  # pairs that a product takes on in the time of an exact one by itself
 _RANKS, _VECTORS = 2**22, 2**24  # ranks, and values of embeddings, kept at a time
 
 
@@ -87,25 +88,28 @@ class Ranking:
         rows, slots = np.nonzero((column >= 0) & (column < block.similarity.shape[1]))
         block.similarity[rows, column[rows, slots]] = -np.inf
         low, high = _around(wanted, block.error)
-        reached, certain = _count(block.similarity, low, high, self.present[block.rows])
-        rows, slots = np.nonzero(reached > certain)
-        if len(rows) > _OPEN * len(wanted):
-            self.gallery.exact = True
-            self.add(block.exact())
-            return
-        counts = self.counts[block.rows]
-        counts += certain
-        if not len(rows):
-            return
-        found = [
-            np.flatnonzero((values >= least) & (values < most))
-            for values, least, most in zip(
-                block.similarity[rows], low[rows, slots], high[rows, slots], strict=True
-            )
-        ]
-        rows, slots = (np.repeat(part, [len(c) for c in found]) for part in (rows, slots))
-        scores = block.exact_pairs(rows, np.concatenate(found))
-        np.add.at(counts, (rows, slots), scores >= wanted[rows, slots])
+        counts = np.zeros(wanted.shape, np.int64)
+        pairs = list[tuple[int, Counted]]()
+        left = block.similarity.size / _PAIR
+        for row, present in enumerate(self.present[block.rows]):
+            if not present:
+                continue
+            values, bounds = block.similarity[row], (low[row, :present], high[row, :present])
+            counted = count_reaching(values, *bounds)
+            counts[row, :present] = counted.certain
+            left -= len(counted.columns)
+            if left < 0:
+                self.gallery.exact = True
+                self.add(block.exact())
+                return
+            pairs += [(row, counted)] if len(counted.columns) else []
+        if pairs:
+            rows = np.repeat([row for row, _ in pairs], [len(each.columns) for _, each in pairs])
+            columns = np.concatenate([counted.columns for _, counted in pairs])
+            slots = np.concatenate([counted.slots for _, counted in pairs])
+            reach = block.exact_pairs(rows, columns) >= wanted[rows, slots]
+            np.add.at(counts, (rows[reach], slots[reach]), 1)
+        self.counts[block.rows] += counts
 
     def ranks(self) -> PositiveRanks:
         """Return the ranks, once all blocks were added."""
@@ -137,26 +141,3 @@ def _around(
         return wanted, wanted
     low = np.nextafter((wanted - error).astype(np.float32), np.float32(-np.inf))
     return low, np.nextafter((wanted + error).astype(np.float32), np.float32(np.inf))
-
-
-def _count(
-    similarity: Float[ndarray, "query images"],
-    low: Float[ndarray, "query positives"],
-    high: Float[ndarray, "query positives"],
-    present: Int[ndarray, " query"],
-) -> tuple[Int[ndarray, "query positives"], Int[ndarray, "query positives"]]:
-    """Count in each row the similarities that reach each of its falling bounds."""
-    counts = np.zeros((2, *low.shape), np.int64)
-    for row, (values, slots) in enumerate(zip(similarity, present, strict=True)):
-        if not slots:
-            continue
-        bounds = [low[row, :slots]] if high is low else [low[row, :slots], high[row, :slots]]
-        reached = values[values >= bounds[0][-1]]
-        if len(reached) < 256 * slots:  # then a sort takes less time than a look for each bound
-            reached.sort()
-            for side, bound in enumerate(bounds):
-                counts[side, row, :slots] = len(reached) - np.searchsorted(reached, bound)
-        else:
-            for side, bound in enumerate(bounds):
-                counts[side, row, :slots] = [np.count_nonzero(reached >= value) for value in bound]
-    return counts[0], counts[0] if high is low else counts[1]

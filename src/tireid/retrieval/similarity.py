@@ -8,6 +8,7 @@ order of summation gives the same bits. The rounding moves a similarity by about
 float32 arithmetic does; and unlike a float32 product, this one is beyond the reach of TF32.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -68,16 +69,18 @@ def check_embeddings(
         raise ValueError(f"expected a block_size of at least 1, got {block_size}")
 
 
-def rounded_error(dim: int) -> float:
+def rounded_error(dim: int, width: int) -> float:
     """Bound how far a float32 product of rounded unit vectors is from the exact similarity.
 
-    Each factor is rounded to float32, and whatever the order, each of the products and sums adds at
-    most one rounding of a number of magnitude 1 or less (Cauchy-Schwarz): about `dim` x 2**-24.
+    Each factor is rounded to float32, and whatever the order, each of the products and sums of a
+    slice, and each of the sums of the slices, adds at most one rounding of a number of magnitude 1
+    or less (Cauchy-Schwarz): about (`width` + `dim` / `width`) x 2**-24.
 
     Args:
         dim: Width of the embeddings.
+        width: Width of the slices of them that are multiplied by themselves.
     """
-    return 1.01 * (dim + 4) * 2.0**-24
+    return 1.01 * (min(dim, width) + math.ceil(dim / width) + 3) * 2.0**-24
 
 
 def check_finite(weights: object, **sides: Float[Tensor, "_ dim"]) -> None:
