@@ -25,14 +25,15 @@ LOCK := $(if $(shell command -v flock),flock .venv.lock)
 
 MODEL ?=
 DATASET ?=
-export ROOT ?=
 ARGS ?=
-RUN ?=
-RUNS ?= runs
 SWEEP ?=
 TUNING ?=
 TRAIN ?=
-OUT ?=
+# Names of folders may hold any sign: recipes read them as variables of the shell.
+export ROOT ?=
+export RUN ?=
+export RUNS ?= runs
+export OUT ?=
 export GALLERY ?= gallery
 export TEXT ?= a man in a yellow jacket
 FUZZ ?=
@@ -104,22 +105,22 @@ tune: $(READY) ## Tune a config: make tune TUNING=lgur_rates TRAIN="trainer=gpu"
 	@$(PY) -m tireid tune $(if $(TUNING),tuning=$(TUNING)) $(if $(TRAIN),'train="$(TRAIN)"') $(ARGS)
 
 compare: $(READY) ## Print one table of runs and write a report: make compare RUNS=runs/sweeps/methods_quick
-	@$(PY) -m tireid compare $(RUNS) $(ARGS)
+	@if test -e "$$RUNS"; then set -- "$$RUNS"; else eval "set -- $$RUNS"; fi; $(PY) -m tireid compare "$$@" $(ARGS)
 
 dashboard: $(READY) ## Write a report on Weights & Biases: make dashboard ARGS="--group like_for_like"
 	@$(PY) -m tireid dashboard $(ARGS)
 
 evaluate: $(READY) ## Evaluate a run again: make evaluate RUN=runs/... ARGS="split=val"
-	@$(PY) -m tireid evaluate $(if $(RUN),'run="$(RUN)"') $(ARGS)
+	@$(PY) -m tireid evaluate $(if $(RUN),"run=\"$$RUN\"") $(ARGS)
 
 doctor: $(READY) ## Examine a data set: make doctor DATASET=cuhk_pedes ROOT=/data/CUHK-PEDES
 	@$(PY) -m tireid doctor $(DATASET) "$$ROOT" $(ARGS)
 
 explain: $(READY) ## Draw what a run looks at: make explain RUN=runs/... ARGS="queries=20"
-	@$(PY) -m tireid explain $(if $(RUN),'run="$(RUN)"') $(ARGS)
+	@$(PY) -m tireid explain $(if $(RUN),"run=\"$$RUN\"") $(ARGS)
 
 export: $(READY) ## Write a run's model for tireid.load: make export RUN=runs/... OUT=exported
-	@$(PY) -m tireid export $(if $(RUN),'run="$(RUN)"') $(if $(OUT),'output="$(OUT)"') $(ARGS)
+	@$(PY) -m tireid export $(if $(RUN),"run=\"$$RUN\"") $(if $(OUT),"output=\"$$OUT\"") $(ARGS)
 
 index: $(READY) ## Index images for a search: make index ARGS="photos/ --out gallery"
 	@$(PY) -m tireid index $(ARGS)
@@ -181,7 +182,7 @@ evidence: $(READY) ## Fill the tables of README and docs from results/; list num
 	@$(PY) benchmarks/evidence.py
 
 opening: $(READY) ## Draw the opening image of the README: make opening RUN=runs/synthetic/lgur/latest
-	@$(PY) benchmarks/opening.py $(if $(RUN),--run "$(RUN)") $(ARGS)
+	@$(PY) benchmarks/opening.py $(if $(RUN),--run "$$RUN") $(ARGS)
 
 fuzz: $(READY) ## Run commands on damaged files: make fuzz ARGS="--cases 5000 --seed 1"
 	@$(PY) tests/system/fuzz $(ARGS)

@@ -53,9 +53,7 @@ def test_a_variable_that_would_be_ignored_is_refused_with_the_names_that_are_tak
         ),
         (["sweep", "SWEEP=lgur_ablation", "MODEL=lgur"], "train sweep=lgur_ablation model=lgur"),
         (["tune", "TUNING=x", "TRAIN=y", "ARGS=z"], "tune tuning=x 'train=\"y\"' z"),
-        (["compare", "RUNS=a b"], "compare a b"),
         (["doctor", "DATASET=rstpreid", "ROOT=a b"], 'doctor rstpreid "$ROOT"'),
-        (["export", "RUN=a", "OUT=b"], "export 'run=\"a\"' 'output=\"b\"'"),
         (["test", "WORKERS=4", "ARGS=-x"], "-n 4 "),
         (
             ["environment", "TORCH=cu126"],
@@ -76,6 +74,30 @@ def test_a_build_of_pytorch_from_its_own_index_brings_its_own_libraries():
     assert "-r requirements-cpu.lock" not in own
     assert "-r requirements-cuda.lock" not in own
     assert "echo cu126 > .venv/.torch" in own
+
+
+@pytest.mark.parametrize(
+    ("words", "arguments"),
+    [
+        (["compare"], ["runs"]),
+        (["compare", "RUNS=a run"], ["a run"]),
+        (["compare", "RUNS=a b's"], ["a b's"]),
+        (["compare", "RUNS=a b"], ["a", "b"]),
+        (["compare", "RUNS='a run' b", "ARGS=--csv x"], ["a run", "b", "--csv", "x"]),
+        (["evaluate", "RUN=it's a run"], ['run="it\'s a run"']),
+        (["explain"], []),
+        (["export", "RUN=a (1)", "OUT=b's"], ['run="a (1)"', 'output="b\'s"']),
+    ],
+)
+def test_names_of_folders_may_hold_spaces_and_quotes(tmp_path, words, arguments):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nshift 3\nfor word; do echo "$word"; done\n')
+    python.chmod(0o755)
+    for name in ("a run", "a b's"):
+        (tmp_path / name).mkdir()
+    command = ["make", "-f", str(ROOT / "Makefile"), *words, "READY=", f"PY={python}"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines() == arguments
 
 
 STAND_IN = """#!/bin/sh

@@ -260,6 +260,19 @@ def test_where_an_export_may_go(lgur_run, export_run, compose_config, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "beside"),
+    [
+        ("int8=true", "format=onnx"),
+        ("dataset_root=D", "format=onnx int8=true"),
+        ("private=false", "push=OWNER/NAME"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(compose_config, tmp_path, setting, beside):
+    with pytest.raises(ValueError, match=f"does nothing without {beside}, got"):
+        export(compose_config("run=any", f"output={tmp_path / 'new'}", setting, name="export"))
+
+
 def test_a_damaged_run_leaves_no_folder(copied_run, export_run, tmp_path):
     shutil.rmtree(copied_run / "tokenizer")
     with pytest.raises(FileNotFoundError, match="tokenizer: expected a saved tokenizer, but tok"):

@@ -106,7 +106,8 @@ def test_tensorboard_that_is_not_here_is_one_line(compose_config, tmp_path, monk
 @pytest.mark.parametrize(
     ("override", "end"),
     [("selection=lst", "set selection=last"), ("cache_words=ture", "set cache_words=true"),
-     ("batch_size=0", r"set batch_size=\.\.\.")],
+     ("batch_size=0", r"set batch_size=\.\.\."),
+     ("callbacks.checkpoint.monitor=val/R20", "set callbacks.checkpoint.monitor=val/R10")],
 )  # fmt: skip
 def test_a_wrong_value_is_answered_with_the_nearest(compose_config, tmp_path, override, end):
     cfg = compose_config(override, f"paths.output_dir={tmp_path}")

@@ -1,6 +1,7 @@
 """`evaluate` gives a run's figures again."""
 
 import json
+import re
 
 import pytest
 from PIL import Image
@@ -59,6 +60,16 @@ def test_reranked_metrics_stand_beside_the_plain_ones(lgur_run, compose_config, 
     assert reranked.keys() == {name for name in found if "i2t" not in name}
     with pytest.raises(ValueError, match="rerank: expected true or false, got 20"):
         evaluate(compose_config(*run, "rerank=20", name="evaluate"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "beside"),
+    [("ensemble_weights=[1,2]", "ensemble=[RUN,...]"), ("reranking.k1=3", "rerank=true")],
+)
+def test_a_setting_that_would_do_nothing_is_refused(compose_config, setting, beside):
+    name = setting.partition("=")[0].partition(".")[0]
+    with pytest.raises(ValueError, match=re.escape(f"{name}: does nothing without {beside}, got")):
+        evaluate(compose_config("run=any", setting, name="evaluate"))
 
 
 def test_an_ensemble_ranks_by_mean_similarities_and_needs_one_split(

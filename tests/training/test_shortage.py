@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from hydra.errors import InstantiationException
+from torch.utils.data import DataLoader, Dataset
 
 from tireid.training.errors import clear_message
 from tireid.training.shortage import shortage
@@ -53,6 +54,24 @@ def test_a_shortage_that_a_library_wraps_is_found_and_another_error_is_left_alon
     assert shortage(renamed) is None
     assert shortage(ValueError("out of memory is no machine's word here")) is None
     assert clear_message(RuntimeError("a fault of ours")) is None
+
+
+class Lost(Dataset):
+    """Items that are lost as a process sends them."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __getitem__(self, _):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), EOFError()])
+def test_a_batch_that_is_lost_on_its_way_is_a_loading_process_that_ended(error):
+    assert shortage(error) is None  # a connection of somebody else
+    with pytest.raises(type(error)) as caught:
+        next(iter(DataLoader(Lost(error), sampler=[0])))
+    assert "ulimit -n" in clear_message(caught.value)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Numbers and switches of a config are checked by signatures; tests/test_conf.py has every file."""
+"""Numbers, switches and choices in a config are checked by signatures; test_conf.py has all."""
 
 import re
 
@@ -21,6 +21,9 @@ from tireid.training.run import train
         ("image_encoder.module.embedding_size='8'", "embedding_size: expected a whole number"),
         ("recipe.optimizer.weight_decay=[0]", "optimizer.weight_decay: expected a number"),
         ("trainer.num_sanity_val_steps=a", "num_sanity_val_steps: expected a whole number"),
+        ("image_encoder.module.pool=mean", "module.pool: expected max or avg, got 'mean'"),
+        ("image_encoder.module.last_stride=3", "last_stride: expected 1 or 2, got 3"),
+        ("trainer.deterministic=maybe", "expected warn or true or false or null, got 'maybe'"),
         ("strategy.num_nodes='1'", "strategy.num_nodes: expected a whole number, got '1'"),
     ],
 )

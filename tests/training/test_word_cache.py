@@ -193,13 +193,15 @@ def test_any_caption_of_a_split_can_be_asked_for(cache):
     ],
 )
 def test_words_that_change_are_not_cached(small_config, tmp_path, text_encoder, got):
-    def cached(choice):
+    def cached(choice, dtype="float32"):
         cfg = small_config(tmp_path, f"text_encoder={text_encoder}", f"cache_words={choice}")
         encoder = build_encoders(cfg)["text_encoder"]
-        cache_words(cfg.cache_words, "float32", build_datamodule(cfg), encoder, FakeTrainer)
+        cache_words(cfg.cache_words, dtype, build_datamodule(cfg), encoder, FakeTrainer)
 
-    cached("auto")
-    cached("false")
+    for choice in ("auto", "false"):
+        cached(choice)
+        with pytest.raises(ValueError, match=r"cache_words_dtype: does nothing .*, got float16"):
+            cached(choice, "float16")
     with pytest.raises(ValueError, match=f"expected a text encoder over .*, got {got}; set"):
         cached("true")
 

@@ -52,6 +52,7 @@ def export(cfg: DictConfig) -> Path:
     """
     if cfg.format not in FORMATS:
         raise ValueError(f"format: expected {' or '.join(FORMATS)}, got {cfg.format!r}")
+    _check_idle(cfg)
     if cfg.format == "onnx":
         check_installed("onnx", "onnxscript", "onnxruntime")
     if not cfg.output:
@@ -68,6 +69,18 @@ def export(cfg: DictConfig) -> Path:
         folder, _ = find_run(cfg.run)
         log_export(folder, read_settings(folder), output)
     return output
+
+
+def _check_idle(cfg: DictConfig) -> None:
+    """Check that no setting is without effect beside the others."""
+    needed = {
+        "int8": (cfg.int8, cfg.format == "onnx", "format=onnx"),
+        "dataset_root": (cfg.dataset_root, cfg.int8, "format=onnx int8=true"),
+        "private": (cfg.private is False, cfg.push, "push=OWNER/NAME"),
+    }
+    for name, (is_set, counts, beside) in needed.items():
+        if is_set and not counts:
+            raise ValueError(f"{name}: does nothing without {beside}, got {cfg[name]!r}")
 
 
 def _write_export(cfg: DictConfig, output: Path) -> None:

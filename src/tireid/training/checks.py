@@ -245,9 +245,14 @@ def _other_checks(cfg: DictConfig, split: str) -> dict[str, tuple[Any, str]]:
         )
         for name in ("init_weights", "vocabulary", "teacher")
     }
+    callbacks, metrics = cfg.get("callbacks") or {}, monitors(split)
+    if "checkpoint" in callbacks:
+        monitor = callbacks["checkpoint"].get("monitor")
+        expected = f"one of {', '.join(metrics)}"
+        paths["callbacks.checkpoint.monitor"] = (monitor in metrics, expected)
     return paths | {
         f"callbacks.{name}.validation_split": (callback.validation_split == split, split)
-        for name, callback in (cfg.get("callbacks") or {}).items()
+        for name, callback in callbacks.items()
         if isinstance(callback, DictConfig) and "validation_split" in callback
     }
 

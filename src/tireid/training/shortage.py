@@ -2,6 +2,7 @@
 
 import errno
 import re
+import traceback
 from collections.abc import Iterator
 
 from torch import OutOfMemoryError
@@ -13,6 +14,11 @@ _MEMORY = re.compile(
 )
 _FILES = re.compile(r"Too many open files|items of ancdata", re.IGNORECASE)
 _WORKER = re.compile(r"DataLoader (worker .* exited unexpectedly|timed out)")
+_LOADER = "torch.utils.data.dataloader"
+_FOLDERS = (
+    "hydra.run.dir=FOLDER for a run, paths.cache_dir=FOLDER for the cache, else what output= or "
+    "--out names"
+)
 _ADVICE = {
     "memory": (
         "set a smaller batch_size, dataset.eval_batch_size or dataset.image_size, "
@@ -27,14 +33,10 @@ _ADVICE = {
         "of open files (ulimit -n); dataset.num_workers=0 loads without such processes"
     ),
     "disk": (
-        "make room there and start the same command again, which continues the run; or choose a "
-        "folder on another disk: hydra.run.dir=FOLDER for the run, paths.cache_dir=FOLDER for the "
-        "cache"
+        "make room there and start the same command again, which continues a run; or choose a "
+        f"folder on another disk: {_FOLDERS}"
     ),
-    "closed": (
-        "choose a folder that may be written to: hydra.run.dir=FOLDER for the run, "
-        "paths.cache_dir=FOLDER for the cache"
-    ),
+    "closed": f"choose a folder that may be written to: {_FOLDERS}",
 }
 _ERRNO = {
     errno.ENOMEM: "memory",
@@ -75,6 +77,9 @@ def _kind(error: BaseException) -> str | None:
         return "memory"
     if isinstance(error, OSError) and error.errno in _ERRNO:
         return _ERRNO[error.errno]
+    if isinstance(error, ConnectionError | EOFError):  # from a process that ended as it sent
+        frames = traceback.walk_tb(error.__traceback__)
+        return "worker" if any(f.f_globals.get("__name__") == _LOADER for f, _ in frames) else None
     if isinstance(error, RuntimeError | OSError):
         for pattern, kind in ((_MEMORY, "memory"), (_FILES, "files"), (_WORKER, "worker")):
             if pattern.search(str(error)):

@@ -1,8 +1,8 @@
-"""Check numbers and switches of a config by the signatures of what takes them."""
+"""Check numbers, switches and choices of a config by the signatures of what takes them."""
 
 import inspect
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import lightning as L
 from hydra.utils import get_object
@@ -12,10 +12,11 @@ from tireid.inference.build import plain
 
 _KINDS = {int, float, bool, NoneType}
 _TOO_LARGE = 2**63  # for a tensor
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
 
 
 def check_signatures(cfg: DictConfig) -> None:
-    """Check, before anything is built, that numbers and switches are such.
+    """Check, before anything is built, that numbers, switches and choices are such.
 
     Args:
         cfg: A composed training config.
@@ -47,17 +48,22 @@ def _check(node: Any, key: str) -> None:
 def _check_arguments(node: dict[str, Any], kinds: dict[str, set[Any]], key: str) -> None:
     for name, value in node.items():
         accepted = kinds.get(name, {Any})
+        choices = [v for kind in accepted if get_origin(kind) is Literal for v in get_args(kind)]
+        accepted = {kind for kind in accepted if get_origin(kind) is not Literal}
         is_large = type(value) is int and abs(value) >= _TOO_LARGE
         if not accepted <= _KINDS or (type(value) in accepted and not is_large):
             continue
-        if type(value) is int and float in accepted and not is_large:
+        if (type(value) is int and float in accepted and not is_large) or _is_one(value, choices):
             continue
-        words = {bool: "true or false", int: "a whole number", float: "a number"}
-        if float in accepted:
-            words.pop(int)
-        expected = " or ".join(word for kind, word in words.items() if kind in accepted)
+        kinds_left = accepted - {int} if float in accepted else accepted
+        words = [*choices, *(word for kind, word in _WORDS.items() if kind in kinds_left)]
+        expected = " or ".join(map(str, words))
         size = " below 2**63" if is_large else ""
         raise ValueError(f"{key}.{name}: expected {expected}{size}, got {value!r}")
+
+
+def _is_one(value: Any, choices: list[Any]) -> bool:
+    return any(type(value) is type(choice) and value == choice for choice in choices)
 
 
 def _kinds(target: Any) -> dict[str, set[Any]]:

@@ -29,15 +29,20 @@ def cache_words(
         trainer: Trainer whose device computes the features.
 
     Raises:
-        ValueError: If `wanted` is True and the features change between steps.
+        ValueError: If `wanted` is True and the features change between steps, or nothing is kept
+            for which a type was chosen.
         OSError: If it is True and the features cannot be kept on disk.
     """
     encoder: Any = getattr(text_encoder, "embedding", None)
-    if wanted is False:
-        return
-    if not getattr(encoder, "constant", False):
-        if wanted is True:
-            raise ValueError(_not_constant(text_encoder, encoder))
+    constant = getattr(encoder, "constant", False)
+    if wanted is True and not constant:
+        raise ValueError(_not_constant(text_encoder, encoder))
+    if wanted is False or not constant:
+        if dtype != "float32":
+            raise ValueError(
+                f"cache_words_dtype: does nothing where no token features are kept, got {dtype}; "
+                "set cache_words_dtype=float32"
+            )
         return
 
     def encode(token_ids: Tensor, valid: Tensor) -> Tensor:
