@@ -19,7 +19,7 @@ from rich.table import Table
 
 from measured import show_and_write
 from tireid.captions import Description, parse
-from tireid.captions.vocabulary import COLORS, GENERIC, LENGTHS, PATTERNS
+from tireid.captions.vocabulary import COLOR_VALUES, GENERIC, LENGTHS, PATTERNS
 from tireid.console import say
 from tireid.data.synthetic import read_synthetic
 from tireid.world.palette import COLORS as CLOTH_COLORS
@@ -99,11 +99,11 @@ def _labelled(slot: str, value: str) -> tuple[str, str]:
     sleeves = {"short-sleeved": "short", "long-sleeved": "long", "sleeveless": "sleeveless"}
     if slot == "hair":
         lengths = (*LENGTHS, "bald")
-        kind = "color" if value in COLORS else "length" if value in lengths else "style"
+        kind = "color" if value in COLOR_VALUES else "length" if value in lengths else "style"
         return f"hair_{kind}", value
     if value in sleeves:
         return f"{slot}_sleeves", sleeves[value]
-    for name, values in (("color", COLORS), ("pattern", PATTERNS), ("length", LENGTHS)):
+    for name, values in (("color", COLOR_VALUES), ("pattern", PATTERNS), ("length", LENGTHS)):
         if value in values:
             return f"{slot}_{name}", value
     return f"{slot}_type", value

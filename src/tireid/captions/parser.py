@@ -3,25 +3,28 @@
 import re
 from collections.abc import Iterator
 
+from tireid.captions.adjectives import (
+    HAIR,
+    SLEEVED,
+    Adjectives,
+    give_hair,
+    give_person,
+    give_thing,
+)
 from tireid.captions.attributes import Description, Thing
 from tireid.captions.vocabulary import GENERIC, LEXICON, Meaning, respelled
 
 _WORDS = re.compile(r"[a-z0-9]+|[.,;:!?/&]")
-_JOINED = str.maketrans({"'": "", "\u2019": "", "-": " ", "_": " "})
+_JOINED = str.maketrans({"'": "", "-": " ", "_": " "})
 _MARKS = {
     **dict.fromkeys(".;:!?", Meaning("stop", "", "")),
     ",": Meaning("comma", "", ""),
     "/": Meaning("and", "", ""),
     "&": Meaning("and", "", ""),
 }
-_HAIR = {
-    "color": "hair_color",
-    "hair_color": "hair_color",
-    "length": "hair_length",
-    "style": "hair_style",
-}
-_SLEEVED = ("upper", "outfit")
-_Adjectives = list[tuple[str, str]]
+_UNKNOWN = Meaning("unknown", "", "")
+_NO_NOUN = ("ed", "ing", "ish", "ly")  # endings of words that are probably none
+_DESCRIBED = ("adjective", "detail", "thing", "part", "body", "hair", "haired", "person")
 
 
 def parse(caption: str) -> Description:
@@ -41,7 +44,9 @@ def parse(caption: str) -> Description:
 
 def _meanings(caption: str) -> Iterator[tuple[str, Meaning]]:
     """Yield the words and phrases that mean something, each the longest that fits."""
-    words = _WORDS.findall(caption.lower().replace("'s", "").translate(_JOINED))
+    text = caption.lower().replace("\u2019", "'").replace("n't", " not").replace("'s", "")
+    text = text.replace("colour", "color").translate(_JOINED)
+    words = _WORDS.findall(text)
     position, count = 0, len(words)
     while position < count:
         word = words[position]
@@ -61,6 +66,8 @@ def _meanings(caption: str) -> Iterator[tuple[str, Meaning]]:
                 yield " ".join((word, *rest)), meaning
                 position = end
                 break
+        else:
+            yield word, _UNKNOWN
 
 
 class _Reader:
@@ -69,31 +76,47 @@ class _Reader:
     Attributes:
         found: What it says so far.
         waiting: Adjectives whose noun has not come.
-        last: The thing that was named last, or `hair`, `person`; adjectives after "is" are its.
+        last: The thing that was named last, or `hair`, `person`, `sleeves` or another `part`;
+            adjectives after "is" are its.
         said: Whether "is" or "in" follows the last thing.
         denied: Whether the next thing is said not to be there.
         first_denied: Position of the first thing that the last "no" denies; -1 where none does.
         before: Role of the word before.
+        sign: Role of the last word between things, empty after a thing.
+        part: The last part of a thing or of the body.
+        of_part: The adjectives before it.
+        relative: Whether a clause such as "that she carries" has begun, whose person is not what
+            the sentence goes on about.
+        begun: Whether an article stands before the next word.
+        other: Whether the word before is a noun of which nothing is known.
         pronoun: Sex by "he" or "she", for captions without a noun that tells it.
         owner: Sex by "his" or "her", which tells least.
     """
 
     def __init__(self) -> None:
         self.found = Description()
-        self.waiting: _Adjectives = []
+        self.waiting: Adjectives = []
         self.last: Thing | str = ""
         self.said = False
         self.denied = False
         self.first_denied = -1
-        self.before = ""
+        self.before = self.sign = self.part = ""
+        self.of_part: Adjectives = []
+        self.relative = self.begun = self.other = False
         self.pronoun = ""
         self.owner = ""
 
     def read(self, word: str, meaning: Meaning) -> None:
         """Take the next word that means something."""
         role = meaning.role
+        if role in ("unknown", "article", "function"):
+            self._between(word, role)
+            return
+        if role not in _DESCRIBED:
+            self._end_other()
+        self.other = False
         if role in ("adjective", "detail"):
-            self._adjective(meaning)
+            self._adjective(word, meaning)
         elif role == "thing":
             self._thing(word, meaning)
         elif role in ("part", "body"):
@@ -108,19 +131,46 @@ class _Reader:
             self._sign(role, word, meaning.name)
         if role != "nothing" or self.before != "detail":  # "with a print tucked in, ..."
             self.before = role
+        self.begun = False
 
     def finish(self) -> Description:
         """Return what has been read, adjectives that still wait given to the last thing."""
+        self._end_other()
         self._settle()
         sex = self.pronoun or self.owner
         if sex:
             self.found.traits.setdefault("sex", sex)
         return self.found
 
+    def _between(self, word: str, role: str) -> None:
+        """Read a word that says nothing, but may tell which noun an adjective is not of."""
+        if role == "article":
+            self._begin()
+        elif role == "unknown":
+            is_next = self.before == "adjective" and not self.begun
+            self.other = is_next and not word.endswith(_NO_NOUN)
+        self.begun = self.begun or role == "article"
+
+    def _end_other(self) -> None:
+        """End an unknown noun, whose adjectives are nobody's: "a brown wallet, ..."."""
+        if self.other and not self.said:
+            self.waiting = []
+
+    def _begin(self) -> None:
+        """Begin another noun; colours before it are not of it."""
+        if not self.last:  # "black is the shirt"
+            return
+        if self.said or any(name == "pattern" for name, _ in self.waiting):
+            self._settle()
+        for name, value in self.waiting:
+            if name == "sleeves":
+                self._sleeves(value)
+        self.waiting = [pair for pair in self.waiting if pair[0] in ("build", "height", "age")]
+
     def _sign(self, role: str, word: str, name: str) -> None:
         if role == "stop":
             self._settle()
-            self.said = self.denied = False
+            self.said = self.denied = self.relative = False
             self.first_denied = -1
         elif role in ("comma", "and"):
             if self.before == "detail" or (self.said and self.last != "person"):
@@ -130,23 +180,57 @@ class _Reader:
                 self.first_denied = -1
         elif role == "or":
             self._or()
-        elif role == "with":
-            self._settle()
-            self.said = False
-            if self.first_denied >= 0 and self.before == "thing":
-                self.denied, self.first_denied = False, -1
-        elif role == "copula":
-            self.said = True
+        elif role == "with" or (role == "but" and not (self.denied and self.said)):
+            self._with()
+        elif role == "but":
+            self.denied, self.first_denied = False, -1
+        elif role in ("copula", "relative"):
+            self._copula(role)
+        elif role == "by":
+            self.relative = True
         elif role == "in":
-            self.said = self.said or self.before == "thing"
+            self._in()
         elif role == "not":
-            if word not in ("no", "without"):
-                self._settle()
-            self.denied, self.first_denied = True, len(self.found.things)
+            self._not(word)
         elif role == "seen":
             self._seen()
+        elif role == "near":
+            self._settle()
+        elif role == "pronoun":
+            if isinstance(self.last, str) and self.last != "hair" and self.found.things:
+                self.last = self.found.things[-1]
+            self._settle()
         elif role == "owner":
+            self._begin()
             self.owner = self.owner or name
+        self.sign = role
+
+    def _with(self) -> None:
+        self._settle()
+        self.said = self.relative = False
+        if self.first_denied >= 0 and self.before == "thing":
+            self.denied, self.first_denied = False, -1
+
+    def _copula(self, role: str) -> None:
+        """Read "is", which may tell of a part ("the collar is"), or "that"."""
+        if self.before == "thing":  # "without a coat is"
+            self.denied, self.first_denied = False, -1
+        if role == "copula" and self.before in ("part", "body") and self.sign != "with":
+            self.last = "sleeves" if self.part.startswith("sleeve") else "part"
+        self.said, self.relative = True, role == "relative"
+
+    def _in(self) -> None:
+        self.said = self.said or self.before == "thing"
+        if not self.last:  # "a blonde in"
+            self._give("person", self.waiting)
+            self.waiting = []
+
+    def _not(self, word: str) -> None:
+        if word not in ("no", "without"):
+            self._settle()
+            if self.before in ("part", "body"):  # "with his face not visible"
+                self.last = "part"
+        self.denied, self.first_denied = True, len(self.found.things)
 
     def _or(self) -> None:
         """Read "or": after a "no", it denies on, and all that was listed between."""
@@ -163,11 +247,16 @@ class _Reader:
             self.found.things = [thing for thing in self.found.things if thing is not last]
         self.denied, self.first_denied = False, -1
 
-    def _adjective(self, meaning: Meaning) -> None:
+    def _adjective(self, word: str, meaning: Meaning) -> None:
         name, value = meaning.name, meaning.value
         last = self.last
+        if self.denied and self.said and meaning.role == "adjective":
+            return  # "is not black but grey"
+        if "to" in word.split() and last:  # "to her knees"
+            self._give(last, [(name, value)])
+            return
         follows = self.before in ("with", "thing") and not self.waiting
-        if name == "sleeves" and follows and isinstance(last, Thing) and last.slot in _SLEEVED:
+        if name == "sleeves" and follows and isinstance(last, Thing) and last.slot in SLEEVED:
             last.sleeves = last.sleeves or value
             return
         if name == "style" and self.before == "hair":
@@ -180,24 +269,25 @@ class _Reader:
 
     def _thing(self, word: str, meaning: Meaning) -> None:
         sleeves = [pair for pair in self.waiting if pair[0] == "sleeves"]
-        if sleeves and meaning.name not in _SLEEVED:
+        if sleeves and meaning.name not in SLEEVED:
             self._sleeves(sleeves[0][1])
         thing = self._new(word, meaning)
+        if self.before in ("part", "body") and not self.begun:  # "black knee boots"
+            self._give(thing, self.of_part)
         self._give(thing, self.waiting)
         self.waiting = []
-        self.said = False
+        self.said = self.relative = False
+        self.sign = ""
         self.last = thing
 
     def _new(self, word: str, meaning: Meaning) -> Thing:
         """Return the thing that a noun names: a new one, or the last in "her top is a blouse"."""
         last = self.last
-        if (
-            self.before != "and"
-            and self.said
-            and isinstance(last, Thing)
-            and last.slot == meaning.name
-            and last.kind in GENERIC
-        ):
+        is_same = isinstance(last, Thing) and last.slot == meaning.name
+        if is_same and self.before == "thing" and not self.begun and meaning.value in GENERIC:
+            last.word = f"{last.word} {word}"  # "a satchel bag"
+            return last
+        if self.before != "and" and self.said and is_same and last.kind in GENERIC:
             last.kind, last.word = meaning.value, word
             return last
         thing = Thing(meaning.name, meaning.value, word, absent=self.denied)
@@ -206,13 +296,13 @@ class _Reader:
 
     def _sleeves(self, value: str) -> None:
         for thing in reversed(self.found.things):
-            if thing.slot in _SLEEVED and not thing.absent:
+            if thing.slot in SLEEVED and not thing.absent:
                 thing.sleeves = thing.sleeves or value
                 return
 
     def _part(self, word: str, role: str) -> None:
         """Read a part of a thing or of the body, which takes the adjectives before it."""
-        last = self.last
+        last, self.part, self.of_part = self.last, word, self.waiting
         if word.startswith("sleeve"):
             lengths = [value for name, value in self.waiting if name == "length"]
             if self.denied:
@@ -220,7 +310,7 @@ class _Reader:
                 self.denied, self.first_denied = False, -1
             elif lengths and lengths[0] in ("short", "long"):
                 self._sleeves(lengths[0])
-        elif isinstance(last, Thing) and last.slot == "bag" and last.kind == "bag":
+        elif isinstance(last, Thing) and last.kind == "bag" and not last.absent:
             last.kind = {"back": "backpack", "shoulder": "shoulder bag"}.get(word, last.kind)
         self.waiting = []
         self.denied = False
@@ -228,7 +318,7 @@ class _Reader:
     def _hair(self, meaning: Meaning) -> None:
         if self.denied and not meaning.name:
             self.found.traits["hair_length"] = "bald"
-        elif meaning.name:
+        elif meaning.name and not self.denied:
             self.found.traits[f"hair_{meaning.name}"] = meaning.value  # "tied in a bun": the bun
         self._give("hair", self.waiting)
         self.waiting = []
@@ -238,13 +328,16 @@ class _Reader:
     def _haired(self) -> None:
         """Read the end of "a slim black haired man": the adjectives next to it are of the hair."""
         start = len(self.waiting)
-        while start and self.waiting[start - 1][0] in _HAIR:
+        while start and self.waiting[start - 1][0] in HAIR:
             start -= 1
         self._give("hair", self.waiting[start:])
         self.waiting = self.waiting[:start]
 
     def _person(self, meaning: Meaning) -> None:
         sex, age = meaning.name, meaning.value
+        if self.sign == "with" and "sex" in self.found.traits:  # "holding a child"
+            self.waiting = []
+            return
         if sex.endswith("?"):
             self.pronoun = self.pronoun or sex.removesuffix("?")
         elif sex:
@@ -253,8 +346,9 @@ class _Reader:
         if age:
             self.found.traits.setdefault("age", age)
         self.waiting = []
-        self.said = False
-        self.last = "person"
+        if not (self.relative and isinstance(self.last, Thing)):
+            self.said = False
+            self.last = "person"
 
     def _settle(self) -> None:
         """Give the adjectives that wait to the last thing."""
@@ -262,39 +356,14 @@ class _Reader:
             self._give(self.last, self.waiting)
         self.waiting = []
 
-    def _give(self, target: Thing | str, adjectives: _Adjectives) -> None:
+    def _give(self, target: Thing | str, adjectives: Adjectives) -> None:
         if isinstance(target, Thing):
-            self._give_thing(target, adjectives)
+            give_thing(target, adjectives)
         elif target == "hair":
-            self._give_hair(adjectives)
-        else:
-            self._give_person(adjectives)
-
-    def _give_thing(self, thing: Thing, adjectives: _Adjectives) -> None:
-        for name, value in adjectives:
-            if name in ("color", "hair_color"):
-                if value not in thing.colors:
-                    thing.colors.append(value)
-            elif name == "pattern":
-                thing.pattern = thing.pattern or value
-            elif name == "length" and thing.slot in ("upper", "lower"):
-                value = "knee-length" if value == "medium" else value
-                thing.length = thing.length or value
-            elif name == "sleeves" and thing.slot in _SLEEVED:
-                thing.sleeves = thing.sleeves or value
-
-    def _give_hair(self, adjectives: _Adjectives) -> None:
-        for name, value in adjectives:
-            if name == "color":
-                value = {"gold": "blonde", "silver": "grey"}.get(value, value)
-            key = _HAIR.get(name)
-            if key:
-                self.found.traits.setdefault(key, value)
-
-    def _give_person(self, adjectives: _Adjectives) -> None:
-        traits = self.found.traits
-        for name, value in adjectives:
-            if name in ("build", "height", "age", "hair_color"):
-                traits.setdefault(name, value)
-            elif name == "length" and value == "short":
-                traits.setdefault("height", value)
+            give_hair(self.found.traits, adjectives)
+        elif target == "sleeves":
+            lengths = [value for name, value in adjectives if name == "length"]
+            if lengths and lengths[0] in ("short", "long"):
+                self._sleeves(lengths[0])
+        elif target == "person":
+            give_person(self.found.traits, adjectives)
