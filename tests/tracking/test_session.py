@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import tireid
-from tireid.tracking.session import Mode, find_mode, is_installed
+from tireid.tracking.session import Mode, find_mode, first_line, fitting, is_installed
 
 pytest.importorskip("wandb")
 KEY = "0123456789" * 4  # the form of a key, and nobody's
@@ -209,3 +209,22 @@ def test_two_processes_log_one_run(tmp_path, cache_dir, read_logged):
     assert len(logged.table("queries")[1]) > 0
     kinds = [one.type for one in logged.artifacts]
     assert kinds == ["dataset", "run_table", "model", "results"]
+
+
+def test_what_is_longer_than_wandb_takes_is_cut_and_said(capsys):
+    given = {"name": "n" * 200, "group": 7, "tags": ["t" * 100, "short"], "entity": "e" * 200}
+    found = fitting(given)
+    assert found == given | {"name": "n" * 128, "tags": ["t" * 64, "short"]}
+    said = capsys.readouterr().out
+    assert said == "wandb: cut to what it takes: name to 128 characters, tags to 64 characters\n"
+    assert fitting(found) == found
+    assert not capsys.readouterr().out
+
+
+def test_an_error_about_settings_names_the_setting():
+    import wandb
+
+    with pytest.raises(ValueError, match="validation error") as caught:
+        wandb.Settings(run_tags=["t" * 100])
+    assert re.search(r"Settings run_tags .* 100 characters", first_line(caught.value))
+    assert first_line(OSError("one\ntwo")) == "one"

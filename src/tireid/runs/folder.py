@@ -42,8 +42,9 @@ def claim(folder: Path, lock: str = ".lock", *, waits: bool = False) -> Iterator
         with folder_lock(folder / lock, on_wait=give_up) as is_locked:
             if not is_locked:
                 warnings.warn(
-                    f"{folder}: its file system has no locks, so nothing keeps a second run out of "
-                    "this folder, and two would damage each other's files: start only one",
+                    f"{folder}: its file system has no locks, or none for this user, so nothing "
+                    "keeps a second run out of this folder, and two would damage each other's "
+                    "files: start only one",
                     stacklevel=3,
                 )
             yield True

@@ -23,6 +23,7 @@ from tireid.tracking.session import (
     Mode,
     find_mode,
     first_line,
+    fitting,
     import_quietly,
     is_installed,
 )
@@ -136,6 +137,7 @@ class WandbLogger(LightningWandbLogger):
         self._mode = find_mode()
         if self._mode.name == "disabled":
             return
+        self._arguments = fitting(self._arguments)
         self.folder.mkdir(parents=True, exist_ok=True)
         state = read_record(self.folder, STATE_FILE, _STATE)
         if self._id is not None and state.get("id") == self._id:

@@ -1,11 +1,15 @@
 """Detect W&B and its mode: online, offline or disabled."""
 
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from tireid.console import say
+
 INSTALL = "pip install -e '.[wandb]'"
 _OLD_MODES = {"dryrun": "offline", "run": "online"}  # wandb's earlier words
+_LONGEST = {"name": 128, "group": 128, "tags": 64}  # characters that W&B takes
 
 
 class Mode(NamedTuple):
@@ -55,6 +59,22 @@ def find_mode() -> Mode:
     return Mode("offline", reason) if reason else Mode(mode)
 
 
+def fitting(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of `wandb.init`, cut to the lengths that it takes, and say what was cut."""
+    cut = {name: _cut(arguments.get(name), longest) for name, longest in _LONGEST.items()}
+    shorter = [name for name, value in cut.items() if value != arguments.get(name)]
+    if shorter:
+        lengths = ", ".join(f"{name} to {_LONGEST[name]} characters" for name in shorter)
+        say(f"wandb: cut to what it takes: {lengths}")
+    return {**arguments, **cut}
+
+
+def _cut(value: Any, longest: int) -> Any:
+    if isinstance(value, list):
+        return [_cut(item, longest) for item in value]
+    return value[:longest] if isinstance(value, str) else value
+
+
 def _login_error(settings: Any) -> str:
     """Return why the server cannot be used; empty if there is an API key."""
     from wandb.errors import AuthenticationError
@@ -71,5 +91,6 @@ def _login_error(settings: Any) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the first line of an error's message; of one about settings those that name one."""
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return " ".join(line.strip() for line in lines[: 3 if "validation error" in lines[0] else 1])

@@ -25,8 +25,9 @@ from files import (
     mutate_zip,
 )
 from models import make_hub, make_official
-from samples import LAYOUTS, training
+from samples import LAYOUTS, SIZES, training
 from searches import make_search
+from tables import make_table
 from values import mutate_text, printable_scalars
 
 TESTED = "checkpoints/epoch*.ckpt"
@@ -62,6 +63,7 @@ def make_case(rng: Random, place: Place) -> Case:
         make_doctor: 10,
         make_hub: 8,
         make_official: 8,
+        make_table: 12,
     }
     return rng.choices(list(makers), weights=list(makers.values()))[0](rng, place)
 
@@ -100,7 +102,7 @@ def _data(rng: Random, place: Place) -> Case:
 
 
 def _run(rng: Random, place: Place) -> Case:
-    name = rng.choice(["baseline", "lgur", "sweep"])
+    name = rng.choice([*SIZES, "sweep"])
     run = place.copied(name, "run")
     (run / "wandb_id.txt").write_text("abcdefgh")
     (run / "wandb").mkdir()
@@ -132,6 +134,8 @@ def _run(rng: Random, place: Place) -> Case:
 
 def _must_read(file: Path, reader: str) -> bool:
     """Whether a command cannot do its work without a file."""
+    if "teacher" in file.parts:
+        return False
     needs_model = reader in ("load", "evaluate", "export", "explain")
     if file.name == "config.yaml" and ".hydra" not in file.parts:
         return (
@@ -141,11 +145,12 @@ def _must_read(file: Path, reader: str) -> bool:
 
 
 def _weights(rng: Random, place: Place) -> Case:
-    run = place.copied(rng.choice(["baseline", "lgur"]), "run")
+    run = place.copied(rng.choice(list(SIZES)), "run")
     reader = rng.choice([*_READERS, *_QUICK, "convert"])
     if reader == "resume":
         _make_unfinished(run / "metrics.json")
-    file = next(run.glob(LAST if reader == "resume" else TESTED))
+    teachers = list(run.glob(f"teacher/{LAST}")) if reader in ("explain", "resume") else []
+    file = next(iter(teachers), next(run.glob(LAST if reader == "resume" else TESTED)))
     damages = [mutate_checkpoint] * 6 + [mutate_kind]
     damage = rng.choice([*damages, mutate_zip, mutate_bytes])
     # Whoever types a path may name a link; inside of a run folder none leads out.
@@ -157,7 +162,7 @@ def _weights(rng: Random, place: Place) -> Case:
         command = ["convert", f"official={file}", f"output={place.inside / 'new'}"]
     else:
         command = _READERS[reader](run, place)
-    if reader in ("resume", "vocabulary"):
+    if reader in ("resume", "vocabulary") or teachers:
         expected = ANY  # it need not read the weights, or may start anew
     return Case(f"weights: {file.name}: {what}", command, expected)
 
@@ -253,9 +258,10 @@ def _train(run: Path, place: Place, setting: str) -> list[str]:
 
 def _resume(run: Path, place: Place) -> list[str]:
     text = run / "config.yaml"
-    is_lgur = text.is_file() and text.stat().st_size < _LARGEST and b"Lgur" in text.read_bytes()
-    data = place.samples / "data" / "cuhk_pedes"
-    return training("lgur" if is_lgur else "baseline", data, "cuhk_pedes", run)
+    content = text.read_bytes() if text.is_file() and text.stat().st_size < _LARGEST else b""
+    classes = {"lcr2s": b"Lcr2s", "lgur": b"Lgur"}
+    name = next((name for name, word in classes.items() if word in content), "baseline")
+    return training(name, place.samples / "data" / "cuhk_pedes", "cuhk_pedes", run)
 
 
 def _compare(run: Path, place: Place) -> list[str]:

@@ -36,6 +36,7 @@ TINY = [
 ]
 SIZES = {
     "baseline": ["model.embedding_dim=8"],
+    "lcr2s": ["model.dual.embedding_dim=8", "model.teacher.fusion.heads=2"],
     "lgur": [
         "text_encoder.module.hidden=16",
         "model.head.dictionary_size=4",
@@ -59,7 +60,9 @@ def make_samples(folder: Path, run: Run) -> None:
     """
     for layout in LAYOUTS:
         write_data(folder / "data" / layout, layout)
-    for name in ("baseline", "lgur"):
+    layouts = ["cuhk_pedes", str(folder / "data" / "cuhk_pedes"), "--to", "custom"]
+    run(["dataset", "convert", *layouts, str(folder / "data" / "custom"), "--images", "copy"])
+    for name in SIZES:
         run(training(name, folder / "data" / "cuhk_pedes", "cuhk_pedes", folder / name))
         Image.new("RGB", (60, 40)).save(folder / name / "gallery_test.png")
     run(["evaluate", f"run={folder / 'baseline'}", "split=val"])
