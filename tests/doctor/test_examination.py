@@ -237,6 +237,7 @@ def test_what_captions_name_and_which_words_are_unknown_is_told(data, entries, e
     ("change", "title"),
     [
         (lambda e: e.update(id=str(e["id"])), "12 identity numbers written as text"),
+        (lambda e: e.update(id=float(e["id"])), "12 identity numbers written with a decimal point"),
         (
             lambda e: e.update(file_path=f"/data/me/CUHK-PEDES/imgs/{e['file_path']}"),
             "12 paths beginning with imgs/ or what stands before it",

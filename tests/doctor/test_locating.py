@@ -142,6 +142,28 @@ def test_a_file_that_broke_off_is_named(data, examined):
     assert "broke off" in finding.advice
 
 
+def test_a_file_that_cannot_be_read_hides_no_other_cause(data, examined):
+    root = data()
+    (root / "imgs").rename(root / "elsewhere")
+    text = (root / "reid_raw.json").read_text()
+    for content, cause in (
+        (text[:-9], "is the file complete?"),
+        (str(json.loads(text)), "what Python prints"),
+        ("{}\n{}", "more than one value"),
+    ):
+        (root / "reid_raw.json").write_text(content)
+        unread, images = titles(examined(root))
+        assert cause in unread
+        assert f"there is no folder {root / 'imgs'}" in images
+
+
+def test_another_name_in_another_folder_is_both(data, examined):
+    root = data(name="mine.json", folder="data/CUHK")
+    name, place = titles(examined(root.parent))
+    assert "another name" in name
+    assert f"{root / 'mine.json'} lies elsewhere" in place
+
+
 def test_no_images_at_all_is_one_cause(data, examined):
     root = data()
     shutil.rmtree(root / "imgs")

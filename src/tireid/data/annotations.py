@@ -403,11 +403,15 @@ def load_content(file: Path) -> Any:
         ValueError: If it is no regular file of bounded size, or no JSON in UTF-8; names the file.
     """
     regular_file(file, largest=LARGEST_FILE)
+    content = file.read_bytes()
     try:
-        return parse_json(file.read_text(encoding="utf-8-sig"))
+        return parse_json(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # also of bytes, and of numbers of many digits
-        told = describe_content(file)
-        got = told or f"{error} ({file.stat().st_size} bytes); is the file complete?"
+        got = describe_content(file) or f"{error} ({len(content)} bytes)"
+        if str(error).startswith("Extra data") and file.suffix == ".json":
+            got = f"{error}: more than one value; join them in one list"
+        elif not content.rstrip().endswith((b"]", b"}")):
+            got = f"{got}; is the file complete?"
         raise ValueError(f"{file}: expected valid JSON in UTF-8, got {got}") from error
 
 

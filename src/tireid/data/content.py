@@ -15,6 +15,7 @@ _STARTS = {
     b"<html": "a web page, as servers send instead of a file",
 }
 _LONGEST = 64  # bytes that are looked at
+_PRINTED = (b"[{'", b"{'")  # of Python
 
 
 def describe_content(file: Path) -> str | None:
@@ -25,4 +26,6 @@ def describe_content(file: Path) -> str | None:
     """
     with file.open("rb") as opened:
         start = opened.read(_LONGEST).lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    if start.startswith(_PRINTED):
+        return "what Python prints, with ' for \"; write it with json.dump"
     return next((told for mark, told in _STARTS.items() if start.startswith(mark)), None)

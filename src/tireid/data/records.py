@@ -5,6 +5,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,8 +112,7 @@ def hold_out(
 def shared_ids(splits: Splits) -> dict[tuple[str, str], list[int]]:
     """Return the identities that are in both of two splits, for the pairs of splits with any."""
     pids = {split: {record.pid for record in records} for split, records in splits.items()}
-    pairs = (("train", "val"), ("train", "test"), ("val", "test"))
-    shared = {pair: sorted(pids[pair[0]] & pids[pair[1]]) for pair in pairs}
+    shared = {pair: sorted(pids[pair[0]] & pids[pair[1]]) for pair in combinations(pids, 2)}
     return {pair: ids for pair, ids in shared.items() if ids}
 
 

@@ -84,15 +84,13 @@ def count_findings(splits: Splits, published: Published, *, has_splits: bool) ->
         return []
     declared, others = published.counts, published.other_releases
     if not has_splits:
-        declared = {"train": _total(declared)}
+        declared = {"all splits": _total(declared)}
         others = {}
     release = _release(splits, others)
     if release is not None:
         title = f"the counts are those of {release}"
         return [Finding(title, "results do not compare with those on the other release; say which")]
     messages = differences(splits, declared, others)
-    if not has_splits:
-        messages = [f"all splits{message.removeprefix('train')}" for message in messages]
     advice = "get the file from the owners anew; or, if these files are your own, use --own"
     title = "the counts are not those of the published data set"
     return [Finding(title, advice, examples=tuple(messages))] if messages else []

@@ -118,20 +118,17 @@ def _examine_files(
         if layout.is_table
         else _read(result, layout, place, folder / "imgs")
     )
-    if not entries:
-        return {}
     image_root, findings = find_images(layout, folder, _image_names(layout, entries))
     image_root = result.image_root = Path(os.path.realpath(image_root))  # as that of the records
     result.findings += findings
+    if not entries:
+        return {}
     splits, refused, findings = parse_entries(
         layout, file, entries, image_root, has_splits=has_splits
     )
     result.findings += findings
-    result.counts = {
-        split if has_splits else "all": count(records)
-        for split, records in splits.items()
-        if records
-    }
+    splits = splits if has_splits else {"all splits": splits["train"]}
+    result.counts = {split: count(records) for split, records in splits.items() if records}
     result.findings += identity_findings(layout, splits)
     unusable, findings = image_findings(splits, image_root, memory, progress=progress)
     result.findings += findings
@@ -205,4 +202,7 @@ def _unreadable(file: Path) -> Finding:
         reason = f"{file}: expected a list with one object an image"
     except (OSError, ValueError) as error:
         reason = str(error)
-    return Finding(reason, "get the file anew: a download that broke off looks like this")
+    advice = "mend the file as it is said: nothing else of it can be examined"
+    if "is the file complete" in reason:
+        advice = "get the file anew: a download that broke off looks like this"
+    return Finding(reason, advice)

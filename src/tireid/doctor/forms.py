@@ -21,12 +21,15 @@ _IDS = ("id", "person_id", "pid", "image_id")
 _BACKWARD = "written with \\, as on Windows"
 _FROM_IMGS = "beginning with imgs/ or what stands before it"
 _AS_TEXT = "written as text"
+_AS_DECIMAL = "written with a decimal point"
 _HABITS = {
     _BACKWARD: ("path", "write / in the annotation file"),
     _FROM_IMGS: ("path", "begin with the folder inside imgs/"),
     _AS_TEXT: ("identity number", "write numbers without quotes"),
+    _AS_DECIMAL: ("identity number", "write whole numbers"),
 }
 _DIGITS = 19  # of an identity in 64 bits
+_LARGEST_EXACT = 2**53  # to which a decimal holds every whole number
 
 
 def read_rows(file: Path) -> list[Any]:
@@ -145,6 +148,8 @@ def _changes(
             changes[_FROM_IMGS] = [(field, inner)]
     if isinstance(pid, str) and pid.isascii() and pid.isdecimal() and len(pid) < _DIGITS:
         changes[_AS_TEXT] = [("id", int(pid))]
+    if isinstance(pid, float) and pid.is_integer() and 0 <= pid <= _LARGEST_EXACT:
+        changes[_AS_DECIMAL] = [("id", int(pid))]
     return changes
 
 

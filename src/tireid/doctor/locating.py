@@ -8,6 +8,7 @@ from tireid.data.annotations import Layout
 from tireid.data.custom import image_root_of
 from tireid.data.layouts import LAYOUTS
 from tireid.data.records import SPLITS
+from tireid.doctor.entries import names_splits
 from tireid.doctor.findings import Finding
 from tireid.doctor.forms import is_annotation, is_there, read_rows
 from tireid.doctor.layouts import layout_of_file
@@ -48,6 +49,7 @@ def find_annotations(dataset: str, root: Path) -> Place:
     if not root.exists():
         raise FileNotFoundError(f"{root}: expected the folder of {layout.name}, got no such folder")
     start = root if root.is_dir() else root.parent
+    start = start.parent if start.name == "imgs" else start
     below = list(_below(start))
     above = [start.parent, start.parent / layout.name, start.parent.parent]
     for folder in (start, start / layout.name, *below, *above):
@@ -68,7 +70,7 @@ def find_annotations(dataset: str, root: Path) -> Place:
                 is_read = not layout.is_table or file.suffix.lower() in _TABLES
                 return Place([(None, file)] if is_read else [], [_foreign(layout, file)])
     for folder in (start, *below):
-        found = _renamed(layout, folder)
+        found = _renamed(layout, root, folder)
         if found is not None:
             return found
     return Place([], [_nothing(layout, root, start)])
@@ -157,8 +159,14 @@ def _misplaced(layout: Layout, root: Path, file: Path) -> list[Finding]:
         return [Finding(title, "training refuses both: keep one")]
     if file.parent in (root, root / layout.name):
         return []
+    return [_elsewhere(layout, root, file)]
+
+
+def _elsewhere(layout: Layout, root: Path, file: Path) -> Finding:
     advice = f"set dataset.root={file.parent}"
-    return [Finding(f"{root} is not the folder of {layout.name}: {file} lies elsewhere", advice)]
+    if file == root:
+        return Finding(f"{root} is the annotation file of {layout.name}, not its folder", advice)
+    return Finding(f"{root} is not the folder of {layout.name}: {file} lies elsewhere", advice)
 
 
 def _other_set(dataset: str, layout: Layout, file: Path) -> Finding:
@@ -176,10 +184,10 @@ def _foreign(layout: Layout, file: Path) -> Finding:
 
 
 def _another_name(layout: Layout, file: Path) -> Finding:
-    return Finding(
-        f"the annotation file has another name, {file}",
-        f"rename it to {file.parent / _name_for(layout, file)}",
-    )
+    advice = f"rename it to {file.parent / _name_for(layout, file)}"
+    if not layout.is_table and not names_splits(read_rows(file)):
+        advice = f"a new name does not help: see what it lacks of {layout.annotation_files[0]}"
+    return Finding(f"the annotation file has another name, {file}", advice)
 
 
 def _name_for(layout: Layout, file: Path) -> str:
@@ -187,7 +195,7 @@ def _name_for(layout: Layout, file: Path) -> str:
     return next(same, layout.annotation_files[0])
 
 
-def _renamed(layout: Layout, folder: Path) -> Place | None:
+def _renamed(layout: Layout, root: Path, folder: Path) -> Place | None:
     """Return annotation files of a folder by what they hold, whatever their names are."""
     files = [
         file
@@ -209,7 +217,10 @@ def _renamed(layout: Layout, folder: Path) -> Place | None:
             f"{layout.annotation_files[0]}",
         )
         return Place(by_split, [wrong])
-    return Place([(None, files[0])], [_another_name(layout, files[0])]) if files else None
+    if not files:
+        return None
+    misplaced = [] if folder in (root, root / layout.name) else [_elsewhere(layout, root, files[0])]
+    return Place([(None, files[0])], [_another_name(layout, files[0]), *misplaced])
 
 
 def _says_split(file: Path) -> bool:

@@ -35,13 +35,15 @@ def missing_findings(splits: Splits, missing: set[Path], image_root: Path) -> li
     examples = _by_folder(splits, missing, image_root) or [
         str(path.relative_to(image_root)) for path in sorted(missing)
     ]
+    alike = _alike(missing, image_root)
+    advice = "see the next: files of nearly their names are there" if alike else _advice(image_root)
     return [
         Finding(
             f"{number(len(missing), 'image')} missing below {image_root}: {', '.join(shares)}",
-            _advice(image_root),
+            advice,
             examples=tuple(examples[: 2 * SHOWN]),
         ),
-        *_alike(missing, image_root),
+        *alike,
     ]
 
 
@@ -68,8 +70,9 @@ def _by_folder(splits: Splits, missing: set[Path], image_root: Path) -> list[str
             if record.image_path in missing and len(inner) > 1:
                 whole = not (image_root / inner[0]).exists()
                 folders[f"{inner[0]}/ {'is missing' if whole else 'lacks some'}"][split] += 1
+    one_split = len(splits) == 1
     return [
-        f"{name}: {', '.join(f'{n:,} {split}' for split, n in counts.items())}"
+        f"{name}: {', '.join(f'{n:,}' if one_split else f'{n:,} {s}' for s, n in counts.items())}"
         for name, counts in sorted(folders.items(), key=lambda item: -item[1].total())
     ]
 

@@ -1,5 +1,6 @@
 """An examination on one screen: the data set in a few lines, then what to do, the worst first."""
 
+from collections.abc import Sequence
 from itertools import islice
 
 from tireid.console import printable, say
@@ -9,7 +10,7 @@ from tireid.doctor.findings import Finding, number
 from tireid.doctor.words import Words
 
 _MOST_FINDINGS = 6
-_MOST_EXAMPLES = 3  # on lines of their own
+_MOST_LINES = 3  # of examples
 _MOST_ATTRIBUTES = 10
 _WIDTH = 200  # characters of a line
 
@@ -69,11 +70,20 @@ def _word_lines(words: Words, most: int) -> list[str]:
 def _show(finding: Finding) -> None:
     mark, style = ("problem", "bold red") if finding.harms else ("note", "yellow")
     say(f"{mark}: {_line(finding.title)}", style=style)
-    joined = "; ".join(finding.examples)
-    for example in (joined,) if len(joined) <= _WIDTH else finding.examples[:_MOST_EXAMPLES]:
-        if example:
-            say(f"    {_line(example)}", style="dim")
+    for line in _packed(finding.examples)[:_MOST_LINES]:
+        say(f"    {line}", style="dim")
     say(f"    do: {_line(finding.advice)}")
+
+
+def _packed(examples: Sequence[str]) -> list[str]:
+    """Return examples on lines, as many on each as fit."""
+    lines: list[str] = []
+    for example in map(_line, examples):
+        if lines and len(lines[-1]) + len(example) < _WIDTH:
+            lines[-1] += f"; {example}"
+        else:
+            lines.append(example)
+    return lines
 
 
 def _line(text: str) -> str:
