@@ -170,3 +170,17 @@ def test_other_names_of_columns_are_guessed_and_spread_json_is_named(table):
     (table("") / "captions.csv").unlink()
     with pytest.raises(ValueError, match=r"jsonl:1: expected a JSON object on each line, got '\['"):
         read_custom(table('[\n{"image": "1.jpg"}\n]\n', "captions.jsonl"))
+
+
+def test_whole_numbers_of_persons_may_be_written_as_decimals(table):
+    rows = [(1, "train"), (20, "val"), (3, "test")]
+    expected = [1, 20, 3]
+    for write in (str, lambda n: f"{n}.0"):
+        lines = (f"{n}.jpg,someone,{write(n)},{split}" for n, split in rows)
+        splits = read_custom(table("\n".join(["image,caption,person,split", *lines])))
+        assert [r.pid for records in splits.values() for r in records] == expected
+    entries = ({"image": f"{n}.jpg", "caption": "someone", "person": n / 1} for n, _ in rows)
+    lines = (json.dumps(e | {"split": s}) for e, (_, s) in zip(entries, rows, strict=True))
+    (table("") / "captions.csv").unlink()
+    splits = read_custom(table("\n".join(lines), "captions.jsonl"))
+    assert [r.pid for records in splits.values() for r in records] == expected

@@ -1,6 +1,7 @@
 """Own data: a table of images, captions and persons, as CSV or JSON Lines."""
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -42,6 +43,7 @@ CUSTOM = Layout(
 _SPLITS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 # What programs write where there is nothing.
 _NOBODY = frozenset({"nan", "NaN", "None", "null", "N/A"})
+_DECIMAL = re.compile(r"[0-9]{1,19}\.0+")
 _LONGEST_NAME = 1_000  # characters of a person's name
 _DIGITS = len(str(LARGEST_ID))
 
@@ -219,11 +221,18 @@ def _leads(folder: Path, path: str) -> bool:
 
 
 def _person(value: Any) -> str | None:
-    """Return what a person is called; None: the value is no name."""
+    """Return what a person is called; None: the value is no name.
+
+    Whole numbers may be written as decimals: `7.0`, as programs do in a column with a gap.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or value.strip() in ("", *_NOBODY) or not is_text(value):
         return None
+    if _DECIMAL.fullmatch(value.strip()):
+        value = value.partition(".")[0]
     return value.strip() if len(value) <= _LONGEST_NAME else None
 
 

@@ -25,9 +25,14 @@ class Cut(NamedTuple):
     captions: int
 
 
-def caption_findings(splits: Splits) -> list[Finding]:
-    """Return captions shared by identities, with odd characters or code, of hardly any words."""
-    return [*_shared(splits), *_odd(splits), *_short(splits)]
+def caption_findings(splits: Splits, entry: str = "entry") -> list[Finding]:
+    """Return captions shared by identities, with odd characters or code, of hardly any words.
+
+    Args:
+        splits: Records whose `image_id` is the number of their entry.
+        entry: The word for what has these numbers: `entry` or `line`.
+    """
+    return [*_shared(splits), *_odd(splits, entry), *_short(splits, entry)]
 
 
 def cut_shares(splits: Splits) -> list[Cut]:
@@ -70,14 +75,14 @@ def _shared(splits: Splits) -> list[Finding]:
     ]
 
 
-def _odd(splits: Splits) -> list[Finding]:
+def _odd(splits: Splits, entry: str) -> list[Finding]:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for records in splits.values():
         for record in records:
             for caption in record.captions:
                 kind = _oddity(caption)
                 if kind:
-                    found[kind].append(f"entry {record.image_id}: {ascii(caption)[:90]}")
+                    found[kind].append(f"{entry} {record.image_id}: {ascii(caption)[:90]}")
     return [
         Finding(
             f"{number(len(places), 'caption')} with {kind}",
@@ -101,9 +106,9 @@ def _oddity(caption: str) -> str:
     return "" if all(is_latin) else "characters that English hardly has"
 
 
-def _short(splits: Splits) -> list[Finding]:
+def _short(splits: Splits, entry: str) -> list[Finding]:
     short = [
-        f"entry {record.image_id}: {caption!r}"
+        f"{entry} {record.image_id}: {caption!r}"
         for records in splits.values()
         for record in records
         for caption in record.captions

@@ -138,7 +138,7 @@ def _examine_files(
             layout, splits, image_root, refused, unusable, persons=persons, folder=folder
         )
     result.findings += count_findings(splits, known, has_splits=has_splits)
-    result.findings += caption_findings(splits)
+    result.findings += caption_findings(splits, "line" if layout.is_table else "entry")
     result.cuts = cut_shares(splits)
     return splits
 

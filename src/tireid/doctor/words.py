@@ -93,7 +93,7 @@ def said_words(splits: Splits, vocabulary: Vocabulary) -> Words | None:
     if not captions:
         return None
     named = Counter(name for text in captions for name in parse(text).values())
-    words = Counter(word for text in captions for word in _WORD.findall(text.lower()))
+    words = Counter(word for text in captions for word in _words_of(text))
     known = vocabulary.knows(sorted(words))
     unknown = Counter({word: n for word, n in words.items() if word not in known})
     return Words(
@@ -118,4 +118,9 @@ def _synthetic_words() -> frozenset[str]:
         sight = Sight(seen, view, bool(walking), scene, straps_only=bool(straps_only))
         caption = write_caption(identity.person, sight, detail=rng.random(), noise=0.0, rng=rng)
         texts.append(caption.text)
-    return frozenset(word for text in texts for word in _WORD.findall(text.lower()))
+    return frozenset(word for text in texts for word in _words_of(text))
+
+
+def _words_of(text: str) -> list[str]:
+    """Return the words of a text in small letters, without the end of "woman's"."""
+    return _WORD.findall(text.lower().replace("\u2019", "'").replace("'s", ""))
