@@ -8,6 +8,7 @@ import torch
 
 import tireid.retrieval.evaluation
 from tireid.metrics import retrieval_metrics
+from tireid.metrics.identities import as_tensor
 from tireid.retrieval import embedding_values, evaluate_embeddings
 from tireid.retrieval.ranking import ranked_blocks
 
@@ -35,6 +36,27 @@ def test_equals_the_metrics_of_the_whole_matrix():
     metrics = evaluate_embeddings(text, image, text_pids, image_pids, paired=paired)
     assert metrics == expected
     assert 5 < metrics["R1"] < 95
+
+
+def test_arrays_of_numpy_are_taken_like_tensors():
+    text, image, text_pids, image_pids, paired = split()
+    expected = evaluate_embeddings(text, image, text_pids, image_pids, paired=paired)
+    arrays = [value.numpy() for value in (text, image, text_pids, image_pids)]
+    assert evaluate_embeddings(*arrays, paired=paired.numpy()) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.array(["a"]), "expected pids as a tensor, got ndarray: "),
+        (np.array([None]), "expected pids as a tensor, got ndarray: "),
+        (None, "expected pids as a tensor, got NoneType: "),
+        (np.array([1j]), "expected pids of real numbers, got torch.complex128"),
+    ],
+)
+def test_what_is_no_number_is_refused(values, said):
+    with pytest.raises(ValueError, match=said):
+        as_tensor(values, "pids")
 
 
 def test_every_block_size_gives_the_same_digits():

@@ -1,14 +1,37 @@
-"""Checks of the identities that an evaluation is given."""
+"""Checks of the identities and arrays that an evaluation is given."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 
+def as_tensor(values: Any, name: str) -> Tensor:
+    """Return a tensor, or what is one of another library (numpy) or in lists, as a tensor.
+
+    Args:
+        values: The numbers.
+        name: What they are, for messages.
+
+    Raises:
+        ValueError: If they are no real numbers.
+    """
+    try:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(values).__name__
+        raise ValueError(f"expected {name} as a tensor, got {kind}: {error}") from error
+    if tensor.is_complex():
+        raise ValueError(f"expected {name} of real numbers, got {tensor.dtype}")
+    return tensor
+
+
 def check_identities(
-    query_pids: Int[Tensor, " labels"],
-    gallery_pids: Int[Tensor, " gallery_labels"],
-    paired: Int[Tensor, " pairs"] | None,
+    query_pids: Int[Tensor | np.ndarray, " labels"],
+    gallery_pids: Int[Tensor | np.ndarray, " gallery_labels"],
+    paired: Int[Tensor | np.ndarray, " pairs"] | None,
     *,
     queries: int,
     gallery: int,
@@ -53,9 +76,9 @@ def check_identities(
     return query, items, own_image
 
 
-def _integers(values: Tensor, name: str, length: int) -> Tensor:
-    tensor = torch.as_tensor(values)
-    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+def _integers(values: Any, name: str, length: int) -> Tensor:
+    tensor = as_tensor(values, name)
+    if tensor.is_floating_point() or tensor.dtype == torch.bool:
         raise ValueError(f"expected {name} to hold integers, got {tensor.dtype}")
     if tensor.shape != (length,):
         raise ValueError(f"expected {name} of shape ({length},), got {tuple(tensor.shape)}")

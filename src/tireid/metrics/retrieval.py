@@ -1,10 +1,11 @@
 """Retrieval metrics of a similarity matrix."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tireid.metrics.identities import check_identities
+from tireid.metrics.identities import as_tensor, check_identities
 from tireid.metrics.ranks import rank_positives
 from tireid.metrics.values import block_values, mean_percent
 
@@ -12,11 +13,11 @@ _ROWS = 128  # similarity rows ranked at once
 
 
 def retrieval_metrics(
-    similarity: Float[Tensor, "query gallery"],
-    query_pids: Int[Tensor, " labels"],
-    gallery_pids: Int[Tensor, " gallery_labels"],
+    similarity: Float[Tensor | np.ndarray, "query gallery"],
+    query_pids: Int[Tensor | np.ndarray, " labels"],
+    gallery_pids: Int[Tensor | np.ndarray, " gallery_labels"],
     *,
-    paired: Int[Tensor, " pairs"] | None = None,
+    paired: Int[Tensor | np.ndarray, " pairs"] | None = None,
 ) -> dict[str, float]:
     """Compute R@k, mAP and mINP of a similarity matrix, in percent.
 
@@ -49,7 +50,7 @@ def retrieval_metrics(
         >>> {name: round(metrics[name], 1) for name in ("R1", "R5", "mAP", "mINP")}
         {'R1': 50.0, 'R5': 100.0, 'mAP': 79.2, 'mINP': 83.3}
     """
-    matrix = torch.as_tensor(similarity).detach()
+    matrix = as_tensor(similarity, "similarity").detach()
     if matrix.ndim != 2:
         raise ValueError(f"expected a similarity of two axes, got shape {tuple(matrix.shape)}")
     matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float32))

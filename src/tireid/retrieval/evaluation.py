@@ -1,30 +1,32 @@
 """Embeddings of a split → retrieval metrics, in bounded memory, on one process or shared."""
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tireid.metrics.identities import check_identities
+from tireid.metrics.identities import as_tensor, check_identities
 from tireid.metrics.values import block_values, mean_percent
 from tireid.retrieval.ranking import ranked_blocks
 from tireid.retrieval.similarity import check_embeddings
 
 
 def embedding_values(
-    text_embeddings: Float[Tensor, "query dim"],
-    image_embeddings: Float[Tensor, "gallery image_dim"],
-    text_pids: Int[Tensor, " text_labels"],
-    image_pids: Int[Tensor, " image_labels"],
+    text_embeddings: Float[Tensor | np.ndarray, "query dim"],
+    image_embeddings: Float[Tensor | np.ndarray, "gallery image_dim"],
+    text_pids: Int[Tensor | np.ndarray, " text_labels"],
+    image_pids: Int[Tensor | np.ndarray, " image_labels"],
     *,
-    paired: Int[Tensor, " pairs"] | None = None,
+    paired: Int[Tensor | np.ndarray, " pairs"] | None = None,
     block_size: int = 256,
     shared: bool = False,
 ) -> dict[str, Float[Tensor, " query"]]:
     """Compute every metric of every query, as `evaluate_embeddings` averages them.
 
     Args:
-        text_embeddings: The queries; any float type, need not be normalised.
+        text_embeddings: The queries; any float type, need not be normalised. Arrays of numpy are
+            taken like tensors.
         image_embeddings: The gallery, every image once; of the same width.
         text_pids: Identity of each text, any integers.
         image_pids: Identity of each image.
@@ -41,6 +43,8 @@ def embedding_values(
         ValueError: If an embedding is NaN or infinite, sizes do not fit together, or `paired`
             contradicts the identities; on all processes alike.
     """
+    text_embeddings = as_tensor(text_embeddings, "text embeddings")
+    image_embeddings = as_tensor(image_embeddings, "image embeddings")
     # All of it first: an error on one process alone would leave the others waiting.
     check_embeddings(text_embeddings, image_embeddings, block_size)
     queries, device = len(text_embeddings), image_embeddings.device
@@ -67,12 +71,12 @@ def embedding_values(
 
 
 def evaluate_embeddings(
-    text_embeddings: Float[Tensor, "query dim"],
-    image_embeddings: Float[Tensor, "gallery image_dim"],
-    text_pids: Int[Tensor, " text_labels"],
-    image_pids: Int[Tensor, " image_labels"],
+    text_embeddings: Float[Tensor | np.ndarray, "query dim"],
+    image_embeddings: Float[Tensor | np.ndarray, "gallery image_dim"],
+    text_pids: Int[Tensor | np.ndarray, " text_labels"],
+    image_pids: Int[Tensor | np.ndarray, " image_labels"],
     *,
-    paired: Int[Tensor, " pairs"] | None = None,
+    paired: Int[Tensor | np.ndarray, " pairs"] | None = None,
     block_size: int = 256,
     shared: bool = False,
 ) -> dict[str, float]:
