@@ -1,9 +1,13 @@
 from collections import Counter
 from itertools import chain
+from pathlib import Path
 
 import pytest
 
-from tireid.data.samplers import EvaluationSampler, IdentityBalancedSampler, ShuffledSampler
+from tireid.data.datasets import TextDataset
+from tireid.data.loading import Loading
+from tireid.data.records import Record
+from tireid.data.samplers import IdentityBalancedSampler, ShuffledSampler
 
 LABELS = [0] * 9 + [1] * 5 + [2] * 7 + [3] * 1 + [4] * 6 + [5] * 12  # 40 pairs
 
@@ -87,13 +91,21 @@ def test_balanced_sampler_visits_identities_evenly():
     assert all(150 < count < 250 for count in visits.values())
 
 
+def evaluated(num_items: int, **ranks: int):
+    """Return what a rank evaluates of a split of one caption an image."""
+    records = [Record(Path(f"{n}.png"), n, ("a",), image_id=n) for n in range(num_items)]
+    texts = TextDataset(records, [[1]] * num_items, pad_id=0)
+    loading = Loading(4, 0, 2, persistent_workers=True, cache_images=True, seed=0)
+    loader = loading.evaluation(texts, 0, None, **ranks)
+    return [int(index) for batch in loader for index in batch.index]
+
+
 @pytest.mark.parametrize(
     ("num_items", "num_replicas"), [(13, 1), (13, 2), (13, 4), (3, 8), (16, 4)]
 )
 def test_evaluation_covers_every_item_on_equal_steps(num_items, num_replicas):
     shares = [
-        list(EvaluationSampler(num_items, num_replicas=num_replicas, rank=rank))
-        for rank in range(num_replicas)
+        evaluated(num_items, num_replicas=num_replicas, rank=rank) for rank in range(num_replicas)
     ]
     assert len({len(share) for share in shares}) == 1
     items = list(chain(*shares))
@@ -123,8 +135,8 @@ def test_batch_size_divides_among_processes():
 def test_rank_is_checked():
     with pytest.raises(ValueError, match="rank: expected 0 to 1, got 2"):
         ShuffledSampler(40, batch_size=8, num_replicas=2, rank=2)
-    with pytest.raises(ValueError, match="rank: expected 0 to 1, got 2"):
-        EvaluationSampler(40, num_replicas=2, rank=2)
+    with pytest.raises(ValueError, match="Invalid rank 2, rank should be in the interval"):
+        evaluated(40, num_replicas=2, rank=2)
 
 
 def test_balanced_sampler_checks_its_numbers():

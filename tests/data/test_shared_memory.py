@@ -77,7 +77,7 @@ def test_a_worker_that_cannot_pass_on_a_batch_ends_the_loading_in_seconds(capfd)
         collate_fn=list,
         worker_init_fn=prepare_worker,
         multiprocessing_context="fork",
-        timeout=60,
+        timeout=20,
     )
     with pytest.raises(RuntimeError, match="exited unexpectedly"):
         next(iter(loader))

@@ -309,7 +309,7 @@ def _are_texts(values: list[Any]) -> bool:
     )
 
 
-def check_root(name: str, root: str | Path | None, what: str = "") -> Path:
+def dataset_folder(name: str, root: str | Path | None, what: str = "") -> Path:
     """Return the folder of a data set.
 
     Args:
@@ -339,7 +339,7 @@ def locate(layout: Layout, root: str | Path | None) -> tuple[Path, Path]:
         ValueError: If no folder is given.
     """
     files = " or ".join(layout.annotation_files)
-    root = check_root(layout.name, root, f", where DIR or DIR/{layout.name} holds {files}")
+    root = dataset_folder(layout.name, root, f", where DIR or DIR/{layout.name} holds {files}")
     for folder in (root, root / layout.name):
         for name in layout.annotation_files:
             if (folder / name).is_file():

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tireid.data.bad_images import without_bad_images
 from tireid.data.caption_augmentation import caption_augmentation
 from tireid.data.datasets import ImageDataset, PairDataset, TextDataset
 from tireid.data.encoded_captions import EncodedCaptions
@@ -22,14 +21,13 @@ from tireid.data.image_source import ImageSource
 from tireid.data.loading import Loading
 from tireid.data.masking import WordMasking
 from tireid.data.records import Record, Splits, captions_of, split_sha256
-from tireid.data.resumable_loader import ResumableDataLoader
 from tireid.data.samplers import GlobalBatchSampler, check_batch_size
 from tireid.data.sampling import Sampling
-from tireid.data.split_counts import Counts, check_counts, count, differences
+from tireid.data.split_counts import Counts, count
+from tireid.data.split_reader import SplitReader
 from tireid.data.supports import SplitSupports, SupportDrawing, SupportSettings
 from tireid.data.tokenizers import CaptionTokenizer
-from tireid.data.training_split import training_split
-from tireid.data.transforms import Normalise, TrainTransform, check_share
+from tireid.data.transforms import Normalise, TrainTransform
 from tireid.data.word_features import WordEncoder, word_table
 from tireid.data.word_table import WordTable, WordType
 from tireid.files import resolve_cache_dir
@@ -147,10 +145,8 @@ class TireidDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         check_batch_size(batch_size)
-        check_counts(counts, "dataset.counts")
         if validation_split not in ("val", "test"):
             raise ValueError(f"validation_split: expected val or test, got {validation_split!r}")
-        check_share("bad_images", bad_images)
         self.name, self.root, self.terms = name, root, terms
         self.tokenizer = tokenizer
         erasing = erase_probability, tuple(erase_value)
@@ -163,15 +159,18 @@ class TireidDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.supports, self.support_batches = supports, supports is not None
         self.words, self.bad_images = {}, {}
-        self._masking, self._read, self._noise = masking, read, noise
+        self._masking, self._seed = masking, seed
         self._caption_augmentation = caption_augmentation(word_probability, word_ids)
         self._loading = Loading(
             eval_batch_size, num_workers, prefetch, persistent_workers, cache_images, seed
         )
-        self._bad_share, self._seed = bad_images, seed
         self._sampling = Sampling(sampler, pairs_per_id, weights, seed)
-        self._counts, self._other_releases = counts, other_releases or {}
         self._cache_dir = resolve_cache_dir(cache_dir)
+        checked = self._cache_dir / "checked-images"
+        releases = other_releases or {}
+        self._reader = SplitReader(
+            name or "", read, counts, releases, bad_images, checked, supports, noise, seed
+        )
         self._validation_split = validation_split
         self._captions = EncodedCaptions(tokenizer, back_translation)
         self._label_of, self._images = dict[int, int](), dict[str, ImageSource]()
@@ -242,7 +241,7 @@ class TireidDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Create or check files, in one process of each machine before all others start."""
-        self._verify(self._read())
+        _, self.bad_images = self._reader.readable(self._reader.read(), progress=self._rank == 0)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the annotations once and prepare the splits of a stage.
@@ -259,7 +258,7 @@ class TireidDataModule(LightningDataModule):
             "ignore", message=".*does not have many workers", category=PossibleUserWarning
         )
         if self._splits is None:
-            self._splits = self._read_splits()
+            self._splits, self.bad_images = self._reader.splits(progress=self._rank == 0)
             train_pids = sorted({record.pid for record in self._splits.get("train", [])})
             self._label_of = {pid: label for label, pid in enumerate(train_pids)}
         if not self.tokenizer.is_fitted:
@@ -272,16 +271,6 @@ class TireidDataModule(LightningDataModule):
         if stage == "fit":
             self._fit_batch_size()
             self._train_sampler(self._train_dataset())
-
-    def _read_splits(self) -> Splits:
-        splits = self._read()
-        readable = self._verify(splits)
-        for message in differences(splits, self._counts, self._other_releases):
-            rank_zero_warn(f"{self.name}, {message}")
-        if "train" not in readable:
-            return readable
-        settings = self.name or "", self.supports, self._noise, self._seed
-        return readable | {"train": training_split(readable["train"], *settings)}
 
     def _fit_batch_size(self) -> None:
         """Use all pairs as one batch if the data set is smaller than a batch."""
@@ -322,24 +311,15 @@ class TireidDataModule(LightningDataModule):
         """Return batches of this process's share of the global batch."""
         in_bytes = self._input.in_bytes(self.trainer, training=True)
         dataset = self._train_dataset(in_bytes=in_bytes)
-        size = self.batch_size // self._num_replicas
         images = texts = 1
         if self.supports is not None:
             images, texts = images + self.supports.num_images, texts + self.supports.num_texts
         words = self.words.get("train")
         caption_bytes = 0 if words is None else words.num_bytes // len(words)
         image_bytes = self._input.num_bytes(in_bytes=in_bytes)
-        batch_bytes = size * (images * image_bytes + texts * caption_bytes)
-        workers = self._loading.workers(batch_bytes, self.trainer, "batch_size")
-        return ResumableDataLoader(
-            dataset,
-            batch_size=size,
-            sampler=self._train_sampler(dataset),
-            persistent_workers=workers > 0 and self._loading.persistent_workers,
-            collate_fn=dataset.collate,
-            drop_last=True,
-            **self._loading.options(workers),
-        )
+        sample_bytes = images * image_bytes + texts * caption_bytes
+        size, sampler = self.batch_size // self._num_replicas, self._train_sampler(dataset)
+        return self._loading.training(dataset, sampler, size, sample_bytes, self.trainer)
 
     def training_pass(self, key: int, *, augmented: bool) -> DataLoader[Any]:
         """Return batches that reach every training pair, beside those that train.
@@ -351,16 +331,9 @@ class TireidDataModule(LightningDataModule):
         dataset = self._train_dataset(augmented=augmented)
         sampler = self._sampling.covering(len(dataset), self.batch_size, **self._ranks)
         sampler.set_epoch(key)
+        image_bytes = self._input.num_bytes(in_bytes=False)
         size = self.batch_size // self._num_replicas
-        batch_bytes = size * self._input.num_bytes(in_bytes=False)
-        workers = self._loading.workers(batch_bytes, self.trainer, "batch_size")
-        return DataLoader(
-            dataset,
-            batch_size=size,
-            sampler=sampler,
-            collate_fn=dataset.collate,
-            **self._loading.options(workers),
-        )
+        return self._loading.training(dataset, sampler, size, image_bytes, self.trainer, once=True)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Return the loaders of texts and of images; none where there is no such split."""
@@ -393,17 +366,6 @@ class TireidDataModule(LightningDataModule):
     @property
     def _rank(self) -> int:
         return self.trainer.global_rank if self.trainer is not None else 0
-
-    def _verify(self, splits: Splits) -> Splits:
-        """Return the splits without the images that training may do without."""
-        readable, self.bad_images = without_bad_images(
-            splits,
-            self._bad_share,
-            self._cache_dir / "checked-images",
-            name=self.name or "",
-            progress=self._rank == 0,
-        )
-        return readable
 
     def _prepare(self, split: str) -> None:
         records = self.records(split)
@@ -453,7 +415,8 @@ class TireidDataModule(LightningDataModule):
         transform = self._input.transform(in_bytes=in_bytes)
         images = ImageDataset(records, self._images[split], transform)
         ranks = self._ranks if ranks is None else ranks
-        batch_size = min(len(images), self._loading.eval_batch_size)
-        batch_bytes = batch_size * self._input.num_bytes(in_bytes=in_bytes)
-        workers = self._loading.workers(batch_bytes, self.trainer, "dataset.eval_batch_size")
-        return [self._loading.evaluation(*one, **ranks) for one in ((texts, 0), (images, workers))]
+        image_bytes = self._input.num_bytes(in_bytes=in_bytes)
+        return [
+            self._loading.evaluation(dataset, item_bytes, self.trainer, **ranks)
+            for dataset, item_bytes in ((texts, 0), (images, image_bytes))
+        ]

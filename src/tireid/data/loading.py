@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
-from tireid.data.datasets import ImageDataset, TextDataset
-from tireid.data.resumable_loader import LOADING_SECONDS, prepare_worker
-from tireid.data.samplers import EvaluationSampler
+from tireid.data.datasets import ImageDataset, PairDataset, TextDataset
+from tireid.data.resumable_loader import LOADING_SECONDS, ResumableDataLoader, prepare_worker
+from tireid.data.samplers import GlobalBatchSampler
 from tireid.data.shared_memory import workers_that_fit
 from tireid.files import available_cores
 
@@ -65,7 +65,73 @@ class Loading:
             wanted, batch_bytes, processes, batch_setting, prefetch=self.prefetch
         )
 
-    def options(self, workers: int) -> dict[str, Any]:
+    def training(
+        self,
+        dataset: PairDataset,
+        sampler: GlobalBatchSampler,
+        batch_size: int,
+        sample_bytes: int,
+        trainer: Any,
+        *,
+        once: bool = False,
+    ) -> DataLoader[Any]:
+        """Return the loader of training pairs.
+
+        Args:
+            dataset: The pairs.
+            sampler: Draws this process's share of each batch.
+            batch_size: Pairs of that share.
+            sample_bytes: Size of a pair with its support sets.
+            trainer: As in `workers`.
+            once: Whether all of it is read once, beside the loader that a training resumes.
+        """
+        workers = self.workers(batch_size * sample_bytes, trainer, "batch_size")
+        kind = DataLoader[Any] if once else ResumableDataLoader
+        return kind(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            persistent_workers=workers > 0 and self.persistent_workers and not once,
+            collate_fn=dataset.collate,
+            drop_last=not once,
+            **self._options(workers),
+        )
+
+    def evaluation(
+        self,
+        dataset: TextDataset | ImageDataset,
+        item_bytes: int,
+        trainer: Any,
+        *,
+        num_replicas: int,
+        rank: int,
+    ) -> DataLoader[Any]:
+        """Return the loader of a rank's share of the texts or the images of a split.
+
+        All ranks get the same number, as collective operations in an evaluation step need: the
+        first items come again where the ranks do not divide the number. Their index tells them
+        apart.
+
+        Args:
+            dataset: The texts or images.
+            item_bytes: Size of an item; 0: so small that this process loads them itself.
+            trainer: As in `workers`.
+            num_replicas: Number of processes.
+            rank: This process.
+        """
+        batch_bytes = min(len(dataset), self.eval_batch_size) * item_bytes
+        workers = 0
+        if item_bytes:
+            workers = self.workers(batch_bytes, trainer, "dataset.eval_batch_size")
+        return DataLoader(
+            dataset,
+            batch_size=self.eval_batch_size,
+            sampler=DistributedSampler(dataset, num_replicas, rank, shuffle=False),
+            collate_fn=dataset.collate,
+            **self._options(workers),
+        )
+
+    def _options(self, workers: int) -> dict[str, Any]:
         """Return what a `DataLoader` is given beside its data.
 
         A generator of its own: a loader would draw its workers' seed from the global one, and so
@@ -79,15 +145,3 @@ class Loading:
             "worker_init_fn": prepare_worker,
             "timeout": LOADING_SECONDS if workers else 0,
         }
-
-    def evaluation(
-        self, dataset: TextDataset | ImageDataset, workers: int, *, num_replicas: int, rank: int
-    ) -> DataLoader[Any]:
-        """Return the loader of a rank's share of the texts or the images of a split."""
-        return DataLoader(
-            dataset,
-            batch_size=self.eval_batch_size,
-            sampler=EvaluationSampler(len(dataset), num_replicas=num_replicas, rank=rank),
-            collate_fn=dataset.collate,
-            **self.options(workers),
-        )

@@ -51,7 +51,8 @@ class GlobalBatchSampler(Sampler[SampleKey]):
         seed: int = 0,
     ) -> None:
         check_batch_size(batch_size, num_replicas)
-        check_rank(num_replicas, rank)
+        if not 0 <= rank < num_replicas:
+            raise ValueError(f"rank: expected 0 to {num_replicas - 1}, got {rank}")
         if num_pairs < batch_size:
             raise ValueError(
                 f"expected at least batch_size={batch_size} training pairs, got {num_pairs};"
@@ -241,34 +242,6 @@ class IdentityBalancedSampler(GlobalBatchSampler):
             yield batch
 
 
-class EvaluationSampler(Sampler[int]):
-    """Every item in order, dealt out to the ranks in turn.
-
-    All ranks get the same number, as collective operations in an evaluation step need: the first
-    items come again where the ranks do not divide the number. Their index tells them apart.
-
-    Args:
-        num_items: Number of items.
-        num_replicas: Number of processes.
-        rank: This process.
-    """
-
-    def __init__(self, num_items: int, *, num_replicas: int = 1, rank: int = 0) -> None:
-        check_rank(num_replicas, rank)
-        self._num_items = num_items
-        self._num_replicas = num_replicas
-        self._rank = rank
-
-    def __len__(self) -> int:
-        """Return the number of items of this rank."""
-        return -(-self._num_items // self._num_replicas)
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield this rank's items."""
-        for turn in range(len(self)):
-            yield (turn * self._num_replicas + self._rank) % self._num_items
-
-
 def check_batch_size(batch_size: int, num_replicas: int = 1) -> None:
     """Check that a global batch size is positive and divides evenly.
 
@@ -282,16 +255,6 @@ def check_batch_size(batch_size: int, num_replicas: int = 1) -> None:
             f"batch_size: expected a multiple of the {num_replicas} processes, got {batch_size};"
             " it is the global batch size, shared evenly by all processes"
         )
-
-
-def check_rank(num_replicas: int, rank: int) -> None:
-    """Check that a rank is one of the processes.
-
-    Raises:
-        ValueError: If not.
-    """
-    if not 0 <= rank < num_replicas:
-        raise ValueError(f"rank: expected 0 to {num_replicas - 1}, got {rank}")
 
 
 def _shuffle(values: Sequence[int], generator: torch.Generator) -> list[int]:

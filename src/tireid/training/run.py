@@ -19,7 +19,7 @@ from tireid.checkpoints import stop_signals
 from tireid.checkpoints.best_checkpoint import BestCheckpoint
 from tireid.checkpoints.last_checkpoint import LastCheckpoint
 from tireid.console import say, silence_expected_warnings
-from tireid.data.annotations import check_root
+from tireid.data.annotations import dataset_folder
 from tireid.data.datamodule import TireidDataModule
 from tireid.files import remove_leftovers, write_json, write_text
 from tireid.inference.build import (
@@ -101,7 +101,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         teacher.check_teaching(cfg)
         check_idle(cfg)
         if "root" in (reader := cfg.dataset.get("read") or {}):  # before weights are downloaded
-            check_root(cfg.dataset.name, reader["root"])
+            dataset_folder(cfg.dataset.name, reader["root"])
         if not processes.is_started():
             fetch_missing(cfg, fetch_command(), _say)
         count = devices.processes_to_start(cfg)
