@@ -89,6 +89,7 @@ def test_without_a_transformer_both_settings_say_so(compose_config, tmp_path):
 @pytest.mark.parametrize(
     ("group", "encoder", "last"),
     [
+        ("image_encoder", "dinov2_small", "dino.layernorm.weight"),
         ("image_encoder", "dinov3_small", "dino.norm.weight"),
         ("image_encoder", "siglip2_tiny", "siglip.head.probe"),
         ("text_encoder", "bert_tiny", "bert.encoder.layer.{last}.output.dense.weight"),
@@ -97,7 +98,7 @@ def test_without_a_transformer_both_settings_say_so(compose_config, tmp_path):
 )
 def test_the_blocks_of_every_family_are_found(compose_config, tmp_path, group, encoder, last):
     overrides = [f"{group}={encoder}", "model=baseline"]
-    if encoder == "dinov3_small":
+    if encoder.startswith("dino"):
         overrides.append("image_encoder.pretrained=false")
     with torch.device("meta"):
         model = built(compose_config, tmp_path, *overrides)

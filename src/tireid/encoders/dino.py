@@ -1,21 +1,98 @@
-"""DINOv3 (Siméoni et al., 2025), whose positions are rotations, so that any image size will do."""
+"""DINOv2 (Oquab et al., 2023) and DINOv3 (Siméoni et al., 2025), any image size.
 
-from typing import Literal
+What is left of an image beside whole patches is not seen.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import DINOv3ViTConfig, DINOv3ViTModel
+from transformers import Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel
 
+from tireid.encoders.patches import check_image_size, resize_positions
 from tireid.encoders.pretrained import load_exactly, read_pretrained
 from tireid.structures import Images, Tokens
 
-UNUSED = "embeddings.mask_token"  # of its pre-training
+UNUSED = "embeddings.mask_token"  # of the pre-training
+POSITIONS = "embeddings.position_embeddings"
+
+
+class Dinov2ImageEncoder(nn.Module):
+    """DINOv2's class token and patches after the last norm.
+
+    Args:
+        pretrained: Hub name or `save_pretrained` folder of a DINOv2 of these sizes, without
+            registers, or False. Its positions are resized bicubically, as by the library.
+        image_size: Height and width, in pixels.
+        patch_size: Side of a patch, in pixels.
+        dim: Token width; also `out_dim`.
+        depth: Number of transformer blocks.
+        heads: Number of attention heads.
+
+    Raises:
+        ValueError: If an image has no whole patch.
+    """
+
+    dino: Dinov2Model
+
+    def __init__(
+        self,
+        pretrained: str | Literal[False] = False,
+        image_size: Sequence[int] = (384, 128),
+        patch_size: int = 14,
+        dim: int = 384,
+        depth: int = 12,
+        heads: int = 6,
+    ) -> None:
+        super().__init__()
+        if len(image_size) != 2 or min(image_size) < patch_size:
+            raise ValueError(
+                f"image_size: expected [height, width] of at least {patch_size} pixels, a patch, "
+                f"got {list(image_size)}"
+            )
+        self.image_size = (image_size[0], image_size[1])
+        config = Dinov2Config(
+            hidden_size=dim,
+            num_hidden_layers=depth,
+            num_attention_heads=heads,
+            patch_size=patch_size,
+            image_size=list(self.image_size),
+        )
+        self.dino = Dinov2Model(config)
+        if pretrained is not False:
+            model = read_pretrained("Dinov2Model", pretrained)
+            state = model.state_dict()
+            state[POSITIONS] = resize_positions(
+                state[POSITIONS], old_grid=_grid(model), new_grid=_grid(self.dino), mode="bicubic"
+            )
+            load_exactly(self.dino, state, pretrained)
+        self.dino.get_parameter(UNUSED).requires_grad_(False)
+        self.out_dim = dim
+
+    def forward(self, images: Images) -> Tokens:
+        """Encode normalised RGB images of `image_size`."""
+        check_image_size(images, self.image_size)
+        # The library's embeddings resize the positions in each pass, from a square.
+        embeddings = self.dino.embeddings
+        patches = embeddings.patch_embeddings(images)
+        first = embeddings.cls_token.expand(len(images), -1, -1)
+        tokens = torch.cat([first, patches], dim=1) + embeddings.position_embeddings
+        tokens = self.dino.layernorm(self.dino.encoder(tokens).last_hidden_state)
+        pooled, local = tokens[:, 0], tokens[:, 1:]
+        return Tokens(pooled, local, local.new_ones(local.shape[:2], dtype=torch.bool))
+
+
+def _grid(model: Any) -> tuple[int, int]:
+    patches = model.embeddings.patch_embeddings
+    height, width = (side // patches.patch_size[0] for side in patches.image_size)
+    return height, width
 
 
 class DinoImageEncoder(nn.Module):
     """DINOv3's class token and patches after the last norm; its register tokens are left out.
 
-    What is left of an image beside whole patches is not seen.
+    Its positions are rotations, so images may have any size.
 
     Args:
         pretrained: Hub name or `save_pretrained` folder of a DINOv3 of these sizes, or False.

@@ -1,6 +1,7 @@
 """The patch grid of a vision transformer, and position tables resized to it."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch.nn.functional as F
 from einops import rearrange
@@ -51,19 +52,21 @@ def resize_positions(
     old_grid: tuple[int, int],
     new_grid: tuple[int, int],
     class_tokens: int = 1,
+    mode: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> Float[Tensor, "1 new dim"]:
-    """Resize a position table to another grid, bilinearly.
+    """Resize a position table to another grid.
 
     Args:
         positions: Positions of the class token, if there is one, then of the patches, row by row.
         old_grid: Rows and columns of the table.
         new_grid: Rows and columns wanted.
         class_tokens: Number of class tokens, whose positions stay as they are.
+        mode: How positions between others are computed.
 
     Source:
         LGUR's official code: bilinear, corners not aligned, no antialiasing.
     """
     class_position, patches = positions[:, :class_tokens], positions[:, class_tokens:]
     patches = rearrange(patches, "1 (h w) dim -> 1 dim h w", h=old_grid[0], w=old_grid[1])
-    patches = F.interpolate(patches, size=new_grid, mode="bilinear", align_corners=False)
+    patches = F.interpolate(patches, size=new_grid, mode=mode, align_corners=False)
     return cat([class_position, rearrange(patches, "1 dim h w -> 1 (h w) dim")], dim=1)
