@@ -27,6 +27,7 @@ TINY = [
     "trainer.log_every_n_steps=1",
     "+trainer.limit_train_batches=2",
 ]
+CLIP = ["image_encoder=clip_tiny", "text_encoder=clip_text_tiny"]
 
 
 def test_the_encoders_and_the_head_are_compiled_in_place(compose_config, monkeypatch, tmp_path):
@@ -51,6 +52,68 @@ def test_a_method_without_a_head_is_compiled_too(compose_config, monkeypatch, tm
     monkeypatch.setattr(nn.Module, "compile", lambda self, **_: compiled.append(self))
     compile_model(model)
     assert compiled == [model.image_encoder, model.text_encoder.embedding]
+
+
+def test_what_rde_calls_of_clip_and_a_joint_teacher_are_compiled_too(
+    compose_config, monkeypatch, tmp_path
+):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: compiled.append(self))
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        lambda function, **how: lambda *args: compiled.append(how) or function(*args),
+    )
+    cfg = compose_config("model=rde", *CLIP, f"paths.output_dir={tmp_path}")
+    model = build_model(cfg, build_encoders(cfg), 5)
+    compile_model(model)
+    assert compiled == [model.image_encoder, model.text_encoder]
+    model.image_features(torch.zeros(1, 3, *model.image_encoder.image_size))
+    assert compiled[2:] == [{"dynamic": None}]
+
+    compiled.clear()
+    cfg = compose_config("model=lcr2s", "model.joint=true", *CLIP, f"paths.output_dir={tmp_path}")
+    model = build_model(cfg, build_encoders(cfg), 5)
+    compile_model(model)
+    duals = (model.dual, model.teacher.dual)
+    assert compiled == [encoder for m in duals for encoder in (m.image_encoder, m.text_encoder)]
+
+
+IN_PIECES = """
+import torch
+from torch import nn
+from tireid.encoders.clip import ClipImageEncoder
+from tireid.encoders.low_memory import encode_in_pieces
+from tireid.training.build import compile_model
+
+usual = torch.compile
+torch.compile = lambda function, **how: usual(function, **(how | {"backend": "eager"}))
+model = nn.Module()
+model.image_encoder = encoder = ClipImageEncoder(
+    image_size=(16, 8), patch_size=8, dim=8, depth=1, heads=2, out_dim=4
+)
+images, found = torch.randn(5, 3, 16, 8), []
+for step in range(3):
+    if step == 1:
+        encode_in_pieces(encoder, 2)
+        compile_model(model)
+    encoder.zero_grad()
+    tokens = encoder.with_attention(images)[0] if step == 2 else encoder(images)
+    tokens.local.pow(3).sum().backward()
+    found.append(torch.cat([p.grad.flatten() for p in encoder.parameters()]))
+    torch.testing.assert_close(found[step], found[0])
+print(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+"""
+
+
+@pytest.mark.slow
+def test_a_batch_in_pieces_is_compiled_piece_by_piece():
+    """In a process of its own, as below."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_PIECES], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
 
 
 @pytest.mark.long

@@ -61,6 +61,7 @@ def _recomputed(forward: Callable[..., Any], *inputs: Any, **options: Any) -> An
     return checkpoint(forward, *inputs, use_reentrant=False, **options)
 
 
+@torch.compiler.disable(recursive=False)  # each piece is compiled: no graph holds several
 def _in_pieces(
     forward: Callable[..., Any], size: int, *inputs: Tensor | None, **options: Any
 ) -> Any:

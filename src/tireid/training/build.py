@@ -39,11 +39,17 @@ def compile_model(model: nn.Module) -> None:
     In place: names in the state dict stay, so that a checkpoint loads without compiling. Captions
     have many lengths, so what sees them is compiled for all at once.
     """
-    within = getattr(model, "dual", model)  # a method may be built around another
+    for name in ("dual", "teacher"):  # a method may be built around others
+        if isinstance(within := getattr(model, name, None), nn.Module):
+            compile_model(within)
     for name in ("image_encoder", "text_encoder", "head"):
-        module = getattr(within, name, None)
-        if isinstance(module, nn.Module):
-            module.compile(dynamic=None if name == "image_encoder" else True)
+        if not isinstance(module := getattr(model, name, None), nn.Module):
+            continue
+        dynamic = None if name == "image_encoder" else True
+        module.compile(dynamic=dynamic)
+        if hasattr(module, "with_attention"):  # what RDE calls in place of the encoder
+            compiled: Any = torch.compile(module.with_attention, dynamic=dynamic)
+            module.with_attention = compiled
 
 
 def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
