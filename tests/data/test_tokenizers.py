@@ -169,6 +169,13 @@ def test_clip_folder_keeps_the_end_token(clip_folder, tmp_path):
         ("\u201chello\u201d he\u2019s", '"hello" he\'s'),
         ("o\ufb03ce \ufb01ne \ufb02at o\ufb00 wa\ufb04e", "office fine flat off waffle"),
         ("&ldquo;a&rdquo; &lsquo;b&#39; R&amp;amp;B", "\"a\" 'b' R&B"),
+        ("it&#x27;s &#8220;a&#8221; &eacute; b&hellip;", 'it\'s "a" \u00e9 b\u2026'),
+        (
+            "we\u00e2\u20ac\u2122re \u00e2\u20ac\u0153caf\u00c3\u00a9\u00e2\u20ac\x9d",
+            'we\'re "caf\u00e9"',
+        ),
+        ("a\u00e2\u20ac\u201cb \u00e2\u20ac\u201d", "a\u2013b \u2014"),
+        ("\ufeffred\x07 coat", "red coat"),
     ],
 )
 def test_captions_are_mended_as_by_the_official_code(clip_folder, tmp_path, odd, plain):
@@ -226,7 +233,7 @@ def _changed(**values):
         (
             "tokenizer.json",
             _changed(normalizer={"type": "Prepend", "prepend": "x" * 10**6}),
-            "normalizer: expected at most 16 steps",
+            "normalizer: expected at most 24 steps",
         ),
         ("tokenizer.json", _changed(normalizer={"type": "Junk"}), "clip: expected a tokenizer"),
     ],

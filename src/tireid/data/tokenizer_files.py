@@ -30,7 +30,7 @@ _VOCABULARY = {
 }
 # Each step of a normaliser may make a caption longer by what it puts in.
 _LONGEST_CONTENT = 8  # characters
-_MOST_STEPS = 16
+_MOST_STEPS = 24
 _PROBE = ["", "A woman in a red coat, with 2 bags."]
 
 
