@@ -331,7 +331,7 @@ class TestCompletion:
             assert line in capsys.readouterr().out
 
 
-def test_convert_and_export_take_options_for_overrides(monkeypatch, capsys):
+def test_convert_export_and_evaluate_take_options_for_overrides(monkeypatch, capsys):
     cases = {
         ("--from", "lgur", "a b", "output=x"): ["source=lgur", "official='a b'", "output=x"],
         ("--from=lgur", "--cfg", "job"): ["source=lgur", "--cfg", "job"],
@@ -341,6 +341,9 @@ def test_convert_and_export_take_options_for_overrides(monkeypatch, capsys):
         assert as_overrides("convert", list(words)) == expected
     assert as_overrides("export", ["run=a", "--push", "me/it"]) == ["run=a", "push=me/it"]
     assert as_overrides("train", ["a"]) == ["a"]
+    words = ["--model", "them/a b's@96x32", "dataset=[x,y]"]
+    expected = ["+dataset@datasets.x=x", "+dataset@datasets.y=y", r"run='them/a b\'s@96x32'"]
+    assert as_overrides("evaluate", words) == expected
     code, _, err = said(monkeypatch, capsys, "convert", "--from")
     assert code == 2
     assert "--from: expected a source" in err

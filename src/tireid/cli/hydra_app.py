@@ -17,6 +17,7 @@ OPTIONS = (
 # Of commands: the setting that an option of theirs stands for, and what it expects.
 _OPTION_OF = {
     "convert": ("--from", "source", "a source, such as lgur"),
+    "evaluate": ("--model", "run", "a run, an export, or a CLIP or SigLIP 2 of the model hub"),
     "export": ("--push", "push", "a repository of the model hub, OWNER/NAME"),
 }
 _LIST_OF_SETS = re.compile(r"dataset=\[[^\[\]{}]*\]")
@@ -35,8 +36,8 @@ def only_shows() -> bool:
 def as_overrides(name: str, words: list[str]) -> list[str]:
     """Return the words of a command line as Hydra takes them.
 
-    These are `--from SOURCE FILE` of `convert`, `--push OWNER/NAME` of `export`, and
-    `dataset=[A,B]` of `train` and `evaluate`.
+    These are `--from SOURCE FILE` of `convert`, `--push OWNER/NAME` of `export`, `--model NAME` of
+    `evaluate`, and `dataset=[A,B]` of `train` and `evaluate`.
 
     Args:
         name: The command.
@@ -45,8 +46,11 @@ def as_overrides(name: str, words: list[str]) -> list[str]:
     Raises:
         SystemExit: With code 2, if nothing stands behind such an option.
     """
-    if name in ("train", "evaluate"):
-        return _several_datasets(name, words)
+    words = _without_option(name, words)
+    return _several_datasets(name, words) if name in ("train", "evaluate") else words
+
+
+def _without_option(name: str, words: list[str]) -> list[str]:
     option, setting, example = _OPTION_OF.get(name, ("", "", ""))
     starts = [at for at, word in enumerate(words) if word.partition("=")[0] == option]
     if not starts:
@@ -56,11 +60,15 @@ def as_overrides(name: str, words: list[str]) -> list[str]:
     if not value or value.startswith("-"):
         sys.stderr.write(f"tireid {name}: {option}: expected {example}\n")
         sys.exit(2)
-    overrides = [f"{setting}={value}"]
+    overrides = [f"{setting}={_quoted(value) if name == 'evaluate' else value}"]
     if name == "convert" and after and not after[0].startswith("-") and "=" not in after[0]:
-        quoted = after.pop(0).replace("'", "\\'")
-        overrides.append(f"official='{quoted}'")
+        overrides.append(f"official={_quoted(after.pop(0))}")
     return [*before, *overrides, *after]
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _several_datasets(command: str, words: list[str]) -> list[str]:
