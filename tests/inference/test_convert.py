@@ -11,6 +11,7 @@ from transformers import BertConfig, BertModel
 import tireid
 from tireid.inference.convert import OWN_SETTINGS, convert
 from tireid.inference.export import export
+from tireid.methods.lgur.official import read_lgur
 from tireid.training.evaluate import evaluate
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -221,6 +222,17 @@ def test_every_fault_of_the_checkpoint_names_its_file(checkpoint, small_convert,
             convert(small_convert(checkpoint | change))
         assert "state_dict" not in str(refused.value)
         assert not (tmp_path / "run").exists()
+
+
+def test_a_prefix_of_several_devices_is_left_out(checkpoint, tmp_path):
+    torch.save(checkpoint, tmp_path / "plain")
+    wrapped = {
+        part: {f"module.{k}": v for k, v in checkpoint[part].items()} for part in ("network", "W")
+    }
+    torch.save(wrapped, tmp_path / "wrapped")
+    plain, found = (read_lgur(tmp_path / name).state for name in ("plain", "wrapped"))
+    assert plain.keys() == found.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in plain.items())
 
 
 def test_other_settings_are_those_of_training(compose_config):

@@ -58,16 +58,17 @@ def from_openai_layout(weights: Mapping[str, Tensor], names: Names, code: str) -
     The projections, which that code multiplies from the right, are transposed.
 
     Args:
-        weights: Tensors by official name, those of the towers under `base_model.`; a prefix
-            `module.` of all of them is left out.
+        weights: Tensors by official name, those of the towers under `base_model.`.
         names: The official names of the rest, and ours, as in `tireid.runs.official`.
         code: What saved them, for messages.
 
     Raises:
         ValueError: If a name is not of that layout, or a projection is no matrix.
     """
-    plain = {key.removeprefix("module."): value.float() for key, value in weights.items()}
-    state = renamed(plain, [*_NAMES, *names], code)
+    state = renamed(weights, [*_NAMES, *names], code)
+    for name, value in state.items():
+        if value.is_floating_point():  # counters are not
+            state[name] = value.float()
     for name in _PROJECTIONS:
         if name in state and state[name].ndim != 2:
             raise ValueError(f"{name}: expected a matrix, got shape {tuple(state[name].shape)}")

@@ -11,6 +11,7 @@ from tireid.encoders.pretrained import misfit
 from tireid.files import write_json, write_text
 from tireid.inference.build import build_encoders, build_model
 from tireid.inference.export import check_new_folder
+from tireid.inference.official_file import official_file
 from tireid.runs.checkpoint import write_checkpoint
 from tireid.runs.official import OfficialWeights
 from tireid.runs.record import RECORD_FILE
@@ -18,7 +19,7 @@ from tireid.runs.settings import CONFIG_FILE
 from tireid.runs.weights import TOKENIZER_FOLDER
 
 CHECKPOINT = "official.ckpt"
-OWN_SETTINGS = ("official", "output", "tokenizer", "bert", "source")
+OWN_SETTINGS = ("official", "member", "output", "tokenizer", "bert", "source")
 
 
 def convert(cfg: DictConfig) -> Path:
@@ -38,9 +39,10 @@ def convert(cfg: DictConfig) -> Path:
     for name, what in required.items():
         if not cfg[name]:
             raise ValueError(f"{name}: expected {what}; set {name}=...")
-    official, output = Path(cfg.official), check_new_folder(cfg.output)
+    output = check_new_folder(cfg.output)
     read = instantiate(cfg.source.read, _convert_="all")
-    weights: OfficialWeights = read(official, num_train_pids=cfg.num_train_pids)
+    with official_file(str(cfg.official), cfg.member) as official:
+        weights: OfficialWeights = read(official, num_train_pids=cfg.num_train_pids)
     if not weights.lacking:
         cfg.text_encoder.pretrained = False
     tokenizer = instantiate(cfg.text_encoder.tokenizer, _convert_="all")
@@ -55,7 +57,7 @@ def convert(cfg: DictConfig) -> Path:
         built = model.state_dict()
         state = {name: built[name] for name in built if name.startswith(weights.lacking)} | state
     if faults := misfit(model.state_dict(), state):
-        raise ValueError(f"{official}: does not have the config's sizes: {faults}")
+        raise ValueError(f"{cfg.official}: does not have the config's sizes: {faults}")
     model.load_state_dict(state)
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -68,7 +70,7 @@ def convert(cfg: DictConfig) -> Path:
     write_checkpoint({"state_dict": model.state_dict()}, output / "checkpoints" / CHECKPOINT)
     record = {
         "tested_checkpoint": CHECKPOINT,
-        "converted_from": official.name,
+        "converted_from": Path(cfg.member or cfg.official).name,
         "official_code": cfg.source.code,
     }
     write_json(output / RECORD_FILE, record)

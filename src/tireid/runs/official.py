@@ -11,6 +11,7 @@ from torch import Tensor
 from tireid.runs.checkpoint import load_saved, weights_fault
 
 SHOWN_KEYS = 5
+_PARALLEL = "module."  # of DataParallel and DistributedDataParallel
 
 # Per part of a model its official prefix, ours, and the names below them: official as a pattern of
 # the whole rest, then ours. `{a|b}`: the rows are split in equal parts with these names, in this
@@ -59,7 +60,8 @@ def read_parts(path: Path, code: str, parts: Sequence[str]) -> dict[str, dict[st
         parts: Entries that hold weights.
 
     Returns:
-        Tensors by official name, of each of the parts.
+        Tensors by official name, of each of the parts; a prefix `module.` of all of them is left
+        out.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -84,8 +86,14 @@ def read_parts(path: Path, code: str, parts: Sequence[str]) -> dict[str, dict[st
         fault = weights_fault(weights) if weights else "nothing"
         if fault:
             raise ValueError(f"{expected}, of tensors by name; got in {part}: {fault}")
-        found[part] = dict(weights)
+        found[part] = _without_prefix(weights)
     return found
+
+
+def _without_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights by their own names, if a module for several devices has put one before all."""
+    is_wrapped = all(name.startswith(_PARALLEL) for name in weights)
+    return {name.removeprefix(_PARALLEL) if is_wrapped else name: weights[name] for name in weights}
 
 
 def renamed(weights: Mapping[str, Tensor], names: Names, code: str) -> dict[str, Tensor]:

@@ -128,6 +128,7 @@ def test_what_does_not_fit_is_refused_by_one_message(checkpoint, small_convert, 
         r"expected rows for 3 equal parts": {
             "base_model.transformer.resblocks.0.attn.in_proj_bias": torch.zeros(7)
         },
+        r"final_norm\.weight is torch\.int64": {"ln_post.weight": torch.ones(8, dtype=torch.int64)},
         "not finite in ln_post.bias": {"ln_post.bias": torch.full((8,), torch.nan)},
     }
     for message, change in faults.items():
@@ -152,5 +153,9 @@ def test_pickled_objects_are_refused_and_a_prefix_of_all_names_is_not(checkpoint
         torch.save(content, path)
         with pytest.raises(ValueError, match=r"best\.pth: expected a checkpoint of the official"):
             read_irra(path)
-    torch.save({"model": {f"module.{k}": v for k, v in checkpoint["model"].items()}}, path)
+    wrapped = {f"module.{k}": v for k, v in checkpoint["model"].items()}
+    torch.save({"model": wrapped}, path)
     assert read_irra(path).num_train_pids == 5
+    torch.save({"model": wrapped | checkpoint["model"]}, path)
+    with pytest.raises(ValueError, match=r"got \d+ others: module\.base_model"):
+        read_irra(path)

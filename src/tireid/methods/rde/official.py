@@ -6,7 +6,6 @@ The layout is that of https://github.com/QinYang79/RDE (`best.pth`): `model` hol
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from tireid.encoders.openai_layout import from_openai_layout
@@ -63,8 +62,4 @@ def convert_official(model: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: If a name is not of the official layout.
     """
-    state = from_openai_layout(model, _NAMES, CODE)
-    for name in state:
-        if name.endswith("num_batches_tracked"):
-            state[name] = state[name].to(torch.int64)
-    return state
+    return from_openai_layout(model, _NAMES, CODE)
