@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tireid.cli.arguments import Parser
-from tireid.console import complain, say
+from tireid.cli.errors import one_message
+from tireid.console import say
 from tireid.files import write_text
 
 if TYPE_CHECKING:
@@ -23,13 +24,10 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run `tireid compare`."""
-    try:
+    with one_message():
         arguments = vars(_parse())
         del arguments["no_page"]  # `out` says it
         compare(**arguments)
-    except (ValueError, OSError) as error:
-        complain(str(error))
-        sys.exit(1)
 
 
 def compare(

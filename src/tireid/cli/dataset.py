@@ -1,12 +1,12 @@
 """The command `tireid dataset`."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from tireid.cli.arguments import Parser
 from tireid.cli.commands import LAYOUTS
-from tireid.console import complain, say, show_warnings_in_one_line
+from tireid.cli.errors import one_message
+from tireid.console import say, show_warnings_in_one_line
 
 
 def main() -> None:
@@ -15,14 +15,11 @@ def main() -> None:
     from tireid.data.conversion import convert  # late: the help needs no torch
 
     show_warnings_in_one_line()
-    try:
+    with one_message(2):
         for line in convert(
             arguments.source, arguments.root, arguments.to, arguments.out, images=arguments.images
         ):
             say(line)
-    except (ValueError, OSError) as error:
-        complain(str(error))
-        sys.exit(2)
     say(f"to use it: dataset={arguments.to} dataset.root={arguments.out}")
 
 

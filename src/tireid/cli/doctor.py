@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tireid.cli.arguments import Parser
 from tireid.cli.commands import LAYOUTS
-from tireid.console import complain, say, show_warnings_in_one_line
+from tireid.cli.errors import one_message
+from tireid.console import say, show_warnings_in_one_line
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
 
     show_warnings_in_one_line()
     out: Path | None = arguments.out
-    try:
+    with one_message(2):
         memory = resolve_cache_dir(arguments.cache) / "checked-images"
         result = examine(
             arguments.dataset,
@@ -36,9 +37,6 @@ def main() -> None:
             for change in write_corrected(result.corrected, arguments.fix, list(result.files)):
                 say(change)
             say(f"written: {arguments.fix}")
-    except (ValueError, OSError) as error:
-        complain(str(error))
-        sys.exit(2)
     sys.exit(1 if result.harmful else 0)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tireid.cli.arguments import Parser
+from tireid.cli.errors import one_message
 from tireid.console import (
     complain,
     say,
@@ -43,14 +44,12 @@ def main() -> None:
         prune=arguments.prune,
     )
     try:
-        split: list[Found] = []
-        if arguments.split:
-            options = replace(options, model=str(run_of_split(arguments.model, folder)))
-            split = split_images(options.model, arguments.split)
-        report = build_index_together(arguments.sources, folder, options, split=split)
-    except (ValueError, OSError) as error:
-        complain(str(error))
-        sys.exit(1)
+        with one_message():
+            split: list[Found] = []
+            if arguments.split:
+                options = replace(options, model=str(run_of_split(arguments.model, folder)))
+                split = split_images(options.model, arguments.split)
+            report = build_index_together(arguments.sources, folder, options, split=split)
     except KeyboardInterrupt:
         complain("stopped; the same command goes on from here")
         sys.exit(130)

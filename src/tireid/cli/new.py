@@ -7,12 +7,12 @@ tireid new method gem --package mypkg   into a package of your own, in this fold
 import argparse
 import keyword
 import re
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from tireid.cli.arguments import Parser
-from tireid.console import complain, say
+from tireid.cli.errors import one_message
+from tireid.console import say
 from tireid.files import write_text
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -53,12 +53,9 @@ KINDS = {
 def main() -> None:
     """Run `tireid new`."""
     arguments = _parse()
-    try:
+    with one_message():
         for file in new(arguments.kind, arguments.name, arguments.package):
             say(f"written: {file}")
-    except (ValueError, OSError) as error:
-        complain(str(error))
-        sys.exit(1)
     option = "image_encoder" if arguments.kind == "encoder" else KINDS[arguments.kind].group
     trust = f"--trust {arguments.package} " if arguments.package else ""
     path = "PYTHONPATH=. " if arguments.package else ""

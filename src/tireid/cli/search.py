@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tireid.cli.arguments import Parser
+from tireid.cli.errors import one_message
 from tireid.console import (
-    complain,
     say,
     show,
     show_warnings_in_one_line,
@@ -26,7 +26,7 @@ def main() -> None:
     arguments = _parse()
     silence_expected_warnings()
     show_warnings_in_one_line()
-    try:
+    with one_message():
         queries = _search(arguments)
         _draw(arguments, queries)  # first: the reader of a pipe may leave in the middle of a table
         if arguments.json:
@@ -34,9 +34,6 @@ def main() -> None:
         else:
             for query, results in queries:
                 show(_table(query, results), uncut=True)
-    except (ValueError, OSError) as error:
-        complain(str(error))
-        sys.exit(1)
 
 
 def _search(arguments: argparse.Namespace) -> "list[tuple[str, list[Result]]]":

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tireid.cli.arguments import Parser
+from tireid.cli.errors import one_message
 from tireid.console import complain, say, show_warnings_in_one_line, silence_expected_warnings
 
 PASSWORD_VARIABLE = "TIREID_PASSWORD"  # noqa: S105 -- its name
@@ -34,20 +35,12 @@ def main() -> None:
             f"{arguments.host}; set {PASSWORD_VARIABLE}=..."
         )
         sys.exit(1)
-    try:
-        with Index.open(
-            arguments.index,
-            model=arguments.model,
-            device=arguments.device,
-            runtime=arguments.runtime,
-        ) as index:
-            _ = index.retriever  # or a clear error now
-            app = make_app(index, password)
-            say(f"http://{arguments.host}:{arguments.port}/ (Ctrl-C ends it)")
-            uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning")
-    except (ValueError, OSError) as error:
-        complain(str(error))
-        sys.exit(1)
+    opened = {name: getattr(arguments, name) for name in ("model", "device", "runtime")}
+    with one_message(), Index.open(arguments.index, **opened) as index:
+        _ = index.retriever  # or a clear error now
+        app = make_app(index, password)
+        say(f"http://{arguments.host}:{arguments.port}/ (Ctrl-C ends it)")
+        uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning")
 
 
 def _parse() -> argparse.Namespace:

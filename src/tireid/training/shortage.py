@@ -3,7 +3,7 @@
 import errno
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import OutOfMemoryError
 
@@ -16,10 +16,9 @@ _FILES = re.compile(r"Too many open files|items of ancdata", re.IGNORECASE)
 _WORKER = re.compile(r"DataLoader (worker .* exited unexpectedly|timed out)")
 _LOADER = "torch.utils.data.dataloader"
 _FOLDERS = (
-    "hydra.run.dir=FOLDER for a run, paths.cache_dir=FOLDER for the cache, else what output= or "
-    "--out names"
+    "hydra.run.dir=FOLDER for a run, paths.cache_dir=FOLDER for the cache, else output=FOLDER"
 )
-_ADVICE = {
+SETTINGS = {
     "memory": (
         "set a smaller batch_size, dataset.eval_batch_size or dataset.image_size, "
         "trainer.precision=bf16-mixed, or dataset.num_workers=0"
@@ -38,6 +37,16 @@ _ADVICE = {
     ),
     "closed": f"choose a folder that may be written to: {_FOLDERS}",
 }
+OPTIONS = {  # of commands without settings
+    "memory": "where the command has them, give a smaller --batch-size, or --workers 0",
+    "files": (
+        "too many open files; allow this shell more (ulimit -n 4096), or read images without "
+        "processes of their own: --workers 0"
+    ),
+    "worker": "a process that reads images has ended; --workers 0 reads without such processes",
+    "disk": "make room there, or choose a folder on another disk, and start the command again",
+    "closed": "choose a folder that may be written to",
+}
 _ERRNO = {
     errno.ENOMEM: "memory",
     errno.EMFILE: "files",
@@ -49,18 +58,23 @@ _ERRNO = {
 }
 
 
-def shortage(error: BaseException) -> str | None:
-    """Return the message for an error that says what the machine is short of; None for others."""
+def shortage(error: BaseException, advice: Mapping[str, str] = SETTINGS) -> str | None:
+    """Return the message for an error that says what the machine is short of; None for others.
+
+    Args:
+        error: What was raised.
+        advice: What to do about each kind: `SETTINGS` of a training, or `OPTIONS`.
+    """
     for cause in _causes(error):
         kind = _kind(cause)
         if kind is None:
             continue
         said = " ".join(str(cause).split()) or type(cause).__name__
         if kind in ("disk", "closed"):
-            return f"{said}; {_ADVICE[kind]}"
+            return f"{said}; {advice[kind]}"
         told = "; ".join([*getattr(cause, "__notes__", []), ""])  # by FittingBatch
         short = "out of memory; " if kind == "memory" else ""
-        return f"{short}{told}{_ADVICE[kind]} ({said[:200]})"
+        return f"{short}{told}{advice[kind]} ({said[:200]})"
     return None
 
 
