@@ -109,6 +109,7 @@ def test_training_continues_from_a_saved_state_to_the_last_bit():
         ({"rms": 0.0}, "rms: expected a number above 0"),
         ({"momentum": 1.0}, "momentum: expected"),
         ({"longest": 1.0}, "longest: expected a number above 1"),
+        ({"widest": 0.0}, "widest: expected a number of at least 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
@@ -125,10 +126,12 @@ def test_a_copy_steps_alike():
     assert optimizer.state[net[0].weight].keys() == {"step", "momentum_buffer"}
 
 
-def test_a_matrix_that_is_longer_than_asked_for_takes_the_steps_of_adamw():
-    tables, others = (torch.nn.ParameterList([torch.ones(9, 2), torch.ones(3, 2)]) for _ in "ab")
+@pytest.mark.parametrize(("setting", "limit"), [("longest", 4.0), ("widest", 2.0)])
+def test_a_matrix_beyond_a_limit_takes_the_steps_of_adamw(setting, limit):
+    size = (9, 2) if setting == "longest" else (3, 3)
+    tables, others = (torch.nn.ParameterList([torch.ones(*size), torch.ones(3, 2)]) for _ in "ab")
     groups = [{"params": list(tables), "lr": 0.1, "name": "head"}]
-    optimizer = MuonAdamW(groups, longest=4.0, weight_decay=0.0)
+    optimizer = MuonAdamW(groups, weight_decay=0.0, **{setting: limit})
     reference = torch.optim.AdamW(others, lr=0.1, weight_decay=0.0)
     for weights, its in ((tables, optimizer), (others, reference)):
         sum((w * torch.arange(len(w))[:, None]).sum() for w in weights).backward()

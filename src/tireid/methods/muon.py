@@ -25,6 +25,8 @@ class MuonAdamW(AdamW):
         momentum: Of the matrices, in [0, 1).
         longest: Longer side of a matrix in units of the shorter, from which on it is left to
             AdamW. A 3x3 convolution that keeps the number of channels has 9.
+        widest: Shorter side above which a matrix is left to AdamW: the work of a step grows with
+            its square.
         apart: Start of the names of groups that are left to AdamW.
         **adamw: Further arguments of `torch.optim.AdamW`; its weight decay is for matrices, too.
 
@@ -40,6 +42,7 @@ class MuonAdamW(AdamW):
         rms: float = 0.2,
         momentum: float = 0.95,
         longest: float = math.inf,
+        widest: float = math.inf,
         apart: str = "classifier",
         **adamw: Any,
     ) -> None:
@@ -49,8 +52,16 @@ class MuonAdamW(AdamW):
             raise ValueError(f"momentum: expected a number in [0, 1), got {momentum}")
         if not longest > 1:
             raise ValueError(f"longest: expected a number above 1, got {longest}")
-        settings = {"rms": rms, "momentum": momentum}
-        super().__init__(_divided(groups, apart, longest, settings), **adamw)
+        if not widest >= 1:
+            raise ValueError(f"widest: expected a number of at least 1, got {widest}")
+
+        def is_moved(name: str, parameter: nn.Parameter) -> bool:
+            if parameter.ndim < 2 or name.startswith(apart):
+                return False
+            shorter, longer = sorted(parameter.flatten(1).shape)
+            return shorter <= widest and longer < longest * shorter
+
+        super().__init__(_divided(groups, is_moved, {"rms": rms, "momentum": momentum}), **adamw)
         # Else a scaler of gradients leaves it to AdamW's fused kernel to undo the scale.
         self._step_supports_amp_scaling = False
 
@@ -112,22 +123,18 @@ def orthogonal(
 
 
 def _divided(
-    groups: Iterable[dict[str, Any]], apart: str, longest: float, settings: dict[str, float]
+    groups: Iterable[dict[str, Any]],
+    is_moved: Callable[[str, nn.Parameter], bool],
+    settings: dict[str, float],
 ) -> list[dict[str, Any]]:
     divided: list[dict[str, Any]] = []
     for group in groups:
         name = str(group.get("name", ""))
         parts: dict[bool, list[nn.Parameter]] = {False: [], True: []}
         for parameter in group["params"]:
-            is_matrix = parameter.ndim > 1 and not name.startswith(apart)
-            parts[is_matrix and _aspect(parameter) < longest].append(parameter)
+            parts[is_moved(name, parameter)].append(parameter)
         for matrices, parameters in parts.items():
             if parameters:
                 own = {"params": parameters, "matrices": matrices, **(settings if matrices else {})}
                 divided.append({**group, **own, "name": name + "_matrices" * matrices})
     return divided
-
-
-def _aspect(parameter: nn.Parameter) -> float:
-    sides = parameter.flatten(1).shape
-    return max(sides) / min(sides)
