@@ -134,7 +134,7 @@ serve: $(READY) gallery ## Open a page that searches, on this machine
 .PHONY: gallery
 gallery: $(READY) # the test images of the newest run, or of a short training; an index that is there stays
 	@if test ! -f "$$GALLERY/index.json" || test -f "$$GALLERY/.unfinished"; then \
-	  { find runs -name metrics.json 2> /dev/null | grep -q . || \
+	  { find runs -name metrics.json ! -exec grep -q '"finished": false' {} \; -print 2> /dev/null | grep -q . || \
 	    $(PY) -m tireid train model=baseline max_epochs=4 hydra.run.dir=runs/synthetic/baseline/short; } && \
 	  mkdir -p "$$GALLERY" && touch "$$GALLERY/.unfinished" && \
 	  $(PY) -m tireid index --split test --out "$$GALLERY" && rm "$$GALLERY/.unfinished"; fi

@@ -146,6 +146,13 @@ def test_a_search_goes_on_where_it_was_stopped(commands_of, tmp_path):
     assert commands_of("search") == ["index", "search"]
 
 
+def test_a_run_that_was_stopped_is_not_taken_for_a_complete_one(commands_of, tmp_path):
+    file = tmp_path / "runs" / "a" / "metrics.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{\n  "finished": false\n}')
+    assert commands_of("search") == ["train", "index", "search"]
+
+
 def test_an_index_of_one_s_own_is_searched_as_it_is(commands_of, tmp_path):
     (tmp_path / "gallery").mkdir()
     (tmp_path / "gallery" / "index.json").touch()
