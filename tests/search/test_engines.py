@@ -174,7 +174,10 @@ def test_a_vector_is_known_by_its_file_s_content(engine, opened):
         ("camera=3", lambda n: n % 5 == 3),
         ("camera!=3", lambda n: n % 5 != 3),
         ("camera in (1, 4)", lambda n: n % 5 in (1, 4)),
+        ("camera in (1, gate, 4)", lambda n: n % 5 in (1, 4)),
+        ("camera<99999999999999999999", lambda n: True),
         ("camera='3'", lambda n: False),
+        ("camera=3" + " or camera=9" * 2000, lambda n: n % 5 == 3),
         ("camera>1 and time>10:00", lambda n: n % 5 > 1 and n % 24 >= 10),
         ("time<=10:30 or camera=0", lambda n: n % 24 <= 10 or n % 5 == 0),
         ("not (camera<3)", lambda n: n % 5 >= 3),
@@ -192,6 +195,12 @@ def test_a_filter_leaves_the_best_of_the_rows_that_match(engine, opened, where, 
     if kept:
         scores = (query @ vectors.mT)[0]
         assert scores[found[0]] >= scores[kept].max() - 2 * opened[1]
+
+
+def test_a_field_of_any_name_can_be_asked_for(engine):
+    engine.add([row(1, **{"shirt colour": "red", "not": 1}), row(2)], unit(2, DIM))
+    for where in ("'shirt colour'=red", '"shirt colour" ~ RED and "not"=1'):
+        assert found_ids(engine, unit(1, DIM), where=where) == [[1]]
 
 
 def test_times_and_dates_match_fields_that_hold_both(engine):

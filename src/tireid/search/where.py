@@ -2,8 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, time
 from typing import Literal, NoReturn
 
 Value = str | int | float | None
@@ -20,13 +21,20 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _KINDS: dict[Kind, re.Pattern[str]] = {
-    "number": re.compile(r"[+-]?\d+(\.\d+)?"),
-    "time": re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?"),
+    "number": re.compile(r"[+-]?\d{1,300}(\.\d{1,300})?"),
+    "time": re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"),
     "date": re.compile(r"\d{4}-\d{2}-\d{2}"),
     "datetime": re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?"),
 }
+_CHECKS: dict[Kind, Callable[[str], object]] = {
+    "time": time.fromisoformat,
+    "date": date.fromisoformat,
+    "datetime": datetime.fromisoformat,
+}
+_MOST_WORDS, _DEEPEST = 10_000, 50  # of a filter: SQLite and Python bound both
 _NAME = re.compile(r"[^\W\d][\w.-]*")
 _GRAMMAR = "`NAME OPERATOR VALUE`, joined by and, or, not and brackets; as camera=3 and time>10:00"
+_INTEGERS = range(-(2**63), 2**63)  # that SQLite keeps
 
 
 @dataclass(frozen=True)
@@ -76,8 +84,9 @@ def parse_where(text: str) -> Condition:
     """Parse a filter.
 
     Args:
-        text: Comparisons such as `camera=3`, `time>10:00`, `date>=2026-05-01`, `place="main gate"`,
-            `path ~ hall` and `camera in (1, 2)`, joined by `and`, `or`, `not` and brackets.
+        text: Comparisons such as `camera=3`, `time>9:00`, `date>=2026-05-01`, `place="main gate"`,
+            `path ~ hall` and `camera in (1, 2)`, joined by `and`, `or`, `not` and brackets. A name
+            with spaces stands in quotes too.
 
     Raises:
         ValueError: If it is none; shows where.
@@ -95,14 +104,19 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
         self._tokens: list[tuple[str, str, int]] = []
-        self._place = position = 0
-        while text[position:].strip():
+        self._place = self._depth = position = 0
+        end = len(text.rstrip())
+        while position < end:
             match = _TOKEN.match(text, position)
             if match is None:
                 self._fail(position)
             kind = match.lastgroup or ""
             self._tokens.append((kind, match[kind], match.start(kind)))
             position = match.end()
+        if len(self._tokens) > _MOST_WORDS:
+            raise ValueError(
+                f"where: expected at most {_MOST_WORDS:,} words, got {len(self._tokens):,}"
+            )
 
     def peek(self) -> str:
         """Return the next token in lower case; empty at the end."""
@@ -129,28 +143,28 @@ class _Parser:
         return parts[0] if len(parts) == 1 else Junction("and", tuple(parts))
 
     def _negation(self) -> Condition:
+        if self._depth == _DEEPEST:
+            raise ValueError(f"where: expected at most {_DEEPEST} brackets in a row, got more")
+        self._depth += 1
         if self._take("not"):
-            return Junction("not", (self._negation(),))
-        if self._take("("):
+            condition: Condition = Junction("not", (self._negation(),))
+        elif self._take("("):
             condition = self.disjunction()
             self._expect(")")
-            return condition
-        return self._comparison()
+        else:
+            condition = self._comparison()
+        self._depth -= 1
+        return condition
 
-    def _comparison(self) -> Comparison:
-        name = self._next("word")
-        if not _NAME.fullmatch(name):
-            self._place -= 1
-            self.refuse()
+    def _comparison(self) -> Condition:
+        name = self._name()
         if self._take("in"):
             self._expect("(")
             values = [self._value()]
             while self._take(","):
                 values.append(self._value())
             self._expect(")")
-            kinds: set[Kind] = {kind for _, kind in values}
-            kind: Kind = kinds.pop() if len(kinds) == 1 else "text"
-            return Comparison(name, "in", tuple(value for value, _ in values), kind)
+            return _one_of(name, values)
         operator = self._next("operator")
         value, kind = self._value()
         if operator == "~":
@@ -166,8 +180,17 @@ class _Parser:
             return word[1:-1], "text"
         for name, pattern in _KINDS.items():
             if pattern.fullmatch(word):
-                return (number(word) if name == "number" else word), name
+                return (number(word) if name == "number" else _checked_time(word, name)), name
         return word, "text"
+
+    def _name(self) -> str:
+        if self.peek()[:1] in ("'", '"'):
+            return self._next("quoted")[1:-1]
+        name = self._next("word")
+        if not _NAME.fullmatch(name):
+            self._place -= 1
+            self.refuse()
+        return name
 
     def _take(self, word: str) -> bool:
         taken = self.peek() == word
@@ -190,6 +213,27 @@ class _Parser:
         raise ValueError(f"where: expected {_GRAMMAR}; got {got}")
 
 
+def _one_of(name: str, values: Sequence[tuple[str | int | float, Kind]]) -> Condition:
+    """Return `in`, of values of several kinds one for each."""
+    kinds = dict.fromkeys(kind for _, kind in values)
+    parts = tuple(
+        Comparison(name, "in", tuple(value for value, one in values if one == kind), kind)
+        for kind in kinds
+    )
+    return parts[0] if len(parts) == 1 else Junction("or", parts)
+
+
+def _checked_time(text: str, kind: Kind) -> str:
+    """Return a time, date or both with all their digits."""
+    full = f"0{text}" if kind == "time" and text.index(":") == 1 else text
+    try:
+        _CHECKS[kind](full)
+    except ValueError as error:
+        raise ValueError(f"where: expected a {kind}, got {text!r}: {error}") from error
+    return full
+
+
 def number(text: str) -> int | float:
     """Return the number that a text of digits, with or without a point, stands for."""
-    return float(text) if "." in text else int(text)
+    value = float(text) if "." in text else int(text)
+    return value if isinstance(value, float) or value in _INTEGERS else float(value)

@@ -1,5 +1,6 @@
 """Conditions as SQL of SQLite; names and values only as parameters."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,8 +39,15 @@ def filter_sql(condition: Condition, names: Sequence[str]) -> tuple[str, list[An
     parameters = [value for _, values in parts for value in values]
     if condition.operator == "not":
         return f"(NOT {parts[0][0]})", parameters
-    joint = f" {condition.operator.upper()} "
-    return f"({joint.join(sql for sql, _ in parts)})", parameters
+    return _joined([sql for sql, _ in parts], condition.operator.upper()), parameters
+
+
+def _joined(parts: Sequence[str], operator: str) -> str:
+    """Return parts joined in pairs: a long row of them would be too deep a tree for SQLite."""
+    if len(parts) == 1:
+        return parts[0]
+    half = len(parts) // 2
+    return f"({_joined(parts[:half], operator)} {operator} {_joined(parts[half:], operator)})"
 
 
 def _comparison_sql(comparison: Comparison, names: Sequence[str]) -> tuple[str, list[Any]]:
@@ -47,7 +55,9 @@ def _comparison_sql(comparison: Comparison, names: Sequence[str]) -> tuple[str, 
     check_name(name, names)
     column = PATH if name == PATH else "json_extract(fields, ?)"
     read = _READ[comparison.kind].format(column)
-    parameters: list[Any] = [] if name == PATH else [f'$."{name}"'] * read.count("?")
+    parameters: list[Any] = (
+        [] if name == PATH else [f"$.{json.dumps(name, ensure_ascii=False)}"] * read.count("?")
+    )
     value = _VALUE[comparison.kind]
     if operator == "in":
         sql = f"{read} IN ({', '.join([value] * len(comparison.values))})"
