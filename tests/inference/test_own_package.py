@@ -200,3 +200,11 @@ def test_new_writes_nothing_over_and_names_what_it_expects(home, monkeypatch):
     written = [str(file) for kind in KINDS for file in new(kind, "two_words")]
     assert "tests/methods/test_two_words.py" in written
     assert "class TwoWords(RetrievalModule)" in Path("src/tireid/methods/two_words.py").read_text()
+
+
+def test_new_tells_how_another_checkout_than_this_is_run(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    (home / "src/tireid/methods").mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["tireid", "new", "loss", "hinge"])
+    main()
+    assert "then: PYTHONPATH=src tireid train model/alignment=hinge" in capsys.readouterr().out

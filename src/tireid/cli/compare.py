@@ -26,7 +26,7 @@ def main() -> None:
     """Run `tireid compare`."""
     with one_message():
         arguments = vars(_parse())
-        del arguments["no_page"]  # `out` says it
+        arguments["page"] = not arguments.pop("no_page")
         compare(**arguments)
 
 
@@ -37,6 +37,7 @@ def compare(
     picture: Path | None = None,
     fill: Path | None = None,
     out: Path | None = None,
+    page: bool = False,
     control: str | None = None,
     pictures: bool = False,
 ) -> "list[Result]":
@@ -48,7 +49,8 @@ def compare(
         picture: File for a chart of the results.
         fill: Markdown file with markers, between which the tables are put: one with the name of
             the CSV file that is written or, without that, one with the name of each source.
-        out: Folder of `report.html` and `report.md`; None: no report is written.
+        out: Folder of `report.html` and `report.md`.
+        page: Whether they are written without it too: into the first source, or the current folder.
         control: Label of the row of the report that others are compared with; None: a baseline.
         pictures: Whether the report shows images of real data sets.
 
@@ -66,6 +68,8 @@ def compare(
     from tireid.runs.results import Runs, read_csv, read_runs, write_csv
 
     sources = [named_run(source) for source in sources]
+    if out is None and page:
+        out = sources[0] if sources[0].is_dir() else Path()
     _check(sources, out)
     read = {
         source: Runs(read_csv(source), []) if source.is_file() else read_runs(source)
@@ -168,10 +172,4 @@ def _parse() -> argparse.Namespace:
     arguments = parser.parse()
     if arguments.no_page and (arguments.out or arguments.control or arguments.pictures):
         parser.error("--out, --control and --pictures are options of the report: drop --no-page")
-    from tireid.runs.folder import named_run  # late, as above
-
-    arguments.sources = [named_run(source) for source in arguments.sources]
-    if arguments.out is None and not arguments.no_page:
-        first: Path = arguments.sources[0]
-        arguments.out = first if first.is_dir() else Path()
     return arguments

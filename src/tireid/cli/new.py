@@ -58,8 +58,15 @@ def main() -> None:
             say(f"written: {file}")
     option = "image_encoder" if arguments.kind == "encoder" else KINDS[arguments.kind].group
     trust = f"--trust {arguments.package} " if arguments.package else ""
-    path = "PYTHONPATH=. " if arguments.package else ""
-    say(f"then: {path}tireid train {trust}{option}={arguments.name}")
+    say(f"then: {_path(arguments.package)}tireid train {trust}{option}={arguments.name}")
+
+
+def _path(package: str | None) -> str:
+    """Return what stands before a command so that it finds the files: another tireid may be run."""
+    if package is not None:
+        return "PYTHONPATH=. "
+    is_this = Path("src/tireid").resolve() == Path(__file__).resolve().parents[1]
+    return "" if is_this else "PYTHONPATH=src "
 
 
 def new(kind: str, name: str, package: str | None = None) -> list[Path]:

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 from tireid.comparison.table import NONE
 from tireid.metrics.names import METRICS
@@ -64,20 +65,8 @@ def read_published(dataset: str | None = None) -> list[Published]:
         >>> read_published("cuhk_pedes")[0].dataset
         'CUHK-PEDES'
     """
-    wanted = None if dataset is None else _plain(dataset)
-    return [
-        Published(
-            method=line["method"],
-            year=int(line["year"]),
-            image_encoder=line["image_encoder"],
-            text_encoder=line["text_encoder"],
-            dataset=line["dataset"],
-            metrics=_metrics(line),
-            source=line["source"],
-        )
-        for line in _lines("published.csv")
-        if wanted in (None, _plain(line["dataset"]))
-    ]
+    found = [Published(**_entry(line)) for line in _lines("published.csv")]
+    return [one for one in found if dataset is None or same_dataset(one.dataset, dataset)]
 
 
 def read_cross_domain() -> list[CrossDomain]:
@@ -88,17 +77,7 @@ def read_cross_domain() -> list[CrossDomain]:
         >>> first.method, first.train, first.test, first.metrics["R1"]
         ('LGUR', 'CUHK-PEDES', 'ICFG-PEDES', 34.25)
     """
-    return [
-        CrossDomain(
-            method=line["method"],
-            year=int(line["year"]),
-            train=line["train"],
-            test=line["test"],
-            metrics=_metrics(line),
-            source=line["source"],
-        )
-        for line in _lines("published_cross_domain.csv")
-    ]
+    return [CrossDomain(**_entry(line)) for line in _lines("published_cross_domain.csv")]
 
 
 def same_dataset(one: str, other: str) -> bool:
@@ -126,8 +105,11 @@ def _lines(file: str) -> list[dict[str, str]]:
     return list(csv.DictReader(content.splitlines()))
 
 
-def _metrics(line: dict[str, str]) -> dict[str, float]:
-    return {name: float(line[name]) for name in METRICS if line.get(name)}
+def _entry(line: dict[str, str]) -> dict[str, Any]:
+    """Return the fields of a result: the columns of metrics are one of them."""
+    metrics = {name: float(line[name]) for name in METRICS if line.get(name)}
+    texts = {name: text for name, text in line.items() if name not in METRICS}
+    return texts | {"year": int(line["year"]), "metrics": metrics}
 
 
 def _plain(dataset: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from tireid.data.datasets import pad_captions
@@ -65,7 +66,7 @@ def embed_split(
     """Embed all captions and images of a split, in float32."""
     model.eval().to(device)
     texts, images = (
-        torch.cat([model.embed(_moved(batch, device)).cpu() for batch in loader])
+        torch.cat([model.embed(move_data_to_device(batch, device)).cpu() for batch in loader])
         for loader in datamodule.whole_split(split)
     )
     records = datamodule.records(split)
@@ -84,7 +85,3 @@ def embed_split(
 def evenly(count: int, total: int) -> Int[np.ndarray, " chosen"]:
     """Return up to `count` positions spread over `total`."""
     return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    return type(batch)(*(x.to(device) if isinstance(x, Tensor) else x for x in batch))

@@ -14,7 +14,7 @@ from tireid.methods.base import (
     freeze_unused,
     token_contributions,
 )
-from tireid.methods.identity import SampledClasses, identity_terms, sample_classes
+from tireid.methods.identity import SampledClasses, identity_terms, sample_linear
 from tireid.structures import Features, Images, PairBatch, TokenIds, Tokens, Valid, Words
 
 PROJECTIONS = ("pretrained", "none", "pooled", "per_position")
@@ -71,13 +71,8 @@ class Baseline(RetrievalModule):
         self.image_projection, self.text_projection = self._projections(embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_train_pids)
         freeze_unused(self.classifier, identity_weight, alignment)
-        whole = {"weight": (self.classifier.weight, 0), "bias": (self.classifier.bias, 0)}
-        self.sampled_classes = sample_classes(
-            identity if identity_weight else "exact",
-            whole,
-            share=identity_share,
-            seed=seed,
-            alignment=alignment,
+        self.sampled_classes = sample_linear(
+            self.classifier, identity, identity_weight, identity_share, seed, alignment
         )
         self.alignment = alignment
         self.alignment_weight = alignment_weight

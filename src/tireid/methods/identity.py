@@ -195,6 +195,32 @@ def sample_classes(
     return SampledClasses(whole, share=share, seed=seed)
 
 
+def sample_linear(
+    classifier: nn.Linear,
+    identity: str,
+    identity_weight: float,
+    share: float,
+    seed: int,
+    alignment: nn.Module,
+) -> SampledClasses | None:
+    """Return what draws the classes of a linear classifier in each step, as `sample_classes`.
+
+    Args:
+        classifier: Scores of all classes.
+        identity: As in `sample_classes`.
+        identity_weight: Weight of the identity loss; with 0 nothing is drawn.
+        share: As in `SampledClasses`.
+        seed: As in `SampledClasses`.
+        alignment: As in `sample_classes`.
+
+    Raises:
+        ValueError: As `sample_classes`.
+    """
+    whole = {"weight": (classifier.weight, 0), "bias": (classifier.bias, 0)}
+    identity = identity if identity_weight else "exact"
+    return sample_classes(identity, whole, share=share, seed=seed, alignment=alignment)
+
+
 def identity_terms(
     classifier: nn.Linear,
     sampled: SampledClasses | None,

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from tireid.console import say, silence_expected_warnings
 from tireid.data.datamodule import TireidDataModule
 from tireid.data.mixed import set_names
 from tireid.data.sources import shared_source_warnings
+from tireid.data.tokenizers import CaptionTokenizer
 from tireid.files import conf_dir, write_json
 from tireid.inference.build import allow_tf32, build_datamodule, plain
 from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
@@ -195,31 +197,40 @@ def _evaluate_without_data(cfg: DictConfig) -> _Evaluated:
             f"dataset: expected the data set to evaluate {cfg.run} on, got none; set "
             "dataset=synthetic, custom, cuhk_pedes, icfg_pedes or rstpreid"
         )
-    is_trained = is_export(cfg.run)
-    folder, weights = find_saved(cfg.run) if is_trained else (Path(), Path())
-    model_config = inference_config(folder) if is_trained else hub_config(cfg.run)
+    model_config, build = _without_data(cfg.run)
     run = _on_other_data(model_config, cfg)
     OmegaConf.update(run, "text_encoder.tokenizer", None, force_add=True)  # the model's own
     run.update({"seed": 0, "batch_size": 1, "validation_split": "val", "paths": cfg.paths})
     allow_tf32(True)
     L.seed_everything(run.seed, workers=True, verbose=False)
-    if is_trained:
-        model = restore_model(model_config, folder, weights)
-        tokenizer = restore_tokenizer(model_config, folder)
-    else:
-        model, tokenizer = build_hub_model(model_config)
+    model, tokenizer = build()
     changes = {} if cfg.batch_size is None else {"eval_batch_size": cfg.batch_size}
     datamodule = build_datamodule(run, tokenizer=tokenizer, **changes)
     _prepare(datamodule, cfg.split)
     trainer = _trainer(cfg.accelerator, run.trainer, _progress(cfg.run))
     metrics = _metrics(trainer, model, datamodule, cfg)
-    origin = f"trained on {model_config.dataset.name}" if is_trained else "not trained"
+    origin = f"trained on {model_config.dataset.name}" if is_export(cfg.run) else "not trained"
     what = f"{cfg.run}, {origin}{_mirrored(cfg)}"
     shown = escape(f"{cfg.split} split of {run.dataset.name}, percent ({what})")
     print_metrics(metrics, cfg.split, shown)
     embeddings = _embedded(trainer)
     _reranked(embeddings, cfg)
     return _Evaluated(metrics, embeddings, datamodule.fingerprints()[cfg.split])
+
+
+def _without_data(
+    source: str,
+) -> tuple[DictConfig, Callable[[], tuple[RetrievalModule, CaptionTokenizer]]]:
+    """Return the config of an export or a hub's model, and what builds it and its tokenizer."""
+    if not is_export(source):
+        config = hub_config(source)
+        return config, lambda: build_hub_model(config)
+    folder, weights = find_saved(source)
+    config = inference_config(folder)
+    return config, lambda: (
+        restore_model(config, folder, weights),
+        restore_tokenizer(config, folder),
+    )
 
 
 def _embedded(trainer: L.Trainer) -> SplitEmbeddings:

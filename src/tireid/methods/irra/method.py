@@ -22,7 +22,7 @@ from tireid.methods.base import (
     freeze_unused,
     token_contributions,
 )
-from tireid.methods.identity import SampledClasses, identity_terms, sample_classes
+from tireid.methods.identity import SampledClasses, identity_terms, sample_linear
 from tireid.methods.irra.relation import RelationReasoning
 from tireid.structures import (
     Features,
@@ -121,13 +121,8 @@ class Irra(RetrievalModule):
         nn.init.normal_(self.classifier.weight, std=0.001)
         nn.init.zeros_(self.classifier.bias)
         freeze_unused(self.classifier, identity_weight, alignment)
-        whole = {"weight": (self.classifier.weight, 0), "bias": (self.classifier.bias, 0)}
-        self.sampled_classes = sample_classes(
-            identity if identity_weight else "exact",
-            whole,
-            share=identity_share,
-            seed=seed,
-            alignment=alignment,
+        self.sampled_classes = sample_linear(
+            self.classifier, identity, identity_weight, identity_share, seed, alignment
         )
         self.relation = RelationReasoning(dim, masking.num_ids, **relation) if word_weight else None
         self.alignment = alignment
