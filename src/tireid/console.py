@@ -1,6 +1,7 @@
 """One way to the screen: lines, tables, warnings and errors."""
 
 import logging
+import math
 import re
 import warnings
 from collections.abc import Iterable
@@ -100,6 +101,21 @@ def complain(message: str, hint: str = "") -> None:
     console.print(message, markup=False)
     if hint:
         console.print(hint, style="dim", markup=False)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it.
+
+    Example:
+        >>> [duration(seconds) for seconds in (8, 200, 7800)]
+        ['8 s', '3 min', '2 h 10 min']
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if math.isinf(seconds):
+        return "?"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def _print_warning(message: Warning | str, *_: Any) -> None:

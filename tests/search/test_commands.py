@@ -144,3 +144,14 @@ def test_a_wrong_option_is_answered_with_code_2(typed, words, message):
     code, _, err = typed(*words)
     assert code == 2
     assert message in err
+
+
+def test_a_search_that_finds_nothing_says_so(typed, gallery):
+    _, out, _ = typed("search", "a woman", "--in", gallery, "--where", "path ~ nowhere")
+    assert out == "a woman: no image; the index is empty, or none passes --where\n"
+
+
+def test_a_folder_without_images_is_said(typed, tmp_path, model):
+    (tmp_path / "none").mkdir()
+    _, out, _ = typed("index", tmp_path / "none", "--model", model, "--out", tmp_path / "empty")
+    assert "expected images in" in out

@@ -193,6 +193,30 @@ class TestLists:
         rows, _ = contents(tmp_path / "gallery")
         assert rows[str(path)].fields == {"id": "007", "score": 1.5, "tags": "['a']"}
 
+    def test_what_no_other_reader_takes_is_unknown_or_written_out(self, index_it, tmp_path, draw):
+        draw(tmp_path / "a.png")
+        (tmp_path / "list.jsonl").write_text(
+            r'{"path": "a.png", "score": NaN, "most": -Infinity, "place": "\ud800", "": 1}'
+        )
+        index_it(tmp_path / "list.jsonl")
+        rows, _ = contents(tmp_path / "gallery")
+        fields = rows[str(tmp_path / "a.png")].fields
+        assert fields == {"score": None, "most": None, "place": r"\ud800"}
+
+    def test_the_index_column_of_a_table_is_no_field(self, index_it, tmp_path, draw):
+        draw(tmp_path / "a.png")
+        (tmp_path / "list.csv").write_text(",path,time\n0,a.png,9:05\n")
+        index_it(tmp_path / "list.csv")
+        rows, _ = contents(tmp_path / "gallery")
+        assert rows[str(tmp_path / "a.png")].fields == {"time": "09:05"}
+
+    def test_one_whose_name_is_no_text_is_listed(self, index_it, tmp_path, draw):
+        draw(tmp_path / "a.png")
+        name = f"{tmp_path}/raw\udcff.csv"
+        with open(name, "w") as file:  # noqa: PTH123 -- a name of raw bytes
+            file.write("path\na.png\n")
+        assert index_it(name).failures == [(name, "its name is not UTF-8; rename it")]
+
     def test_its_fields_win_over_a_folder_s_in_any_order(self, pictures, index_it, tmp_path):
         path = sorted(pictures.rglob("*.png"))[0]
         (tmp_path / "list.csv").write_text(f"path,place\n{path},gate\n")
@@ -344,6 +368,32 @@ class TestOddFiles:
         report = index_it(pictures, follow_links=True)
         assert (report.total, report.failures) == (15, [])
 
+    def test_links_of_a_pattern_are_treated_as_those_of_a_folder(
+        self, pictures, index_it, tmp_path, draw
+    ):
+        outside = draw(tmp_path / "outside" / "secret.png", 77)
+        (pictures / "loop").symlink_to(pictures)
+        (pictures / "day 0" / "up").symlink_to(pictures)  # with the other, 2**40 ways for `**`
+        (pictures / "folder").symlink_to(outside.parent)
+        (pictures / "out.png").symlink_to(outside)
+        (pictures / "in.png").symlink_to(sorted(pictures.rglob("0*.png"))[0])
+        report = index_it(pictures / "**" / "*.png", out=pictures / "gallery")
+        assert report.total == 13
+        found = reasons(pictures / "gallery")
+        assert {Path(path).name for path in found} == {"loop", "up", "out.png", "folder"}
+        assert all("--follow-links" in reason for reason in found.values())
+        draw(pictures / "gallery" / "sheet.png")
+        report = index_it(pictures / "**" / "*.png", out=pictures / "gallery", follow_links=True)
+        assert (report.total, report.failures) == (15, [])
+
+    def test_kinds_that_are_not_read_are_listed_and_not_passed_over(self, index_it, tmp_path):
+        phone = tmp_path / "photos" / "IMG_0001.HEIC"
+        phone.parent.mkdir()
+        phone.write_bytes(b"\0\0\0\x18ftypheic" + bytes(80))
+        ((path, reason),) = index_it(phone.parent).failures
+        assert path == str(phone)
+        assert "HEIC" in reason
+
     def test_a_name_that_is_no_text_is_listed(self, pictures, index_it, tmp_path):
         raw = os.fsencode(pictures) + b"/\xff\xfe.png"
         shutil.copy(sorted(pictures.rglob("*.png"))[0], raw)
@@ -380,6 +430,11 @@ class TestRefusals:
         index_it(pictures, storage="int8")
         with pytest.raises(ValueError, match="storage: expected int8"):
             index_it(pictures, storage="float32")
+
+    @pytest.mark.parametrize("option", [{"batch_size": 0}, {"workers": -1}, {"every": 0.0}])
+    def test_a_number_that_is_none_is_named(self, pictures, index_it, option):
+        with pytest.raises(ValueError, match=f"{next(iter(option)).replace('_', '-')}: expected"):
+            index_it(pictures, **option)
 
     def test_a_source_that_is_not_there_is_named(self, index_it):
         with pytest.raises(FileNotFoundError, match="nowhere: expected a folder"):

@@ -52,6 +52,7 @@ def share_it(pictures, tmp_path, options):
 def test_two_shares_make_the_index_of_one_process(pictures, share_it, index_it, tmp_path):
     shutil.copy(sorted(pictures.rglob("*.png"))[0], pictures / "equal.png")
     (pictures / "text.jpg").write_text("no image")
+    shutil.copy(pictures / "text.jpg", os.fsencode(pictures) + b"/\xff.jpg")
     share_it([0, 1], 2)
     report = index_it(pictures)
     assert (report.added, report.unchanged, report.total) == (13, 0, 13)

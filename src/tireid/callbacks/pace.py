@@ -1,6 +1,5 @@
 """How far a training is, how fast it goes and how long it still takes."""
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import lightning as L
 import torch
 from torch import nn
 
+from tireid.console import duration
 from tireid.metrics.names import METRICS
 
 _RECENT = 50  # steps that the rate is a mean of
@@ -103,21 +103,6 @@ def epoch_of(trainer: L.Trainer) -> str:
     """Return the number of a training's epoch, from 1, and of how many it is."""
     of = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else "?"
     return f"{trainer.current_epoch + 1}/{of}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the unit that suits it.
-
-    Example:
-        >>> [duration(seconds) for seconds in (8, 200, 7800)]
-        ['8 s', '3 min', '2 h 10 min']
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if math.isinf(seconds):
-        return "?"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def checkpoint_size(trainer: L.Trainer, module: nn.Module) -> int:

@@ -59,6 +59,8 @@ def main() -> None:
         f"{folder}: {report.total:,} images ({report.added:,} added, {report.updated:,} updated, "
         f"{report.removed:,} removed, {report.unchanged:,} unchanged; {report.embedded:,} embedded)"
     )
+    if not report.total and not report.failures:
+        say(f"expected images in {', '.join(arguments.sources)}, got none", style="yellow")
     if report.scenes:
         say(f"looked for people in {report.scenes:,} images and frames of videos")
     for place, count in report.kept.items():

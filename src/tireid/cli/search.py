@@ -33,7 +33,7 @@ def main() -> None:
             _print_json(queries)
         else:
             for query, results in queries:
-                show(_table(query, results), uncut=True)
+                _print_table(query, results)
 
 
 def _search(arguments: argparse.Namespace) -> "list[tuple[str, list[Result]]]":
@@ -79,6 +79,16 @@ def _print_json(queries: "Sequence[tuple[str, list[Result]]]") -> None:
         for query, results in queries
     ]
     say(json.dumps(content, indent=2))
+
+
+def _print_table(query: str, results: "Sequence[Result]") -> None:
+    if results:
+        show(_table(query, results), uncut=True)
+    else:
+        say(
+            f"{_on_one_line(query)}: no image; the index is empty, or none passes --where",
+            style="yellow",
+        )
 
 
 def _table(query: str, results: "Sequence[Result]") -> "Table":

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,11 +37,24 @@ def main() -> None:
         )
         sys.exit(1)
     opened = {name: getattr(arguments, name) for name in ("model", "device", "runtime")}
-    with one_message(), Index.open(arguments.index, **opened) as index:
-        _ = index.retriever  # or a clear error now
-        app = make_app(index, password)
-        say(f"http://{arguments.host}:{arguments.port}/ (Ctrl-C ends it)")
-        uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning")
+    with one_message():
+        _check_free(arguments.host, arguments.port)
+        with Index.open(arguments.index, **opened) as index:
+            _ = index.retriever  # or a clear error now
+            app = make_app(index, password)
+            say(f"http://{arguments.host}:{arguments.port}/ (Ctrl-C ends it)")
+            uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning")
+
+
+def _check_free(host: str, port: int) -> None:
+    """Refuse a taken port before a model is loaded, and by more than its number."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"port: expected a free one of {host}, got {port} ({error}); choose another by --port"
+        ) from error
 
 
 def _parse() -> argparse.Namespace:

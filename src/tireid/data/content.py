@@ -14,6 +14,8 @@ _STARTS = {
     b"<!doctype html": "a web page, as servers send instead of a file",
     b"<html": "a web page, as servers send instead of a file",
 }
+_BRAND = b"ftyp"  # ISO/IEC 14496-12, behind four bytes
+_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"avif": "AVIF"}
 _LONGEST = 64  # bytes that are looked at
 _PRINTED = (b"[{'", b"{'")  # of Python
 
@@ -28,4 +30,6 @@ def describe_content(file: Path) -> str | None:
         start = opened.read(_LONGEST).lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     if start.startswith(_PRINTED):
         return "what Python prints, with ' for \"; write it with json.dump"
+    if start[4:8] == _BRAND and start[8:12] in _BRANDS:
+        return f"an image in {_BRANDS[start[8:12]]}; save it as JPEG"
     return next((told for mark, told in _STARTS.items() if start.startswith(mark)), None)

@@ -1,5 +1,6 @@
 """What is known of an image beside its vector: read from its name, a list, or a caller."""
 
+import math
 import re
 from pathlib import PurePath
 from typing import Any
@@ -8,6 +9,7 @@ from tireid.search.where import Value, number
 
 TIME = "time"
 _NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d{1,15})?")
+_ONE_DIGIT = re.compile(r"\d:\d{2}(:\d{2})?")  # of the hour
 # Digits that cameras write into names: hours to seconds, with the date before them or without.
 _TIMES = (
     (re.compile(r"(\d{4})(\d{2})(\d{2})[T_-]?(\d{2})(\d{2})(\d{2})"), "{}-{}-{} {}:{}:{}"),
@@ -27,16 +29,28 @@ def read_value(name: str, text: str) -> Value:
         for digits, form in _TIMES:
             if match := digits.fullmatch(text):
                 return form.format(*match.groups())
+        if _ONE_DIGIT.fullmatch(text):
+            return f"0{text}"
     if _NUMBER.fullmatch(text):
         return number(text)
     return text or None
 
 
 def plain_value(value: Any) -> Value:
-    """Return a value of JSON as a field's: what is no text and no number becomes text."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
-        return str(value)
-    return value
+    """Return a value of JSON as a field's: what is no text and no number becomes text.
+
+    NaN and infinity, which no other reader of JSON takes, are unknown; text is valid Unicode.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, int | float | None) and not isinstance(value, bool):
+        return value
+    return valid_text(str(value))
+
+
+def valid_text(text: str) -> str:
+    """Return a text with the halves of characters, and bytes that are none, written out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 class NamePattern:

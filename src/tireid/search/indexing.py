@@ -5,21 +5,8 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from tireid.files import available_cores, write_text
 from tireid.inference.retriever import Retriever
@@ -30,6 +17,7 @@ from tireid.search.engines.opening import default_storage, open_engine
 from tireid.search.fields import NamePattern
 from tireid.search.model import SearchModel, find_model, load_model
 from tireid.search.people import PeopleIndexer
+from tireid.search.progress import shown_progress
 from tireid.search.reading import ImageFiles, read_files
 from tireid.search.scan import Scan, in_batches
 from tireid.search.scenes import Scenes
@@ -105,10 +93,7 @@ def build_index(
     folder = Path(folder)
     named = [read_source(str(source)) for source in sources]
     read_fields = NamePattern(options.name_pattern)
-    if options.batch_size < 1:
-        raise ValueError(f"batch-size: expected at least 1, got {options.batch_size}")
-    if options.every is not None and not options.every > 0:
-        raise ValueError(f"every: expected a number of seconds above 0, got {options.every}")
+    _check_numbers(options)
     with index_lock(folder):
         settings, model = index_settings(folder, options)
         search = people_search(settings, model, Scenes(folder))
@@ -135,6 +120,15 @@ def build_index(
             engine.close()
         _write_failures(folder / FAILURES_FILE, report.failures)
     return report
+
+
+def _check_numbers(options: IndexOptions) -> None:
+    if options.batch_size < 1:
+        raise ValueError(f"batch-size: expected at least 1, got {options.batch_size}")
+    if options.workers is not None and options.workers < 0:
+        raise ValueError(f"workers: expected 0 or more processes, got {options.workers}")
+    if options.every is not None and not options.every > 0:
+        raise ValueError(f"every: expected a number of seconds above 0, got {options.every}")
 
 
 def _all_sources(named: Sequence[Source], split: Sequence[Found]) -> list[Source]:
@@ -264,12 +258,10 @@ def embed_changed(
         retriever.shortest_edge,
         retriever.decoder,
     )
-    with _progress() as bar:
-        task = bar.add_task("indexing", total=scan.changed)
+    with shown_progress("indexing", scan.changed) as advance:
         for batch in read_files(files, in_batches(scan.waiting(), options.batch_size), workers):
             write_batch(engine, batch, retriever, report)
-            done = len(batch.rows) + len(batch.unchanged) + len(batch.failures)
-            bar.advance(task, done)
+            advance(len(batch.rows) + len(batch.unchanged) + len(batch.failures))
 
 
 def find_people(
@@ -299,27 +291,8 @@ def find_people(
         batch_size=options.batch_size,
         report=report,
     )
-    with _progress() as bar:
-        task = bar.add_task("looking for people", total=scan.changed)
-        wanted = (row for row in scan.waiting() if not search.leaves(row))
-        people.run(wanted, partial(bar.advance, task))
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.3g} files/s")
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+    with shown_progress("looking for people", scan.changed) as advance:
+        people.run((row for row in scan.waiting() if not search.leaves(row)), advance)
 
 
 def _write_failures(file: Path, failures: Sequence[tuple[str, str]]) -> None:

@@ -32,8 +32,13 @@ def image_id(path: str, part: Part | None = None) -> int:
         part: The person in it; None: the whole image.
     """
     name = path if part is None else f"{path}\0{part.second}\0{_text(part.box)}"
-    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def part_digest(digest: str, part: Part) -> str:
+    """Return the digest of a person from that of the whole file."""
+    return hashlib.sha256(f"{digest} {part}".encode()).hexdigest()
 
 
 def part_of(key: int, path: str, fields: dict[str, Value]) -> Part | None:

@@ -1,6 +1,5 @@
 """Find the people in scenes and index each as an image of its own."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from tireid.inference.retriever import Retriever
 from tireid.search.crops import crop
 from tireid.search.detectors.interface import Detector
 from tireid.search.engines.interface import Engine, Row
-from tireid.search.parts import Part, image_id, known_person, part_fields
+from tireid.search.parts import Part, image_id, known_person, part_digest, part_fields
 from tireid.search.reading import ReadBatch, file_state
 from tireid.search.scenes import Scenes, SceneState, remove_others
 from tireid.search.video import frames, is_video
@@ -121,7 +120,7 @@ class PeopleIndexer:
         self._report.scenes += 1
         for box, score in self._detector(image):
             part = Part(box, second)
-            digest = hashlib.sha256(f"{scene.digest} {part}".encode()).hexdigest()
+            digest = part_digest(scene.digest, part)
             fields = part_fields(scene.fields, part, score)
             key = image_id(scene.path, part)
             self._rows.append(scene._replace(id=key, digest=digest, fields=fields))

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tireid.data.images import read_image, resampling
 from tireid.files import file_sha256
 from tireid.search.engines.interface import Row
+from tireid.search.parts import Part, part_digest
 
 
 class FileState(NamedTuple):
@@ -54,6 +56,23 @@ def file_state(path: str) -> FileState:
     return FileState(state.st_size, state.st_mtime_ns)
 
 
+def has_content_of(row: Row, part: Part | None) -> bool:
+    """Return whether a row's file is the one that was indexed, not another in its place.
+
+    Args:
+        row: The row.
+        part: The person that it stands for; None: the whole file.
+    """
+    try:
+        state = file_state(row.path)
+        if state == (row.size, row.mtime_ns) or state.size != row.size:
+            return state.size == row.size
+        digest = file_sha256(Path(row.path))  # touched or copied
+    except (ValueError, OSError):
+        return False
+    return row.digest == (digest if part is None else part_digest(digest, part))
+
+
 class ImageFiles(Dataset[ReadBatch]):
     """Reads batches of files; what is read is decided by who asks, not by an index.
 
@@ -83,7 +102,8 @@ class ImageFiles(Dataset[ReadBatch]):
         failures: list[tuple[int, str, str]] = []
         for row in wanted:
             try:
-                read, image = self._read(row)
+                with warnings.catch_warnings(action="ignore"):  # Pillow's name no file
+                    read, image = self._read(row)
             except (ValueError, OSError) as error:
                 failures.append((row.id, row.path, str(error).removeprefix(f"{row.path}: ")))
                 continue

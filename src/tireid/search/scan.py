@@ -15,6 +15,7 @@ import numpy as np
 
 from tireid.search.engines.interface import Engine, Row
 from tireid.search.parts import image_id, known_person, scene_fields
+from tireid.search.progress import shown_progress
 from tireid.search.reading import FileState, file_state
 from tireid.search.scenes import Scenes
 from tireid.search.sources import Found, Source, find_images
@@ -87,8 +88,10 @@ class Scan:
         """
         for source in sorted(sources, key=lambda source: source.kind == "list"):
             images = find_images(source, follow_links=follow_links, leave_out=self._leave_out)
-            for batch in in_batches(images, _AT_ONCE):
-                self.look_at(batch)
+            with shown_progress("looking at files") as advance:
+                for batch in in_batches(images, _AT_ONCE):
+                    self.look_at(batch)
+                    advance(len(batch))
 
     def look_at(self, batch: Sequence[Found]) -> None:
         """Compare some images with their rows."""

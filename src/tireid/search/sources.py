@@ -5,20 +5,30 @@ import glob
 import json
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple
 
 from tireid.runs.foreign import read_lines
-from tireid.search.fields import plain_value, read_value
+from tireid.search.fields import plain_value, read_value, valid_text
 from tireid.search.video import is_video
 from tireid.search.where import Value
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp"),
-    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
+    *(".tif", ".tiff", ".mpo"),
+    # Listed as unreadable rather than passed over:
+    *(".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
 PATH_COLUMNS = ("path", "file", "image")
 _LISTS = (".csv", ".jsonl")
+_Pattern = tuple[str, ...]
+_ANY_FOLDERS = "**"
+_ANYTHING: _Pattern = (_ANY_FOLDERS, "*")
+_NO_TEXT = "its name is not UTF-8; rename it"
+_FOLDER_LINK = "a link to a folder; --follow-links enters it"
+_OUTSIDE = "a link to a file outside of the folder; --follow-links takes it"
 
 Kind = Literal["folder", "file", "pattern", "list"]
 
@@ -83,76 +93,102 @@ def find_images(
 ) -> Iterator[Found]:
     """Yield the images of a source, in an order of their names.
 
-    In a folder these are the files with a suffix of images or videos. A link there is followed if
-    it leads to a file inside; others, and links to folders, which could lead anywhere or in a
-    circle, are yielded with the reason why not.
+    In a folder these are the files with a suffix of images or videos. A link there, or in the
+    folder where a pattern begins, is followed if it leads to a file inside; others, and links to
+    folders, which could lead anywhere or in a circle, are yielded with the reason why not.
 
     Args:
         source: From `read_source`.
-        follow_links: Whether links in folders are followed wherever they lead, each folder once.
+        follow_links: Whether such links are followed wherever they lead, each folder once.
         leave_out: A folder that is not entered, such as that of the index.
 
     Raises:
         ValueError: If a list cannot be read.
     """
-    if source.kind == "folder":
-        yield from _Folder(source.path, follow_links, leave_out).images()
+    if not _is_text(source.path):  # a row could not keep it
+        yield Found(source.path, source.path, reason=_NO_TEXT)
+    elif source.kind in ("folder", "pattern"):
+        yield from _Walk(source, follow_links, leave_out).images()
     elif source.kind == "file":
         yield _named(source.path, source)
-    elif source.kind == "pattern":
-        for path in glob.iglob(source.path, recursive=True, include_hidden=True):  # noqa: PTH207
-            if not os.path.isdir(path):  # noqa: PTH112
-                yield _named(path, source)
     elif source.path.lower().endswith(".csv"):
         yield from _read_csv(source)
     else:
         yield from _read_json_lines(source)
 
 
-class _Folder:
-    def __init__(self, root: str, follow_links: bool, leave_out: Path | None) -> None:
-        self._root = root
-        self._inside = os.path.realpath(root).rstrip(os.sep) + os.sep
+class _Walk:
+    """Goes through folders for files that a pattern matches, each folder once.
+
+    Args:
+        source: A folder, in which images and videos are looked for, or a pattern.
+        follow_links: As in `find_images`.
+        leave_out: As in `find_images`.
+    """
+
+    def __init__(self, source: Source, follow_links: bool, leave_out: Path | None) -> None:
+        self._source = source
+        self._root, self._pattern = source.path, _ANYTHING
+        if source.kind == "pattern":
+            parts = PurePath(source.path).parts
+            plain = next(n for n, part in enumerate(parts) if glob.has_magic(part))
+            self._root, self._pattern = str(PurePath(*parts[:plain])), _plain(parts[plain:])
+        self._inside = os.path.realpath(self._root).rstrip(os.sep) + os.sep
         self._follows = follow_links
-        self._entered = {_identity(leave_out)} if leave_out is not None else set()
+        self._left_out = None if leave_out is None else _identity(leave_out)
+        self._entered: set[tuple[int, int, _Pattern]] = set()
 
     def images(self) -> Iterator[Found]:
-        """Yield the images below the folder."""
-        folders = [self._root]
+        """Yield the files, and what is passed over with the reason."""
+        folders = [(self._root, self._pattern)]
         while folders:
-            folder = folders.pop()
+            folder, pattern = folders.pop()
             try:
                 with os.scandir(folder) as listing:
                     entries = sorted(listing, key=lambda entry: entry.name)
                 identity = _identity(folder)
             except OSError as error:
-                yield Found(folder, self._root, reason=f"cannot be listed: {error.strerror}")
+                yield Found(folder, self._source.path, reason=f"cannot be listed: {error.strerror}")
                 continue
-            if identity in self._entered:
+            if identity == self._left_out or (*identity, pattern) in self._entered:
                 continue
-            self._entered.add(identity)
-            inner: list[str] = []
+            self._entered.add((*identity, pattern))
+            inner: list[tuple[str, _Pattern]] = []
             for entry in entries:
-                yield from self._visit(entry, inner)
+                yield from self._visit(entry, pattern, inner)
             folders += reversed(inner)
 
-    def _visit(self, entry: os.DirEntry[str], inner: list[str]) -> Iterator[Found]:
-        """Yield an image, a video or what keeps it from being one; collect folders."""
-        is_folder = os.path.isdir(entry.path)  # noqa: PTH112 -- False for links in a circle
-        if is_folder and (self._follows or not entry.is_symlink()):
-            inner.append(entry.path)
-        elif is_folder:
-            yield self._found(entry.path, "a link to a folder; --follow-links enters it")
-        elif _is_image(entry.name) or is_video(entry.name):
+    def _visit(
+        self, entry: os.DirEntry[str], pattern: _Pattern, inner: list[tuple[str, _Pattern]]
+    ) -> Iterator[Found]:
+        """Yield a file, or what keeps it from being one; collect folders."""
+        name, *rest = pattern[1:] if pattern[0] == _ANY_FOLDERS else pattern
+        matches = fnmatchcase(entry.name, name)
+        if os.path.isdir(entry.path):  # noqa: PTH112 -- False for links in a circle
+            below = [pattern] if pattern[0] == _ANY_FOLDERS else []
+            below += [tuple(rest)] if rest and matches else []
+            if self._follows or not entry.is_symlink():
+                inner += [(entry.path, one) for one in below]
+            elif below:
+                yield self._found(entry.path, _FOLDER_LINK)
+        elif matches and not rest and self._wants(entry.name):
             outside = entry.is_symlink() and not self._leads_inside(entry.path)
-            reason = "a link to a file outside of the folder; --follow-links takes it"
-            yield self._found(entry.path, reason if outside and not self._follows else "")
+            yield self._found(entry.path, _OUTSIDE if outside and not self._follows else "")
+
+    def _wants(self, name: str) -> bool:
+        return self._source.kind == "pattern" or _is_image(name) or is_video(name)
 
     def _leads_inside(self, path: str) -> bool:
         return os.path.realpath(path).startswith(self._inside)
 
     def _found(self, path: str, reason: str) -> Found:
-        return _checked(Found(path, self._root, reason=reason))
+        return _checked(Found(path, self._source.path, reason=reason))
+
+
+def _plain(parts: Sequence[str]) -> _Pattern:
+    """Return a pattern whose `**` stand alone and not at the end."""
+    plain = [part for part, next_ in pairwise([*parts, ""]) if {part, next_} != {_ANY_FOLDERS}]
+    return (*plain, "*") if plain[-1] == _ANY_FOLDERS else tuple(plain)
 
 
 def _is_image(name: str) -> bool:
@@ -169,11 +205,12 @@ def _named(path: str, source: Source, fields: dict[str, Value] | None = None) ->
 
 
 def _checked(found: Found) -> Found:
-    try:
-        found.path.encode()
-    except UnicodeEncodeError:  # a name of raw bytes cannot be kept as text
-        return found._replace(reason=found.reason or "its name is not UTF-8; rename it")
-    return found
+    return found if _is_text(found.path) else found._replace(reason=found.reason or _NO_TEXT)
+
+
+def _is_text(path: str) -> bool:
+    """Whether a name is text: one of raw bytes cannot be kept as such."""
+    return valid_text(path) == path
 
 
 def _read_csv(source: Source) -> Iterator[Found]:
@@ -183,7 +220,8 @@ def _read_csv(source: Source) -> Iterator[Found]:
         for row in reader:
             if None in row:
                 raise ValueError("more cells than the header has columns")
-            fields = {n: read_value(n, text or "") for n, text in row.items() if n != column}
+            cells = ((n, text or "") for n, text in row.items() if n and n != column)
+            fields = {name: read_value(name, text) for name, text in cells}
             yield _in_list(row[column], fields, source)
     except (csv.Error, ValueError) as error:
         raise _bad_list(source, max(reader.line_num, 1), error) from error
@@ -204,7 +242,7 @@ def _read_json_line(text: str, source: Source) -> Found:
     if not isinstance(row, dict):
         raise ValueError(f"expected an object, got a {type(row).__name__}")
     column = _path_column(list(row))
-    fields = {name: plain_value(value) for name, value in row.items() if name != column}
+    fields = {valid_text(n): plain_value(value) for n, value in row.items() if n and n != column}
     return _in_list(row[column], fields, source)
 
 
