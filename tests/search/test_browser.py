@@ -149,3 +149,40 @@ def test_a_wrong_filter_is_said_where_results_would_be(browser, address):
     tab = browser.new_page()
     tab.goto(f"{address}/?q=a&where=camrea%3D3")
     api.expect(tab.get_by_role("status")).to_contain_text("did you mean camera")
+
+
+def test_marking_by_keyboard_keeps_place_and_number_of_results(tab):
+    tab.get_by_role("button", name="a man in a yellow jacket").click()
+    results(tab, 24)
+    tab.locator("#more").scroll_into_view_if_needed()
+    last = results(tab, 40).nth(30)
+    key = last.get_attribute("data-id")
+    last.get_by_role("button", name="right").focus()
+    tab.keyboard.press("Enter")
+    api.expect(tab.locator("#marks")).to_contain_text("1 marked right")
+    api.expect(tab.locator("[aria-pressed=true].right")).to_be_focused()
+    assert (
+        results(tab, 40)
+        .locator("[aria-pressed=true]")
+        .evaluate("button => button.closest('li').dataset.id")
+        == key
+    )
+
+
+def test_the_large_view_goes_on_by_arrow_keys(tab):
+    tab.get_by_role("button", name="a man in a yellow jacket").click()
+    results(tab, 24).first.locator("button.image").click()
+    api.expect(tab.get_by_role("button", name="Previous")).to_be_disabled()
+    for _ in range(2):
+        tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowLeft")
+    api.expect(tab.locator("#large-fields")).to_contain_text("rank2")
+    assert tab.locator("#large-image").get_attribute("alt") in names(tab)[1]
+
+
+def test_an_image_that_is_gone_is_said(browser, address, pictures):
+    for path in pictures.rglob("*.png"):
+        path.unlink()
+    tab = browser.new_page()
+    tab.goto(f"{address}/?q=a")
+    api.expect(tab.locator("#results .gone").first).to_contain_text("is gone")

@@ -3,6 +3,8 @@
 import base64
 import csv
 import io
+import os
+import socket
 import sys
 from ipaddress import ip_address
 
@@ -16,7 +18,7 @@ pytest.importorskip("fastapi", reason="needs tireid[serve]")
 from fastapi.testclient import TestClient
 
 from tireid.cli import serve
-from tireid.search.page import images
+from tireid.search.page import guard, images
 from tireid.search.page.app import make_app
 from tireid.search.page.guard import is_local
 
@@ -131,13 +133,12 @@ def test_the_oldest_upload_is_dropped(monkeypatch):
         uploads.get(names[0])
 
 
-def test_images_are_served_small_and_without_metadata(own_index, pictures):
+def test_images_are_served_small_and_without_metadata(own_index, pictures, index_it):
     exif = Image.Exif()
     exif[0x010E] = "a secret place"
     Image.new("RGB", (3000, 2000), "red").save(pictures / "large.jpg", exif=exif)
-    result = own_index.search("a woman", 1)[0]
-    path = result.path
-    Image.new("RGB", (3000, 2000), "red").save(path, exif=exif)
+    index_it(pictures)
+    result = own_index.search("a woman", 1, where="path ~ large.jpg")[0]
     for thumb, most in ((True, 240), (False, 1600)):
         answer = page_of(own_index).get(f"/image/{result.id}", params={"thumb": thumb})
         assert answer.headers["content-type"] == "image/jpeg"
@@ -172,6 +173,23 @@ def test_an_image_that_is_gone_is_not_found_and_its_path_not_told(own_index, pic
     answer = page_of(own_index).get(f"/image/{result.id}")
     assert answer.status_code == 404
     assert str(pictures) not in answer.text
+
+
+def test_another_file_in_the_place_of_one_that_was_indexed_is_not_served(
+    own_index, pictures, draw, tmp_path
+):
+    page = page_of(own_index)
+    one, other = own_index.search("a woman", 2)
+    secret = draw(tmp_path / "elsewhere" / "secret.png", 99)
+    one.path.unlink()
+    one.path.symlink_to(secret)
+    assert page.get(f"/image/{one.id}").status_code == 404
+    content = other.path.read_bytes()
+    other.path.write_bytes(content)  # touched: still the one that was indexed
+    os.utime(other.path, ns=(1, 1))
+    assert page.get(f"/image/{other.id}").status_code == 200
+    other.path.write_bytes(content[::-1])
+    assert page.get(f"/scene/{other.id}").status_code == 404
 
 
 def test_the_page_takes_nothing_from_elsewhere(page):
@@ -262,6 +280,45 @@ class TestWhoIsAnswered:
     def test_a_host_is_this_machine_s_or_not(self, host, local):
         assert is_local(host) == local
 
+    @pytest.mark.parametrize(
+        ("headers", "code"),
+        [
+            ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image"}, 403),
+            ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "empty"}, 403),  # another port
+            ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}, 200),  # a link
+            ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "image"}, 200),
+            ({"Origin": "https://evil.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Origin": "http://127.0.0.1:8600"}, 200),
+            ({}, 200),
+        ],
+    )
+    def test_a_page_of_elsewhere_may_link_here_and_no_more(self, page, headers, code):
+        assert page.get("/about", headers=headers).status_code == code
+
+    def test_a_page_of_elsewhere_sends_no_image(self, page):
+        headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}
+        assert page.post("/upload", content=b"x", headers=headers).status_code == 403
+
+    def test_passwords_cannot_be_tried_without_end(self, index, monkeypatch):
+        client = TestClient(make_app(index, "secret"))
+        now = [1000.0]
+        monkeypatch.setattr(guard.time, "monotonic", lambda: now[0])
+        assert [client.get("/about").status_code for _ in range(20)] == [401] * 20  # none given
+        given = [client.get("/about", headers=basic(str(n))).status_code for n in range(12)]
+        assert given == [401] * 10 + [429] * 2
+        assert client.get("/about", headers=basic("secret")).status_code == 429
+        now[0] += 61
+        assert client.get("/about", headers=basic("secret")).status_code == 200
+
+    @pytest.mark.parametrize("host", ["127.0.0.1.evil.example", "[::1", "", "evil.example:80"])
+    def test_a_host_that_is_not_this_machine_is_refused(self, page, host):
+        assert page.get("/about", headers={"Host": host}).status_code == 403
+
+    @pytest.mark.parametrize("host", ["127.8.8.8:8600", "[::1]", "[::1]:8600", "LOCALHOST:1"])
+    def test_every_name_of_this_machine_is_answered(self, page, host):
+        assert page.get("/about", headers={"Host": host}).status_code == 200
+
     def test_listening_elsewhere_needs_a_password(self, monkeypatch, capsys, tmp_path):
         pytest.importorskip("uvicorn")
         monkeypatch.delenv("TIREID_PASSWORD", raising=False)
@@ -270,6 +327,17 @@ class TestWhoIsAnswered:
             serve.main()
         assert exit_.value.code == 1
         assert "set TIREID_PASSWORD=" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_loaded(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("uvicorn")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(sys, "argv", ["tireid serve", str(tmp_path), "--port", str(port)])
+        with pytest.raises(SystemExit) as exit_:
+            serve.main()
+    assert exit_.value.code == 1
+    assert f"port: expected a free one of 127.0.0.1, got {port}" in capsys.readouterr().err
 
 
 def basic(password):

@@ -20,18 +20,19 @@ def crop(scene: Image.Image, box: Box) -> Image.Image:
     return scene.crop(inside(left - x, top - y, right + x, bottom + y, scene.size).corners)
 
 
-def read_crop(path: Path, part: Part | None) -> Image.Image:
+def read_crop(path: Path, part: Part | None, least: tuple[int, int] | None = None) -> Image.Image:
     """Return the image that a row stands for.
 
     Args:
         path: Its file.
         part: The person in it; None: the whole image.
+        least: Height and width that are enough for a whole image, as `decode` takes it.
 
     Raises:
         ValueError: If the file is gone, damaged, or another one now.
     """
     if part is None:
-        return decode(path)
+        return decode(path, least)
     scene = _read_scene(path, part)
     if not _fits(scene, part.box):
         raise ValueError(f"{path}: expected the scene that was indexed, got a smaller one")

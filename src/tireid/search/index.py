@@ -20,6 +20,7 @@ from tireid.search.engines.opening import open_engine
 from tireid.search.indexing import check_model
 from tireid.search.model import find_model, load_model
 from tireid.search.parts import Part, part_of
+from tireid.search.reading import has_content_of
 from tireid.search.settings import IndexSettings, read_settings
 from tireid.search.where import Value, parse_where
 
@@ -166,7 +167,8 @@ class Index:
             k: Number of results; fewer if fewer images pass the filter.
             image: An image of the person.
             image_weight: Share of the image in the query if a sentence is given too, in [0, 1].
-            without: What is not wanted; half of each embedding is taken from the query.
+            without: What is not wanted, one text or several; half of each embedding is taken from
+                the query.
             where: Filter on fields, such as `camera=3 and time>10:00`; see `parse_where`.
 
         Returns:
@@ -234,7 +236,7 @@ class Index:
             raise ValueError("query: expected a sentence, an image, or both, got neither")
         if not 0 <= image_weight <= 1:
             raise ValueError(f"image_weight: expected a number in [0, 1], got {image_weight}")
-        unwanted = list(without)
+        unwanted = [without] if isinstance(without, str) else list(without)
         for text in [*(sentences or ()), *unwanted]:
             if not text.strip():
                 raise ValueError(f"query: expected a sentence, got {text!r}")
@@ -291,10 +293,13 @@ class Index:
         """Return the file of an image by its id, and the person in it if it is a scene.
 
         Returns:
-            None if the index has no such image.
+            None if the index has no such image, or there is another file in its place.
         """
         row = self._engine.get([key]).get(key)
-        return None if row is None else (Path(row.path), part_of(key, row.path, row.fields))
+        if row is None:
+            return None
+        part = part_of(key, row.path, row.fields)
+        return (Path(row.path), part) if has_content_of(row, part) else None
 
     def count(self, where: str | None = None) -> int:
         """Return the number of images, or of those that pass a filter.

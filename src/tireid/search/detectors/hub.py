@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
+from tireid.encoders.pretrained import quiet_library
 from tireid.runs.hub_folder import check_hub_folder
 from tireid.search.detectors.interface import Person, inside
 
@@ -30,8 +31,11 @@ class HubDetector:
         try:
             if (folder := Path(source)).is_dir():
                 check_hub_folder(folder)
-            self._processor: Any = AutoImageProcessor.from_pretrained(source)
-            model: Any = AutoModelForObjectDetection.from_pretrained(source, use_safetensors=True)
+            with quiet_library():
+                self._processor: Any = AutoImageProcessor.from_pretrained(source)
+                model: Any = AutoModelForObjectDetection.from_pretrained(
+                    source, use_safetensors=True
+                )
         except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError) as error:
             raise ValueError(
                 f"detect: expected an object detector in {source!r}, got {type(error).__name__}: "

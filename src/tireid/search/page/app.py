@@ -1,14 +1,17 @@
 """The server of the page: no state but uploads, so that an address holds a whole query."""
 
+import asyncio
 import csv
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 from jaxtyping import Float
 from PIL import Image
@@ -27,6 +30,7 @@ from tireid.search.why import find_reasons, without_each_word
 
 _FILES = {"": "page.html", "page.js": "page.js", "page.css": "page.css"}
 _MOST_RESULTS = 1000
+_SECONDS_TO_SEND = 120  # an image
 
 
 class Asked(BaseModel):
@@ -81,10 +85,10 @@ class _Gallery:
         Raises:
             HTTPException: As `read`.
         """
-        place = self._place_of(key)
         words, shortened = without_each_word(asked.q)
         with self._lock:
             queries = self._embed(asked, *shortened)
+        place = self._place_of(key)
         with self._explaining, _not_found():
             image = read_crop(*place)
             reasons = find_reasons(self._index.retriever, image, queries[0], queries[1:])
@@ -109,8 +113,7 @@ class _Gallery:
 
     def add_upload(self, content: bytes) -> str:
         """Hold an image that was sent; return its name."""
-        with self._lock:
-            return self._uploads.add(content)
+        return self._uploads.add(content)
 
     def read(self, key: int, reader: Reader, most: tuple[int, int]) -> bytes:
         """Return an image of the index as a JPEG.
@@ -179,11 +182,13 @@ def make_app(index: Index, password: str | None = None) -> FastAPI:
 
     @app.post("/upload")
     async def upload(request: Request) -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
-        return {"upload": gallery.add_upload(await _body(request))}
+        content = await _body(request)
+        return {"upload": await run_in_threadpool(gallery.add_upload, content)}
 
     @app.get("/image/{key}")
     def image(key: int, *, thumb: bool = False) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return _jpeg(gallery.read(key, read_crop, THUMB if thumb else LARGE))
+        most = THUMB if thumb else LARGE
+        return _jpeg(gallery.read(key, partial(read_crop, least=most[::-1]), most))
 
     @app.get("/scene/{key}")
     def scene(key: int) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -241,8 +246,13 @@ def _cell(value: Any) -> Any:
 
 async def _body(request: Request) -> bytes:
     content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > MOST_BYTES:
-            raise HTTPException(413, f"expected an image of {MOST_BYTES // 2**20} MiB at most")
+    try:
+        async with asyncio.timeout(_SECONDS_TO_SEND):
+            async for part in request.stream():
+                content += part
+                if len(content) > MOST_BYTES:
+                    most = f"{MOST_BYTES // 2**20} MiB"
+                    raise HTTPException(413, f"expected an image of {most} at most")
+    except TimeoutError as error:
+        raise HTTPException(408, f"expected an image within {_SECONDS_TO_SEND} s") from error
     return bytes(content)

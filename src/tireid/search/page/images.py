@@ -5,6 +5,7 @@ import io
 import tempfile
 from collections import OrderedDict
 from pathlib import Path
+from threading import Lock
 
 from PIL import Image
 
@@ -25,10 +26,11 @@ def as_jpeg(image: Image.Image, most: tuple[int, int]) -> bytes:
 
 
 class Uploads:
-    """Images that visitors have sent, known by a hash of their content."""
+    """Images that visitors have sent, known by a hash of their content; for several threads."""
 
     def __init__(self) -> None:
         self._images: OrderedDict[str, Image.Image] = OrderedDict()
+        self._lock = Lock()
 
     def add(self, content: bytes) -> str:
         """Read an image and return its name.
@@ -45,10 +47,11 @@ class Uploads:
                 raise ValueError("upload: expected an image that can be read") from error
         image.thumbnail((_UPLOAD_SIDE, _UPLOAD_SIDE))
         name = hashlib.sha256(content).hexdigest()[:16]
-        self._images[name] = image
-        self._images.move_to_end(name)
-        if len(self._images) > _KEPT:
-            self._images.popitem(last=False)
+        with self._lock:
+            self._images[name] = image
+            self._images.move_to_end(name)
+            if len(self._images) > _KEPT:
+                self._images.popitem(last=False)
         return name
 
     def get(self, name: str) -> Image.Image:
@@ -57,6 +60,8 @@ class Uploads:
         Raises:
             ValueError: If it is no longer held.
         """
-        if name not in self._images:
+        with self._lock:
+            image = self._images.get(name)
+        if image is None:
             raise ValueError("upload: the image is no longer held here; send it again")
-        return self._images[name]
+        return image

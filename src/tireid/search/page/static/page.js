@@ -3,8 +3,11 @@
 const COUNT = 24;
 const at = (id) => document.getElementById(id);
 const TEXTS = ["q", "where", "without"];
+const TITLE = document.title;
+const GONE = "This file is gone, or is another one than was indexed.";
+const PLAIN_NAME = /^(?!(and|or|not|in)$)[\p{L}_][\p{L}\p{N}_.-]*$/iu;
 let asked = new URLSearchParams();
-let shown = 0; // results on the page
+let found = []; // results on the page
 let turn = 0; // answers to an earlier query are dropped
 
 async function get(path, options) {
@@ -22,46 +25,72 @@ function say(text, failed = false) {
   at("status").classList.toggle("error", failed);
 }
 
-function go(query) {
+function go(query, count) {
   history.pushState(null, "", `?${query}`);
-  follow();
+  follow(count);
 }
 
-function follow() {
+function follow(count = COUNT) {
   asked = new URLSearchParams(location.search);
   for (const name of TEXTS) at(name).value = asked.get(name) || "";
+  document.title = asked.get("q") ? `${asked.get("q")} · ${TITLE}` : TITLE;
   if (asked.get("where") || asked.get("without")) at("more-options").open = true;
-  at("results").replaceChildren();
-  shown = 0;
   turn += 1;
   showMarks();
   const empty = !["q", "upload", "right"].some((name) => asked.get(name));
   at("more").hidden = at("csv").hidden = true;
   say("");
-  if (!empty) more();
+  if (empty) replace([]);
+  else load(0, count);
 }
 
-async function more() {
+async function load(start, count) {
   const mine = turn;
   const query = new URLSearchParams(asked);
-  query.set("start", shown);
-  query.set("count", COUNT);
+  query.set("start", start);
+  query.set("count", count);
   say("Searching…");
   at("more").hidden = true;
+  at("results").setAttribute("aria-busy", "true"); // those before stay until there are others
   try {
     const results = await get(`search?${query}`);
     if (mine !== turn) return;
-    at("results").append(...results.map(tile));
-    shown += results.length;
-    say(shown ? `${shown} results` : "No image passes the filter.");
-    at("more").hidden = results.length < COUNT || shown >= 1000;
+    if (start) append(results);
+    else replace(results);
+    const shown = found.length;
+    say(shown ? `${shown} results, best first` : nothing());
+    at("more").hidden = results.length < count || shown >= 1000;
     query.set("start", 0);
     query.set("count", Math.max(1, shown));
     at("csv").href = `results.csv?${query}`;
     at("csv").hidden = !shown;
   } catch (error) {
-    if (mine === turn) say(error.message, true);
+    if (mine !== turn) return;
+    if (!start) replace([]);
+    say(error.message, true);
   }
+}
+
+function nothing() {
+  return asked.get("where") ? "No image passes the filter." : "The index holds no images.";
+}
+
+function append(results) {
+  at("results").append(...results.map((result, place) => tile(result, found.length + place)));
+  found = found.concat(results);
+  at("results").removeAttribute("aria-busy");
+}
+
+/* Show other results; who is at a button of an image by keyboard stays there. */
+function replace(results) {
+  const before = document.activeElement;
+  const id = before.closest("#results li")?.dataset.id;
+  found = [];
+  at("results").replaceChildren();
+  append(results);
+  if (!id) return;
+  const same = at("results").querySelector(`[data-id="${id}"] .${before.classList[0]}`);
+  (same || at("results").querySelector("button") || at("q")).focus({ preventScroll: true });
 }
 
 function make(tag, attributes, ...content) {
@@ -78,31 +107,40 @@ function act(text, name, click, pressed) {
   return button;
 }
 
-function tile(result) {
+function tile(result, place) {
   const words = `rank ${result.rank}, score ${result.score.toFixed(3)}, ${result.name}`;
   const picture = make("img", { src: `image/${result.id}?thumb=true`, alt: words, loading: "lazy" });
+  picture.addEventListener("error", () => picture.replaceWith(make("span", { class: "gone" }, GONE)));
   const image = make("button", { type: "button", class: "image" }, picture);
-  image.addEventListener("click", () => enlarge(result));
+  image.addEventListener("click", () => enlarge(place));
   const fields = ["camera", "time"].filter((name) => result.fields[name] != null);
   const known = fields.map((name) => ` · ${name} ${result.fields[name]}`).join("");
-  const like = act("like", "like", () => go(new URLSearchParams({ right: result.id })));
+  const like = act("like", "like", () => {
+    go(new URLSearchParams({ right: result.id }));
+    scrollTo(0, 0);
+  });
   like.title = "More like this";
   const marks = ["right", "wrong"].map((name) =>
     act(name, name, () => mark(name, result.id), asked.getAll(name).includes(result.id)));
-  return make("li", {}, image,
+  return make("li", { "data-id": result.id }, image,
     make("p", { class: "score" }, `${result.rank} · ${result.score.toFixed(3)}${known}`),
     make("div", { class: "acts" }, like, ...marks));
 }
 
-function enlarge(result) {
+function enlarge(place) {
+  const result = found[place];
   at("large-image").src = `${result.scene ? "scene" : "image"}/${result.id}`;
   at("large-image").alt = result.name;
-  const facts = { file: result.name, score: result.score.toFixed(4), ...result.fields };
+  at("before").disabled = place === 0;
+  at("after").disabled = place === found.length - 1;
+  at("before").onclick = () => enlarge(place - 1);
+  at("after").onclick = () => enlarge(place + 1);
+  const facts = { file: result.name, rank: result.rank, score: result.score.toFixed(4), ...result.fields };
   at("large-fields").replaceChildren(...Object.entries(facts).flatMap(([name, value]) =>
-    [make("dt", {}, name), make("dd", {}, String(value))]));
+    [make("dt", {}, name), make("dd", {}, String(value ?? ""))]));
   at("why").replaceChildren();
   at("ask-why").onclick = () => explain(result);
-  at("large").showModal();
+  if (!at("large").open) at("large").showModal();
 }
 
 async function explain(result) {
@@ -141,17 +179,17 @@ function mark(name, id) {
     rest.forEach((value) => query.append(one, value));
   }
   if (!marked) query.append(name, id);
-  go(query);
+  go(query, Math.max(COUNT, found.length));
 }
 
 function showMarks() {
   const parts = [];
-  if (asked.get("upload")) parts.push("with an image of yours");
+  if (asked.get("upload")) parts.push("an image of yours");
   for (const name of ["right", "wrong"]) {
     const count = asked.getAll(name).length;
     if (count) parts.push(`${count} marked ${name}`);
   }
-  at("marks").replaceChildren(...(parts.length ? [`Searching ${parts.join(", ")}. `,
+  at("marks").replaceChildren(...(parts.length ? [`Refined by ${parts.join(", ")}. `,
     act("Forget these", "forget", () => {
       const query = new URLSearchParams(asked);
       ["upload", "right", "wrong"].forEach((name) => query.delete(name));
@@ -187,18 +225,24 @@ at("file").addEventListener("change", async () => {
 for (const example of document.querySelectorAll(".example")) {
   example.addEventListener("click", () => go(new URLSearchParams({ q: example.textContent })));
 }
+const more = () => load(found.length, COUNT);
 at("more").addEventListener("click", more);
 new IntersectionObserver((entries) => {
   if (entries[0].isIntersecting && !at("more").hidden) more();
 }, { rootMargin: "200px" }).observe(at("more"));
-addEventListener("popstate", follow);
+addEventListener("popstate", () => follow());
+at("large-image").addEventListener("error", () => { at("large-image").alt = GONE; });
+at("large").addEventListener("keydown", (event) => {
+  const button = { ArrowLeft: "before", ArrowRight: "after" }[event.key];
+  if (button) at(button).click();
+});
 
 get("about").then((about) => {
   at("about").textContent = `${about.total.toLocaleString("en")} images.` + (about.synthetic
     ? " The model was trained on synthetic people: on photographs its results mean nothing." : "");
   at("fields").replaceChildren(...about.fields.map((name) => act(name, "field", () => {
     const where = at("where");
-    where.value += `${where.value.trim() ? " and " : ""}${name}=`;
+    where.value += `${where.value.trim() ? " and " : ""}${PLAIN_NAME.test(name) ? name : `"${name}"`}=`;
     where.focus();
   })));
 }).catch((error) => say(error.message, true));
