@@ -56,15 +56,25 @@ def read_pretrained(class_name: str, source: str) -> "PreTrainedModel":
 
 @contextmanager
 def quiet_library() -> Iterator[None]:
-    """Hold back the library's remarks: weights that a part of a model does not use, odd ids."""
+    """Hold back the library's remarks: weights that a part of a model does not use, odd ids.
+
+    Its bars of the loading, too, but not those of a download.
+    """
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging  # late: it takes seconds
 
-    before = logging.get_verbosity()
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    downloads_hidden = are_progress_bars_disabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if not downloads_hidden:
+        enable_progress_bars()
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        if bars and not downloads_hidden:
+            logging.enable_progress_bar()
 
 
 def unreadable(source: str, expected: str, reason: str) -> ValueError:
