@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 # there are more cores.
 WORKERS ?= 2
 # Tests call make too: what this one was told is not for them.
-PYTEST = env -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u ARGS OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST = env -u PYTHONDONTWRITEBYTECODE -u MAKEFLAGS -u MFLAGS -u MAKEOVERRIDES -u ARGS OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PIP := $(PY) -m pip install --disable-pip-version-check
 # The locks name every package, so nothing else is installed and nothing without its hash.
 LOCKED = $(PIP) --no-input --no-deps --require-hashes

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.errors import InstantiationException
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf, open_dict
 
@@ -62,6 +63,22 @@ def test_the_walk_reaches_every_file():
     assert primary == {f"{name}.yaml" for name in named}
     assert len(CHOICES) + len(primary) == len(list(CONF.rglob("*.yaml")))
     assert {"model", "image_encoder", "text_encoder", "dataset", "recipe"} <= set(GROUPS)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["seed=2", "model=irra", "dataset.image_size=[48,16]", "recipe=scratch"],
+        ["~callbacks.gallery", "+trainer.val_check_interval=0.5", "model/alignment=infonce"],
+        ["~logger", "model=lcr2s", "++dataset.read={a: 1, b: '2'}", "label='a=b'", "seed=null"],
+    ],
+)
+def test_a_config_of_the_tests_is_the_one_that_hydra_composes(compose_config, overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        expected = compose("train", overrides)
+    assert compose_config(*overrides) == compose_config(*overrides) == expected
+    with pytest.raises(ConfigCompositionException, match="Could not override 'sede'"):
+        compose_config(*overrides, "sede=2")
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)

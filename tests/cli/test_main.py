@@ -5,11 +5,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 
+from tests.forked import Command
 from tireid import __version__
 from tireid.cli.commands import COMMANDS, WITHOUT_HYDRA
 from tireid.cli.hydra_app import OPTIONS, as_overrides
@@ -24,8 +26,7 @@ START = "import sys; sys.argv[0] = 'tireid'; from tireid.cli.main import main; "
 
 def run(*arguments):
     """Run `tireid ARGUMENTS` in a process of its own."""
-    command = [sys.executable, "-m", "tireid", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return Command(["tireid", *arguments], Path.cwd()).finish()
 
 
 def imported(*arguments):

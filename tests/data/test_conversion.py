@@ -1,9 +1,8 @@
 import json
-import subprocess
-import sys
 
 import pytest
 
+from tests.forked import Command
 from tireid.data.conversion import convert
 from tireid.data.custom import read_custom
 from tireid.data.layouts import LAYOUTS, READERS
@@ -103,10 +102,9 @@ def test_images_that_cannot_be_copied_leave_nothing_behind(root, tmp_path):
 
 def test_the_command_says_how_to_use_what_it_wrote(root, tmp_path):
     words = ["dataset", "convert", "cuhk_pedes", root, "--to", "custom", tmp_path / "out"]
-    command = [sys.executable, "-m", "tireid", *map(str, words)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = Command(["tireid", *words], tmp_path).finish()
     assert (run.returncode, run.stderr) == (0, "")
     assert f"dataset=custom dataset.root={tmp_path / 'out'}" in run.stdout
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    again = Command(["tireid", *words], tmp_path).finish()
     assert again.returncode == 2
     assert "expected no such file" in again.stderr

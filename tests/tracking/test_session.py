@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tireid
+from tests.forked import Command
 from tireid.tracking.session import Mode, find_mode, first_line, fitting, is_installed
 
 pytest.importorskip("wandb")
@@ -110,26 +110,12 @@ def test_a_folder_of_that_name_is_no_package_and_what_is_blocked_is_not_there(
 
 def run(folder, cache_dir, *overrides, before="", **environment):
     """Train in a process with nothing of this one's set-up and an open terminal's input."""
-    code = f"{before}\nfrom tireid.cli.train import main\nmain()"
     places = [f"paths.cache_dir={cache_dir}", f"hydra.run.dir={folder}"]
     package = str(Path(tireid.__file__).parents[1])
     known = {"PATH": os.environ["PATH"], "PYTHONPATH": package, "OMP_NUM_THREADS": "1"}
-    reader, writer = os.pipe()  # nobody ever answers
+    words = ["tireid", "train", *SMALL, *places, *overrides]
     began = time.monotonic()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code, *SMALL, *places, *overrides],
-            stdin=reader,
-            capture_output=True,
-            text=True,
-            timeout=560,
-            env=known | environment,
-            cwd=folder.parent,
-            check=False,
-        )
-    finally:
-        os.close(reader)
-        os.close(writer)
+    done = Command(words, folder.parent, known | environment, before=before).finish()
     lines = [line for line in (done.stdout + done.stderr).splitlines() if re.search(SAID, line)]
     return done, lines, time.monotonic() - began
 

@@ -22,6 +22,7 @@ from torch.distributed.elastic.multiprocessing import (
     start_processes,
 )
 
+from tests.forked import Command
 from tireid.checkpoints import stop_signals
 from tireid.training import devices, launcher, processes
 from tireid.training.build import build_trainer
@@ -44,17 +45,8 @@ def started(test):
     return pytest.mark.usefixtures("_handlers")(test)
 
 
-def run(command, *overrides, cwd):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "tireid", command, *overrides],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=560,
-        env=environment,
-        check=False,
-    )
+def run(*words, cwd):
+    return Command(["tireid", *words], cwd, os.environ | {"OMP_NUM_THREADS": "1"}).finish()
 
 
 @pytest.mark.slow
@@ -84,30 +76,59 @@ def test_evaluate_leaves_nothing_where_it_is_called(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+METHODS = ["lgur", "baseline", "irra"]
+IN_TURN = """
+import sys
+from hydra import compose, initialize_config_dir
+from tireid.files import conf_dir
+from tireid.training import processes
+from tireid.training.run import train
+
+processes.join()
+for overrides in sys.argv[1:]:
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        cfg = compose("train", overrides.split())
+    train(cfg)
+processes.leave()
+"""
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory, cache_dir):
+    """Return a function from a method to its records, untrained, of one process and of two."""
+    place = tmp_path_factory.mktemp("records")
+    script = place / "in_turn.py"
+    script.write_text(IN_TURN)
+    common = [
+        *(*SMALL, "image_encoder=vit_tiny", f"paths.cache_dir={cache_dir}"),
+        "recipe.learning_rates={image_encoder:0.0,text_encoder:0.0,head:0.0,classifier:0.0}",
+    ]
+    two = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    for strategy, starts in (("single", []), ("torchrun", two)):
+        trainings = [
+            f"{' '.join(common)} model={method} strategy={strategy} paths.output_dir={folder}"
+            for method in METHODS
+            for folder in [place / strategy / method]
+        ]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = Command([*starts, script, *trainings], place, environment).finish()
+        assert done.returncode == 0, done.stderr
+
+    def read(method):
+        files = [place / strategy / method / "metrics.json" for strategy in ("single", "torchrun")]
+        return [json.loads(file.read_text()) for file in files]
+
+    return read
+
+
 @pytest.mark.slow
 @pytest.mark.ddp
-@pytest.mark.parametrize("method", ["lgur", "baseline", "irra"])
-def test_two_processes_evaluate_every_item_once(tmp_path, cache_dir, method):
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_evaluate_every_item_once(records, method):
     """An untrained model scores the same on one process and on two, to the last digit."""
-    found = []
-    for strategy in ("single", "ddp_cpu"):
-        folder = tmp_path / strategy
-        done = run(
-            "train",
-            *SMALL,
-            f"model={method}",
-            f"strategy={strategy}",
-            "recipe.learning_rates={image_encoder:0.0,text_encoder:0.0,head:0.0,classifier:0.0}",
-            "image_encoder=vit_tiny",
-            f"paths.cache_dir={cache_dir}",
-            f"hydra.run.dir={folder}",
-            cwd=tmp_path,
-        )
-        assert done.returncode == 0, done.stderr
-        record = json.loads((folder / "metrics.json").read_text())
-        assert record["processes"] == (1 if strategy == "single" else 2)
-        found.append(record["metrics"])
-    assert found[0] == found[1]
+    alone, shared = records(method)
+    assert (alone["processes"], shared["processes"]) == (1, 2)
+    assert alone["metrics"] == shared["metrics"]
 
 
 def start_programs(folder, *programs):

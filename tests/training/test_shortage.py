@@ -3,14 +3,13 @@
 import errno
 import os
 import resource
-import subprocess
-import sys
 
 import pytest
 import torch
 from hydra.errors import InstantiationException
 from torch.utils.data import DataLoader, Dataset
 
+from tests.forked import Command
 from tireid.training.errors import clear_message
 from tireid.training.shortage import shortage
 
@@ -85,30 +84,16 @@ def test_a_batch_that_is_lost_on_its_way_is_a_loading_process_that_ended(error):
 def test_a_training_under_a_limit_ends_with_one_message(
     tmp_path, cache_dir, limit, value, words, said
 ):
-    number = getattr(resource, limit)
-    done = subprocess.run(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "tireid",
-                "train",
-                "model=baseline",
-                "logger=csv",
-                "trainer=cpu",
-            ),
-            *("max_epochs=1", "batch_size=32", f"paths.cache_dir={cache_dir}"),
-            *("dataset.read.num_train_ids=16", "dataset.read.num_val_ids=3"),
-            *("dataset.read.num_test_ids=4", "dataset.read.images_per_id=2"),
-            *("dataset.image_size=[48,16]", f"hydra.run.dir={tmp_path / 'run'}", *words),
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: resource.setrlimit(number, (value, value)),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    command = [
+        *("tireid", "train", "model=baseline", "logger=csv", "trainer=cpu"),
+        *("max_epochs=1", "batch_size=32", f"paths.cache_dir={cache_dir}"),
+        *("dataset.read.num_train_ids=16", "dataset.read.num_val_ids=3"),
+        *("dataset.read.num_test_ids=4", "dataset.read.images_per_id=2"),
+        *("dataset.image_size=[48,16]", f"hydra.run.dir={tmp_path / 'run'}", *words),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    limits = {getattr(resource, limit): value}
+    done = Command(command, tmp_path, environment, limits).finish(300)
     assert done.returncode == 1
     assert said in done.stderr
     assert done.stderr.count("error: ") == 1
