@@ -61,6 +61,27 @@ def unbroken(small_config, tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="module")
+def dead(small_config, tmp_path_factory):
+    """Return a function from settings, a step and a method to the folder of a run that died there.
+
+    It is kept: whoever continues the run takes a copy.
+    """
+    known = {}
+
+    def run(settings, step, method=None):
+        key = (*settings, step, method)
+        if key not in known:
+            known[key] = tmp_path_factory.mktemp("dead")
+            with pytest.MonkeyPatch.context() as patch:
+                die_at(patch, step, method)
+                with pytest.raises(KilledError):
+                    train(small_config(known[key], *COMMON, *settings))
+        return known[key]
+
+    return run
+
+
 def left_by(folder):
     """Return what a run is compared by: record, log, weights, names of files."""
     record = json.loads((folder / "metrics.json").read_text())
@@ -90,15 +111,20 @@ def assert_equal_runs(folder, other):
 
 
 BY_TIME = ["callbacks.last.every_n_train_steps=null", "callbacks.last.minutes=0"]
-LCR2S = ["model=lcr2s", "model.teacher.source=memory"]
-JOINT = ["model=lcr2s", "model.joint=true"]
-AVERAGED = ["model=baseline", "average_decay=0.9"]
+# The plain baseline draws its figures, which are a quarter of a small run's time.
+UNDRAWN = ["~callbacks.curves", "~callbacks.gallery"]
+LGUR, IRRA, RDE = (["model=" + name, *UNDRAWN] for name in ("lgur", "irra", "rde"))
+LCR2S = ["model=lcr2s", "model.teacher.source=memory", *UNDRAWN]
+JOINT = ["model=lcr2s", "model.joint=true", *UNDRAWN]
+AVERAGED = ["model=baseline", "average_decay=0.9", *UNDRAWN]
 SPARE = [  # LoRA, blocks computed again, batches in pieces
+    *UNDRAWN,
     *("model=baseline", "image_encoder=vit_tiny", "text_encoder=bert_tiny", "lora_rank=2"),
     *("checkpoint_activations=true", "micro_batch=3"),
 ]
 _MADE = "layout: synthetic, num_train_ids: 8, num_val_ids: 3, num_test_ids: 4, images_per_id: 2"
 MIXED = [  # two synthetic sets of other people as one, each with its share of an epoch
+    *UNDRAWN,
     "model=baseline",
     "~dataset.read",
     "+dataset.read={_target_: tireid.data.mixed.read_mixed, _partial_: true,"
@@ -106,7 +132,7 @@ MIXED = [  # two synthetic sets of other people as one, each with its share of a
     f" sets: {{one: {{{_MADE}}}, two: {{{_MADE}, world_seed: 1}}}}}}",
     "+dataset.weights={one: 1, two: 3}",
 ]
-HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
+HALVES = ["model=baseline", "+trainer.val_check_interval=0.5", *UNDRAWN]
 
 
 @pytest.mark.slow
@@ -115,10 +141,10 @@ HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
     [
         (["model=baseline"], 6, None, "epoch 2, batch 2, step 6"),
         (["model=baseline"], 4, None, "epoch 1, step 4"),
-        (["model=lgur"], 3, None, "epoch 1, batch 3, step 3"),
-        (["model=irra"], 3, None, "epoch 1, batch 3, step 3"),
-        (["model=rde"], 6, None, "epoch 2, batch 2, step 6"),  # within what a division is for
-        (["model=rde"], 4, None, "epoch 1, step 4"),
+        (LGUR, 3, None, "epoch 1, batch 3, step 3"),
+        (IRRA, 3, None, "epoch 1, batch 3, step 3"),
+        (RDE, 6, None, "epoch 2, batch 2, step 6"),  # within what a division is for
+        (RDE, 4, None, "epoch 1, step 4"),
         (AVERAGED, 6, None, "epoch 2, batch 2, step 6"),
         (SPARE, 6, None, "epoch 2, batch 2, step 6"),
         (HALVES, 6, None, "epoch 2, batch 2, step 6"),
@@ -129,12 +155,10 @@ HALVES = ["model=baseline", "+trainer.val_check_interval=0.5"]
     ],
 )
 def test_a_killed_run_ends_as_an_unbroken_one(
-    small_config, tmp_path, unbroken, kill_at, capsys, settings, step, method, place
+    small_config, tmp_path, unbroken, dead, capsys, settings, step, method, place
 ):
     whole = unbroken(*settings)
-    kill_at(step, method)
-    with pytest.raises(KilledError):
-        train(small_config(tmp_path, *COMMON, *settings))
+    shutil.copytree(dead(settings, step, method), tmp_path, dirs_exist_ok=True)
     capsys.readouterr()
     train(small_config(tmp_path, *COMMON, *settings))
     assert f"continuing after {place}, from" in capsys.readouterr().out
@@ -168,12 +192,10 @@ def test_a_disk_that_is_full_at_the_test_costs_nothing_once_there_is_room(
 
 @pytest.mark.slow
 def test_a_student_of_an_earlier_version_continues_with_its_teacher(
-    small_config, tmp_path, unbroken, kill_at, capsys
+    small_config, tmp_path, unbroken, dead, capsys
 ):
     """A teacher was no run then, supports were the data's, and the hash was that of those keys."""
-    kill_at(5, "Lcr2s")
-    with pytest.raises(KilledError):
-        train(small_config(tmp_path, *COMMON, *LCR2S))
+    shutil.copytree(dead(LCR2S, 5, "Lcr2s"), tmp_path, dirs_exist_ok=True)
     teacher = tmp_path / "teacher"
     state = torch.load(teacher / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     shutil.rmtree(teacher)
@@ -217,22 +239,10 @@ def test_checkpoints_come_by_time_too(small_config, tmp_path, unbroken, kill_at,
 BASELINE = ("model=baseline",)
 
 
-@pytest.fixture(scope="module")
-def killed_run(small_config, tmp_path_factory):
-    """Return the folder of a baseline that died in step 7 of 8, with checkpoints of 6 and 5."""
-    folder = tmp_path_factory.mktemp("killed") / "run"
-    cfg = small_config(folder, *COMMON, *BASELINE)
-    with pytest.MonkeyPatch.context() as patch:
-        die_at(patch, 6)
-        with pytest.raises(KilledError):
-            train(cfg)
-    return folder
-
-
 @pytest.fixture
-def killed(killed_run, tmp_path):
-    """Return a copy of that folder, elsewhere."""
-    return shutil.copytree(killed_run, tmp_path / "runs" / "earlier")
+def killed(dead, tmp_path):
+    """Return the folder of a baseline that died in step 7 of 8, with checkpoints of 6 and 5."""
+    return shutil.copytree(dead(BASELINE, 6), tmp_path / "runs" / "earlier")
 
 
 def test_last_continues_the_run_beside_wherever_it_lies_now(small_config, killed, unbroken, capsys):
@@ -569,6 +579,7 @@ def test_an_empty_record_is_named(small_config, killed):
 
 
 STOPPING = [
+    *UNDRAWN,
     "max_epochs=5",
     "+callbacks.stopping._target_=lightning.pytorch.callbacks.EarlyStopping",
     "+callbacks.stopping.monitor=val/R1",
