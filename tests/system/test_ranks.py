@@ -5,13 +5,12 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.forked import Command
 from tireid.runs.log import read_columns
 
 pytestmark = [pytest.mark.slow, pytest.mark.ddp]
@@ -32,20 +31,14 @@ TORCHRUN = ["torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv
 def start(words, cwd, **environment):
     """Start a module; what it says comes from its standard output."""
     known = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
-    return subprocess.Popen(
-        [sys.executable, "-m", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=cwd,
-        env=known | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment,
-    )
+    known |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment
+    return Command(words, cwd, known, merged=True)
 
 
 def finish(process):
-    said, _ = process.communicate(timeout=500)
-    assert process.returncode == 0, said
-    return said
+    done = process.finish(500)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def free_port():
@@ -229,7 +222,7 @@ def test_a_killed_rank_takes_the_run_down_and_is_named(tmp_path, cache_dir, rank
 def test_a_signal_to_the_command_stops_all_ranks_and_is_told_once(tmp_path, cache_dir, number):
     """In the environment of an sbatch script; the same command then continues the run."""
     job = {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job", "SLURM_PROCID": "0"}
-    words = [*SMALL, "model=baseline", "max_epochs=20", "strategy=ddp_cpu"]
+    words = [*SMALL, "model=baseline", "max_epochs=12", "strategy=ddp_cpu"]
     places = [f"paths.cache_dir={cache_dir}", f"hydra.run.dir={tmp_path / 'run'}"]
     command = start(["tireid", "train", *words, *places], tmp_path, **job)
     while not (tmp_path / "run" / "metrics.csv").is_file():
