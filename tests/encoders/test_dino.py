@@ -1,6 +1,13 @@
 import pytest
 import torch
-from transformers import Dinov2Config, Dinov2Model, DINOv3ViTConfig, DINOv3ViTModel
+from transformers import (
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+)
 
 from tireid.encoders.dino import DinoImageEncoder, Dinov2ImageEncoder
 
@@ -78,3 +85,8 @@ def test_dinov2_names_what_does_not_fit(tmp_path):
     encoder.dino.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="do not fit this Dinov2Model"):
         Dinov2ImageEncoder(str(tmp_path), (42, 28), dim=24, depth=2, heads=3)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3, "patch_size": 14}
+    config = Dinov2WithRegistersConfig(image_size=42, num_register_tokens=2, **sizes)
+    Dinov2WithRegistersModel(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"1 left over \(embeddings\.register_tokens\)"):
+        Dinov2ImageEncoder(str(tmp_path), (42, 28), dim=24, depth=1, heads=3)

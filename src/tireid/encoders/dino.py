@@ -61,11 +61,14 @@ class Dinov2ImageEncoder(nn.Module):
         )
         self.dino = Dinov2Model(config)
         if pretrained is not False:
-            model = read_pretrained("Dinov2Model", pretrained)
+            # Read as Dinov2Model, one with registers would silently lose them.
+            model = read_pretrained("AutoModel", pretrained)
             state = model.state_dict()
-            state[POSITIONS] = resize_positions(
-                state[POSITIONS], old_grid=_grid(model), new_grid=_grid(self.dino), mode="bicubic"
-            )
+            if POSITIONS in state:
+                old_grid, new_grid = _grid(model), _grid(self.dino)
+                state[POSITIONS] = resize_positions(
+                    state[POSITIONS], old_grid=old_grid, new_grid=new_grid, mode="bicubic"
+                )
             load_exactly(self.dino, state, pretrained)
         self.dino.get_parameter(UNUSED).requires_grad_(False)
         self.out_dim = dim

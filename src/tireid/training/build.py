@@ -47,9 +47,9 @@ def compile_model(model: nn.Module) -> None:
             continue
         dynamic = None if name == "image_encoder" else True
         module.compile(dynamic=dynamic)
-        if hasattr(module, "with_attention"):  # what RDE calls in place of the encoder
-            compiled: Any = torch.compile(module.with_attention, dynamic=dynamic)
-            module.with_attention = compiled
+        attend: Any = getattr(module, "with_attention", None)
+        if attend is not None:  # what RDE calls in place of the encoder
+            module.with_attention = torch.compile(attend, dynamic=dynamic)
 
 
 def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
