@@ -37,6 +37,15 @@ def test_no_control_character_is_printed(printed, capsys, monkeypatch):
     assert printable(out + err) == out + err
 
 
+def test_what_is_warned_of_again_is_printed_once(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    for _ in range(2):  # two commands in one process
+        show_warnings_in_one_line()
+        for text in ("one", "one", "another"):
+            warnings.showwarning(text, UserWarning, "file", 1)
+    assert capsys.readouterr().err == 2 * "warning: one\nwarning: another\n"
+
+
 def test_an_error_is_cut_where_it_repeats_an_endless_value(capsys):
     complain("expected a name, got " + "x" * 100_000)
     said = capsys.readouterr().err

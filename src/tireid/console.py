@@ -5,6 +5,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -119,9 +120,15 @@ def duration(seconds: float) -> str:
 
 
 def _print_warning(message: Warning | str, *_: Any) -> None:
+    _warn_once(str(message))
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """Print a warning; what is read several times says the same each time."""
     console = _Screen(stderr=True, highlight=False, soft_wrap=True)
     console.print("[yellow]warning:[/yellow] ", end="")
-    console.print(str(message), markup=False)
+    console.print(message, markup=False)
 
 
 def silence_expected_warnings() -> None:
@@ -133,5 +140,6 @@ def silence_expected_warnings() -> None:
 
 
 def show_warnings_in_one_line() -> None:
-    """Print warnings from now on without their place in the code."""
+    """Print warnings from now on without their place in the code, each once."""
+    _warn_once.cache_clear()
     warnings.showwarning = _print_warning

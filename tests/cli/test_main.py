@@ -208,6 +208,9 @@ def test_a_wrong_choice_is_answered_with_the_nearest_and_with_all(tmp_path):
         ("max_epoch=2", "max_epoch: expected a setting of tireid train, got no such name; did you "
          "mean max_epochs?"),
         ("modle=lgur", "did you mean model?"),
+        ("dataset=cuhk", "did you mean dataset=cuhk_pedes?"),
+        ("dataset.flip=1", "did you mean dataset.flip_probability?"),
+        ("dataset.root=a", "these have it: dataset=cuhk_pedes, dataset=custom, "),
         ("experimnt=lgur", "did you mean experiment?"),
         ("dictionary_size=3", "did you mean model.head.dictionary_size?"),
         ("model.head.dictionary_siz=3", "did you mean model.head.dictionary_size?"),

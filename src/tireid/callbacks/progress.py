@@ -170,7 +170,9 @@ class EpochLines(Callback):
         self._started = time.perf_counter()
         if trainer.is_global_zero:
             steps, size = trainer.estimated_stepping_batches, checkpoint_size(trainer, pl_module)
-            ahead = f"{steps:,} steps in {trainer.max_epochs} epochs"
+            ahead = (
+                f"{steps:,} steps in {trainer.max_epochs} epoch{'s' * (trainer.max_epochs != 1)}"
+            )
             say(f"{ahead}; a checkpoint takes about {size / 1e6:,.1f} MB")
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

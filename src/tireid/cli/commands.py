@@ -41,6 +41,8 @@ EXAMPLES = {
 
 WITHOUT_HYDRA = tuple(EXAMPLES)
 
+_SHORTEST = 3  # letters of a word that stands for a longer one
+
 # Of annotation files, as `dataset=` names them.
 LAYOUTS = ("cuhk_pedes", "icfg_pedes", "rstpreid", "custom")
 
@@ -55,8 +57,12 @@ FUNCTIONS = {
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
-    """Return the nearest of some words; None if none is near."""
-    return next(iter(difflib.get_close_matches(word, list(words), n=1)), None)
+    """Return the nearest of some words, or the shortest that begins so; None if none is near."""
+    known = list(words)
+    longer = [other for other in known if len(word) >= _SHORTEST and other.startswith(word)]
+    return min(
+        longer, key=len, default=next(iter(difflib.get_close_matches(word, known, n=1)), None)
+    )
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

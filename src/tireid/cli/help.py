@@ -13,7 +13,7 @@ _OPTIONS = f"""\
   --help                show this help and exit
   --cfg job             print the composed config and exit
   {TRUST} PACKAGE       {TRUST_HELP}
-  --multirun            run a grid: seed=1,2,3 model=lgur,baseline
+  --multirun            run once with each of several values: NAME=A,B
   --config-dir FOLDER   take configs from this folder too
   --hydra-help          show Hydra's other options"""
 
@@ -33,7 +33,9 @@ def command_help(name: str) -> str:
         "groups, NAME=CHOICE": list(_groups(lines[:end], folder)),
         "options": _OPTIONS.splitlines(),
     }
-    about = "\n".join(line[2:] for line in header.splitlines()).removeprefix(COMMANDS[name]).strip()
+    about = (
+        "\n".join(line[2:] for line in header.splitlines()).removeprefix(COMMANDS[name]).strip("\n")
+    )
     shown = "\n\n".join(f"{head}:\n" + "\n".join(body) for head, body in sections.items() if body)
     return (
         f"tireid {name}: {COMMANDS[name]}\n\n{about}\n\n{shown}\n\n"
@@ -49,7 +51,7 @@ def _groups(lines: list[str], folder: Path) -> list[str]:
         if found is None or (found[3] or "").startswith(_HIDDEN):
             continue
         choices = sorted(file.stem for file in (folder / found[1]).glob("*.yaml"))
-        if len(choices) > 1:
+        if len(choices) > 1 or (choices and found[2] == "null"):
             shown.append(f"  {found[1]}={found[2]}" + (f"  # {found[3]}" if found[3] else ""))
             shown.append(f"      {', '.join(choices)}")
         for inner in sorted(path for path in (folder / found[1]).glob("*") if path.is_dir()):

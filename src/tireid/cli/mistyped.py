@@ -59,7 +59,17 @@ def explain_mistake(error: Exception, command: str, overrides: Sequence[str]) ->
     others = [text for text in overrides if not text.lstrip("+~").startswith(f"{found['key']}=")]
     hint = _nearest_key(key, _known(command, others))
     meant = f"; did you mean {hint}?" if hint else f"; tireid {command} --help lists them"
+    if choices := _choices_with(key):
+        meant = f"; these have it: {', '.join(choices)}"
     return f"{key}: expected a setting of tireid {command}, got no such name{meant}"
+
+
+def _choices_with(key: str) -> list[str]:
+    """Return the choices of a setting's group, as `dataset=custom`, that have the setting."""
+    group, _, name = key.rpartition(".")
+    files = sorted(Path(conf_dir(), group).glob("*.yaml")) if group else []
+    line = re.compile(rf"^{re.escape(name)}:", re.MULTILINE)
+    return [f"{group}={f.stem}" for f in files if line.search(f.read_text(encoding="utf-8"))]
 
 
 def _quoted(override: str) -> str:
@@ -85,9 +95,11 @@ def _known(command: str, overrides: Sequence[str]) -> list[str]:
 
 
 def _nearest_key(key: str, known: Sequence[str]) -> str | None:
-    """Return the known name that is nearest to one, or ends in what is nearest to it."""
-    if hint := nearest(key, known):
-        return hint
+    """Return the known name of the same group that is nearest to one, or of the same end."""
+    group, _, end = key.rpartition(".")
     ends = {name.rpartition(".")[2]: name for name in reversed(known)}
-    end = nearest(key.rpartition(".")[2], ends)
-    return ends[end] if end else None
+    inside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == group}
+    if hint := nearest(end, inside):
+        return inside[hint]
+    near = end if group else nearest(end, ends)
+    return ends.get(near or "") or nearest(key, [] if inside else known)
