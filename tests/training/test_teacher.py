@@ -82,32 +82,32 @@ def test_a_teacher_leaves_a_run_folder_like_any_run(lcr2s_run, compose_config, c
 
 @pytest.mark.slow
 def test_a_teacher_trained_by_itself_is_the_same_and_can_be_given(
-    lcr2s_run, small_config, tmp_path
+    lcr2s_run, undrawn_config, tmp_path
 ):
     folder, metrics = lcr2s_run
     alone = tmp_path / "teacher_alone"
-    train(small_config(alone, "model=lcr2s_teacher", "max_epochs=4", "selection=last"))
+    train(undrawn_config(alone, "model=lcr2s_teacher", "max_epochs=4", "selection=last"))
     expected, found = teacher_of(folder / "teacher"), teacher_of(alone)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
     for number, given in enumerate((alone, alone / "checkpoints" / "last.ckpt")):
         student = tmp_path / str(number)
-        assert train(small_config(student, "model=lcr2s", f"teacher={given}")) == metrics
+        assert train(undrawn_config(student, "model=lcr2s", f"teacher={given}")) == metrics
         assert not (student / "teacher").exists()
 
 
 @pytest.mark.slow
 def test_a_complete_teacher_is_kept_and_another_setting_trains_another(
-    lcr2s_run, small_config, tmp_path, capsys
+    lcr2s_run, undrawn_config, tmp_path, capsys
 ):
     folder, metrics = lcr2s_run
     shutil.copytree(folder / "teacher", tmp_path / "teacher")
-    assert train(small_config(tmp_path, "model=lcr2s")) == metrics
+    assert train(undrawn_config(tmp_path, "model=lcr2s")) == metrics
     assert "teacher: complete already" in capsys.readouterr().out
     before = teacher_of(tmp_path / "teacher")
     train(
-        small_config(
+        undrawn_config(
             tmp_path, "model=lcr2s", "model.teacher.supports.num_images=1", "ckpt_path=null"
         )
     )
@@ -117,9 +117,11 @@ def test_a_complete_teacher_is_kept_and_another_setting_trains_another(
 
 
 @pytest.mark.slow
-def test_targets_are_computed_once_in_the_precision_of_the_training(small_config, tmp_path, capsys):
+def test_targets_are_computed_once_in_the_precision_of_the_training(
+    undrawn_config, tmp_path, capsys
+):
     settings = ["model=lcr2s", "max_epochs=1", "teaching.oracle=true", "ckpt_path=null"]
-    config = small_config(tmp_path, *settings, "trainer.precision=64-true")
+    config = undrawn_config(tmp_path, *settings, "trainer.precision=64-true")
     metrics = train(config)
     assert state_of(tmp_path)["dual.image_projection.weight"].dtype == torch.float64
     assert teacher_of(tmp_path / "teacher")["dual.image_projection.weight"].dtype == torch.float64
@@ -146,31 +148,31 @@ def test_targets_are_computed_once_in_the_precision_of_the_training(small_config
     ],
 )
 def test_a_teacher_that_would_say_something_else_is_refused(
-    lcr2s_run, small_config, tmp_path, override, message
+    lcr2s_run, undrawn_config, tmp_path, override, message
 ):
     given = f"teacher={lcr2s_run[0] / 'teacher'}"
     with pytest.raises(ValueError, match=rf"teacher: .*last\.ckpt .*{message}"):
-        train(small_config(tmp_path, "model=lcr2s", given, override))
+        train(undrawn_config(tmp_path, "model=lcr2s", given, override))
 
 
 @pytest.mark.slow
 def test_the_vocabulary_of_a_teacher_of_other_people_can_be_taken(
-    lcr2s_run, small_config, tmp_path
+    lcr2s_run, undrawn_config, tmp_path
 ):
     teacher = lcr2s_run[0] / "teacher"
     given = ["dataset.read.world_seed=5", f"teacher={teacher}", f"vocabulary={teacher}"]
     with pytest.warns(UserWarning, match=r"trained on other images or captions .synthetic."):
-        train(small_config(tmp_path, "model=lcr2s", "max_epochs=1", *given))
+        train(undrawn_config(tmp_path, "model=lcr2s", "max_epochs=1", *given))
     name = "tokenizer/tokenizer.json"
     assert (tmp_path / name).read_bytes() == (teacher / name).read_bytes()
 
 
 def test_a_teacher_of_other_people_is_named_and_leaves_its_heads(
-    lcr2s_run, small_config, small_data, tmp_path, monkeypatch
+    lcr2s_run, undrawn_config, small_data, tmp_path, monkeypatch
 ):
     """With the data it was trained on, all of it is loaded, and with others its features."""
     run = lcr2s_run[0] / "teacher"
-    cfg = small_config(tmp_path, "model=lcr2s")
+    cfg = undrawn_config(tmp_path, "model=lcr2s")
     trainer = build_trainer(cfg, [], [])
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     kept = teacher_of(run)
@@ -188,8 +190,8 @@ def test_a_teacher_of_other_people_is_named_and_leaves_its_heads(
         assert not torch.equal(teacher.state_dict()[name], kept[name])
 
 
-def test_the_teachers_config_is_the_students_but_for_what_makes_it_one(small_config, tmp_path):
-    cfg = small_config(
+def test_the_teachers_config_is_the_students_but_for_what_makes_it_one(undrawn_config, tmp_path):
+    cfg = undrawn_config(
         tmp_path, "model=lcr2s", "selection=test", "init_weights=some/run", "max_epochs=3"
     )
     before = cfg.copy()
@@ -211,8 +213,8 @@ def test_the_teachers_config_is_the_students_but_for_what_makes_it_one(small_con
     assert {name: stage[name] for name in same} == {name: student[name] for name in same}
 
 
-def test_the_two_stages_share_no_batch_no_augmentation_and_no_support_set(small_config, tmp_path):
-    cfg = small_config(tmp_path, "model=lcr2s_plain", "dataset.read.images_per_id=5")
+def test_the_two_stages_share_no_batch_no_augmentation_and_no_support_set(undrawn_config, tmp_path):
+    cfg = undrawn_config(tmp_path, "model=lcr2s_plain", "dataset.read.images_per_id=5")
     orders, images, supports = [], [], []
     for stage in (cfg, teacher_config(cfg, tmp_path)):
         data = build_datamodule(stage)
@@ -229,12 +231,12 @@ def test_the_two_stages_share_no_batch_no_augmentation_and_no_support_set(small_
 
 
 @pytest.mark.slow
-def test_the_teacher_followed_is_its_last_or_its_best_by_choice(small_config, tmp_path):
+def test_the_teacher_followed_is_its_last_or_its_best_by_choice(undrawn_config, tmp_path):
     followed = {}
     for selection in ("last", "val"):
         folder = tmp_path / selection
         choice = f"teaching.selection={selection}"
-        train(small_config(folder, "model=lcr2s", "max_epochs=1", choice))
+        train(undrawn_config(folder, "model=lcr2s", "max_epochs=1", choice))
         record = json.loads((folder / "teacher" / "metrics.json").read_text())
         followed[selection] = (record["selection"], record["tested_checkpoint"])
         assert find_teacher(folder / "teacher").weights.name == record["tested_checkpoint"]
@@ -244,10 +246,10 @@ def test_the_teacher_followed_is_its_last_or_its_best_by_choice(small_config, tm
 
 
 @pytest.mark.slow
-def test_without_distillation_the_student_is_its_dual_encoder(small_config, tmp_path):
-    alone = train(small_config(tmp_path / "a", "model=baseline"))
+def test_without_distillation_the_student_is_its_dual_encoder(undrawn_config, tmp_path):
+    alone = train(undrawn_config(tmp_path / "a", "model=baseline"))
     student = train(
-        small_config(
+        undrawn_config(
             tmp_path / "b", "model=lcr2s", "model.feature_weight=0.0", "model.relation_weight=0.0"
         )
     )
@@ -285,17 +287,17 @@ def test_without_distillation_the_student_is_its_dual_encoder(small_config, tmp_
         ["dataset.read.layout=icfg_pedes"],
     ],
 )
-def test_other_settings_train_without_a_special_case(small_config, tmp_path, overrides):
+def test_other_settings_train_without_a_special_case(undrawn_config, tmp_path, overrides):
     settings = ["model=lcr2s", "max_epochs=1", *overrides]
-    metrics = train(small_config(tmp_path, *settings))
+    metrics = train(undrawn_config(tmp_path, *settings))
     assert 0 <= metrics["test/R1"] <= 100
     assert not any("teacher" in name for name in state_of(tmp_path))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["lcr2s_plain", "lcr2s_lgur"])
-def test_other_compositions_train(small_config, tmp_path, model):
-    metrics = train(small_config(tmp_path, f"model={model}", "max_epochs=1"))
+def test_other_compositions_train(undrawn_config, tmp_path, model):
+    metrics = train(undrawn_config(tmp_path, f"model={model}", "max_epochs=1"))
     assert 0 <= metrics["test/R1"] <= 100
 
 
@@ -316,47 +318,47 @@ def test_other_compositions_train(small_config, tmp_path, model):
         ("teacher=nowhere", "teacher: expected a run of model=lcr2s_teacher or .* got nowhere"),
     ],
 )
-def test_bad_settings_are_named_before_training(small_config, tmp_path, override, message):
+def test_bad_settings_are_named_before_training(undrawn_config, tmp_path, override, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        train(small_config(tmp_path, "model=lcr2s", override))
+        train(undrawn_config(tmp_path, "model=lcr2s", override))
 
 
-def test_a_method_without_a_teacher_takes_none(lcr2s_run, small_config, tmp_path):
+def test_a_method_without_a_teacher_takes_none(lcr2s_run, undrawn_config, tmp_path):
     given = f"teacher={lcr2s_run[0] / 'teacher'}"
     with pytest.raises(ValueError, match=r"teacher: expected null without model=lcr2s, got .*"):
-        train(small_config(tmp_path, "model=baseline", given))
+        train(undrawn_config(tmp_path, "model=baseline", given))
 
 
 @pytest.mark.parametrize(("run", "method"), [("lgur_run", "Lgur"), ("lcr2s_run", "Lcr2s")])
-def test_what_is_no_teacher_is_refused(run, method, request, small_config, tmp_path):
+def test_what_is_no_teacher_is_refused(run, method, request, undrawn_config, tmp_path):
     folder, _ = request.getfixturevalue(run)
     for given in (folder, next(folder.glob("checkpoints/epoch*.ckpt"))):
         message = rf"expected a run of model=lcr2s_teacher, got one of .*\.{method}; the teacher of"
         with pytest.raises(ValueError, match=message):
-            train(small_config(tmp_path, "model=lcr2s", f"teacher={given}"))
+            train(undrawn_config(tmp_path, "model=lcr2s", f"teacher={given}"))
         assert not (tmp_path / "config.yaml").exists()  # another one may be given
 
 
-def test_supports_from_the_batch_need_batches_that_hold_some(small_config, tmp_path):
+def test_supports_from_the_batch_need_batches_that_hold_some(undrawn_config, tmp_path):
     for settings in (
         ["model=lcr2s", "model.teacher.source=batch"],
         ["model=lcr2s_teacher", "model.source=batch"],
     ):
         balanced = [*settings, "dataset.sampler=identity_balanced", "dataset.pairs_per_id=1"]
         with pytest.raises(ValueError, match=r"pairs_per_id: expected at least 2 .*, got 1"):
-            train(small_config(tmp_path, *balanced))
+            train(undrawn_config(tmp_path, *balanced))
         with pytest.raises(ValueError, match=r"sampler: expected identity_balanced .*, got 'shuf"):
-            train(small_config(tmp_path, *settings))
+            train(undrawn_config(tmp_path, *settings))
 
 
-def test_joint_training_takes_no_trained_teacher(lcr2s_run, small_config, tmp_path):
+def test_joint_training_takes_no_trained_teacher(lcr2s_run, undrawn_config, tmp_path):
     given = f"teacher={lcr2s_run[0] / 'teacher'}"
     with pytest.raises(ValueError, match=r"expected false and null with model\.joint=true"):
-        train(small_config(tmp_path, "model=lcr2s", "model.joint=true", given))
+        train(undrawn_config(tmp_path, "model=lcr2s", "model.joint=true", given))
 
 
 @pytest.mark.slow
-def test_runs_that_differ_in_the_student_only_share_a_teacher(small_config, tmp_path, capsys):
+def test_runs_that_differ_in_the_student_only_share_a_teacher(undrawn_config, tmp_path, capsys):
     shared = tmp_path / "teachers"
     settings = ["model=lcr2s", "max_epochs=1", f"teaching.shared_dir={shared}"]
     for number, change in enumerate(
@@ -366,21 +368,21 @@ def test_runs_that_differ_in_the_student_only_share_a_teacher(small_config, tmp_
             "model.teacher.support_dropout=0.0",
         )
     ):
-        train(small_config(tmp_path / str(number), *settings, change))
+        train(undrawn_config(tmp_path / str(number), *settings, change))
         assert not (tmp_path / str(number) / "teacher").exists()
     assert len(list(shared.glob("*/metrics.json"))) == 2
     assert capsys.readouterr().out.count("complete already") == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no teacher", b"\x80\x04cos\nsystem\n."])
-def test_a_broken_teacher_is_refused_by_name(lcr2s_run, small_config, tmp_path, content):
+def test_a_broken_teacher_is_refused_by_name(lcr2s_run, undrawn_config, tmp_path, content):
     given = shutil.copytree(lcr2s_run[0] / "teacher", tmp_path / "given")
     (given / "checkpoints" / "last.ckpt").write_bytes(content)
     with pytest.raises(ValueError, match=r"last\.ckpt: expected the weights of a training run"):
-        train(small_config(tmp_path / "run", "model=lcr2s", f"teacher={given}"))
+        train(undrawn_config(tmp_path / "run", "model=lcr2s", f"teacher={given}"))
 
 
-def test_a_teacher_file_of_an_earlier_version_is_taken(lcr2s_run, small_config, tmp_path):
+def test_a_teacher_file_of_an_earlier_version_is_taken(lcr2s_run, undrawn_config, tmp_path):
     """In which the teacher was no run: `teacher/teacher.ckpt` beside its student's config."""
     folder, metrics = lcr2s_run
     earlier = tmp_path / "earlier"
@@ -390,14 +392,14 @@ def test_a_teacher_file_of_an_earlier_version_is_taken(lcr2s_run, small_config, 
     content = {"state_dict": teacher_of(folder / "teacher"), "settings": "a hash"}
     torch.save(content, earlier / "teacher" / "teacher.ckpt")
     given = f"teacher={earlier / 'teacher' / 'teacher.ckpt'}"
-    assert train(small_config(tmp_path / "run", "model=lcr2s", given)) == metrics
+    assert train(undrawn_config(tmp_path / "run", "model=lcr2s", given)) == metrics
 
 
 @pytest.mark.slow
-def test_a_kept_teacher_that_is_damaged_is_trained_again(small_config, tmp_path):
+def test_a_kept_teacher_that_is_damaged_is_trained_again(undrawn_config, tmp_path):
     settings = ["model=lcr2s", "max_epochs=1", "ckpt_path=null"]
-    metrics = train(small_config(tmp_path, *settings))
+    metrics = train(undrawn_config(tmp_path, *settings))
     kept = tmp_path / "teacher" / "checkpoints" / "last.ckpt"
     kept.write_bytes(kept.read_bytes()[:1000])
     with pytest.warns(UserWarning, match=r"last\.ckpt: .*damaged.*; the teacher is trained again"):
-        assert train(small_config(tmp_path, *settings)) == metrics
+        assert train(undrawn_config(tmp_path, *settings)) == metrics
