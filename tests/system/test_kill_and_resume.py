@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.forked import Command
 from tireid.search.engines.embedded import EmbeddedEngine
 from tireid.search.engines.interface import Row
 
@@ -69,19 +70,11 @@ def test_sigterm_to_the_group_ends_a_process_with_75_and_the_same_command_contin
     small = "trainer=cpu max_epochs=2 batch_size=8 dataset.read.num_train_ids=8 model=baseline"
     small += " dataset.read.num_val_ids=3 dataset.read.num_test_ids=4 dataset.image_size=[48,16]"
     small += " dataset.read.images_per_id=4 dataset.cache_images=false dataset.num_workers=1"
-    command = [sys.executable, "-m", "tireid", "train", *small.split()]
-    command += ["trainer.log_every_n_steps=1", f"paths.cache_dir={cache_dir}"]
     folder = tmp_path / "run"
-    command += [f"hydra.run.dir={folder}"]
+    places = [f"paths.cache_dir={cache_dir}", f"hydra.run.dir={folder}"]
+    command = ["tireid", "train", *small.split(), "trainer.log_every_n_steps=1", *places]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env=environment,
-    )
+    process = Command(command, tmp_path, environment, merged=True)
     while process.poll() is None and not (folder / "metrics.csv").exists():
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGTERM)
@@ -91,7 +84,7 @@ def test_sigterm_to_the_group_ends_a_process_with_75_and_the_same_command_contin
     assert time.monotonic() - began < 30
     assert "stopped by SIGTERM: " in said
     assert (folder / "checkpoints" / "last.ckpt").is_file()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = Command(command, tmp_path, environment).finish()
     assert done.returncode == 0, done.stderr
     assert "continuing after epoch" in done.stdout
     assert json.loads((folder / "metrics.json").read_text())["finished"]

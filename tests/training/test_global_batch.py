@@ -154,30 +154,40 @@ def second_step(cfg, kind, rank, world_size, dtype):
     return float(loss), gradient.numpy(), buffers.numpy()
 
 
-def all_cases(rank, world_size, cache_dir):
+@pytest.fixture(scope="module")
+def configs(cache_dir):
+    """Return the config of each case, by its name and whether it is in double precision."""
+    double = {(name, True): [] for name in CASES}
+    single = {(name, False): PICTURES for name in SINGLE}
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        return {
+            (name, is_double): compose(
+                "train", [*SMALL, f"paths.cache_dir={cache_dir}", *CASES[name][0], *added]
+            )
+            for (name, is_double), added in (double | single).items()
+        }
+
+
+def all_cases(rank, world_size, configs):
     torch.set_num_threads(1)
     found = {}
-    double = [(name, torch.float64, []) for name in CASES]
-    for name, dtype, added in [*double, *((name, torch.float32, PICTURES) for name in SINGLE)]:
-        overrides, kind = CASES[name]
-        with initialize_config_dir(conf_dir(), version_base="1.3"):
-            cfg = compose("train", [*SMALL, f"paths.cache_dir={cache_dir}", *overrides, *added])
-        loss, gradient, buffers = second_step(cfg, kind, rank, world_size, dtype)
-        case = name, dtype == torch.float64
-        found[case] = (loss, gradient, buffers) if rank == 0 else (loss,)
+    for (name, is_double), cfg in configs.items():
+        dtype = torch.float64 if is_double else torch.float32
+        loss, gradient, buffers = second_step(cfg, CASES[name][1], rank, world_size, dtype)
+        found[name, is_double] = (loss, gradient, buffers) if rank == 0 else (loss,)
     return found
 
 
 @pytest.fixture(scope="module")
-def on_one_process(cache_dir):
-    return all_cases(0, 1, cache_dir)
+def on_one_process(configs):
+    return all_cases(0, 1, configs)
 
 
 @pytest.mark.slow
 @pytest.mark.ddp
 @pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.long)])
-def test_a_step_is_that_of_one_process(on_ranks, cache_dir, on_one_process, world_size):
-    ranks = on_ranks(world_size, all_cases, world_size, cache_dir)
+def test_a_step_is_that_of_one_process(on_ranks, configs, on_one_process, world_size):
+    ranks = on_ranks(world_size, all_cases, world_size, configs)
     for case, (loss, gradient, buffers) in on_one_process.items():
         _, is_double = case
         assert np.linalg.norm(gradient) > 0
