@@ -5,13 +5,13 @@ import json
 import math
 import os
 import sqlite3
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
+from tests.forked import Command
 from tireid.files import conf_dir
 from tireid.runs.failure import FAILURE_FILE
 from tireid.runs.record import read_record
@@ -217,8 +217,6 @@ def test_a_setting_that_does_not_compose_is_a_failed_trial(tuned, tmp_path, monk
 
 
 def test_every_tuning_file_composes_and_draws(compose_config, tmp_path):
-    from pathlib import Path
-
     import optuna
 
     names = [path.stem for path in (Path(conf_dir()) / "tuning").glob("*.yaml")]
@@ -240,18 +238,12 @@ def test_a_trial_is_a_run_folder(tmp_path, cache_dir):
     (tmp_path / "mine" / "tuning" / "pads.yaml").write_text(
         "name: pads\ntrain: []\nspace:\n  dataset.pad: {int: [0, 2]}\n"
     )
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "tireid", "tune", "--config-dir", str(tmp_path / "mine")),
-            *("tuning=pads", "trials=1", f"output={tmp_path / 'study'}"),
-            f'train="{SMALL} paths.cache_dir={cache_dir}"',
-        ],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=560,
-        check=False,
-    )
+    words = [
+        *("tireid", "tune", "--config-dir", str(tmp_path / "mine")),
+        *("tuning=pads", "trials=1", f"output={tmp_path / 'study'}"),
+        f'train="{SMALL} paths.cache_dir={cache_dir}"',
+    ]
+    done = Command(words, Path.cwd(), os.environ | {"OMP_NUM_THREADS": "1"}).finish()
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "study" / "trial_000" / "metrics.json").read_text())
     assert record["finished"]
