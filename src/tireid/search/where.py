@@ -180,7 +180,7 @@ class _Parser:
             return word[1:-1], "text"
         for name, pattern in _KINDS.items():
             if pattern.fullmatch(word):
-                return (number(word) if name == "number" else _checked_time(word, name)), name
+                return (number(word) if name == "number" else _read_time(word, name)), name
         return word, "text"
 
     def _name(self) -> str:
@@ -215,7 +215,7 @@ class _Parser:
 
 def _one_of(name: str, values: Sequence[tuple[str | int | float, Kind]]) -> Condition:
     """Return `in`, of values of several kinds one for each."""
-    kinds = dict.fromkeys(kind for _, kind in values)
+    kinds: dict[Kind, None] = dict.fromkeys(kind for _, kind in values)
     parts = tuple(
         Comparison(name, "in", tuple(value for value, one in values if one == kind), kind)
         for kind in kinds
@@ -223,7 +223,7 @@ def _one_of(name: str, values: Sequence[tuple[str | int | float, Kind]]) -> Cond
     return parts[0] if len(parts) == 1 else Junction("or", parts)
 
 
-def _checked_time(text: str, kind: Kind) -> str:
+def _read_time(text: str, kind: Kind) -> str:
     """Return a time, date or both with all their digits."""
     full = f"0{text}" if kind == "time" and text.index(":") == 1 else text
     try:

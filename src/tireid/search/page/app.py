@@ -187,8 +187,8 @@ def make_app(index: Index, password: str | None = None) -> FastAPI:
 
     @app.get("/image/{key}")
     def image(key: int, *, thumb: bool = False) -> Response:  # pyright: ignore[reportUnusedFunction]
-        most = THUMB if thumb else LARGE
-        return _jpeg(gallery.read(key, partial(read_crop, least=most[::-1]), most))
+        width, height = most = THUMB if thumb else LARGE
+        return _jpeg(gallery.read(key, partial(read_crop, least=(height, width)), most))
 
     @app.get("/scene/{key}")
     def scene(key: int) -> Response:  # pyright: ignore[reportUnusedFunction]
