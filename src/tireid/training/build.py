@@ -16,6 +16,8 @@ from tireid.checkpoints.last_checkpoint import AtomicCheckpointIO
 from tireid.training import processes
 from tireid.training.batch_norm_sync import BatchNormSync
 
+_ATTEND = "with_attention"  # what RDE calls in place of an encoder
+
 
 def check_compiler() -> None:
     """Check that there is what `torch.compile` needs on a CPU.
@@ -47,9 +49,8 @@ def compile_model(model: nn.Module) -> None:
             continue
         dynamic = None if name == "image_encoder" else True
         module.compile(dynamic=dynamic)
-        attend: Any = getattr(module, "with_attention", None)
-        if attend is not None:  # what RDE calls in place of the encoder
-            module.with_attention = torch.compile(attend, dynamic=dynamic)
+        if hasattr(module, _ATTEND):
+            setattr(module, _ATTEND, torch.compile(getattr(module, _ATTEND), dynamic=dynamic))
 
 
 def build_trainer(cfg: DictConfig, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
