@@ -283,13 +283,13 @@ class _Reader:
     def _new(self, word: str, meaning: Meaning) -> Thing:
         """Return the thing that a noun names: a new one, or the last in "her top is a blouse"."""
         last = self.last
-        is_same = isinstance(last, Thing) and last.slot == meaning.name
-        if is_same and self.before == "thing" and not self.begun and meaning.value in GENERIC:
-            last.word = f"{last.word} {word}"  # "a satchel bag"
-            return last
-        if self.before != "and" and self.said and is_same and last.kind in GENERIC:
-            last.kind, last.word = meaning.value, word
-            return last
+        if isinstance(last, Thing) and last.slot == meaning.name:
+            if self.before == "thing" and not self.begun and meaning.value in GENERIC:
+                last.word = f"{last.word} {word}"  # "a satchel bag"
+                return last
+            if self.before != "and" and self.said and last.kind in GENERIC:
+                last.kind, last.word = meaning.value, word
+                return last
         thing = Thing(meaning.name, meaning.value, word, absent=self.denied)
         self.found.things.append(thing)
         return thing
