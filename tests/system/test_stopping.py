@@ -26,9 +26,9 @@ def _signals():
 
 
 @pytest.fixture(scope="module")
-def metrics(small_config, tmp_path_factory):
+def metrics(undrawn_config, tmp_path_factory):
     """Return what a run measures that nobody stops."""
-    return train(small_config(tmp_path_factory.mktemp("whole"), *COMMON))
+    return train(undrawn_config(tmp_path_factory.mktemp("whole"), *COMMON))
 
 
 def signal_in(monkeypatch, hook, step, number=signal.SIGTERM):
@@ -54,11 +54,11 @@ def signal_in(monkeypatch, hook, step, number=signal.SIGTERM):
     ],
 )
 def test_a_signal_ends_the_step_and_the_run_continues_exactly(
-    small_config, tmp_path, monkeypatch, metrics, hook, step, number, saved
+    undrawn_config, tmp_path, monkeypatch, metrics, hook, step, number, saved
 ):
     stop_signals.listen()  # as the entry point does
     signal_in(monkeypatch, hook, step, number)
-    cfg = small_config(tmp_path, *COMMON)
+    cfg = undrawn_config(tmp_path, *COMMON)
     with pytest.raises(stop_signals.Stopped) as stopped:
         train(cfg)
     assert stopped.value.code == 75
@@ -70,20 +70,20 @@ def test_a_signal_ends_the_step_and_the_run_continues_exactly(
     assert [found["epoch"] for found in record["validations"]] == [1, 2]
 
 
-def test_before_training_a_signal_ends_the_process_at_once(small_config, tmp_path, monkeypatch):
+def test_before_training_a_signal_ends_the_process_at_once(undrawn_config, tmp_path, monkeypatch):
 
     stop_signals.listen()
     monkeypatch.setattr(
         "tireid.training.run.build_encoders", lambda _: os.kill(os.getpid(), signal.SIGTERM) or {}
     )
     with pytest.raises(stop_signals.Stopped) as stopped:
-        train(small_config(tmp_path, *COMMON))
+        train(undrawn_config(tmp_path, *COMMON))
     assert stopped.value.code == 75
     assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_loss_that_is_not_finite_is_named_and_no_checkpoint_learns_from_it(
-    small_config, small_data, tmp_path, monkeypatch
+    undrawn_config, small_data, tmp_path, monkeypatch
 ):
     total_loss = LightningMethod.total_loss
     seen = []
@@ -101,7 +101,7 @@ def test_a_loss_that_is_not_finite_is_named_and_no_checkpoint_learns_from_it(
     monkeypatch.setattr(LightningMethod, "training_step", watched)
     every = "callbacks.last.every_n_train_steps=1"
     with pytest.raises(FloatingPointError, match=r"step 6 \(epoch 2\): .* got id=nan; its batch"):
-        train(small_config(tmp_path, *COMMON, every))
+        train(undrawn_config(tmp_path, *COMMON, every))
     found = json.loads((tmp_path / "nonfinite_step6.json").read_text())
     pairs, images = seen[5]
     records = small_data.records("train")

@@ -59,11 +59,11 @@ def test_a_step_in_less_memory_is_the_plain_step(compose_config, tmp_path, metho
 
 @pytest.mark.slow
 def test_a_run_with_all_of_it_is_evaluated_loaded_and_started_from(
-    small_config, compose_config, tmp_path
+    undrawn_config, compose_config, tmp_path
 ):
     settings = ["model=baseline", *CLIP, "max_epochs=1"]
     spare = ["lora_rank=2", "checkpoint_activations=true", "micro_batch=4"]
-    metrics = train(small_config(tmp_path / "run", *settings, *spare))
+    metrics = train(undrawn_config(tmp_path / "run", *settings, *spare))
     (checkpoint,) = (tmp_path / "run/checkpoints").glob("epoch*.ckpt")
     saved = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert any(name.endswith("lora_up") and tensor.any() for name, tensor in saved.items())
@@ -74,4 +74,4 @@ def test_a_run_with_all_of_it_is_evaluated_loaded_and_started_from(
     assert not any("lora" in name for name in exported)
     shared = exported.keys() & saved.keys()
     assert any(not torch.equal(exported[name], saved[name]) for name in shared)
-    train(small_config(tmp_path / "next", *settings, f"init_weights={tmp_path / 'run'}"))
+    train(undrawn_config(tmp_path / "next", *settings, f"init_weights={tmp_path / 'run'}"))

@@ -105,7 +105,7 @@ def test_training_starts_from_the_weights_of_another_data_set(
     }
 
 
-def test_what_does_not_fit_is_named(lgur_run, small_config, tmp_path, capsys):
+def test_what_does_not_fit_is_named(lgur_run, undrawn_config, tmp_path, capsys):
     folder, _ = lgur_run
     start = f"init_weights={folder}"
     cases = {
@@ -117,23 +117,23 @@ def test_what_does_not_fit_is_named(lgur_run, small_config, tmp_path, capsys):
     }
     for number, (overrides, message) in enumerate(cases.items()):
         with pytest.raises(ValueError, match=message):
-            train(small_config(tmp_path / str(number), "model=lgur", start, *overrides))
+            train(undrawn_config(tmp_path / str(number), "model=lgur", start, *overrides))
     with pytest.raises(FileNotFoundError, match="expected an exported folder"):
-        train(small_config(tmp_path / "none", "init_weights=nowhere"))
+        train(undrawn_config(tmp_path / "none", "init_weights=nowhere"))
 
 
-def test_a_student_that_starts_from_its_teacher_takes_no_other_weights(small_config, tmp_path):
-    cfg = small_config(tmp_path, "model=lcr2s", "model.init_from_teacher=true", "init_weights=x")
+def test_a_student_that_starts_from_its_teacher_takes_no_other_weights(undrawn_config, tmp_path):
+    cfg = undrawn_config(tmp_path, "model=lcr2s", "model.init_from_teacher=true", "init_weights=x")
     with pytest.raises(ValueError, match=r"expected null with model\.init_from_teacher=true"):
         check_teaching(cfg)
 
 
-def test_an_export_is_a_start_too(lgur_run, small_config, compose_config, tmp_path):
+def test_an_export_is_a_start_too(lgur_run, undrawn_config, compose_config, tmp_path):
     from tireid.inference.export import export
 
     folder, _ = lgur_run
     export(compose_config(f"run={folder}", f"output={tmp_path / 'exported'}", name="export"))
-    cfg = small_config(tmp_path / "run", "model=lgur", f"init_weights={tmp_path / 'exported'}")
+    cfg = undrawn_config(tmp_path / "run", "model=lgur", f"init_weights={tmp_path / 'exported'}")
     tokenizer = transfer.source_tokenizer(cfg)
     assert tokenizer.vocab_size == 2000
     model = build_model(cfg, build_encoders(cfg), 5)

@@ -26,13 +26,13 @@ CAPTIONS = {"train": 8 * 2 * 2, "val": 3 * 2 * 2, "test": 4 * 2 * 2}
 
 
 @pytest.fixture(scope="module")
-def frozen_config(small_config, cache_dir, tmp_path_factory):
+def frozen_config(undrawn_config, cache_dir, tmp_path_factory):
     """A config with a frozen BERT and a cache of its own for words."""
     own = tmp_path_factory.mktemp("words")
 
     def composed(output_dir, *overrides):
         paths = [f"paths.cache_dir={own}", f"dataset.read.cache_dir={cache_dir}"]
-        return small_config(output_dir, *paths, *FROZEN, *overrides)
+        return undrawn_config(output_dir, *paths, *FROZEN, *overrides)
 
     return composed
 
@@ -192,9 +192,9 @@ def test_any_caption_of_a_split_can_be_asked_for(cache):
         ("bert_tiny", "BertEncoder, which has no word encoder inside"),
     ],
 )
-def test_words_that_change_are_not_cached(small_config, tmp_path, text_encoder, got):
+def test_words_that_change_are_not_cached(undrawn_config, tmp_path, text_encoder, got):
     def cached(choice, dtype="float32"):
-        cfg = small_config(tmp_path, f"text_encoder={text_encoder}", f"cache_words={choice}")
+        cfg = undrawn_config(tmp_path, f"text_encoder={text_encoder}", f"cache_words={choice}")
         encoder = build_encoders(cfg)["text_encoder"]
         cache_words(cfg.cache_words, dtype, build_datamodule(cfg), encoder, FakeTrainer)
 
@@ -206,9 +206,9 @@ def test_words_that_change_are_not_cached(small_config, tmp_path, text_encoder, 
         cached("true")
 
 
-def test_dropout_of_a_frozen_encoder_is_named(small_config, tmp_path, monkeypatch):
+def test_dropout_of_a_frozen_encoder_is_named(undrawn_config, tmp_path, monkeypatch):
     monkeypatch.setattr(BertEncoder, "constant", False)
-    cfg = small_config(tmp_path, *FROZEN, "cache_words=true")
+    cfg = undrawn_config(tmp_path, *FROZEN, "cache_words=true")
     encoder = build_encoders(cfg)["text_encoder"]
     with pytest.raises(ValueError, match="over a frozen BertEncoder with dropout; set"):
         cache_words(cfg.cache_words, "float32", build_datamodule(cfg), encoder, FakeTrainer)
