@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 _CONTEXT = mp.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.forked", "tireid.training.run"])
@@ -106,6 +107,7 @@ def _run(
     os.environ.update(env)
     for limit, value in limits.items():
         resource.setrlimit(limit, (value, value))
+    rank_zero_only.rank = int(env.get("SLURM_PROCID", env.get("RANK", "0")))  # as the import does
     if "OMP_NUM_THREADS" in env:  # which is read as torch is loaded
         torch.set_num_threads(int(env["OMP_NUM_THREADS"]))
     sys.argv = list(words)

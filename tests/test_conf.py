@@ -168,7 +168,7 @@ def test_the_learning_rate_of_an_encoder_counts_under_every_recipe(offline, reci
 
 
 def test_encoders_from_scratch_learn_with_the_rate_of_their_files(compose_config):
-    rates = compose_config().model.learning_rates
+    rates = compose_config("recipe=scratch").model.learning_rates
     assert rates == dict.fromkeys(("image_encoder", "text_encoder", "head", "classifier"), 2e-3)
 
 

@@ -140,7 +140,7 @@ FIRST = {
     "evaluate": "split: test # test or val\n",
     "explain": "queries: 8 # random captions",
     "export": "output: null # the folder to create\n",
-    "convert": "official: null # the checkpoint\n",
+    "convert": "official: null # the checkpoint, or hf://OWNER/NAME",
     "tune": "trials: 20 # complete or failed",
 }
 

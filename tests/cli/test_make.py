@@ -95,7 +95,8 @@ def test_names_of_folders_may_hold_spaces_and_quotes(tmp_path, words, arguments)
     python.chmod(0o755)
     for name in ("a run", "a b's"):
         (tmp_path / name).mkdir()
-    command = ["make", "-f", str(ROOT / "Makefile"), *words, "READY=", f"PY={python}"]
+    make = ["make", "--no-print-directory", "-f", str(ROOT / "Makefile")]
+    command = [*make, *words, "READY=", f"PY={python}"]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert shown.stdout.splitlines() == arguments
 

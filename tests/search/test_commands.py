@@ -146,8 +146,9 @@ def test_a_wrong_option_is_answered_with_code_2(typed, words, message):
     assert message in err
 
 
-def test_a_search_that_finds_nothing_says_so(typed, gallery):
-    _, out, _ = typed("search", "a woman", "--in", gallery, "--where", "path ~ nowhere")
+@pytest.mark.usefixtures("gallery")
+def test_a_search_that_finds_nothing_says_so(typed):
+    _, out, _ = typed("search", "a woman", "--in", "gallery", "--where", "path ~ nowhere")
     assert out == "a woman: no image; the index is empty, or none passes --where\n"
 
 

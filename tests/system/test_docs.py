@@ -124,7 +124,8 @@ def shown_by_make(words):
     lines = [shlex.split(line) for line in joined if "-m tireid" in line]
     if not lines:
         check_options_of_programs(shown)
-    return lines[-1] if lines else []
+        return []
+    return lines[-1][lines[-1].index("-m") - 1 :]
 
 
 def check_options_of_programs(shown):

@@ -64,6 +64,7 @@ def clear_errors() -> Iterator[None]:
             raise
         if processes.is_first_to_report(message):
             complain(message, f"{TRACEBACK_VARIABLE}=1 shows where it was raised.")
+        processes.wait_for_reports(message)
         sys.unraisablehook = lambda _: None  # what is half made complains as it is taken down
         sys.exit(1)
 

@@ -33,6 +33,7 @@ PARENT = "TIREID_PARENT"
 
 _LIMIT = datetime.timedelta(minutes=10)  # of the wait for the other processes to start
 _SILENT_SECONDS = 5.0
+_REPORT_SECONDS = 2.0
 _ALONE = "to train in this process alone, end it and type: unset RANK WORLD_SIZE"
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
@@ -180,10 +181,26 @@ def decide_on_rank_zero(decide: Callable[[], Any]) -> Any:
 
 def is_first_to_report(message: str) -> bool:
     """Return whether none of the run's processes has reported this message before."""
+    return _count_report(message, 1) == 1
+
+
+def wait_for_reports(message: str) -> None:
+    """Keep the processes' store until all have asked whether a message was reported, or some time.
+
+    Else the others, which meet the same error a moment later, would report it again.
+    """
+    if _group is None or _group.rank != 0:
+        return
+    end = time.monotonic() + _REPORT_SECONDS
+    while _count_report(message, 0) < _group.world_size and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def _count_report(message: str, more: int) -> int:
     try:
-        return _group is None or _group.store.add(f"tireid/said/{message}", 1) == 1
+        return 1 if _group is None else _group.store.add(f"tireid/said/{message}", more)
     except RuntimeError:  # the process that keeps the store is gone
-        return True
+        return 1
 
 
 def lost_contact(error: BaseException) -> str | None:
