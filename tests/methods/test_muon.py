@@ -38,10 +38,11 @@ def closure_of(net, optimizer):
 def test_singular_values_come_near_one_and_vectors_stay(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    values = (u.mT @ orthogonal(matrix) @ v.mT).diagonal()
+    result, nothing = orthogonal([matrix, torch.zeros(3, 4)])
+    values = (u.mT @ result @ v.mT).diagonal()
     assert values.min() > 0.5
     assert values.max() < 1.3
-    assert orthogonal(torch.zeros(3, 4)).eq(0).all()
+    assert nothing.eq(0).all()
 
 
 def test_a_step_of_a_matrix_has_the_size_that_was_asked_for():
@@ -104,7 +105,12 @@ def test_training_continues_from_a_saved_state_to_the_last_bit():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"rms": 0.0}, "rms: expected a number above 0"), ({"momentum": 1.0}, "momentum: expected")],
+    [
+        ({"rms": 0.0}, "rms: expected a number above 0"),
+        ({"momentum": 1.0}, "momentum: expected"),
+        ({"iterations": 0}, "iterations: expected a whole number above 0"),
+        ({"longest": 1.0}, "longest: expected a number above 1"),
+    ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
@@ -118,3 +124,22 @@ def test_a_copy_steps_alike():
     closure_of(net, optimizer)()
     copy.copy(optimizer).step()
     assert optimizer.state[net[0].weight].keys() == {"step", "momentum_buffer"}
+
+
+def test_a_matrix_that_is_longer_than_asked_for_takes_the_steps_of_adamw():
+    tables, others = (torch.nn.ParameterList([torch.ones(9, 2), torch.ones(3, 2)]) for _ in "ab")
+    groups = [{"params": list(tables), "lr": 0.1, "name": "head"}]
+    optimizer = MuonAdamW(groups, longest=4.0, weight_decay=0.0)
+    reference = torch.optim.AdamW(others, lr=0.1, weight_decay=0.0)
+    for weights, its in ((tables, optimizer), (others, reference)):
+        sum((w * torch.arange(len(w))[:, None]).sum() for w in weights).backward()
+        its.step()
+    assert torch.equal(tables[0], others[0])
+    assert not torch.allclose(tables[1], others[1])
+
+
+def test_matrices_of_one_width_do_not_change_one_another():
+    generator = torch.Generator().manual_seed(0)
+    matrices = [torch.randn(shape, generator=generator) for shape in [(4, 9), (20, 4), (4, 4)]]
+    together, apart = orthogonal(matrices), [orthogonal([m])[0] for m in matrices]
+    assert all(torch.allclose(a, b, atol=0.02) for a, b in zip(together, apart, strict=True))

@@ -56,6 +56,22 @@ def test_attention_equals_loops(order, masked, heads, head_dim):
 
 
 @pytest.mark.parametrize("order", ["plain", "absorbed"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_half_precision_equals_that_in_float32(order, masked):
+    torch.manual_seed(0)
+    attention = CrossAttention(16, 2, 8, order=order)
+    queries, keys = torch.randn(3, 4, 16, requires_grad=True), torch.randn(3, 6, 16)
+    valid = torch.arange(6)[None] < torch.tensor([6, 2, 4])[:, None] if masked else None
+    results = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = attention(queries, keys, valid)
+        results.append((out.float(), *torch.autograd.grad(out.float().square().sum(), queries)))
+    for exact, half in zip(*results, strict=True):
+        assert (exact - half).norm() < 0.03 * exact.norm()
+
+
+@pytest.mark.parametrize("order", ["plain", "absorbed"])
 def test_shared_keys_and_shared_queries_equal_their_copies(order):
     torch.manual_seed(0)
     attention = CrossAttention(8, 2, 5, order=order).double()

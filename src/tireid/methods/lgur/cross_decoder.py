@@ -94,7 +94,7 @@ class CrossAttention(nn.Module):
         key = rearrange(self.to_key(keys), "b n (h d) -> b h n d", h=self.heads)
         value = rearrange(self.to_value(keys), "b n (h d) -> b h n d", h=self.heads)
         mask = None if valid is None else valid[:, None, None, :]
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        attended = _attended(query, key, value, mask, 1 / math.sqrt(self.head_dim))
         out = self.to_out(rearrange(attended, "b h n d -> b n (h d)"))
         return out.view(batch, -1, out.shape[-1]) if shared else out
 
@@ -108,11 +108,24 @@ class CrossAttention(nn.Module):
         query = query.expand(batch, -1, -1, -1)
         keys = keys.expand(batch, -1, -1).unsqueeze(1)
         mask = None if valid is None else valid[:, None, None, :]
-        attended = F.scaled_dot_product_attention(  # one head, as wide as the tokens
-            query, keys, keys, attn_mask=mask, scale=1 / math.sqrt(self.head_dim)
-        )
+        # one head, as wide as the tokens
+        attended = _attended(query, keys, keys, mask, 1 / math.sqrt(self.head_dim))
         attended = rearrange(attended, "b 1 (n h) d -> h (b n) d", h=self.heads) @ to_value.mT
         return self.to_out(rearrange(attended, "h (b n) e -> b n (h e)", n=count))
+
+
+def _attended(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
+) -> Tensor:
+    if query.device.type != "cpu" or query.dtype not in (torch.bfloat16, torch.float16):
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
+    # In half precision on a CPU, PyTorch's fused attention takes twice as long as its products.
+    with torch.autocast("cpu", enabled=False):
+        keys, values = keys.to(query.dtype), values.to(query.dtype)
+        scores = (query * scale) @ keys.mT
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        return scores.softmax(dim=-1) @ values
 
 
 class CrossDecoderLayer(nn.Module):
