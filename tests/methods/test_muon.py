@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch.nn import functional as F
 
 from tireid.methods.muon import MuonAdamW, orthogonal
@@ -143,3 +144,25 @@ def test_matrices_of_one_width_do_not_change_one_another():
     matrices = [torch.randn(shape, generator=generator) for shape in [(4, 9), (20, 4), (4, 4)]]
     together, apart = orthogonal(matrices), [orthogonal([m])[0] for m in matrices]
     assert all(torch.allclose(a, b, atol=0.02) for a, b in zip(together, apart, strict=True))
+
+
+def test_the_quick_recipe_leaves_word_embeddings_to_adamw(compose_config):
+    cfg = compose_config("recipe=quick")
+    encoder = instantiate(cfg.text_encoder.module, _convert_="all")
+    groups = [{"params": list(encoder.parameters()), "lr": 0.1, "name": "text_encoder"}]
+    optimizer = instantiate(cfg.recipe.optimizer, _convert_="all")(groups)
+    apart = next(group["params"] for group in optimizer.param_groups if not group["matrices"])
+    assert [p is encoder.embedding.table.weight for p in apart] == [True]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "epochs", "dropout", "rate"),
+    [("quick", (2, 3), 0.0, 4e-3), ("scratch", (6, 6), 0.1, 2e-3)],
+)
+def test_the_quick_recipe_keeps_its_choices_to_itself(
+    compose_config, recipe, epochs, dropout, rate
+):
+    configs = [compose_config(f"recipe={recipe}", f"model={model}") for model in ("lgur", "rde")]
+    assert tuple(cfg.max_epochs for cfg in configs) == epochs
+    assert configs[0].text_encoder.module.dropout == dropout
+    assert configs[0].recipe.learning_rates.text_encoder == rate
