@@ -39,11 +39,10 @@ def closure_of(net, optimizer):
 def test_singular_values_come_near_one_and_vectors_stay(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    result, nothing = orthogonal([matrix, torch.zeros(3, 4)])
-    values = (u.mT @ result @ v.mT).diagonal()
+    values = (u.mT @ orthogonal(matrix) @ v.mT).diagonal()
     assert values.min() > 0.5
     assert values.max() < 1.3
-    assert nothing.eq(0).all()
+    assert orthogonal(torch.zeros(3, 4)).eq(0).all()
 
 
 def test_a_step_of_a_matrix_has_the_size_that_was_asked_for():
@@ -109,7 +108,6 @@ def test_training_continues_from_a_saved_state_to_the_last_bit():
     [
         ({"rms": 0.0}, "rms: expected a number above 0"),
         ({"momentum": 1.0}, "momentum: expected"),
-        ({"iterations": 0}, "iterations: expected a whole number above 0"),
         ({"longest": 1.0}, "longest: expected a number above 1"),
     ],
 )
@@ -139,13 +137,6 @@ def test_a_matrix_that_is_longer_than_asked_for_takes_the_steps_of_adamw():
     assert not torch.allclose(tables[1], others[1])
 
 
-def test_matrices_of_one_width_do_not_change_one_another():
-    generator = torch.Generator().manual_seed(0)
-    matrices = [torch.randn(shape, generator=generator) for shape in [(4, 9), (20, 4), (4, 4)]]
-    together, apart = orthogonal(matrices), [orthogonal([m])[0] for m in matrices]
-    assert all(torch.allclose(a, b, atol=0.02) for a, b in zip(together, apart, strict=True))
-
-
 def test_the_quick_recipe_leaves_word_embeddings_to_adamw(compose_config):
     cfg = compose_config("recipe=quick")
     encoder = instantiate(cfg.text_encoder.module, _convert_="all")
@@ -162,7 +153,7 @@ def test_the_quick_recipe_leaves_word_embeddings_to_adamw(compose_config):
 def test_the_quick_recipe_keeps_its_choices_to_itself(
     compose_config, recipe, epochs, dropout, rate
 ):
-    configs = [compose_config(f"recipe={recipe}", f"model={model}") for model in ("lgur", "rde")]
+    configs = [compose_config(f"recipe={recipe}", f"model={model}") for model in ("lcr2s", "rde")]
     assert tuple(cfg.max_epochs for cfg in configs) == epochs
     assert configs[0].text_encoder.module.dropout == dropout
     assert configs[0].recipe.learning_rates.text_encoder == rate

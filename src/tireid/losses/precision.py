@@ -65,14 +65,14 @@ class _DotProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, columns: Tensor) -> Tensor:
         ctx.save_for_backward(rows, columns)
-        with without_tf32():
+        with _without_tf32():
             return rows @ columns.mT
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
         rows, columns = ctx.saved_tensors
         (gradient,) = grad_outputs
-        with without_tf32():
+        with _without_tf32():
             return (
                 gradient @ columns if ctx.needs_input_grad[0] else None,
                 gradient.mT @ rows if ctx.needs_input_grad[1] else None,
@@ -80,8 +80,7 @@ class _DotProducts(torch.autograd.Function):
 
 
 @contextmanager
-def without_tf32() -> Generator[None, None, None]:
-    """Keep all bits of float32 in the matrix products of a GPU."""
+def _without_tf32() -> Generator[None, None, None]:
     previous = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
