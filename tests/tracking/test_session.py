@@ -10,7 +10,7 @@ import pytest
 
 import tireid
 from tests.forked import Command
-from tireid.tracking.session import Mode, find_mode, first_line, fitting, is_installed
+from tireid.tracking.session import Mode, brief, find_mode, fitting, is_installed
 
 pytest.importorskip("wandb")
 KEY = "0123456789" * 4  # the form of a key, and nobody's
@@ -212,5 +212,5 @@ def test_an_error_about_settings_names_the_setting():
 
     with pytest.raises(ValueError, match="validation error") as caught:
         wandb.Settings(run_tags=["t" * 100])
-    assert re.search(r"Settings run_tags .* 100 characters", first_line(caught.value))
-    assert first_line(OSError("one\ntwo")) == "one"
+    assert re.search(r"Settings run_tags .* 100 characters", brief(caught.value))
+    assert brief(OSError("one\ntwo")) == "one"

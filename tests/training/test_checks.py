@@ -44,7 +44,7 @@ BASELINE = ["model=baseline", "max_epochs=1"]
         ("trainer.num_sanity_val_steps=a", "num_sanity_val_steps: expected a whole number"),
         (
             "trainer.gradient_clip_val=[1]",
-            r"gradient_clip_val: expected a number or .*, got \[1\]",
+            r"gradient_clip_val: expected a number or null, got \[1\]",
         ),
         ("vocabulary=1", "vocabulary: expected the path of a run, .* or null, got 1"),
         ("init_weights=[a]", "init_weights: expected the path of a run"),

@@ -396,23 +396,28 @@ def parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=_object)
 
 
+class IncompleteFileError(ValueError):
+    """An annotation file that does not end as one does, as after a download that broke off."""
+
+
 def load_content(file: Path) -> Any:
     """Return what an annotation file holds, whatever its form.
 
     Raises:
         ValueError: If it is no regular file of bounded size, or no JSON in UTF-8; names the file.
+        IncompleteFileError: If its end seems to be missing.
     """
     regular_file(file, largest=LARGEST_FILE)
     content = file.read_bytes()
     try:
         return parse_json(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # also of bytes, and of numbers of many digits
-        got = describe_content(file) or f"{error} ({len(content)} bytes)"
+        kind, got = ValueError, describe_content(file) or f"{error} ({len(content)} bytes)"
         if str(error).startswith("Extra data") and file.suffix == ".json":
             got = f"{error}: more than one value; join them in one list"
         elif not content.rstrip().endswith((b"]", b"}")):
-            got = f"{got}; is the file complete?"
-        raise ValueError(f"{file}: expected valid JSON in UTF-8, got {got}") from error
+            kind, got = IncompleteFileError, f"{got}; is the file complete?"
+        raise kind(f"{file}: expected valid JSON in UTF-8, got {got}") from error
 
 
 def load_entries(file: Path) -> list[Any]:

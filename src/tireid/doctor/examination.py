@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tireid.data import custom
-from tireid.data.annotations import Layout, load_entries
+from tireid.data.annotations import IncompleteFileError, Layout, load_entries
 from tireid.data.layouts import LAYOUTS
 from tireid.data.records import Splits
 from tireid.data.split_counts import count
@@ -197,12 +197,13 @@ def _image_names(layout: Layout, entries: list[tuple[int, Any]]) -> list[str]:
 
 
 def _unreadable(file: Path) -> Finding:
+    reason = f"{file}: expected a list with one object an image"
+    advice = "mend the file as the message says: nothing else of it can be examined"
     try:
         load_entries(file)
-        reason = f"{file}: expected a list with one object an image"
+    except IncompleteFileError as error:
+        reason = str(error)
+        advice = "get the file anew: a download that broke off looks like this"
     except (OSError, ValueError) as error:
         reason = str(error)
-    advice = "mend the file as it is said: nothing else of it can be examined"
-    if "is the file complete" in reason:
-        advice = "get the file anew: a download that broke off looks like this"
     return Finding(reason, advice)

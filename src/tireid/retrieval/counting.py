@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-_FEW = 16  # columns an image that reaches a bound, from which on only those are looked at
-_BOUNDS = 6  # bounds up to which a look at all columns for each takes less time than cells
+_FEW = 16  # if at most one column in so many reaches a bound, those are sorted
+_BOUNDS = 6  # so few bounds are compared with all columns one by one, which beats cells
 _CELLS = 4096
-_CERTAIN: Int[ndarray, " 0"] = np.zeros(0, np.intp)
+_NONE: Int[ndarray, " 0"] = np.zeros(0, np.intp)
 
 
 class Counted(NamedTuple):
@@ -38,11 +38,12 @@ def count_reaching(
         low: Values below do not reach the bound.
         high: Values from it on reach the bound; those between are open.
     """
-    reached = np.count_nonzero(values >= low[-1])
+    is_reaching = values >= low[-1]
+    reached = np.count_nonzero(is_reaching)
     if not reached:
-        return Counted(np.zeros(len(low), np.intp), _CERTAIN, _CERTAIN)
+        return Counted(np.zeros(len(low), np.intp), _NONE, _NONE)
     if reached * _FEW <= len(values):
-        return _among(values, np.flatnonzero(values >= low[-1]), low, high)
+        return _among(values, np.flatnonzero(is_reaching), low, high)
     if len(low) <= _BOUNDS:
         return _bound_by_bound(values, low, high)
     columns, counts = _near(values, low, high)
@@ -61,8 +62,6 @@ def _among(
     ordered = values[columns[order]]
     begin, end = ordered.searchsorted(low), ordered.searchsorted(high)
     slots = np.flatnonzero(begin < end)
-    if not len(slots):
-        return Counted(len(ordered) - end, _CERTAIN, _CERTAIN)
     found = [order[begin[slot] : end[slot]] for slot in slots]
     return _counted(len(ordered) - end, [columns[part] for part in found], slots)
 
@@ -76,8 +75,6 @@ def _bound_by_bound(
     certain = np.array([np.count_nonzero(values >= bound) for bound in high])
     reached = np.array([np.count_nonzero(values >= bound) for bound in low])
     slots = np.flatnonzero(reached > certain)
-    if not len(slots):
-        return Counted(certain, _CERTAIN, _CERTAIN)
     between = [np.flatnonzero((values >= low[s]) & (values < high[s])) for s in slots]
     return _counted(certain, between, slots)
 
@@ -113,5 +110,7 @@ def _counted(
     columns: list[Int[ndarray, " _"]],
     slots: Int[ndarray, " open"],
 ) -> Counted:
+    if not columns:
+        return Counted(certain, _NONE, _NONE)
     repeated = np.repeat(slots, [len(part) for part in columns])
     return Counted(certain, np.concatenate(columns), repeated)

@@ -18,7 +18,7 @@ from tireid.retrieval.counting import Counted, count_reaching
 from tireid.retrieval.device_ranking import ranked_on_device
 from tireid.retrieval.gallery import Block, Gallery, UnitVectors
 
-_PAIR = 100  # pairs that a product takes on in the time of an exact one by itself
+_PAIR = 100  # pairs of an exact product in the time of an exact pair by itself
 _RANKS, _VECTORS = 2**22, 2**24  # ranks, and values of embeddings, kept at a time
 
 
@@ -94,15 +94,16 @@ class Ranking:
         for row, present in enumerate(self.present[block.rows]):
             if not present:
                 continue
-            values, bounds = block.similarity[row], (low[row, :present], high[row, :present])
-            counted = count_reaching(values, *bounds)
+            bounds = low[row, :present], high[row, :present]
+            counted = count_reaching(block.similarity[row], *bounds)
             counts[row, :present] = counted.certain
             left -= len(counted.columns)
             if left < 0:
                 self.gallery.exact = True
                 self.add(block.exact())
                 return
-            pairs += [(row, counted)] if len(counted.columns) else []
+            if len(counted.columns):
+                pairs.append((row, counted))
         if pairs:
             rows = np.repeat([row for row, _ in pairs], [len(each.columns) for _, each in pairs])
             columns = np.concatenate([counted.columns for _, counted in pairs])

@@ -21,8 +21,8 @@ from tireid.tracking.artifacts import EXPORT, Artifact, kept
 from tireid.tracking.session import (
     INSTALL,
     Mode,
+    brief,
     find_mode,
-    first_line,
     fitting,
     import_quietly,
     is_installed,
@@ -158,7 +158,7 @@ class WandbLogger(LightningWandbLogger):
         try:
             return self._init(self._mode.name)
         except Exception as error:
-            say(f"wandb: {first_line(error)}; the run is kept offline")
+            say(f"wandb: {brief(error)}; the run is kept offline")
             import_quietly().teardown()  # its service process still holds the run's id
             for path in set(self.folder.glob("wandb/run-*")) - before:
                 shutil.rmtree(path, ignore_errors=True)
@@ -277,7 +277,7 @@ class WandbLogger(LightningWandbLogger):
         except Exception as error:
             self._experiment, self._ended = None, True
             warnings.warn(
-                f"wandb: {type(error).__name__}: {first_line(error)}; from here on the run is "
+                f"wandb: {type(error).__name__}: {brief(error)}; from here on the run is "
                 "logged to files only",
                 stacklevel=3,
             )

@@ -90,7 +90,7 @@ def _login_error(settings: Any) -> str:
     return "" if key is not None else "not logged in"
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message; of one about settings those that name one."""
+def brief(error: Exception) -> str:
+    """Return the first line of an error's message, and of one about settings those that name it."""
     lines = (str(error).strip() or type(error).__name__).splitlines()
     return " ".join(line.strip() for line in lines[: 3 if "validation error" in lines[0] else 1])

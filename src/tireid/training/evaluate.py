@@ -21,7 +21,7 @@ from tireid.data.datamodule import TireidDataModule
 from tireid.data.mixed import set_names
 from tireid.data.sources import shared_source_warnings
 from tireid.data.tokenizers import CaptionTokenizer
-from tireid.files import conf_dir, write_json
+from tireid.files import write_json
 from tireid.inference.build import allow_tf32, build_datamodule, plain
 from tireid.inference.hub import build_hub_model, hub_config, is_hub_model
 from tireid.inference.restore import restore_datamodule, restore_model, restore_tokenizer
@@ -34,6 +34,7 @@ from tireid.retrieval.reranking import KReciprocal
 from tireid.runs.record import read_record
 from tireid.runs.weights import find_run, find_saved, is_export
 from tireid.training.devices import lacks_float16
+from tireid.training.idle import check_idle_evaluation
 from tireid.training.lightning_module import LightningMethod
 from tireid.training.summary import CHOSEN, print_by_dataset, print_metrics
 
@@ -62,21 +63,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
             f"ensemble: expected a list of runs, got {cfg.ensemble!r}; set "
             f"'ensemble=[{cfg.ensemble}]'"
         )
-    _check_idle(cfg)
+    check_idle_evaluation(cfg)
     if cfg.datasets:
         return _evaluate_on_several(cfg)
     return _evaluate_ensemble(cfg) if cfg.ensemble else _evaluate_one(cfg).metrics
-
-
-def _check_idle(cfg: DictConfig) -> None:
-    """Check that no setting is without effect beside the others."""
-    if cfg.ensemble_weights is not None and not cfg.ensemble:
-        raise ValueError(
-            f"ensemble_weights: does nothing without ensemble=[RUN,...], got {cfg.ensemble_weights}"
-        )
-    usual = OmegaConf.load(Path(conf_dir(), "evaluate.yaml")).reranking
-    if cfg.reranking != usual and not cfg.rerank:
-        raise ValueError(f"reranking: does nothing without rerank=true, got {cfg.reranking}")
 
 
 class _Evaluated(NamedTuple):

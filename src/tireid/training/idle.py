@@ -78,6 +78,21 @@ def check_idle(cfg: DictConfig) -> None:
         _check_smoothing(cfg, method)
 
 
+def check_idle_evaluation(cfg: DictConfig) -> None:
+    """Check that no changed setting of an evaluation is without effect.
+
+    Raises:
+        ValueError: Names the setting, its value, and what it would count with.
+    """
+    if cfg.ensemble_weights is not None and not cfg.ensemble:
+        raise ValueError(
+            f"ensemble_weights: does nothing without ensemble=[RUN,...], got {cfg.ensemble_weights}"
+        )
+    usual = OmegaConf.load(Path(conf_dir(), "evaluate.yaml")).reranking
+    if cfg.reranking != usual and not cfg.rerank:
+        raise ValueError(f"reranking: does nothing without rerank=true, got {cfg.reranking}")
+
+
 def _check(cfg: DictConfig, prefix: str, idle: Idle) -> None:
     beside = OmegaConf.select(cfg, prefix + idle.beside)
     if beside is None or beside in idle.counts:

@@ -37,16 +37,6 @@ SETTINGS = {
     ),
     "closed": f"choose a folder that may be written to: {_FOLDERS}",
 }
-OPTIONS = {  # of commands without settings
-    "memory": "where the command has them, give a smaller --batch-size, or --workers 0",
-    "files": (
-        "too many open files; allow this shell more (ulimit -n 4096), or read images without "
-        "processes of their own: --workers 0"
-    ),
-    "worker": "a process that reads images has ended; --workers 0 reads without such processes",
-    "disk": "make room there, or choose a folder on another disk, and start the command again",
-    "closed": "choose a folder that may be written to",
-}
 _ERRNO = {
     errno.ENOMEM: "memory",
     errno.EMFILE: "files",
@@ -63,7 +53,7 @@ def shortage(error: BaseException, advice: Mapping[str, str] = SETTINGS) -> str 
 
     Args:
         error: What was raised.
-        advice: What to do about each kind: `SETTINGS` of a training, or `OPTIONS`.
+        advice: What to do about each kind, by the names in `SETTINGS`.
     """
     for cause in _causes(error):
         kind = _kind(cause)
